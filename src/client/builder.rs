@@ -1,0 +1,377 @@
+//! Every setting of a client.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::{bounded, unbounded};
+
+use super::{Client, Sender};
+use crate::core::{Core, next_id, thread_prefix};
+use crate::error::Error;
+use crate::event::{Event, Publisher};
+use crate::failure::{Decision, Failure};
+use crate::inbox::Inbox;
+use crate::login::{Hook, LoginError, LoginSession};
+use crate::manager::{Decide, Manager, Row};
+use crate::message::Message;
+use crate::open::{Opener, RequestHook};
+use crate::outbox::Outbox;
+use crate::policy::{Backoff, Heartbeat, Queue};
+use crate::request::{Request, dialable};
+use crate::settings::Settings;
+use crate::signal::Signal;
+use crate::stats::Counters;
+use crate::status::Status;
+use crate::threads;
+use crate::transport::{Dialer, Interrupt, Resolve, Resolver, SocketOptions, System};
+
+type MessageHook = Box<dyn FnMut(Message, &Sender) + Send>;
+type EventHook = Box<dyn FnMut(&Event) + Send>;
+
+/// Every setting of a [`Client`], from [`Client::builder`].
+///
+/// What is wrong with a value is said by [`start`](Self::start) and [`connect`](Self::connect),
+/// before a thread is started or a byte sent.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use everlink::{Backoff, Client, Heartbeat};
+///
+/// # fn main() -> Result<(), everlink::Error> {
+/// let client = Client::builder("ws://localhost:9001/feed")
+///     .header("X-Api-Key", "...")
+///     .heartbeat(Heartbeat::every(Duration::from_secs(5)).dead_after(Duration::from_secs(12)))
+///     // five attempts, three seconds apart, then hand back to the program
+///     .backoff(Backoff::fixed(Duration::from_secs(3))).max_attempts(5)
+///     .start()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until start() or connect()"]
+pub struct Builder {
+    settings: Settings,
+    request: Result<Request, Error>,
+    request_hook: Option<RequestHook>,
+    login_hook: Option<Hook>,
+    decide: Option<Decide>,
+    on_message: Option<MessageHook>,
+    on_event: Option<EventHook>,
+    resolve: Arc<dyn Resolve>,
+}
+
+impl Builder {
+    pub(crate) fn new(url: &str) -> Self {
+        Self {
+            settings: Settings::default(),
+            request: dialable(url).map(Request::new),
+            request_hook: None,
+            login_hook: None,
+            decide: None,
+            on_message: None,
+            on_event: None,
+            resolve: Arc::new(System),
+        }
+    }
+
+    /// The first thing that is wrong with the request is what is reported.
+    fn edit(mut self, edit: impl FnOnce(&mut Request) -> Result<(), Error>) -> Self {
+        self.request = self.request.and_then(|mut request| {
+            edit(&mut request)?;
+            Ok(request)
+        });
+        self
+    }
+
+    /// Sends this header in the opening handshake. See [`Request::set_header`].
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.edit(|request| request.set_header(name, value))
+    }
+
+    /// Offers a subprotocol; the first one offered is the one liked best. What the server chose
+    /// is in the response of [`Event::Connected`]; it may choose none.
+    pub fn subprotocol(self, name: &str) -> Self {
+        self.edit(|request| request.add_subprotocol(name))
+    }
+
+    /// Calls this before each attempt with the request as the builder made it: for a fresh
+    /// token, or for the next endpoint of a list. It runs on the manager thread; an error fails
+    /// the attempt with [`Failure::Request`], which is retried.
+    pub fn request(
+        mut self,
+        make: impl FnMut(&mut Request) -> Result<(), Box<dyn StdError + Send + Sync>> + Send + 'static,
+    ) -> Self {
+        self.request_hook = Some(Box::new(make));
+        self
+    }
+
+    /// Calls this on each fresh link, before anything queued is sent: to authenticate, to
+    /// subscribe. It runs on the manager thread. See [`LoginSession`] and [`LoginError`].
+    pub fn login(
+        mut self,
+        hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send + 'static,
+    ) -> Self {
+        self.login_hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Calls this with each message on the reader thread, instead of queueing it: the lowest
+    /// latency. While it runs nothing is read, and `send` on that thread does not wait. If it
+    /// panics, the client gives up.
+    pub fn on_message(mut self, handler: impl FnMut(Message, &Sender) + Send + 'static) -> Self {
+        self.on_message = Some(Box::new(handler));
+        self
+    }
+
+    /// Calls this with each event, on the manager thread: keep it short.
+    pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.on_event = Some(Box::new(callback));
+        self
+    }
+
+    /// Decides what to do after a failure, instead of [`Failure::decision`]. It runs on the
+    /// manager thread.
+    ///
+    /// ```
+    /// use everlink::{Client, Decision, Failure};
+    ///
+    /// let client = Client::builder("ws://localhost:9001").decide(|failure| match failure {
+    ///     // this service closes with 4001 when the token has expired for good
+    ///     Failure::Closed(Some(frame)) if frame.code.0 == 4001 => Decision::GiveUp,
+    ///     // a normal close is the end of the feed
+    ///     Failure::Closed(Some(frame)) if frame.code.0 == 1000 => Decision::GiveUp,
+    ///     // and its load balancer says 404 while it starts
+    ///     Failure::Rejected { status, .. } if status.as_u16() == 404 => Decision::Retry,
+    ///     other => other.decision(),
+    /// });
+    /// # let _ = client;
+    /// ```
+    pub fn decide(mut self, decide: impl FnMut(&Failure) -> Decision + Send + 'static) -> Self {
+        self.decide = Some(Box::new(decide));
+        self
+    }
+
+    /// How long to wait before each redial. Default: 1 s, doubling, at most 30 s, full jitter.
+    pub fn backoff(mut self, backoff: Backoff) -> Self {
+        self.settings.backoff = backoff;
+        self
+    }
+
+    /// How many attempts in a row may fail before the client gives up, at least 1; an attempt
+    /// that leads to a link which dies before it is stable counts as failed. Default: no limit.
+    pub fn max_attempts(mut self, limit: u32) -> Self {
+        self.settings.max_attempts = Some(limit);
+        self
+    }
+
+    /// How long a link must have been up for the backoff and the count of failed attempts to
+    /// start anew. Zero: at once. Default 10 s.
+    pub fn stable_after(mut self, time: Duration) -> Self {
+        self.settings.stable_after = time;
+        self
+    }
+
+    /// How the link proves that the peer is alive. Default: a ping after 10 s idle, death after
+    /// 30 s of silence.
+    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.settings.heartbeat = heartbeat;
+        self
+    }
+
+    /// How long the peer may take no byte at all before the link is dead, if it sends none
+    /// either. Default 10 s.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.write_timeout = timeout;
+        self
+    }
+
+    /// How long closing may take: writing what is queued and the closing handshake (RFC 6455
+    /// section 7.1.2) together. It also bounds how long the peer may take to end the stream
+    /// after its own close frame. Default 5 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.close_timeout = timeout;
+        self
+    }
+
+    /// How long the name lookup may take. Default 10 s.
+    pub fn dns_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.dns_timeout = timeout;
+        self
+    }
+
+    /// How long the TCP connection may take, all addresses of the host together. Default 10 s.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.connect_timeout = timeout;
+        self
+    }
+
+    /// How long the whole opening handshake may take. Default 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handshake_timeout = timeout;
+        self
+    }
+
+    /// How long the login hook's calls may take, all together. Default 10 s.
+    pub fn login_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.login_timeout = timeout;
+        self
+    }
+
+    /// How many redirects of an opening handshake are followed (never from TLS to none).
+    /// Default 5.
+    pub fn max_redirects(mut self, limit: u32) -> Self {
+        self.settings.max_redirects = limit;
+        self
+    }
+
+    /// The largest message that may be sent or received, in bytes. A peer that goes over it is
+    /// told so with close code 1009. Default 64 MiB.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.settings.limits.message = bytes;
+        self
+    }
+
+    /// The largest frame that may be received, in bytes. Default 16 MiB.
+    pub fn max_frame_size(mut self, bytes: usize) -> Self {
+        self.settings.limits.frame = bytes;
+        self
+    }
+
+    /// Sends messages of more than this many bytes as fragments of that size (RFC 6455 section
+    /// 5.4), so that pings and pongs pass between them. Default: every message is one frame.
+    pub fn fragment_size(mut self, bytes: usize) -> Self {
+        self.settings.fragment_size = Some(bytes);
+        self
+    }
+
+    /// The bounds of the queue to be sent, which outlives links. Default: 8192 messages, 64
+    /// MiB, wait when full.
+    pub fn outbox(mut self, queue: Queue) -> Self {
+        self.settings.outbox = queue;
+        self
+    }
+
+    /// The bounds of the queue of received messages. Default: 1024 messages, and reading stops
+    /// when it is full. Not used with [`on_message`](Self::on_message).
+    pub fn inbox(mut self, queue: Queue) -> Self {
+        self.settings.inbox = queue;
+        self
+    }
+
+    /// Resolves names with this instead of the system's resolver.
+    pub fn resolver(mut self, resolve: impl Resolve) -> Self {
+        self.resolve = Arc::new(resolve);
+        self
+    }
+
+    /// Dials this address, whatever the name in the URL: for tests and tunnels.
+    pub fn address(self, address: SocketAddr) -> Self {
+        self.resolver(move |_: &str, _| Ok(vec![address]))
+    }
+
+    /// Starts the client and returns at once; it keeps trying in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUrl`], [`Error::TlsUnavailable`], [`Error::InvalidHeader`],
+    /// [`Error::InvalidSetting`] and [`Error::Thread`].
+    pub fn start(self) -> Result<Client, Error> {
+        let (core, manager) = self.build()?;
+        launch(core, manager)
+    }
+
+    /// Starts the client and waits for the first attempt, which decides: if it succeeds the
+    /// client stays connected from here on, if it fails nothing is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`] if the attempt failed, and those of [`start`](Self::start).
+    pub fn connect(self) -> Result<Client, Error> {
+        let (core, mut manager) = self.build()?;
+        let (sender, first) = bounded(1);
+        manager.first = Some(sender);
+        let client = launch(core, manager)?;
+        match first.recv() {
+            Ok(Ok(())) => Ok(client),
+            Ok(Err(cause)) => Err(Error::Connect(cause)),
+            // an event callback has closed the client
+            Err(_) => Err(Error::Closed),
+        }
+    }
+
+    fn build(self) -> Result<(Arc<Core>, Manager), Error> {
+        let request = self.request?;
+        self.settings.check()?;
+        let settings = Arc::new(self.settings);
+        let id = next_id();
+        let counters = Arc::new(Counters::default());
+        let interrupt = Arc::new(Interrupt::new());
+        let (commands, inbound_commands) = unbounded();
+        let (deliveries, received) = bounded(settings.inbox.messages);
+        let core = Arc::new(Core {
+            id,
+            outbox: Arc::new(Outbox::new(settings.outbox)),
+            received: received.clone(),
+            counters: Arc::clone(&counters),
+            status: Status::new(),
+            publisher: Publisher::new(self.on_event),
+            commands,
+            interrupt: Arc::clone(&interrupt),
+            done: Signal::new(),
+            unsent: Mutex::default(),
+            settings: Arc::clone(&settings),
+        });
+        let inbox = match self.on_message {
+            Some(mut handler) => {
+                let sender = Sender::new(Arc::clone(&core));
+                Inbox::Handler(Box::new(move |message| handler(message, &sender)))
+            }
+            None => Inbox::Channel {
+                sender: deliveries,
+                receiver: received,
+                overflow: settings.inbox.overflow,
+                counters,
+            },
+        };
+        let opener = Opener {
+            settings,
+            resolver: Resolver::new(self.resolve, thread_prefix(id)),
+            dialer: Dialer::new(SocketOptions::default(), thread_prefix(id)),
+            interrupt,
+            request,
+            request_hook: self.request_hook,
+            login_hook: self.login_hook,
+        };
+        let manager = Manager {
+            core: Arc::clone(&core),
+            opener,
+            inbox: Arc::new(Mutex::new(Some(inbox))),
+            commands: inbound_commands,
+            decide: self.decide,
+            first: None,
+            row: Row::default(),
+        };
+        Ok((core, manager))
+    }
+}
+
+fn launch(core: Arc<Core>, manager: Manager) -> Result<Client, Error> {
+    let id = core.id;
+    threads::spawn(&thread_prefix(id), "manager", threads::PROGRAM_STACK, move || {
+        threads::belong_to(id);
+        manager.run();
+    })
+    .map_err(Error::Thread)?;
+    Ok(Client::new(core))
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("request", &self.request)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

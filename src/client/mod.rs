@@ -1,0 +1,322 @@
+//! The handles that a program holds.
+
+mod builder;
+mod sender;
+
+use std::fmt;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+pub use builder::Builder;
+pub use sender::Sender;
+
+use crate::core::Core;
+use crate::error::Error;
+use crate::event::Events;
+use crate::manager::Command;
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::stats::Stats;
+use crate::status::State;
+
+/// A WebSocket client that stays connected.
+///
+/// It dials, beats, notices death, backs off, dials again and logs in again; what is queued to
+/// be sent waits meanwhile and keeps its order. Four threads of its own do that: a manager for
+/// the whole life, and a reader, a writer and a heartbeat for each link.
+///
+/// A clone is another handle to the same client. Dropping the last handle closes the client
+/// like [`Client::close`], within the same bound. Every method may be called from any thread.
+///
+/// ```no_run
+/// use everlink::Client;
+///
+/// # fn main() -> Result<(), everlink::Error> {
+/// let client = Client::connect("ws://localhost:9001/feed")?;
+/// client.send("hello")?;
+/// while let Ok(message) = client.recv() {
+///     println!("{message:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What is guaranteed
+///
+/// * Messages are sent in the order in which [`send`](Self::send) accepted them, across links.
+/// * Nothing queued is lost with a link; a message that a dead link had already taken may be:
+///   [`Event::Disconnected`](crate::Event::Disconnected) says how many those are. No message is
+///   sent twice.
+/// * Received messages are delivered in order, those included that had arrived when the link
+///   died.
+#[derive(Clone)]
+pub struct Client {
+    sender: Sender,
+    guard: Arc<Guard>,
+}
+
+/// Closes the client with the last handle.
+struct Guard(Arc<Core>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if !self.0.done.is_raised() {
+            self.0.close(CloseFrame::new(CloseCode::NORMAL, ""));
+        }
+    }
+}
+
+/// How closing went, from [`Client::close`].
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Whether all threads have ended. False if the program's own code still holds one up (a
+    /// handler or a login hook that does not return), or if one of the client's own threads
+    /// called; they end as soon as they can.
+    pub ended: bool,
+    /// Messages that were accepted and never written, in order. Only the first caller gets
+    /// them.
+    pub unsent: Vec<Message>,
+}
+
+impl Client {
+    /// Connects with default settings; the first attempt decides.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`] if the attempt failed, and what [`Builder::start`] may return.
+    pub fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder(url).connect()
+    }
+
+    /// Every setting, with its default.
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { sender: Sender::new(Arc::clone(&core)), guard: Arc::new(Guard(core)) }
+    }
+
+    fn core(&self) -> &Core {
+        &self.guard.0
+    }
+
+    /// Queues a message, whether there is a link or not. If the outbox is full this waits for
+    /// room, as its [`Overflow`](crate::Overflow) policy says; on the client's own threads (in
+    /// a handler, say) it never waits.
+    ///
+    /// A message that was queued is not yet sent, and one that was sent has not yet arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MessageTooLarge`], [`Error::Full`] and [`Error::Closed`]; if the outbox is full
+    /// and the client has given up, [`Error::GaveUp`]. Nothing was queued then.
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.sender.send(message)
+    }
+
+    /// Like [`send`](Self::send), and never waits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.sender.try_send(message)
+    }
+
+    /// Like [`send`](Self::send), and waits for room at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`Error::Timeout`].
+    pub fn send_timeout(
+        &self,
+        message: impl Into<Message>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        self.sender.send_timeout(message, timeout)
+    }
+
+    /// A handle that sends and does not keep the client open.
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Waits for the next message, across outages.
+    ///
+    /// With [`Builder::on_message`] nothing is ever received here.
+    ///
+    /// # Errors
+    ///
+    /// Once every message was taken: [`Error::Closed`] if the client is closed, and
+    /// [`Error::GaveUp`] while it has given up.
+    pub fn recv(&self) -> Result<Message, Error> {
+        self.core().recv(None)
+    }
+
+    /// Waits for the next message, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv), and [`Error::Timeout`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
+        self.core().recv(Instant::now().checked_add(timeout))
+    }
+
+    /// The next message if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<Message>, Error> {
+        match self.core().recv(Some(Instant::now())) {
+            Ok(message) => Ok(Some(message)),
+            Err(Error::Timeout) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Messages as they come, until [`recv`](Self::recv) would fail.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { client: self }
+    }
+
+    /// The channel of received messages, for `select!`. It disconnects when the client is
+    /// closed; that a client gave up shows in its [`events`](Self::events) only.
+    ///
+    /// ```no_run
+    /// use crossbeam_channel::{select, tick};
+    /// # let client = everlink::Client::connect("ws://localhost:9001")?;
+    /// let timer = tick(std::time::Duration::from_secs(1));
+    /// loop {
+    ///     select! {
+    ///         recv(client.receiver()) -> message => match message {
+    ///             Ok(message) => println!("{message:?}"),
+    ///             Err(_) => break,
+    ///         },
+    ///         recv(timer) -> _ => client.send("tick")?,
+    ///     }
+    /// }
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn receiver(&self) -> &Receiver<Message> {
+        &self.core().received
+    }
+
+    /// Subscribes to the client's events from here on. [`Builder::on_event`] sees them all.
+    pub fn events(&self) -> Events {
+        self.core().publisher.subscribe()
+    }
+
+    /// The state at this moment.
+    pub fn state(&self) -> State {
+        self.core().status.state()
+    }
+
+    /// Waits for a link, at most for `timeout`; returns at once if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`], [`Error::Closed`], and [`Error::GaveUp`] with the last failure.
+    pub fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
+        self.core().status.wait_connected(Instant::now().checked_add(timeout))
+    }
+
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> Stats {
+        self.core().stats()
+    }
+
+    /// Makes a new link now: leaves off resting after giving up, cuts a backoff short, or
+    /// replaces the present link (its cause is then
+    /// [`ReconnectRequested`](crate::Failure::ReconnectRequested)). While an attempt is under
+    /// way it does nothing. Counters of failures start anew.
+    ///
+    /// It returns at once; [`wait_connected`](Self::wait_connected) waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`].
+    pub fn reconnect(&self) -> Result<(), Error> {
+        self.core().command(Command::Reconnect)
+    }
+
+    /// Closes with code 1000: [`close_with`](Self::close_with).
+    pub fn close(&self) -> CloseReport {
+        self.finish(CloseFrame::new(CloseCode::NORMAL, ""))
+    }
+
+    /// Closes for good: accepts nothing more, writes what is queued, shakes hands (RFC 6455
+    /// section 7.1.2) and ends all threads. Without a link it ends them at once, whatever they
+    /// are doing.
+    ///
+    /// It returns within the [`close_timeout`](Builder::close_timeout) and 100 ms with a link,
+    /// and within 100 ms without one. Called on one of the client's own threads (in a handler,
+    /// a hook) it starts closing and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidClose`] for a code that must not be sent or a reason of more than 123
+    /// bytes; nothing is closed then.
+    pub fn close_with(
+        &self,
+        code: impl Into<CloseCode>,
+        reason: &str,
+    ) -> Result<CloseReport, Error> {
+        Ok(self.finish(close_frame(code.into(), reason)?))
+    }
+
+    fn finish(&self, frame: CloseFrame) -> CloseReport {
+        let core = self.core();
+        let ended = core.close(frame);
+        let unsent =
+            std::mem::take(&mut *core.unsent.lock().unwrap_or_else(PoisonError::into_inner));
+        CloseReport { ended, unsent }
+    }
+}
+
+pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Result<CloseFrame, Error> {
+    if !code.is_sendable() {
+        return Err(Error::InvalidClose { reason: format!("code {code} must not be sent") });
+    }
+    if reason.len() > CloseFrame::MAX_REASON {
+        let (size, limit) = (reason.len(), CloseFrame::MAX_REASON);
+        let reason = format!("a reason of {size} bytes is over the limit of {limit}");
+        return Err(Error::InvalidClose { reason });
+    }
+    Ok(CloseFrame::new(code, reason))
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.core().id)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Messages as they come, from [`Client::iter`].
+#[derive(Debug)]
+pub struct Iter<'a> {
+    client: &'a Client,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.client.recv().ok()
+    }
+}
+
+impl<'a> IntoIterator for &'a Client {
+    type Item = Message;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}

@@ -1,0 +1,134 @@
+//! What a client's handles and its manager share.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select_biased};
+
+use crate::error::Error;
+use crate::event::Publisher;
+use crate::manager::Command;
+use crate::message::{CloseFrame, Message};
+use crate::outbox::{Outbox, Patience, Refused};
+use crate::settings::Settings;
+use crate::signal::Signal;
+use crate::stats::{Counters, Stats};
+use crate::status::Status;
+use crate::threads;
+use crate::transport::Interrupt;
+
+/// How much longer than the closing handshake `close` waits for the threads.
+const JOIN_GRACE: Duration = Duration::from_millis(100);
+
+pub(crate) struct Core {
+    pub(crate) id: u64,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) received: Receiver<Message>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) status: Status,
+    pub(crate) publisher: Publisher,
+    pub(crate) commands: Sender<Command>,
+    pub(crate) interrupt: Arc<Interrupt>,
+    /// Raised when the manager has ended, and everything with it.
+    pub(crate) done: Signal,
+    pub(crate) unsent: Mutex<Vec<Message>>,
+}
+
+/// A number for the threads of the next client.
+pub(crate) fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
+}
+
+/// How the threads of the client with this number begin their names.
+pub(crate) fn thread_prefix(id: u64) -> String {
+    format!("everlink-{id}")
+}
+
+impl Core {
+    pub(crate) fn name(&self) -> String {
+        thread_prefix(self.id)
+    }
+
+    pub(crate) fn send(&self, message: Message, patience: Patience) -> Result<(), Error> {
+        let (size, limit) = (message.len(), self.settings.limits.message);
+        let limit = limit.min(self.outbox.max_bytes());
+        if size > limit {
+            return Err(Error::MessageTooLarge { size, limit });
+        }
+        // a thread of the client's own must not wait for a link that waits for that thread
+        let patience = if threads::belongs_to(self.id) { Patience::None } else { patience };
+        self.outbox.push(message, patience).map_err(|refused| match refused {
+            Refused::Full => Error::Full,
+            Refused::TimedOut => Error::Timeout,
+            Refused::Shut => Error::Closed,
+            Refused::NobodyDrains => self.status.end().unwrap_or(Error::Full),
+        })
+    }
+
+    pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+        loop {
+            if let Ok(message) = self.received.try_recv() {
+                return Ok(message);
+            }
+            let ended = self.status.ended();
+            if let Some(error) = self.status.end() {
+                // what came in last was there before the end was
+                return self.received.try_recv().map_err(|_| error);
+            }
+            let timeout = deadline.map_or_else(crossbeam_channel::never, crossbeam_channel::at);
+            select_biased! {
+                recv(self.received) -> message => if let Ok(message) = message {
+                    return Ok(message);
+                },
+                recv(ended) -> _ => {}
+                recv(timeout) -> _ => return Err(Error::Timeout),
+            }
+        }
+    }
+
+    pub(crate) fn command(&self, command: Command) -> Result<(), Error> {
+        if self.done.is_raised() {
+            return Err(Error::Closed);
+        }
+        self.commands.send(command).map_err(|_| Error::Closed)
+    }
+
+    /// Closes, and waits until everything has ended; returns whether it has. A thread of the
+    /// client's own does not wait: it would wait for itself.
+    pub(crate) fn close(&self, frame: CloseFrame) -> bool {
+        self.outbox.shut();
+        let _ = self.command(Command::Close(frame));
+        self.interrupt.raise();
+        if threads::belongs_to(self.id) {
+            return false;
+        }
+        let bound = self.settings.close_timeout + JOIN_GRACE;
+        let ended = self.done.raised().recv_timeout(bound);
+        matches!(ended, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
+    }
+
+    /// Puts aside what was never written; returns how much it is.
+    pub(crate) fn keep_unsent(&self) -> usize {
+        let left = self.outbox.drain();
+        let count = left.len();
+        self.unsent.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
+        count
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (outbox_messages, outbox_bytes) = self.outbox.depth();
+        let (uptime, total_downtime) = self.status.times();
+        Stats {
+            outbox_messages,
+            outbox_bytes,
+            inbox_messages: self.received.len(),
+            outbox_dropped: self.outbox.dropped(),
+            uptime,
+            total_downtime,
+            ..self.counters.snapshot()
+        }
+    }
+}

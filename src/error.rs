@@ -1,0 +1,74 @@
+//! Why a call failed.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::failure::Failure;
+
+/// Why a call on a [`Client`](crate::Client) or its builder failed.
+///
+/// What happened to the connection itself is a [`Failure`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The URL cannot be dialed.
+    #[error("invalid url: {reason}")]
+    InvalidUrl {
+        /// What is wrong with it. The URL itself is not repeated: it may hold credentials.
+        reason: String,
+    },
+    /// The URL asks for TLS and this build has none.
+    #[error("{scheme}:// needs TLS, which is not built in")]
+    TlsUnavailable {
+        /// The scheme of the URL.
+        scheme: &'static str,
+    },
+    /// A setting has a value that cannot work.
+    #[error("invalid setting {setting}: {reason}")]
+    InvalidSetting {
+        /// The name of the builder's method.
+        setting: &'static str,
+        /// What is wrong with the value.
+        reason: String,
+    },
+    /// A header that HTTP does not allow, or one that the opening handshake sets itself.
+    #[error("invalid header {name:?}: {reason}")]
+    InvalidHeader {
+        /// The name as it was given. The value is not repeated: it may be a secret.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A close code that must not be sent, or a reason of more than 123 bytes.
+    #[error("invalid close frame: {reason}")]
+    InvalidClose {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The first attempt of [`Client::connect`](crate::Client::connect) failed.
+    #[error("could not connect")]
+    Connect(#[source] Arc<Failure>),
+    /// The message is larger than the limit; nothing was queued.
+    #[error("message of {size} bytes is over the limit of {limit}")]
+    MessageTooLarge {
+        /// The size of the message in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The outbox is full and its policy, or the calling thread, does not allow to wait.
+    #[error("the outbox is full")]
+    Full,
+    /// The time given to the call ran out.
+    #[error("timed out")]
+    Timeout,
+    /// The client has given up; [`reconnect`](crate::Client::reconnect) resumes.
+    #[error("gave up; reconnect() resumes")]
+    GaveUp(#[source] Arc<Failure>),
+    /// The client is closed for good.
+    #[error("closed")]
+    Closed,
+    /// The system refused a thread.
+    #[error("could not start a thread")]
+    Thread(#[source] io::Error),
+}

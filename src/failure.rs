@@ -1,0 +1,266 @@
+//! Why a link died or an attempt failed, and what to do about it.
+
+use std::error::Error as StdError;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+
+use crate::message::{CloseCode, CloseFrame};
+
+/// Why a link died, or why an attempt to make one failed.
+///
+/// [`Failure::decision`] is what the client does about it unless the program decides otherwise.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failure {
+    /// The host's name could not be resolved, or not in time.
+    #[error("name lookup of {host:?} failed")]
+    Dns {
+        /// The name.
+        host: String,
+        /// What the resolver said.
+        source: io::Error,
+    },
+    /// No TCP connection to any address of the host; this is the last address tried.
+    #[error("could not connect to {address}")]
+    Connect {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The opening handshake (RFC 6455 section 4) failed before there was an HTTP status.
+    #[error("opening handshake failed")]
+    Handshake(#[source] HandshakeError),
+    /// The server answered the opening handshake with another status than 101.
+    #[error("the server answered {status}")]
+    Rejected {
+        /// The status.
+        status: StatusCode,
+        /// The headers of the response.
+        headers: Box<HeaderMap>,
+        /// How long the server asked to wait (`Retry-After`, RFC 9110 section 10.2.3).
+        retry_after: Option<Duration>,
+    },
+    /// The login hook refused the connection.
+    #[error("login failed")]
+    Login {
+        /// Whether the hook said that trying again cannot help.
+        permanent: bool,
+        /// What the hook said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The closure that makes the request failed.
+    #[error("the request could not be made")]
+    Request(#[source] Box<dyn StdError + Send + Sync>),
+    /// Reading or writing failed: a reset, most often.
+    #[error("connection lost")]
+    Io(#[from] io::Error),
+    /// The stream ended without a close frame; the RFC reports this as code 1006.
+    #[error("the peer ended the stream without a close frame")]
+    ClosedAbnormally,
+    /// The peer closed the connection with a close frame.
+    #[error("closed by the peer: {}", close_text(.0.as_ref()))]
+    Closed(Option<CloseFrame>),
+    /// Nothing came from the peer for the heartbeat's limit.
+    #[error("nothing heard from the peer for {silence:?}")]
+    HeartbeatTimeout {
+        /// How long nothing came.
+        silence: Duration,
+    },
+    /// The peer took no byte for the write timeout, and sent none either.
+    #[error("the peer took nothing for {timeout:?}")]
+    WriteTimeout {
+        /// The timeout.
+        timeout: Duration,
+    },
+    /// The peer broke the protocol; it was told so with this close code.
+    #[error("protocol violation (close code {code}): {reason}")]
+    Protocol {
+        /// 1002, 1007 or 1009.
+        code: CloseCode,
+        /// What the peer did.
+        reason: String,
+    },
+    /// Code of the program panicked on one of the library's threads.
+    #[error("{place} panicked: {message}")]
+    Panicked {
+        /// Which code: "handler", "login hook", ...
+        place: &'static str,
+        /// What it said.
+        message: String,
+    },
+    /// The system refused a thread.
+    #[error("could not start a thread")]
+    Thread(#[source] io::Error),
+    /// The program asked for a new link with [`reconnect`](crate::Client::reconnect).
+    #[error("reconnect requested by the program")]
+    ReconnectRequested,
+    /// The program closed the client while it was dialing or opening.
+    #[error("interrupted by close")]
+    Interrupted,
+}
+
+fn close_text(frame: Option<&CloseFrame>) -> String {
+    frame.map_or_else(|| "no code".into(), ToString::to_string)
+}
+
+/// What went wrong in the opening handshake.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The whole handshake was not done in time.
+    #[error("not done within {timeout:?}")]
+    TimedOut {
+        /// The time it had.
+        timeout: Duration,
+    },
+    /// The connection broke.
+    #[error("connection lost")]
+    Io(#[source] io::Error),
+    /// The stream ended.
+    #[error("the peer ended the stream")]
+    Eof,
+    /// The answer is not HTTP/1.1.
+    #[error("the answer is not HTTP/1.1: {0}")]
+    NotHttp(String),
+    /// The answer's headers go over 64 KiB.
+    #[error("response headers over {limit} bytes")]
+    HeadersTooLarge {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The answer is a 101 that does not upgrade to this WebSocket (RFC 6455 section 4.1).
+    #[error("{0}")]
+    BadUpgrade(String),
+    /// A redirect that cannot or must not be followed.
+    #[error("redirect not followed: {0}")]
+    BadRedirect(String),
+}
+
+/// What to do after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Decision {
+    /// Dial again after the backoff's delay.
+    Retry,
+    /// Dial again after the backoff's delay, and not before this much time has passed.
+    RetryAfter(Duration),
+    /// Stop: the client is in [`State::GaveUp`](crate::State::GaveUp) until
+    /// [`reconnect`](crate::Client::reconnect).
+    GiveUp,
+}
+
+impl Failure {
+    /// What the client does about this failure unless
+    /// [`Builder::decide`](crate::Builder::decide) says otherwise.
+    ///
+    /// Trying again is the rule. These end it:
+    ///
+    /// * the server's answer was 400, 401, 403, 404, 410 or 426, any other status below 500
+    ///   except 408, 425 and 429, or an answer that is no opening handshake at all;
+    /// * the peer closed with 1002, 1003, 1007, 1008, 1009, 1010, 3000 or 3003;
+    /// * the peer broke the protocol;
+    /// * the login hook said that it is permanent;
+    /// * a handler panicked.
+    ///
+    /// Close 1000 and the private codes 4000 to 4999 mean different things at different
+    /// services; they are retried.
+    pub fn decision(&self) -> Decision {
+        let permanent = match self {
+            Self::Rejected { status, retry_after, .. } => {
+                if let Some(delay) = retry_after.filter(|_| is_transient(*status)) {
+                    return Decision::RetryAfter(delay);
+                }
+                !is_transient(*status)
+            }
+            Self::Handshake(error) => !matches!(
+                error,
+                HandshakeError::TimedOut { .. } | HandshakeError::Io(_) | HandshakeError::Eof
+            ),
+            Self::Closed(Some(frame)) => {
+                matches!(frame.code.0, 1002 | 1003 | 1007..=1010 | 3000 | 3003)
+            }
+            Self::Login { permanent, .. } => *permanent,
+            Self::Protocol { .. } => true,
+            Self::Panicked { place, .. } => *place == HANDLER,
+            _ => false,
+        };
+        if permanent { Decision::GiveUp } else { Decision::Retry }
+    }
+}
+
+/// The one place of the program's code whose panic is permanent: what it did to the program's
+/// state is unknown, and the next message would run it again.
+pub(crate) const HANDLER: &str = "handler";
+
+fn is_transient(status: StatusCode) -> bool {
+    status.is_server_error()
+        || status.is_informational()
+        || matches!(status.as_u16(), 408 | 425 | 429)
+}
+
+/// Runs the program's code, and makes a panic in it a failure.
+pub(crate) fn guarded<T>(place: &'static str, code: impl FnOnce() -> T) -> Result<T, Failure> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(code)).map_err(|payload| {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "a payload that is not text".into());
+        Failure::Panicked { place, message }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejected(status: u16, retry_after: Option<Duration>) -> Failure {
+        let status = StatusCode::from_u16(status).unwrap();
+        Failure::Rejected { status, headers: Box::default(), retry_after }
+    }
+
+    fn closed(code: u16) -> Failure {
+        Failure::Closed(Some(CloseFrame::new(CloseCode(code), "")))
+    }
+
+    #[test]
+    fn the_statuses_that_end_it() {
+        for status in [400, 401, 403, 404, 410, 426, 200] {
+            assert_eq!(rejected(status, None).decision(), Decision::GiveUp, "{status}");
+        }
+        for status in [408, 429, 500, 502, 503, 504] {
+            assert_eq!(rejected(status, None).decision(), Decision::Retry, "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_counts_only_where_a_retry_makes_sense() {
+        let delay = Duration::from_secs(7);
+        assert_eq!(rejected(429, Some(delay)).decision(), Decision::RetryAfter(delay));
+        assert_eq!(rejected(503, Some(delay)).decision(), Decision::RetryAfter(delay));
+        assert_eq!(rejected(403, Some(delay)).decision(), Decision::GiveUp);
+    }
+
+    #[test]
+    fn the_close_codes_that_end_it() {
+        for code in [1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003] {
+            assert_eq!(closed(code).decision(), Decision::GiveUp, "{code}");
+        }
+        for code in [1000, 1001, 1011, 1012, 1013, 3001, 4000, 4999] {
+            assert_eq!(closed(code).decision(), Decision::Retry, "{code}");
+        }
+        assert_eq!(Failure::Closed(None).decision(), Decision::Retry);
+        assert_eq!(Failure::ClosedAbnormally.decision(), Decision::Retry);
+    }
+
+    #[test]
+    fn a_panic_is_caught_with_its_words() {
+        let failure = guarded("login hook", || panic!("no {}", "luck")).map(|(): ()| ());
+        let text = failure.unwrap_err().to_string();
+        assert_eq!(text, "login hook panicked: no luck");
+    }
+}

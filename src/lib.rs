@@ -1,0 +1,80 @@
+//! A blocking WebSocket client on `std` threads that stays connected.
+//!
+//! everlink dials, beats, notices death, backs off, dials again, logs in again, and tells the
+//! program what happened. The program sends and receives messages, from as many threads as it
+//! likes, and carries no async runtime.
+//!
+//! ```no_run
+//! use everlink::Client;
+//!
+//! # fn main() -> Result<(), everlink::Error> {
+//! let client = Client::connect("ws://localhost:9001/feed")?;
+//! client.send("hello")?;
+//! for message in &client {
+//!     println!("{message:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Where to look next: [`Client`] for what it does and guarantees, [`Builder`] for every
+//! setting, [`Event`] and [`Failure`] for what happened, [`Stats`] for what was counted.
+//!
+//! # Threads
+//!
+//! | thread | owns | blocks in |
+//! | --- | --- | --- |
+//! | `everlink-N-manager` | the life cycle: dial, open, serve, bury, back off | a channel |
+//! | `everlink-N-reader` | the read half of the socket and the decoder | `read` |
+//! | `everlink-N-writer` | the write half and the encoder | the outbox, `write` |
+//! | `everlink-N-heartbeat` | the beat | a channel, with a deadline |
+//!
+//! The last three live as long as one link and are joined before the next is dialed. A name
+//! lookup and each connecting address have short-lived threads of their own, so that nothing
+//! that hangs holds anything else up.
+//!
+//! # Logging
+//!
+//! Through the [`log`] crate: links that come and go at `info` and `warn`, giving up at `error`.
+//! Credentials are never logged by this crate; tungstenite logs frames with their payload at
+//! `trace`, under the target `tungstenite`.
+
+mod client;
+mod core;
+mod endpoint;
+mod error;
+mod event;
+mod failure;
+mod inbox;
+mod link;
+mod login;
+mod manager;
+mod message;
+mod open;
+mod outbox;
+mod policy;
+mod protocol;
+mod request;
+mod settings;
+mod signal;
+mod stats;
+mod status;
+mod threads;
+mod transport;
+
+pub use client::{Builder, Client, CloseReport, Iter, Sender};
+pub use error::Error;
+pub use event::{Event, Events, Next};
+pub use failure::{Decision, Failure, HandshakeError};
+pub use login::{LoginError, LoginSession};
+pub use message::{CloseCode, CloseFrame, Message};
+pub use policy::{Backoff, Heartbeat, Overflow, Queue};
+pub use request::Request;
+pub use stats::Stats;
+pub use status::State;
+pub use transport::Resolve;
+
+/// The HTTP types of the public interface: statuses, headers, responses.
+pub use http;
+/// The payload types of [`Message`].
+pub use tungstenite::{Bytes, Utf8Bytes};

@@ -1,0 +1,69 @@
+//! The heartbeat thread: asks a silent peer for a sign of life, and is the second watch on its
+//! silence after the reader's own read timeout.
+
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::RecvTimeoutError;
+
+use super::Shared;
+use super::liveness::Waiting;
+use crate::failure::Failure;
+use crate::policy::Beat;
+
+/// The reader's read timeout has this much of the limit to be first: it knows best.
+const SECOND_WATCH: u32 = 20;
+
+pub(super) fn run(shared: &Shared) {
+    let heartbeat = &shared.settings.heartbeat;
+    let interval = heartbeat.interval;
+    let Some(limit) = heartbeat.limit() else {
+        // nothing to do but to be there until the end
+        let _ = shared.died.raised().recv();
+        return;
+    };
+    let limit = limit + limit / SECOND_WATCH;
+    let mut last_beat = Instant::now();
+    let mut stall_said = false;
+    loop {
+        let waiting = shared.liveness.waiting();
+        let (Waiting::ForPeer(quiet) | Waiting::ForProgram(quiet)) = waiting;
+        let mut wait = interval.saturating_sub(last_beat.elapsed());
+        if matches!(heartbeat.beat, Beat::Ping) {
+            // a busy link carries no pings; a service's own beats go out all the same
+            wait = wait.max(interval.saturating_sub(quiet));
+        }
+        if wait.is_zero() {
+            // also while the program is to blame: the peer should see that somebody is here
+            beat(shared);
+            last_beat = Instant::now();
+            wait = interval;
+        }
+        match waiting {
+            Waiting::ForPeer(silence) if silence >= limit => {
+                return shared.fail(Failure::HeartbeatTimeout { silence });
+            }
+            Waiting::ForPeer(silence) => {
+                stall_said = false;
+                wait = wait.min(limit - silence);
+            }
+            Waiting::ForProgram(time) if time >= interval && !stall_said => {
+                stall_said = shared.stalls.try_send(time).is_ok();
+            }
+            Waiting::ForProgram(_) => {}
+        }
+        match shared.died.raised().recv_timeout(wait.max(Duration::from_millis(1))) {
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
+            Ok(never) => match never {},
+        }
+    }
+}
+
+fn beat(shared: &Shared) {
+    match &shared.settings.heartbeat.beat {
+        Beat::Ping => shared.lane.ping(),
+        Beat::Message { payload, .. } => shared.lane.beat(payload.clone()),
+        Beat::Off => return,
+    }
+    shared.outbox.ring();
+}

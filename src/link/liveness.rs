@@ -1,0 +1,71 @@
+//! How long the peer has been silent, as far as the peer is to blame.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+/// What the reader does, and since when. Written by the reader, read by the other two.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    origin: Instant,
+    /// Microseconds since `origin`, shifted left by one; the low bit says whether the reader
+    /// waits for the peer (1) or for the program (0).
+    state: AtomicU64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Waiting {
+    /// The reader blocks in `read`, and nothing has come for so long.
+    ForPeer(Duration),
+    /// The reader has something to deliver, and the program has been busy for so long. What
+    /// the peer does meanwhile nobody knows.
+    ForProgram(Duration),
+}
+
+impl Liveness {
+    pub(super) fn new() -> Self {
+        Self { origin: Instant::now(), state: AtomicU64::new(1) }
+    }
+
+    fn now(&self) -> u64 {
+        self.origin.elapsed().as_micros() as u64
+    }
+
+    /// The reader is about to block in `read`.
+    pub(super) fn reading(&self) {
+        self.state.store(self.now() << 1 | 1, Relaxed);
+    }
+
+    /// Bytes have come.
+    pub(super) fn heard(&self) {
+        self.state.store(self.now() << 1, Relaxed);
+    }
+
+    pub(super) fn waiting(&self) -> Waiting {
+        let state = self.state.load(Relaxed);
+        let time = Duration::from_micros(self.now().saturating_sub(state >> 1));
+        if state & 1 == 1 { Waiting::ForPeer(time) } else { Waiting::ForProgram(time) }
+    }
+
+    /// How long the peer has been silent although somebody listened.
+    pub(super) fn silence(&self) -> Duration {
+        match self.waiting() {
+            Waiting::ForPeer(time) => time,
+            Waiting::ForProgram(_) => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listening_counts_as_silence() {
+        let liveness = Liveness::new();
+        liveness.reading();
+        assert!(matches!(liveness.waiting(), Waiting::ForPeer(_)));
+        liveness.heard();
+        assert!(matches!(liveness.waiting(), Waiting::ForProgram(_)));
+        assert_eq!(liveness.silence(), Duration::ZERO);
+    }
+}

@@ -1,0 +1,244 @@
+//! One live connection: a reader, a writer and a heartbeat thread that are born together, die
+//! together and are joined together.
+//!
+//! Whoever notices death calls [`Shared::fail`]: the first cause is kept, the socket is hung
+//! up, and the other two wake and end. The reader ends last: it first delivers what had already
+//! arrived.
+
+mod heartbeat;
+mod lane;
+mod liveness;
+mod progress;
+mod reader;
+mod writer;
+
+use std::convert::Infallible;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tungstenite::protocol::Role;
+
+use crate::failure::Failure;
+use crate::inbox::Inbox;
+use crate::message::CloseFrame;
+use crate::outbox::Outbox;
+use crate::protocol::websocket::{Decoder, Encoder};
+use crate::settings::Settings;
+use crate::signal::Signal;
+use crate::stats::Counters;
+use crate::threads;
+use crate::transport::{Duplex, Hangup};
+
+use lane::Lane;
+use liveness::Liveness;
+use progress::Progress;
+
+/// Where the inbox is between two readers. Empty while a reader holds it.
+pub(crate) type InboxSlot = Arc<Mutex<Option<Inbox>>>;
+
+/// What a link needs from its owner.
+pub(crate) struct Parts {
+    pub(crate) duplex: Duplex,
+    pub(crate) decoder: Decoder,
+    pub(crate) role: Role,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) inbox: InboxSlot,
+    pub(crate) counters: Arc<Counters>,
+    /// The number of the client or session: its threads are named and marked with it.
+    pub(crate) owner: u64,
+    pub(crate) thread_prefix: String,
+}
+
+/// What the three threads share.
+struct Shared {
+    settings: Arc<Settings>,
+    outbox: Arc<Outbox>,
+    counters: Arc<Counters>,
+    hangup: Arc<dyn Hangup>,
+    lane: Lane,
+    liveness: Liveness,
+    progress: Progress,
+    cause: Mutex<Option<Failure>>,
+    /// Raised when the link dies.
+    died: Signal,
+    /// Raised when nobody wants what the reader still has to deliver.
+    abandoned: Signal,
+    /// One notice a stall, so nothing piles up.
+    stalls: Sender<Duration>,
+}
+
+impl Shared {
+    /// The link is dead, and this is why unless somebody said so before.
+    fn fail(&self, cause: Failure) {
+        self.record(cause);
+        self.died.raise();
+        self.hangup.hang_up();
+        self.outbox.ring();
+    }
+
+    /// Notes why the link is about to die. The first cause wins, with one exception: a peer
+    /// that says goodbye and is gone often breaks our next write before the reader has come to
+    /// the goodbye, and the goodbye tells more.
+    fn record(&self, cause: Failure) {
+        let mut slot = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
+        let keep = match &*slot {
+            None => false,
+            Some(Failure::Io(_)) => !matches!(cause, Failure::Closed(_)),
+            Some(_) => true,
+        };
+        if !keep {
+            *slot = Some(cause);
+        }
+    }
+
+    fn is_dead(&self) -> bool {
+        self.died.is_raised()
+    }
+}
+
+/// The owner's end of a live connection.
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    reader_ended: Receiver<Infallible>,
+    stalls: Receiver<Duration>,
+}
+
+/// How a link ended.
+pub(crate) struct Ended {
+    pub(crate) cause: Failure,
+    /// Messages written after the last answered ping.
+    pub(crate) unconfirmed: u64,
+}
+
+impl Link {
+    /// Starts the three threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Thread`] if one could not be started; the others are gone then.
+    pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
+        let Parts { duplex, decoder, role, settings, outbox, inbox, counters, .. } = parts;
+        let Duplex { reader, writer, hangup } = duplex;
+        let (owner, prefix) = (parts.owner, parts.thread_prefix);
+        let (stall_sender, stalls) = bounded(1);
+        let shared = Arc::new(Shared {
+            lane: Lane::new(),
+            liveness: Liveness::new(),
+            progress: Progress::new(Arc::clone(&counters)),
+            cause: Mutex::new(None),
+            died: Signal::new(),
+            abandoned: Signal::new(),
+            stalls: stall_sender,
+            settings,
+            outbox,
+            counters,
+            hangup,
+        });
+        let (reader_alive, reader_ended) = bounded(0);
+        let mut link = Self { shared, threads: Vec::with_capacity(3), reader_ended, stalls };
+
+        let shared = Arc::clone(&link.shared);
+        link.spawn(&prefix, "reader", threads::PROGRAM_STACK, move || {
+            threads::belong_to(owner);
+            reader::run(&shared, decoder, reader, &inbox);
+            drop(reader_alive);
+        })?;
+        let shared = Arc::clone(&link.shared);
+        link.spawn(&prefix, "writer", threads::OWN_STACK, move || {
+            writer::run(&shared, Encoder::new(role), writer);
+        })?;
+        let shared = Arc::clone(&link.shared);
+        link.spawn(&prefix, "heartbeat", threads::OWN_STACK, move || {
+            heartbeat::run(&shared);
+        })?;
+        Ok(link)
+    }
+
+    fn spawn(
+        &mut self,
+        prefix: &str,
+        role: &str,
+        stack: usize,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Failure> {
+        match threads::spawn(prefix, role, stack, run) {
+            Ok(thread) => {
+                self.threads.push(thread);
+                Ok(())
+            }
+            Err(error) => {
+                self.shared.fail(Failure::Interrupted);
+                self.abandon();
+                self.join();
+                Err(Failure::Thread(error))
+            }
+        }
+    }
+
+    /// Disconnects when the link dies.
+    pub(crate) fn died(&self) -> &Receiver<Infallible> {
+        self.shared.died.raised()
+    }
+
+    /// Disconnects when the reader has delivered all that had arrived. Only then does
+    /// [`Link::bury`] not wait for the program.
+    pub(crate) fn reader_ended(&self) -> &Receiver<Infallible> {
+        &self.reader_ended
+    }
+
+    /// Yields how long the reader has been waiting for the program, once for each such wait.
+    pub(crate) fn stalls(&self) -> &Receiver<Duration> {
+        &self.stalls
+    }
+
+    /// Starts the closing handshake once everything queued is written.
+    pub(crate) fn close_after_data(&self, frame: CloseFrame) {
+        self.shared.lane.close_after_data(frame);
+        self.shared.outbox.ring();
+    }
+
+    /// Starts the closing handshake ahead of everything queued.
+    pub(crate) fn close_now(&self, frame: CloseFrame) {
+        self.shared.lane.close_now(Some(frame));
+        self.shared.outbox.ring();
+    }
+
+    /// Says beforehand why the link will die.
+    pub(crate) fn expect(&self, cause: Failure) {
+        self.shared.record(cause);
+    }
+
+    /// Ends the link for a reason of the owner's.
+    pub(crate) fn kill(&self, cause: Failure) {
+        self.shared.fail(cause);
+    }
+
+    /// Drops what the reader still has to deliver.
+    pub(crate) fn abandon(&self) {
+        self.shared.abandoned.raise();
+    }
+
+    /// Joins the three threads of a dead link.
+    pub(crate) fn bury(mut self) -> Ended {
+        self.join();
+        let cause = self.shared.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
+        // no link dies without a cause, unless one of its threads has a bug and panics
+        let cause = cause.unwrap_or(Failure::ClosedAbnormally);
+        Ended { cause, unconfirmed }
+    }
+
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                log::error!("{name} panicked: please report this as a bug of everlink");
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The reader thread: socket -> decoder -> inbox.
+
+use std::io::{self, Read};
+use std::sync::PoisonError;
+use std::time::Instant;
+
+use super::{InboxSlot, Shared};
+use crate::failure::{Failure, guarded};
+use crate::inbox::Inbox;
+use crate::message::{CloseFrame, Message};
+use crate::policy::Beat;
+use crate::protocol::Item;
+use crate::protocol::websocket::Decoder;
+use crate::transport::ReadHalf;
+
+pub(super) fn run(
+    shared: &Shared,
+    mut decoder: Decoder,
+    half: Box<dyn ReadHalf>,
+    slot: &InboxSlot,
+) {
+    let Some(mut inbox) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        let message = "the inbox was lost when a reader panicked".into();
+        return shared.fail(Failure::Panicked { place: "reader", message });
+    };
+    let mut stream = Watched { half, shared };
+    let cause = read(shared, &mut decoder, &mut stream, &mut inbox);
+    shared.fail(cause);
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(inbox);
+}
+
+/// Delivers what the peer sends until the link is dead; returns why.
+fn read(
+    shared: &Shared,
+    decoder: &mut Decoder,
+    stream: &mut Watched<'_>,
+    inbox: &mut Inbox,
+) -> Failure {
+    let limit = shared.settings.heartbeat.limit();
+    if let Err(error) = stream.half.set_read_timeout(limit) {
+        return Failure::Io(error);
+    }
+    loop {
+        match decoder.next(stream) {
+            Ok(Item::Message(message)) => {
+                if let Err(panic) = deliver(shared, inbox, message) {
+                    return panic;
+                }
+            }
+            Ok(Item::Ping(payload)) => {
+                shared.lane.pong(payload);
+                shared.outbox.ring();
+            }
+            Ok(Item::Pong(payload)) => shared.progress.pong(&payload),
+            Ok(Item::Close(frame)) => {
+                shared.record(Failure::Closed(frame.clone()));
+                return say_goodbye(shared, stream, frame.clone(), Failure::Closed(frame));
+            }
+            Err(Failure::Protocol { code, reason }) => {
+                let frame = CloseFrame::new(code, "");
+                let cause = || Failure::Protocol { code, reason: reason.clone() };
+                shared.record(cause());
+                return say_goodbye(shared, stream, Some(frame), cause());
+            }
+            Err(Failure::Io(error)) if is_timeout(&error) => {
+                // only set with a limit
+                return Failure::HeartbeatTimeout { silence: limit.unwrap_or_default() };
+            }
+            Err(failure) => return failure,
+        }
+    }
+}
+
+fn deliver(shared: &Shared, inbox: &mut Inbox, message: Message) -> Result<(), Failure> {
+    if let Beat::Message { is_answer, .. } = &shared.settings.heartbeat.beat {
+        if guarded("heartbeat predicate", || is_answer(&message))? {
+            shared.progress.answer();
+            return Ok(());
+        }
+    }
+    shared.counters.received(message.len());
+    inbox.deliver(message, shared.abandoned.raised())
+}
+
+/// Has the writer send a close frame, and waits for the peer to end the stream: it should be
+/// the server that does (RFC 6455 section 7.1.1), and a socket that is shut down with unread
+/// data in it is reset, which can take the close frame away from the peer.
+fn say_goodbye(
+    shared: &Shared,
+    stream: &mut Watched<'_>,
+    frame: Option<CloseFrame>,
+    cause: Failure,
+) -> Failure {
+    shared.lane.close_now(frame);
+    shared.outbox.ring();
+    let deadline = Instant::now() + shared.settings.close_timeout;
+    let mut discarded = [0; 4096];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() || stream.half.set_read_timeout(Some(left)).is_err() {
+            return cause;
+        }
+        match stream.read(&mut discarded) {
+            Ok(0) | Err(_) => return cause,
+            Ok(_) => {}
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+/// The read half, with an eye on how long the peer is silent.
+struct Watched<'a> {
+    half: Box<dyn ReadHalf>,
+    shared: &'a Shared,
+}
+
+impl Read for Watched<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.shared.liveness.reading();
+            match self.half.read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => {
+                    self.shared.liveness.heard();
+                    return result;
+                }
+            }
+        }
+    }
+}

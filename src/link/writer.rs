@@ -1,0 +1,199 @@
+//! The writer thread: control lane and outbox -> encoder -> socket. It is the only one that
+//! ever writes to the socket.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::time::Duration;
+
+use super::Shared;
+use super::lane::{Close, Slots};
+use crate::failure::Failure;
+use crate::message::Message;
+use crate::protocol::websocket::{Encoder, WRITE_BUFFER};
+use crate::transport::WriteHalf;
+
+pub(super) fn run(shared: &Shared, encoder: Encoder, mut half: Box<dyn WriteHalf>) {
+    let timeout = shared.settings.write_timeout;
+    let ready = half.set_write_timeout(Some(timeout));
+    let stream = Counted { half, shared, timeout, shortened: false, written: 0 };
+    let mut writer = Writer { shared, encoder, stream, sequence: 0, unwritten: VecDeque::new() };
+    let result = ready.and_then(|()| writer.write());
+    if let Err(error) = result {
+        shared.fail(match error.kind() {
+            io::ErrorKind::TimedOut => Failure::WriteTimeout { timeout },
+            _ => Failure::Io(error),
+        });
+    }
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    encoder: Encoder,
+    stream: Counted<'a>,
+    /// How many messages of the outbox were encoded.
+    sequence: u64,
+    /// Messages that were encoded and may not have reached the socket whole, each with the
+    /// place in the stream where it ends.
+    unwritten: VecDeque<(u64, Message)>,
+}
+
+impl Writer<'_> {
+    /// Writes until the link dies or a close frame is out.
+    fn write(&mut self) -> io::Result<()> {
+        let mut batch = VecDeque::new();
+        while !self.shared.is_dead() {
+            if self.control(self.shared.lane.take())? {
+                return Ok(());
+            }
+            self.shared.outbox.take(&mut batch, WRITE_BUFFER);
+            if batch.is_empty() {
+                if let Some(close) = self.shared.lane.take_close() {
+                    return self.close(close);
+                }
+                // the receiver lives as long as the outbox, so this only ends with a token
+                let _ = self.shared.outbox.doorbell().recv();
+                continue;
+            }
+            let result = self.data(&mut batch);
+            // back to front: what was not even encoded first
+            self.shared.outbox.restore(&mut batch);
+            self.settle();
+            result?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the control lane holds; returns whether that ended it.
+    fn control(&mut self, slots: Slots) -> io::Result<bool> {
+        let Slots { pongs, ping, beat, close } = slots;
+        let quiet = pongs.is_empty() && !ping && beat.is_none();
+        for payload in pongs {
+            self.encoder.pong(payload, &mut self.stream)?;
+        }
+        if ping {
+            let payload = self.shared.progress.ping(self.sequence);
+            self.encoder.ping(payload, &mut self.stream)?;
+        }
+        if let Some(message) = beat {
+            self.shared.progress.ping(self.sequence);
+            self.encoder.message(message, &mut self.stream)?;
+        }
+        if let Some(close) = close {
+            self.close(close)?;
+            return Ok(true);
+        }
+        if !quiet {
+            self.encoder.flush(&mut self.stream)?;
+        }
+        Ok(false)
+    }
+
+    fn close(&mut self, close: Close) -> io::Result<()> {
+        let frame = match close {
+            Close::Now(frame) => frame,
+            Close::AfterData(frame) => Some(frame),
+        };
+        self.encoder.close(frame.as_ref(), &mut self.stream)
+    }
+
+    /// Encodes a batch and writes it.
+    fn data(&mut self, batch: &mut VecDeque<Message>) -> io::Result<()> {
+        const NOT_WHOLE: u64 = u64::MAX;
+        while let Some(message) = batch.pop_front() {
+            // a clone of a message shares its payload
+            self.unwritten.push_back((NOT_WHOLE, message.clone()));
+            match self.shared.settings.fragment_size {
+                Some(size) if message.len() > size => self.fragments(message, size)?,
+                _ => self.encoder.message(message, &mut self.stream)?,
+            }
+            if let Some((end, _)) = self.unwritten.back_mut() {
+                *end = self.encoder.encoded();
+            }
+            self.sequence += 1;
+        }
+        self.encoder.flush(&mut self.stream)
+    }
+
+    /// Writes a message in fragments, with the control lane in between. What may not stand
+    /// inside a message goes back into the lane.
+    fn fragments(&mut self, message: Message, size: usize) -> io::Result<()> {
+        let (shared, sequence) = (self.shared, self.sequence);
+        self.encoder.fragments(message, size, &mut self.stream, |encoder, stream| {
+            let Slots { pongs, ping, beat, close } = shared.lane.take();
+            if let Some(Close::Now(frame)) = close {
+                shared.lane.close_now(frame);
+            }
+            if let Some(message) = beat {
+                shared.lane.beat(message);
+            }
+            for payload in pongs {
+                encoder.pong(payload, stream)?;
+            }
+            if ping {
+                encoder.ping(shared.progress.ping(sequence), stream)?;
+            }
+            encoder.flush(stream)
+        })
+    }
+
+    /// Accounts for what has reached the socket whole; the rest goes back to the outbox. A
+    /// frame that is cut off never becomes a message at the peer, so it can be sent again.
+    fn settle(&mut self) {
+        let written = self.unwritten.partition_point(|(end, _)| *end <= self.stream.written);
+        let bytes = self.unwritten.drain(..written).map(|(_, message)| message.len()).sum();
+        let mut rest: VecDeque<Message> =
+            self.unwritten.drain(..).map(|(_, message)| message).collect();
+        self.shared.outbox.written(written, bytes);
+        self.shared.counters.sent(written, bytes);
+        self.shared.progress.written(written);
+        self.shared.outbox.restore(&mut rest);
+    }
+}
+
+/// The write half, counting what the socket has taken.
+struct Counted<'a> {
+    half: Box<dyn WriteHalf>,
+    shared: &'a Shared,
+    timeout: Duration,
+    /// Whether the socket's timeout is below `timeout` at the moment.
+    shortened: bool,
+    written: u64,
+}
+
+impl Counted<'_> {
+    /// The socket took nothing for a whole timeout. A peer that still sends is alive all the
+    /// same, and so is one that waits for this program to receive: they get until they have
+    /// been silent for as long.
+    fn stuck(&mut self) -> io::Result<()> {
+        let left = self.timeout.saturating_sub(self.shared.liveness.silence());
+        if left.is_zero() || self.shared.is_dead() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.shortened = true;
+        self.half.set_write_timeout(Some(left.max(Duration::from_millis(1))))
+    }
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        loop {
+            match self.half.write(buf) {
+                Ok(count) => {
+                    self.written += count as u64;
+                    if std::mem::take(&mut self.shortened) {
+                        self.half.set_write_timeout(Some(self.timeout))?;
+                    }
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == Interrupted => {}
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => self.stuck()?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.half.flush()
+    }
+}

@@ -1,0 +1,325 @@
+//! The life cycle of a client, on a thread of its own: dial, open, serve, bury, back off.
+//!
+//! [`Manager::live`] is the whole of it. Where a delay before a redial is decided:
+//! [`Manager::judge`].
+
+use std::fmt;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, select};
+use tungstenite::protocol::Role;
+
+use crate::core::Core;
+use crate::event::{Event, Next};
+use crate::failure::{Decision, Failure, guarded};
+use crate::link::{InboxSlot, Link, Parts};
+use crate::message::{CloseCode, CloseFrame};
+use crate::open::{Opened, Opener};
+use crate::policy::MAX_DURATION;
+use crate::status::State;
+
+/// What a program asks of a manager. [`Core::close`] raises the interrupt as well, for a
+/// manager that is not listening at the moment.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Reconnect,
+    Close(CloseFrame),
+}
+
+/// Decides what to do after a failure.
+pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
+
+/// How long a link that is given up on request has for its goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+pub(crate) struct Manager {
+    pub(crate) core: Arc<Core>,
+    pub(crate) opener: Opener,
+    pub(crate) inbox: InboxSlot,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) decide: Option<Decide>,
+    /// Gets the result of the first attempt, which then decides.
+    pub(crate) first: Option<Sender<Result<(), Arc<Failure>>>>,
+    pub(crate) row: Row,
+}
+
+/// What has happened since the last link that stayed up.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    /// Attempts since the last link was lost.
+    attempts: u32,
+    /// Attempts in a row that led to no stable link.
+    failed: u32,
+    /// Redials in a row.
+    retries: u32,
+}
+
+/// What comes after an attempt or a link.
+enum After {
+    Redial(Duration),
+    GiveUp(Arc<Failure>),
+    Close { clean: bool },
+}
+
+impl Manager {
+    /// Runs until the client is closed.
+    pub(crate) fn run(mut self) {
+        let clean = match guarded("manager", || self.live()) {
+            Ok(clean) => clean,
+            Err(panic) => {
+                log::error!("{panic}: please report this as a bug of everlink");
+                false
+            }
+        };
+        self.core.outbox.shut();
+        // without its sender the program's channel disconnects once it is empty
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let unsent = self.core.keep_unsent();
+        self.core.status.enter(State::Closed, None);
+        log::info!("{}: closed", self.core.name());
+        self.core.publisher.publish(Event::Closed { clean, unsent });
+        self.core.done.raise();
+    }
+
+    /// The life cycle; returns whether it ended with a closing handshake.
+    fn live(&mut self) -> bool {
+        loop {
+            self.core.status.enter(State::Connecting, None);
+            self.row.attempts += 1;
+            let opened = self.opener.open(self.row.attempts).and_then(|opened| {
+                let Opened { duplex, decoder, response, endpoint } = opened;
+                let link = self.start(duplex, decoder)?;
+                Ok((link, response, endpoint))
+            });
+            let after = match opened {
+                Ok((link, response, endpoint)) => {
+                    self.announce(response, endpoint);
+                    self.serve(link)
+                }
+                Err(Failure::Interrupted) => After::Close { clean: false },
+                Err(failure) => self.attempt_failed(failure),
+            };
+            let after = match after {
+                After::Redial(delay) => self.back_off(delay),
+                After::GiveUp(cause) => self.rest(cause),
+                close @ After::Close { .. } => close,
+            };
+            if let After::Close { clean } = after {
+                return clean;
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        duplex: crate::transport::Duplex,
+        decoder: crate::protocol::websocket::Decoder,
+    ) -> Result<Link, Failure> {
+        Link::start(Parts {
+            duplex,
+            decoder,
+            role: Role::Client,
+            settings: Arc::clone(&self.core.settings),
+            outbox: Arc::clone(&self.core.outbox),
+            inbox: Arc::clone(&self.inbox),
+            counters: Arc::clone(&self.core.counters),
+            owner: self.core.id,
+            thread_prefix: self.core.name(),
+        })
+    }
+
+    fn announce(&mut self, response: http::Response<()>, endpoint: String) {
+        self.core.counters.connects.fetch_add(1, Relaxed);
+        let downtime = self.core.status.enter(State::Connected, None);
+        let attempts = std::mem::take(&mut self.row.attempts);
+        log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
+        if let Some(first) = self.first.take() {
+            let _ = first.send(Ok(()));
+        }
+        let response = Arc::new(response);
+        self.core.publisher.publish(Event::Connected { attempts, downtime, endpoint, response });
+    }
+
+    /// Watches over a link until it is dead and buried.
+    fn serve(&mut self, link: Link) -> After {
+        let born = Instant::now();
+        // what was asked for while there was no link is done, but for closing
+        let mut early = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
+        let closing = loop {
+            let command = match early.take() {
+                Some(command) => command,
+                None => select! {
+                    recv(self.commands) -> command => match command {
+                        Ok(command) => command,
+                        // the core holds a sender as long as this manager runs
+                        Err(_) => continue,
+                    },
+                    recv(link.died()) -> _ => break false,
+                    recv(link.stalls()) -> waiting => {
+                        if let Ok(waiting) = waiting {
+                            self.core.publisher.publish(Event::ReceiverStalled { waiting });
+                        }
+                        continue;
+                    }
+                },
+            };
+            match command {
+                Command::Close(frame) => {
+                    self.core.status.enter(State::Closing, None);
+                    link.close_after_data(frame);
+                    let deadline = born.max(Instant::now()) + self.core.settings.close_timeout;
+                    wait_until(&link, deadline);
+                    link.kill(Failure::Interrupted);
+                    link.abandon();
+                    break true;
+                }
+                Command::Reconnect => {
+                    link.expect(Failure::ReconnectRequested);
+                    link.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
+                    wait_until(&link, Instant::now() + GOODBYE);
+                    link.kill(Failure::ReconnectRequested);
+                    break false;
+                }
+            }
+        };
+        // the reader first delivers what had arrived, and the program may be slow
+        select! {
+            recv(link.reader_ended()) -> _ => {}
+            recv(self.core.interrupt.raised()) -> _ => link.abandon(),
+        }
+        let ended = link.bury();
+        let uptime = born.elapsed();
+        if closing {
+            return After::Close { clean: matches!(ended.cause, Failure::Closed(_)) };
+        }
+        self.row.failed += 1;
+        if uptime >= self.core.settings.stable_after {
+            self.row = Row::default();
+        }
+        let (cause, after) = self.judge(ended.cause);
+        log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), Chain(&cause));
+        let (unconfirmed, next) = (ended.unconfirmed, next(&after));
+        let event = Event::Disconnected { cause: Arc::clone(&cause), uptime, unconfirmed, next };
+        self.core.status.enter(State::BackingOff, Some(cause));
+        self.core.publisher.publish(event);
+        after
+    }
+
+    fn attempt_failed(&mut self, failure: Failure) -> After {
+        self.core.counters.failed_attempts.fetch_add(1, Relaxed);
+        self.row.failed += 1;
+        let attempts = self.row.attempts;
+        let (cause, mut after) = self.judge(failure);
+        log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), Chain(&cause));
+        if let Some(first) = self.first.take() {
+            let _ = first.send(Err(Arc::clone(&cause)));
+            after = After::Close { clean: false };
+        }
+        let next = next(&after);
+        self.core.publisher.publish(Event::AttemptFailed { attempts, cause, next });
+        after
+    }
+
+    /// Decides what comes after a failure, and when.
+    fn judge(&mut self, failure: Failure) -> (Arc<Failure>, After) {
+        let cause = Arc::new(failure);
+        if matches!(*cause, Failure::ReconnectRequested) {
+            self.row = Row::default();
+            return (cause, After::Redial(Duration::ZERO));
+        }
+        let decision = match &mut self.decide {
+            None => Ok(cause.decision()),
+            Some(decide) => guarded("decision function", || decide(&cause)),
+        };
+        let not_before = match decision {
+            Ok(Decision::Retry) => Duration::ZERO,
+            Ok(Decision::RetryAfter(delay)) => delay,
+            Ok(Decision::GiveUp) => return (Arc::clone(&cause), After::GiveUp(cause)),
+            // without a policy there is no telling what a retry would do
+            Err(panic) => {
+                let cause = Arc::new(panic);
+                return (Arc::clone(&cause), After::GiveUp(cause));
+            }
+        };
+        if self.core.settings.max_attempts.is_some_and(|most| self.row.failed >= most) {
+            return (Arc::clone(&cause), After::GiveUp(cause));
+        }
+        self.row.retries += 1;
+        let retry = self.row.retries;
+        match guarded("backoff", || self.core.settings.backoff.delay(retry)) {
+            Ok(delay) => (cause, After::Redial(delay.max(not_before).min(MAX_DURATION))),
+            Err(panic) => {
+                let cause = Arc::new(panic);
+                (Arc::clone(&cause), After::GiveUp(cause))
+            }
+        }
+    }
+
+    /// Lets the delay pass, unless the program wants something else.
+    fn back_off(&mut self, delay: Duration) -> After {
+        log::info!("{}: redial in {delay:.1?}", self.core.name());
+        self.core.status.enter(State::BackingOff, None);
+        select! {
+            recv(self.commands) -> command => match command {
+                Ok(Command::Close(_)) => After::Close { clean: false },
+                Ok(Command::Reconnect) | Err(_) => After::Redial(Duration::ZERO),
+            },
+            recv(crossbeam_channel::after(delay)) -> _ => After::Redial(Duration::ZERO),
+        }
+    }
+
+    /// Does nothing until the program wants something.
+    fn rest(&mut self, cause: Arc<Failure>) -> After {
+        log::error!("{}: gave up: {}", self.core.name(), Chain(&cause));
+        let attempts = self.row.failed;
+        self.core.status.enter(State::GaveUp, Some(Arc::clone(&cause)));
+        self.core.outbox.set_drained(false);
+        self.core.publisher.publish(Event::GaveUp { cause, attempts });
+        match self.commands.recv() {
+            Ok(Command::Reconnect) => {
+                self.row = Row::default();
+                self.core.outbox.set_drained(true);
+                After::Redial(Duration::ZERO)
+            }
+            Ok(Command::Close(_)) | Err(_) => After::Close { clean: false },
+        }
+    }
+}
+
+fn next(after: &After) -> Next {
+    match after {
+        After::Redial(delay) => Next::Redial { delay: *delay },
+        After::GiveUp(_) => Next::GiveUp,
+        After::Close { .. } => Next::Close,
+    }
+}
+
+fn wait_until(link: &Link, deadline: Instant) {
+    select! {
+        recv(link.died()) -> _ => {}
+        recv(crossbeam_channel::at(deadline)) -> _ => {}
+    }
+}
+
+/// A failure with its sources, on one line.
+struct Chain<'a>(&'a Failure);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut error: &dyn std::error::Error = self.0;
+        write!(f, "{error}")?;
+        while let Some(source) = error.source() {
+            write!(f, ": {source}")?;
+            error = source;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Manager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manager").field("row", &self.row).finish_non_exhaustive()
+    }
+}

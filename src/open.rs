@@ -1,0 +1,143 @@
+//! One attempt to make a link: resolve, connect, shake hands, log in. Each step has its
+//! deadline, and `close()` interrupts every one of them.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::header;
+use tungstenite::protocol::Role;
+
+use crate::failure::{Failure, HandshakeError, guarded};
+use crate::login::{Hook, LoginError, LoginSession, timed_out};
+use crate::protocol::websocket::{self, Decoder};
+use crate::request::{Request, built_in};
+use crate::settings::Settings;
+use crate::transport::{Dialer, Duplex, Interrupt, Resolver, Timed};
+
+/// The program's say in the request of each attempt.
+pub(crate) type RequestHook =
+    Box<dyn FnMut(&mut Request) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
+
+/// Makes one link after the other, on the manager thread.
+pub(crate) struct Opener {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) resolver: Resolver,
+    pub(crate) dialer: Dialer,
+    pub(crate) interrupt: Arc<Interrupt>,
+    pub(crate) request: Request,
+    pub(crate) request_hook: Option<RequestHook>,
+    pub(crate) login_hook: Option<Hook>,
+}
+
+/// A connection that is ready for messages.
+pub(crate) struct Opened {
+    pub(crate) duplex: Duplex,
+    pub(crate) decoder: Decoder,
+    pub(crate) response: http::Response<()>,
+    /// For events and logs.
+    pub(crate) endpoint: String,
+}
+
+impl Opener {
+    /// Makes an attempt, the `attempt`-th in a row.
+    pub(crate) fn open(&mut self, attempt: u32) -> Result<Opened, Failure> {
+        let mut request = Request { attempt, ..self.request.clone() };
+        if let Some(hook) = &mut self.request_hook {
+            guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
+        }
+        let result = self.follow(request).and_then(|opened| self.log_in(opened));
+        self.interrupt.unwatch();
+        if self.interrupt.is_raised() {
+            return Err(Failure::Interrupted);
+        }
+        result
+    }
+
+    /// Opens what the request names, or what the server there redirects to.
+    fn follow(&mut self, mut request: Request) -> Result<Opened, Failure> {
+        let mut redirects = 0;
+        loop {
+            let failure = match self.shake_hands(&request) {
+                Ok(opened) => return Ok(opened),
+                Err(failure) => failure,
+            };
+            let Some(location) = location(&failure) else { return Err(failure) };
+            let bad = |what: String| Failure::Handshake(HandshakeError::BadRedirect(what));
+            redirects += 1;
+            if redirects > self.settings.max_redirects {
+                return Err(bad(format!("more than {} of them", self.settings.max_redirects)));
+            }
+            let endpoint = request.endpoint.join(&location);
+            let endpoint = endpoint.map_err(|error| bad(error.to_string()))?;
+            if request.endpoint.scheme.is_tls() && !endpoint.scheme.is_tls() {
+                return Err(bad(format!("from TLS to {endpoint}, which has none")));
+            }
+            log::debug!("redirected to {endpoint}");
+            let endpoint = built_in(endpoint).map_err(|error| bad(error.to_string()))?;
+            request = request.redirected(endpoint);
+        }
+    }
+
+    fn shake_hands(&mut self, request: &Request) -> Result<Opened, Failure> {
+        let endpoint = &request.endpoint;
+        let deadline = Instant::now() + self.settings.dns_timeout;
+        let addresses =
+            self.resolver.resolve(&endpoint.host, endpoint.port, deadline, &self.interrupt)?;
+        let deadline = Instant::now() + self.settings.connect_timeout;
+        let (stream, address) = self.dialer.dial(&addresses, deadline, &self.interrupt)?;
+        log::trace!("connected to {address}");
+        let mut duplex = Duplex::from(stream);
+        self.interrupt.watch(Arc::clone(&duplex.hangup));
+
+        let timeout = self.settings.handshake_timeout;
+        let mut timed = Timed::new(&mut duplex, Instant::now() + timeout);
+        let (response, read) =
+            websocket::open(&mut timed, request).map_err(|failure| in_time(failure, timeout))?;
+        let decoder = Decoder::new(Role::Client, read, self.settings.limits);
+        Ok(Opened { duplex, decoder, response, endpoint: endpoint.to_string() })
+    }
+
+    fn log_in(&mut self, mut opened: Opened) -> Result<Opened, Failure> {
+        let Some(hook) = &mut self.login_hook else { return Ok(opened) };
+        let deadline = Instant::now() + self.settings.login_timeout;
+        let Opened { duplex, decoder, response, .. } = &mut opened;
+        let mut session = LoginSession::new(duplex, decoder, deadline, response);
+        let mut result = guarded("login hook", || hook(&mut session))?;
+        if result.is_ok() && Instant::now() >= deadline {
+            result = Err(timed_out());
+        }
+        match result {
+            Ok(()) => Ok(opened),
+            Err(LoginError { permanent, source }) => Err(Failure::Login { permanent, source }),
+        }
+    }
+}
+
+/// Where the server wants the client to go instead.
+fn location(failure: &Failure) -> Option<String> {
+    let Failure::Rejected { status, headers, .. } = failure else { return None };
+    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
+    headers.get(header::LOCATION)?.to_str().ok().map(str::to_owned)
+}
+
+fn in_time(failure: Failure, timeout: Duration) -> Failure {
+    match failure {
+        Failure::Handshake(HandshakeError::Io(error))
+            if error.kind() == io::ErrorKind::TimedOut =>
+        {
+            Failure::Handshake(HandshakeError::TimedOut { timeout })
+        }
+        other => other,
+    }
+}
+
+impl fmt::Debug for Opener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Opener").field("request", &self.request).finish_non_exhaustive()
+    }
+}

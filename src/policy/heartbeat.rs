@@ -1,0 +1,131 @@
+//! When to ask the peer for a sign of life, and when to stop believing in one.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::message::Message;
+
+/// No timeout is longer than this: a thousand days. It keeps every deadline representable.
+pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
+
+/// How a link proves that the peer is alive.
+///
+/// Any byte received is proof. If none came for the interval, a ping goes out (RFC 6455 section
+/// 5.5.2), so a busy link carries no pings; if none came for the limit, the link is dead. Time
+/// in which the program is slow to receive does not count against the peer.
+///
+/// The default is a ping after 10 s and death after 30 s.
+///
+/// ```
+/// use std::time::Duration;
+/// use everlink::Heartbeat;
+///
+/// let brisk = Heartbeat::every(Duration::from_secs(2)).dead_after(Duration::from_secs(5));
+/// // a service that wants beats of its own
+/// let service = Heartbeat::every(Duration::from_secs(20))
+///     .message(r#"{"op":"ping"}"#, |answer| answer.as_text() == Some(r#"{"op":"pong"}"#));
+/// # let _ = (brisk, service);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    pub(crate) interval: Duration,
+    pub(crate) dead_after: Duration,
+    pub(crate) beat: Beat,
+}
+
+#[derive(Clone)]
+pub(crate) enum Beat {
+    /// Nothing is sent and nothing is watched.
+    Off,
+    /// A protocol ping after an idle interval.
+    Ping,
+    /// A message of the application, each interval, whatever else travels.
+    Message { payload: Message, is_answer: Arc<dyn Fn(&Message) -> bool + Send + Sync> },
+}
+
+impl Heartbeat {
+    /// A ping whenever nothing was received for `interval`; death after three times that,
+    /// unless [`dead_after`](Self::dead_after) says otherwise.
+    #[must_use]
+    pub fn every(interval: Duration) -> Self {
+        Self { interval, dead_after: interval.saturating_mul(3), beat: Beat::Ping }
+    }
+
+    /// No pings and no limit: a peer that falls silent is never noticed.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { beat: Beat::Off, ..Self::default() }
+    }
+
+    /// How long nothing may come before the link is dead. It must be longer than the interval.
+    #[must_use]
+    pub fn dead_after(mut self, limit: Duration) -> Self {
+        self.dead_after = limit;
+        self
+    }
+
+    /// Sends `payload` each interval instead of a protocol ping, busy or idle, and swallows
+    /// every message for which `is_answer` is true. The predicate runs on the reader thread.
+    #[must_use]
+    pub fn message(
+        mut self,
+        payload: impl Into<Message>,
+        is_answer: impl Fn(&Message) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.beat = Beat::Message { payload: payload.into(), is_answer: Arc::new(is_answer) };
+        self
+    }
+
+    /// How long nothing may come; `None` if that is not watched.
+    pub(crate) fn limit(&self) -> Option<Duration> {
+        (!matches!(self.beat, Beat::Off)).then_some(self.dead_after)
+    }
+
+    /// What is wrong with the values, if anything is.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Some(limit) = self.limit() else { return Ok(()) };
+        if self.interval.is_zero() {
+            return Err("the interval is zero".into());
+        }
+        if limit <= self.interval {
+            let interval = self.interval;
+            return Err(format!("dead_after {limit:?} leaves no time after {interval:?} idle"));
+        }
+        if limit > MAX_DURATION {
+            return Err(format!("{limit:?} is over the limit of {MAX_DURATION:?}"));
+        }
+        Ok(())
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self::every(Duration::from_secs(10))
+    }
+}
+
+impl fmt::Debug for Beat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("Off"),
+            Self::Ping => f.write_str("Ping"),
+            Self::Message { payload, .. } => f.debug_tuple("Message").field(payload).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senseless_values_are_refused() {
+        let second = Duration::from_secs(1);
+        assert!(Heartbeat::default().check().is_ok());
+        assert!(Heartbeat::every(Duration::ZERO).check().is_err());
+        assert!(Heartbeat::every(second).dead_after(second).check().is_err());
+        assert!(Heartbeat::every(second).dead_after(Duration::MAX).check().is_err());
+        assert!(Heartbeat::off().dead_after(Duration::ZERO).check().is_ok());
+    }
+}

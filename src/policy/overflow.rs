@@ -1,0 +1,83 @@
+//! What happens to a message for which a queue has no room.
+
+/// What happens to a message for which a full queue has no room.
+///
+/// Whatever is dropped is counted in [`Stats`](crate::Stats).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// Wait for room (the default). Sending waits in the calling thread; receiving stops
+    /// reading, so that TCP pushes back on the peer.
+    #[default]
+    Wait,
+    /// Refuse the new message: sending fails with [`Error::Full`](crate::Error::Full). A
+    /// received message cannot be refused, so in an inbox this is [`Overflow::DropNewest`].
+    Fail,
+    /// Drop the oldest queued message to make room.
+    DropOldest,
+    /// Drop the new message.
+    DropNewest,
+}
+
+/// The bounds of a queue and what happens at them.
+///
+/// ```
+/// use everlink::{Overflow, Queue};
+///
+/// // the newest thousand matter, the rest is history
+/// let ticks = Queue::new().messages(1000).overflow(Overflow::DropOldest);
+/// # let _ = ticks;
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct Queue {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+    pub(crate) overflow: Overflow,
+}
+
+impl Queue {
+    /// 8192 messages, 64 MiB, [`Overflow::Wait`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self { messages: 8192, bytes: 64 << 20, overflow: Overflow::Wait }
+    }
+
+    /// The most messages it holds; at least 1.
+    #[must_use]
+    pub fn messages(mut self, limit: usize) -> Self {
+        self.messages = limit;
+        self
+    }
+
+    /// The most bytes of payload it holds; at least 1. A message larger than this can never be
+    /// queued, and an outbox refuses it with
+    /// [`Error::MessageTooLarge`](crate::Error::MessageTooLarge).
+    ///
+    /// An inbox is bounded by messages only; its memory is bounded by that times
+    /// [`max_message_size`](crate::Builder::max_message_size).
+    #[must_use]
+    pub fn bytes(mut self, limit: usize) -> Self {
+        self.bytes = limit;
+        self
+    }
+
+    /// What happens when it is full.
+    #[must_use]
+    pub fn overflow(mut self, policy: Overflow) -> Self {
+        self.overflow = policy;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.messages == 0 || self.bytes == 0 {
+            return Err("a queue of nothing holds nothing".into());
+        }
+        Ok(())
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self::new()
+    }
+}

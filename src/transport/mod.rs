@@ -1,0 +1,45 @@
+//! Bytes in both directions at once: dialing, and halves that can be read, written, hung up.
+
+mod dial;
+mod interrupt;
+mod resolve;
+mod tcp;
+mod timed;
+
+use std::fmt::Debug;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub(crate) use dial::{Dialer, SocketOptions};
+pub(crate) use interrupt::Interrupt;
+pub use resolve::Resolve;
+pub(crate) use resolve::{Resolver, System};
+pub(crate) use timed::Timed;
+
+/// The half that one thread reads.
+pub(crate) trait ReadHalf: Read + Send + Debug {
+    /// How long one `read` may block; `None` for as long as it takes.
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()>;
+}
+
+/// The half that one thread writes. What `write` has accepted is on its way: there is nothing
+/// to flush.
+pub(crate) trait WriteHalf: Write + Send + Debug {
+    /// How long one `write` may block without taking a byte; `None` for as long as it takes.
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()>;
+}
+
+/// Ends both halves from any thread.
+pub(crate) trait Hangup: Send + Sync + Debug {
+    /// Wakes whoever blocks in `read` or `write`. What has already arrived can still be read.
+    fn hang_up(&self);
+}
+
+/// A connection to a peer, in pieces that different threads own.
+#[derive(Debug)]
+pub(crate) struct Duplex {
+    pub(crate) reader: Box<dyn ReadHalf>,
+    pub(crate) writer: Box<dyn WriteHalf>,
+    pub(crate) hangup: Arc<dyn Hangup>,
+}
