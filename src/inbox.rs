@@ -25,7 +25,11 @@ pub(crate) enum Inbox {
         overflow: Overflow,
         counters: Arc<Counters>,
     },
-    Handler(Handler),
+    Handler {
+        handler: Handler,
+        /// Keeps the program's channel, on which nothing comes, connected until the end.
+        _connected: Sender<Message>,
+    },
 }
 
 impl Inbox {
@@ -41,7 +45,7 @@ impl Inbox {
         abandon: &Receiver<Infallible>,
     ) -> Result<(), Failure> {
         match self {
-            Self::Handler(handler) => guarded(HANDLER, || handler(message)),
+            Self::Handler { handler, .. } => guarded(HANDLER, || handler(message)),
             Self::Channel { sender, receiver, overflow, counters } => {
                 let mut waiting = match sender.try_send(message) {
                     Ok(()) => return Ok(()),
@@ -77,7 +81,7 @@ impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Channel { .. } => "Channel",
-            Self::Handler(_) => "Handler",
+            Self::Handler { .. } => "Handler",
         })
     }
 }
@@ -130,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_handler_that_panics_is_a_failure() {
-        let mut inbox = Inbox::Handler(Box::new(|_| panic!("boom")));
+        let handler = Box::new(|_| panic!("boom"));
+        let mut inbox = Inbox::Handler { handler, _connected: bounded(0).0 };
         let failure = inbox.deliver("x".into(), Signal::new().raised()).unwrap_err();
         assert_eq!(failure.to_string(), "handler panicked: boom");
     }

@@ -74,10 +74,10 @@ impl Manager {
             }
         };
         self.core.outbox.shut();
-        // without its sender the program's channel disconnects once it is empty
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
         let unsent = self.core.keep_unsent();
         self.core.status.enter(State::Closed, None);
+        // without its sender the program's channel disconnects once it is empty
+        drop(self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take());
         log::info!("{}: closed", self.core.name());
         self.core.publisher.publish(Event::Closed { clean, unsent });
         self.core.done.raise();

@@ -188,8 +188,8 @@ impl Builder {
     }
 
     /// How long closing may take: writing what is queued and the closing handshake (RFC 6455
-    /// section 7.1.2) together. It also bounds how long the peer may take to end the stream
-    /// after its own close frame. Default 5 s.
+    /// section 7.1.2) together. Default 5 s. A peer that has sent its own close frame gets at
+    /// most 1 s of it to end the stream.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.settings.close_timeout = timeout;
         self
@@ -326,7 +326,8 @@ impl Builder {
         let inbox = match self.on_message {
             Some(mut handler) => {
                 let sender = Sender::new(Arc::clone(&core));
-                Inbox::Handler(Box::new(move |message| handler(message, &sender)))
+                let handler = Box::new(move |message| handler(message, &sender));
+                Inbox::Handler { handler, _connected: deliveries }
             }
             None => Inbox::Channel {
                 sender: deliveries,

@@ -48,8 +48,9 @@ use crate::status::State;
 /// * Nothing queued is lost with a link; a message that a dead link had already taken may be:
 ///   [`Event::Disconnected`](crate::Event::Disconnected) says how many those are. No message is
 ///   sent twice.
-/// * Received messages are delivered in order, those included that had arrived when the link
-///   died.
+/// * Received messages are delivered in order, all that came before the peer ended the stream
+///   included, however slow the program is. What a reset connection takes with it is up to the
+///   operating system.
 #[derive(Clone)]
 pub struct Client {
     sender: Sender,

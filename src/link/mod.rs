@@ -74,6 +74,14 @@ struct Shared {
 impl Shared {
     /// The link is dead, and this is why unless somebody said so before.
     fn fail(&self, cause: Failure) {
+        // the peer has ended the stream, or has been told why we do: everyone else gets a reset
+        let civil = matches!(
+            cause,
+            Failure::Closed(_) | Failure::ClosedAbnormally | Failure::Protocol { .. }
+        );
+        if !civil {
+            self.hangup.reset_when_dropped();
+        }
         self.record(cause);
         self.died.raise();
         self.hangup.hang_up();

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 use std::sync::PoisonError;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{InboxSlot, Shared};
 use crate::failure::{Failure, guarded};
@@ -12,6 +12,9 @@ use crate::policy::Beat;
 use crate::protocol::Item;
 use crate::protocol::websocket::Decoder;
 use crate::transport::ReadHalf;
+
+/// How long a peer may take to end the stream once it has said goodbye, or was told to go.
+const END_OF_STREAM: Duration = Duration::from_secs(1);
 
 pub(super) fn run(
     shared: &Shared,
@@ -93,7 +96,7 @@ fn say_goodbye(
 ) -> Failure {
     shared.lane.close_now(frame);
     shared.outbox.ring();
-    let deadline = Instant::now() + shared.settings.close_timeout;
+    let deadline = Instant::now() + shared.settings.close_timeout.min(END_OF_STREAM);
     let mut discarded = [0; 4096];
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

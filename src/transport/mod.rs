@@ -34,6 +34,11 @@ pub(crate) trait WriteHalf: Write + Send + Debug {
 pub(crate) trait Hangup: Send + Sync + Debug {
     /// Wakes whoever blocks in `read` or `write`. What has already arrived can still be read.
     fn hang_up(&self);
+
+    /// Has the connection end with a reset once all its pieces are dropped: what was written
+    /// and has not reached the peer yet is taken back, and a peer that is stuck in a write
+    /// learns at once that nobody reads.
+    fn reset_when_dropped(&self);
 }
 
 /// A connection to a peer, in pieces that different threads own.

@@ -5,6 +5,8 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use super::{Duplex, Hangup, ReadHalf, WriteHalf};
 
 #[derive(Debug)]
@@ -56,5 +58,10 @@ impl Hangup for TcpStream {
     fn hang_up(&self) {
         // the only error is a socket that is down already
         let _ = self.shutdown(Shutdown::Both);
+    }
+
+    fn reset_when_dropped(&self) {
+        // best effort: without it the kernel goes on trying for a while
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
     }
 }

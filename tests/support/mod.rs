@@ -107,7 +107,9 @@ pub fn reset(peer: Peer) {
 
 /// The next message that is not a control frame.
 pub fn next_text(peer: &mut Peer) -> String {
+    let deadline = Instant::now() + PATIENCE;
     loop {
+        assert!(Instant::now() < deadline, "no text message came in time");
         match peer.read().expect("a message") {
             Message::Text(text) => return text.as_str().to_owned(),
             Message::Ping(_) | Message::Pong(_) => {}

@@ -1,0 +1,307 @@
+//! Signs of life.
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everlink::{Client, Event, Failure, Heartbeat};
+use rustix::process::{Pid, Signal, kill_process};
+use support::*;
+use tungstenite::Message;
+
+#[test]
+fn an_idle_link_carries_pings_and_yields_round_trips() {
+    let listener = Listener::new();
+    let client = listener.client().heartbeat(Heartbeat::every(ms(20))).start().unwrap();
+    let mut peer = listener.accept();
+    let mut payloads = Vec::new();
+    while payloads.len() < 3 {
+        if let Message::Ping(payload) = peer.read().unwrap() {
+            payloads.push(payload);
+        }
+        peer.flush().unwrap();
+    }
+    assert!(payloads.is_sorted() && payloads[0] != payloads[1], "pings are numbered: {payloads:?}");
+    eventually("a round trip", || {
+        let stats = client.stats();
+        let good = stats.last_round_trip.is_some() && stats.mean_round_trip.is_some();
+        if good { Ok(()) } else { Err(stats) }
+    });
+}
+
+#[test]
+fn a_busy_link_carries_no_pings() {
+    let listener = Listener::new();
+    let client = listener.client().heartbeat(Heartbeat::every(ms(500))).start().unwrap();
+    let mut peer = listener.accept();
+    let begun = Instant::now();
+    let mut longest_gap = Duration::ZERO;
+    let mut last = Instant::now();
+    while begun.elapsed() < ms(1500) {
+        peer.send("tick".into()).unwrap();
+        longest_gap = longest_gap.max(last.elapsed());
+        last = Instant::now();
+        client.recv().unwrap();
+        thread::park_timeout(ms(5));
+    }
+    // a machine that stalls for as long as the interval proves nothing
+    if longest_gap < ms(400) {
+        assert_eq!(client.stats().pings_sent, 0);
+    }
+}
+
+#[test]
+fn a_peer_that_sends_but_never_answers_pings_is_alive_and_its_debt_is_counted() {
+    let listener = Listener::new();
+    let (builder, watch) = watch(listener.client().heartbeat(quick_heartbeat()));
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept_raw();
+    tungstenite::accept(&mut peer).unwrap();
+    watch.connected();
+    let begun = Instant::now();
+    while begun.elapsed() < ms(1500) {
+        std::io::Write::write_all(&mut peer, b"\x81\x01x").unwrap();
+        thread::park_timeout(ms(150));
+    }
+    assert!(client.stats().unanswered_pings >= 2, "{:?}", client.stats());
+    assert!(watch.rest().iter().all(|event| !matches!(event, Event::Disconnected { .. })));
+}
+
+/// How long it takes to notice that this peer is silent.
+fn detection(client: &Client, watch: &Watch, silenced: Instant) -> Duration {
+    let cause = watch.disconnected();
+    let time = silenced.elapsed();
+    assert!(matches!(&*cause, Failure::HeartbeatTimeout { .. }), "{cause:?}: {:?}", client.stats());
+    time
+}
+
+#[test]
+fn a_silent_peer_is_declared_dead_within_the_limit() {
+    let listener = Listener::new();
+    let heartbeat = Heartbeat::every(ms(200)).dead_after(ms(1000));
+    let (builder, watch) = watch(listener.client().heartbeat(heartbeat));
+    let client = builder.start().unwrap();
+    let peer = listener.accept();
+    watch.connected();
+    let time = detection(&client, &watch, Instant::now());
+    assert!((ms(900)..ms(1100)).contains(&time), "{time:?}");
+    drop(peer);
+    drop(listener.accept());
+    watch.connected();
+}
+
+/// Not a test of its own: the other side of the next test, in a process of its own.
+#[test]
+fn child_echo_server() {
+    if std::env::var_os("EVERLINK_TEST_CHILD").is_none() {
+        return;
+    }
+    let listener = Listener::new();
+    println!("\nlistening on {}", listener.address());
+    loop {
+        let peer = listener.accept();
+        thread::spawn(move || echo(peer));
+    }
+}
+
+struct ChildServer {
+    child: Child,
+    url: String,
+}
+
+impl ChildServer {
+    fn start() -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_echo_server", "--nocapture"])
+            .env("EVERLINK_TEST_CHILD", "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let address = std::io::BufRead::lines(output)
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("listening on ").map(str::to_owned))
+            .expect("the child says where it listens");
+        Self { child, url: format!("ws://{address}") }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+}
+
+impl Drop for ChildServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The peer's kernel still acknowledges everything; only the process is stopped.
+fn stopped_peer(busy: bool) {
+    let server = ChildServer::start();
+    let limit = ms(1500);
+    let builder = Client::builder(&server.url)
+        .heartbeat(Heartbeat::every(ms(300)).dead_after(limit))
+        .backoff(everlink::Backoff::fixed(ms(10)));
+    let (builder, watch) = watch(builder);
+    let client = builder.connect().unwrap();
+    let stop = Arc::new(everlink_test_flag::Flag::default());
+    let traffic = busy.then(|| {
+        let (client, stop) = (client.clone(), Arc::clone(&stop));
+        thread::spawn(move || {
+            while !stop.is_set() {
+                let _ = client.send_timeout(vec![7; 1000], ms(10));
+                while let Ok(Some(_)) = client.try_recv() {}
+            }
+        })
+    });
+    watch.connected();
+    client.send("warm").unwrap();
+    client.recv_timeout(PATIENCE).unwrap();
+    server.signal(Signal::STOP);
+    let time = detection(&client, &watch, Instant::now());
+    // what was under way when the peer stopped may still have come in
+    assert!(time >= limit - ms(300), "{time:?} is too early");
+    assert!(time <= limit + limit / 10, "{time:?} is over {limit:?} + 10 %");
+    server.signal(Signal::CONT);
+    watch.connected();
+    stop.set();
+    if let Some(traffic) = traffic {
+        traffic.join().unwrap();
+    }
+}
+
+mod everlink_test_flag {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    #[derive(Default)]
+    pub struct Flag(AtomicBool);
+
+    impl Flag {
+        pub fn set(&self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+
+        pub fn is_set(&self) -> bool {
+            self.0.load(Ordering::SeqCst)
+        }
+    }
+}
+
+#[test]
+fn a_stopped_peer_is_declared_dead_while_idle() {
+    stopped_peer(false);
+}
+
+#[test]
+fn a_stopped_peer_is_declared_dead_while_sending() {
+    stopped_peer(true);
+}
+
+#[test]
+fn a_slow_program_is_not_a_dead_peer_and_loses_nothing() {
+    let listener = Listener::new();
+    let limit = ms(400);
+    let (builder, watch) = watch(
+        listener
+            .client()
+            .heartbeat(Heartbeat::every(ms(100)).dead_after(limit))
+            .inbox(everlink::Queue::new().messages(4)),
+    );
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    watch.connected();
+    let total = 2000;
+    let server = thread::spawn(move || {
+        for number in 0..total {
+            peer.send(format!("{number} {}", "x".repeat(10_000)).into()).unwrap();
+        }
+        peer
+    });
+    watch.until(|event| matches!(event, Event::ReceiverStalled { .. }).then_some(()));
+    // the program is busy with something else: this is what is tested, not a synchronisation
+    thread::sleep(limit * 3);
+    assert_eq!(client.stats().inbox_messages, 4);
+    for number in 0..total {
+        let message = client.recv_timeout(PATIENCE).unwrap();
+        let text = message.as_text().unwrap();
+        assert!(text.starts_with(&format!("{number} ")), "{number} is missing");
+    }
+    assert!(watch.rest().iter().all(|event| !matches!(event, Event::Disconnected { .. })));
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn a_services_own_beats_go_out_and_their_answers_are_swallowed() {
+    let listener = Listener::new();
+    let heartbeat = Heartbeat::every(ms(30))
+        .dead_after(ms(2000))
+        .message("ping", |answer| answer.as_text() == Some("pong"));
+    let client = listener.client().heartbeat(heartbeat).start().unwrap();
+    let mut peer = listener.accept();
+    for number in 0..3 {
+        // busy or not
+        peer.send(number.to_string().into()).unwrap();
+        assert_eq!(next_text(&mut peer), "ping");
+        peer.send("pong".into()).unwrap();
+    }
+    for number in 0..3 {
+        assert_eq!(client.recv().unwrap().as_text(), Some(number.to_string().as_str()));
+    }
+    eventually("a round trip", || {
+        let stats = client.stats();
+        if stats.last_round_trip.is_some() { Ok(()) } else { Err(stats) }
+    });
+}
+
+#[test]
+fn without_a_heartbeat_silence_means_nothing() {
+    let listener = Listener::new();
+    let heartbeat = Heartbeat::off().dead_after(ms(1));
+    let (builder, watch) = watch(listener.client().heartbeat(heartbeat));
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    watch.connected();
+    peer.get_ref().set_read_timeout(Some(ms(300))).unwrap();
+    assert!(peer.read().is_err(), "nothing is sent");
+    peer.send("still here".into()).unwrap();
+    assert_eq!(client.recv().unwrap().as_text(), Some("still here"));
+}
+
+#[test]
+fn a_predicate_that_panics_ends_the_link_with_that_cause() {
+    let listener = Listener::new();
+    let heartbeat = Heartbeat::every(ms(1000)).message("ping", |_| panic!("which?"));
+    let (builder, watch) = watch(listener.client().heartbeat(heartbeat));
+    let _client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    peer.send("x".into()).unwrap();
+    assert_eq!(watch.disconnected().to_string(), "heartbeat predicate panicked: which?");
+}
+
+#[test]
+fn pings_are_answered_with_their_payload_and_a_flood_costs_nothing() {
+    let listener = Listener::new();
+    let client = listener.client().start().unwrap();
+    let mut peer = listener.accept();
+    for payload in ["", "x", &"y".repeat(125)] {
+        peer.send(Message::Ping(payload.to_owned().into())).unwrap();
+        assert_eq!(peer.read().unwrap(), Message::Pong(payload.to_owned().into()));
+    }
+    for number in 0..100_000_u32 {
+        peer.write(Message::Ping(number.to_string().into())).unwrap();
+    }
+    peer.flush().unwrap();
+    peer.send(Message::Ping("last".into())).unwrap();
+    let mut pongs = 0;
+    while peer.read().unwrap() != Message::Pong("last".into()) {
+        pongs += 1;
+    }
+    assert!(pongs <= 100_000, "{pongs} pongs");
+    client.send("still working").unwrap();
+    assert_eq!(next_text(&mut peer), "still working");
+}

@@ -1,0 +1,66 @@
+//! What cannot work is refused before anything is started.
+
+mod support;
+
+use std::time::Duration;
+
+use everlink::{Backoff, Builder, Client, Error, Heartbeat, Queue};
+use support::{PATIENCE, everlink_threads, ms};
+
+fn refused(builder: Builder) -> Error {
+    let error = builder.start().expect_err("accepted");
+    assert_eq!(everlink_threads(), [""; 0], "threads are left behind");
+    error
+}
+
+#[test]
+fn senseless_settings_leave_nothing_behind() {
+    for url in ["", "nonsense", "ws://", "ftp://host", "http://host", "ws://host:0", "ws://ho st"] {
+        let error = refused(Client::builder(url));
+        assert!(matches!(error, Error::InvalidUrl { .. }), "{url:?}: {error:?}");
+    }
+    let builder = || Client::builder("ws://127.0.0.1:9");
+    for (name, value) in [("X-A\r\nX-B", "1"), ("X-A", "1\r\nX-B: 2"), ("", ""), ("Upgrade", "x")] {
+        let error = refused(builder().header(name, value));
+        assert!(matches!(error, Error::InvalidHeader { .. }), "{name:?}: {error:?}");
+    }
+    assert!(matches!(refused(builder().subprotocol("a b")), Error::InvalidHeader { .. }));
+
+    let (zero, absurd) = (Duration::ZERO, Duration::MAX);
+    let setting = |error| match error {
+        Error::InvalidSetting { setting, .. } => setting,
+        other => panic!("{other:?}"),
+    };
+    for time in [zero, absurd] {
+        assert_eq!(setting(refused(builder().dns_timeout(time))), "dns_timeout");
+        assert_eq!(setting(refused(builder().connect_timeout(time))), "connect_timeout");
+        assert_eq!(setting(refused(builder().handshake_timeout(time))), "handshake_timeout");
+        assert_eq!(setting(refused(builder().login_timeout(time))), "login_timeout");
+        assert_eq!(setting(refused(builder().write_timeout(time))), "write_timeout");
+        assert_eq!(setting(refused(builder().close_timeout(time))), "close_timeout");
+        assert_eq!(setting(refused(builder().heartbeat(Heartbeat::every(time)))), "heartbeat");
+    }
+    let backwards = Heartbeat::every(ms(10)).dead_after(ms(5));
+    assert_eq!(setting(refused(builder().heartbeat(backwards))), "heartbeat");
+    assert_eq!(setting(refused(builder().backoff(Backoff::fixed(absurd)))), "backoff");
+    assert_eq!(setting(refused(builder().max_attempts(0))), "max_attempts");
+    assert_eq!(setting(refused(builder().max_message_size(0))), "max_message_size");
+    assert_eq!(setting(refused(builder().max_frame_size(0))), "max_frame_size");
+    assert_eq!(setting(refused(builder().fragment_size(0))), "fragment_size");
+    assert_eq!(setting(refused(builder().outbox(Queue::new().messages(0)))), "outbox");
+    assert_eq!(setting(refused(builder().inbox(Queue::new().messages(0)))), "inbox");
+
+    // an absurd wait is a wait without end, not a panic
+    let client = builder().max_attempts(1).start().unwrap();
+    let waited = client.wait_connected(Duration::MAX);
+    assert!(matches!(waited, Err(Error::GaveUp(_))), "{waited:?}");
+    assert!(client.recv_timeout(Duration::MAX).is_err());
+    client.send_timeout("x", Duration::MAX).unwrap();
+    assert!(PATIENCE > ms(0) && client.close().ended);
+}
+
+#[test]
+fn tls_is_refused_where_it_is_not_built_in() {
+    let error = Client::builder("wss://host").start().unwrap_err();
+    assert!(matches!(error, Error::TlsUnavailable { scheme: "wss" }), "{error:?}");
+}

@@ -1,0 +1,325 @@
+//! Closing, from every state and every thread, within its bound.
+
+mod support;
+
+use std::io::Read;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everlink::{Backoff, Client, Error, Event, LoginError, State};
+use support::*;
+use tungstenite::Message;
+
+/// What `close` promises without a link, with room for a loaded machine in front of it.
+const BOUND: Duration = Duration::from_millis(100);
+
+/// Closes and returns how long that took.
+fn timed_close(client: &Client) -> Duration {
+    let begun = Instant::now();
+    let report = client.close();
+    let time = begun.elapsed();
+    assert!(report.ended, "threads are left: {:?}", everlink_threads());
+    assert_eq!(client.state(), State::Closed);
+    assert!(matches!(client.send("late"), Err(Error::Closed)));
+    while client.try_recv().is_ok() {}
+    assert!(matches!(client.recv(), Err(Error::Closed)));
+    time
+}
+
+#[test]
+fn while_a_name_lookup_hangs() {
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let (looking, looks) = mpsc::channel();
+    let client = Client::builder("ws://hangs.test")
+        .resolver(move |_: &str, _| {
+            let _ = looking.send(());
+            let _ = held.recv();
+            Err(std::io::ErrorKind::NotFound.into())
+        })
+        .start()
+        .unwrap();
+    looks.recv_timeout(PATIENCE).unwrap();
+    let time = timed_close(&client);
+    assert!(time < BOUND, "{time:?}");
+    drop(hold);
+}
+
+#[test]
+fn while_connecting_to_a_black_hole() {
+    // a full backlog drops further attempts to connect
+    let listener =
+        socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let fill: Vec<_> = (0..4)
+        .map(|_| thread::spawn(move || std::net::TcpStream::connect_timeout(&address, ms(300))))
+        .collect();
+    let fill: Vec<_> = fill.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect();
+    let client = Client::builder(&format!("ws://{address}")).start().unwrap();
+    eventually("the thread that connects", || {
+        let threads = everlink_threads();
+        if threads.iter().any(|name| name.contains("-co")) { Ok(()) } else { Err(threads) }
+    });
+    let time = timed_close(&client);
+    assert!(time < BOUND, "{time:?}");
+    drop(fill);
+}
+
+#[test]
+fn while_the_opening_handshake_hangs() {
+    let listener = Listener::new();
+    let client = listener.client().start().unwrap();
+    let mut stream = listener.accept_raw();
+    read_head(&mut stream);
+    let time = timed_close(&client);
+    assert!(time < BOUND, "{time:?}");
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the connection is gone too");
+}
+
+#[test]
+fn while_the_login_waits() {
+    let listener = Listener::new();
+    let builder = listener.client().login(|session| {
+        session.send("hello")?;
+        session.recv().map(|_| ()).map_err(LoginError::from)
+    });
+    let client = builder.start().unwrap();
+    assert_eq!(next_text(&mut listener.accept()), "hello");
+    let time = timed_close(&client);
+    assert!(time < BOUND, "{time:?}");
+}
+
+#[test]
+fn while_backing_off_and_after_giving_up() {
+    let address = Listener::new().address();
+    let url = format!("ws://{address}");
+    let (builder, backing_off) =
+        watch(Client::builder(&url).backoff(Backoff::fixed(PATIENCE * 100)));
+    let client = builder.start().unwrap();
+    client.send("one").unwrap();
+    client.send("two").unwrap();
+    backing_off.attempt_failed();
+    let begun = Instant::now();
+    let report = client.close();
+    assert!(begun.elapsed() < BOUND && report.ended);
+    let unsent: Vec<_> = report.unsent.iter().filter_map(|message| message.as_text()).collect();
+    assert_eq!(unsent, ["one", "two"], "close hands back what was never written");
+    assert!(client.close().unsent.is_empty());
+
+    let (builder, gave_up) = watch(Client::builder(&url).max_attempts(1));
+    let client = builder.start().unwrap();
+    gave_up.gave_up();
+    let time = timed_close(&client);
+    assert!(time < BOUND, "{time:?}");
+}
+
+#[test]
+fn connected_with_a_peer_that_answers() {
+    let listener = Listener::new();
+    let (builder, watch) = watch(listener.client());
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    watch.connected();
+    let server = thread::spawn(move || {
+        let mut texts = Vec::new();
+        loop {
+            match peer.read() {
+                Ok(Message::Text(text)) => texts.push(text.as_str().to_owned()),
+                Ok(Message::Close(frame)) => return (texts, frame, read_to_end(&mut peer)),
+                Ok(_) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    for number in 0..1000 {
+        client.send(number.to_string()).unwrap();
+    }
+    let report = client.close_with(4000, "done").unwrap();
+    assert!(report.ended && report.unsent.is_empty(), "{report:?}");
+    let (texts, frame, _) = server.join().unwrap();
+    assert_eq!(texts.len(), 1000, "everything queued is sent first");
+    let frame = frame.expect("a close frame");
+    assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4000, "done"));
+    let clean = watch.until(|event| match event {
+        Event::Closed { clean, unsent, .. } => Some((*clean, *unsent)),
+        _ => None,
+    });
+    assert_eq!(clean, (true, 0));
+}
+
+#[test]
+fn connected_with_a_peer_that_does_not_answer() {
+    let listener = Listener::new();
+    let (builder, watch) = watch(listener.client().close_timeout(ms(200)));
+    let client = builder.start().unwrap();
+    let _peer = listener.accept();
+    watch.connected();
+    let time = timed_close(&client);
+    assert!((ms(200)..ms(200) + BOUND).contains(&time), "{time:?}");
+    let clean = watch.until(|event| match event {
+        Event::Closed { clean, .. } => Some(*clean),
+        _ => None,
+    });
+    assert!(!clean);
+}
+
+#[test]
+fn connected_with_a_peer_that_goes_on_sending() {
+    let listener = Listener::new();
+    let (builder, watch) = watch(listener.client().close_timeout(ms(200)));
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    watch.connected();
+    let server = thread::spawn(move || while peer.send("more".into()).is_ok() {});
+    let time = timed_close(&client);
+    assert!(time < ms(200) + BOUND, "{time:?}");
+    server.join().unwrap();
+}
+
+#[test]
+fn both_sides_at_the_same_time() {
+    let listener = Listener::new();
+    for _ in 0..20 {
+        let (builder, watch) = watch(listener.client());
+        let client = builder.start().unwrap();
+        let mut peer = listener.accept();
+        watch.connected();
+        let server = thread::spawn(move || {
+            let _ = peer.close(None);
+            read_to_end(&mut peer);
+        });
+        let begun = Instant::now();
+        assert!(client.close().ended);
+        assert!(begun.elapsed() < ms(1000), "{:?}", begun.elapsed());
+        server.join().unwrap();
+    }
+}
+
+#[test]
+fn a_close_frame_that_must_not_be_sent_is_refused_and_closes_nothing() {
+    let listener = Listener::new();
+    let client = listener.client().start().unwrap();
+    let mut peer = listener.accept();
+    for (code, reason) in [(1005, ""), (1006, ""), (999, ""), (2000, ""), (1000, &*"x".repeat(124))]
+    {
+        let error = client.close_with(code, reason).unwrap_err();
+        assert!(matches!(error, Error::InvalidClose { .. }), "{error:?}");
+    }
+    client.send("still open").unwrap();
+    assert_eq!(next_text(&mut peer), "still open");
+}
+
+#[test]
+fn the_last_handle_closes_and_sends_what_is_queued() {
+    let listener = Listener::new();
+    let client = listener.client().start().unwrap();
+    let mut peer = listener.accept();
+    client.wait_connected(PATIENCE).unwrap();
+    let other = client.clone();
+    let sender = client.sender().clone();
+    drop(client);
+    other.send("one").unwrap();
+    assert_eq!(next_text(&mut peer), "one");
+    other.send("two").unwrap();
+    let server = thread::spawn(move || {
+        assert_eq!(next_text(&mut peer), "two");
+        read_to_end(&mut peer).map(|frame| u16::from(frame.code))
+    });
+    drop(other);
+    assert_eq!(server.join().unwrap(), Some(1000));
+    assert!(matches!(sender.send("late"), Err(Error::Closed)));
+    assert_eq!(sender.state(), State::Closed);
+}
+
+#[test]
+fn a_handler_may_close_or_drop_the_last_handle() {
+    for drops in [false, true] {
+        let listener = Listener::new();
+        let (give, given) = mpsc::channel::<Client>();
+        let builder = listener.client().on_message(move |_, sender| {
+            let client = given.recv_timeout(PATIENCE).unwrap();
+            assert!(matches!(sender.send("bye"), Ok(())));
+            if drops {
+                drop(client);
+            } else {
+                let report = client.close();
+                assert!(!report.ended);
+            }
+        });
+        let (builder, watch) = watch(builder);
+        let client = builder.start().unwrap();
+        let mut peer = listener.accept();
+        watch.connected();
+        give.send(client).unwrap();
+        peer.send("go".into()).unwrap();
+        assert_eq!(next_text(&mut peer), "bye");
+        read_to_end(&mut peer);
+        drop(peer);
+        watch.until(|event| matches!(event, Event::Closed { .. }).then_some(()));
+    }
+}
+
+#[test]
+fn an_event_callback_may_close_or_drop_the_last_handle() {
+    let listener = Listener::new();
+    let (give, given) = mpsc::channel::<Client>();
+    let (said, heard) = mpsc::channel();
+    let builder = listener.client().on_event(move |event| match event {
+        Event::Connected { .. } => drop(given.recv_timeout(PATIENCE).unwrap()),
+        Event::Closed { .. } => said.send(()).unwrap(),
+        _ => {}
+    });
+    give.send(builder.start().unwrap()).unwrap();
+    read_to_end(&mut listener.accept());
+    heard.recv_timeout(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_handler_that_does_not_return_holds_close_up_no_longer_than_its_bound() {
+    let listener = Listener::new();
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let (entered, enters) = mpsc::channel();
+    let builder = listener.client().close_timeout(ms(100)).on_message(move |_, _| {
+        entered.send(()).unwrap();
+        let _ = held.recv();
+    });
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    peer.send("go".into()).unwrap();
+    enters.recv_timeout(PATIENCE).unwrap();
+    let begun = Instant::now();
+    let report = client.close();
+    assert!(begun.elapsed() < ms(100) + BOUND * 2, "{:?}", begun.elapsed());
+    assert!(!report.ended);
+    drop(hold);
+}
+
+#[test]
+fn calls_from_many_threads_during_outages_all_return() {
+    let listener = Listener::new();
+    let client = listener.client().start().unwrap();
+    let callers: Vec<_> = (0..8)
+        .map(|number| {
+            let client = client.clone();
+            thread::spawn(move || {
+                for _ in 0..200 {
+                    match number % 4 {
+                        0 => drop(client.send_timeout("x", ms(1))),
+                        1 => drop(client.recv_timeout(ms(1))),
+                        2 => drop(client.stats()),
+                        _ => drop(client.reconnect()),
+                    }
+                }
+            })
+        })
+        .collect();
+    let server = thread::spawn(move || while listener.is_dialed_within(ms(300)) {});
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    assert!(client.close().ended);
+    server.join().unwrap();
+}
