@@ -60,12 +60,20 @@ impl Core {
         }
         // a thread of the client's own must not wait for a link that waits for that thread
         let patience = if threads::belongs_to(self.id) { Patience::None } else { patience };
-        self.outbox.push(message, patience).map_err(|refused| match refused {
+        self.outbox.push(message, patience).map_err(|refused| self.refusal(refused))
+    }
+
+    pub(crate) fn wait_sent(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        self.outbox.wait_empty(deadline).map_err(|refused| self.refusal(refused))
+    }
+
+    fn refusal(&self, refused: Refused) -> Error {
+        match refused {
             Refused::Full => Error::Full,
             Refused::TimedOut => Error::Timeout,
             Refused::Shut => Error::Closed,
             Refused::NobodyDrains => self.status.end().unwrap_or(Error::Full),
-        })
+        }
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {

@@ -1,6 +1,7 @@
 //! Why a link died or an attempt failed, and what to do about it.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -154,6 +155,11 @@ pub enum Decision {
 }
 
 impl Failure {
+    /// The failure with its sources, on one line: for logs.
+    pub fn report(&self) -> impl fmt::Display + '_ {
+        Report(self)
+    }
+
     /// What the client does about this failure unless
     /// [`Builder::decide`](crate::Builder::decide) says otherwise.
     ///
@@ -189,6 +195,20 @@ impl Failure {
             _ => false,
         };
         if permanent { Decision::GiveUp } else { Decision::Retry }
+    }
+}
+
+struct Report<'a>(&'a Failure);
+
+impl fmt::Display for Report<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut error: &dyn StdError = self.0;
+        write!(f, "{error}")?;
+        while let Some(source) = error.source() {
+            write!(f, ": {source}")?;
+            error = source;
+        }
+        Ok(())
     }
 }
 

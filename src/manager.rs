@@ -199,7 +199,7 @@ impl Manager {
             self.row = Row::default();
         }
         let (cause, after) = self.judge(ended.cause);
-        log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), Chain(&cause));
+        log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), cause.report());
         let (unconfirmed, next) = (ended.unconfirmed, next(&after));
         let event = Event::Disconnected { cause: Arc::clone(&cause), uptime, unconfirmed, next };
         self.core.status.enter(State::BackingOff, Some(cause));
@@ -212,7 +212,7 @@ impl Manager {
         self.row.failed += 1;
         let attempts = self.row.attempts;
         let (cause, mut after) = self.judge(failure);
-        log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), Chain(&cause));
+        log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), cause.report());
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
             after = After::Close { clean: false };
@@ -272,7 +272,7 @@ impl Manager {
 
     /// Does nothing until the program wants something.
     fn rest(&mut self, cause: Arc<Failure>) -> After {
-        log::error!("{}: gave up: {}", self.core.name(), Chain(&cause));
+        log::error!("{}: gave up: {}", self.core.name(), cause.report());
         let attempts = self.row.failed;
         self.core.status.enter(State::GaveUp, Some(Arc::clone(&cause)));
         self.core.outbox.set_drained(false);
@@ -300,21 +300,6 @@ fn wait_until(link: &Link, deadline: Instant) {
     select! {
         recv(link.died()) -> _ => {}
         recv(crossbeam_channel::at(deadline)) -> _ => {}
-    }
-}
-
-/// A failure with its sources, on one line.
-struct Chain<'a>(&'a Failure);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut error: &dyn std::error::Error = self.0;
-        write!(f, "{error}")?;
-        while let Some(source) = error.source() {
-            write!(f, ": {source}")?;
-            error = source;
-        }
-        Ok(())
     }
 }
 

@@ -150,6 +150,19 @@ impl Outbox {
         Ok(state)
     }
 
+    /// Waits until everything that was accepted has been written.
+    pub(crate) fn wait_empty(&self, deadline: Option<Instant>) -> Result<(), Refused> {
+        let patience = deadline.map_or(Patience::Forever, Patience::Until);
+        let mut state = self.state();
+        while state.queue.len() + state.taken > 0 {
+            if state.gate == Gate::Shut {
+                return Err(Refused::Shut);
+            }
+            state = self.wait_for_room(state, patience)?;
+        }
+        Ok(())
+    }
+
     /// Moves messages to `batch` until it holds `bytes` or the queue is empty.
     pub(crate) fn take(&self, batch: &mut VecDeque<Message>, bytes: usize) {
         let mut state = self.state();

@@ -28,7 +28,7 @@ fn an_idle_link_carries_pings_and_yields_round_trips() {
     eventually("a round trip", || {
         let stats = client.stats();
         let good = stats.last_round_trip.is_some() && stats.mean_round_trip.is_some();
-        if good { Ok(()) } else { Err(stats) }
+        if good { Ok(()) } else { Err(Box::new(stats)) }
     });
 }
 
@@ -254,7 +254,7 @@ fn a_services_own_beats_go_out_and_their_answers_are_swallowed() {
     }
     eventually("a round trip", || {
         let stats = client.stats();
-        if stats.last_round_trip.is_some() { Ok(()) } else { Err(stats) }
+        if stats.last_round_trip.is_some() { Ok(()) } else { Err(Box::new(stats)) }
     });
 }
 

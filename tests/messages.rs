@@ -167,6 +167,32 @@ fn a_send_that_waits_ends_with_its_timeout_with_room_and_with_the_client() {
 }
 
 #[test]
+fn wait_sent_returns_when_all_is_written_and_says_when_it_is_not() {
+    let listener = Listener::new();
+    let client = listener.client().start().unwrap();
+    for number in 0..100 {
+        client.send(number.to_string()).unwrap();
+    }
+    assert!(matches!(client.wait_sent(ms(20)), Err(Error::Timeout)));
+    let peer = listener.accept();
+    client.wait_sent(PATIENCE).unwrap();
+    assert_eq!(client.stats().messages_sent, 100);
+    drop(peer);
+    drop(listener);
+    eventually("the end of the link", || match client.state() {
+        State::Connected => Err(State::Connected),
+        _ => Ok(()),
+    });
+    client.send("never").unwrap();
+    let waiting = thread::spawn({
+        let client = client.clone();
+        move || client.wait_sent(PATIENCE)
+    });
+    client.close();
+    assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
+}
+
+#[test]
 fn a_send_that_waits_is_told_when_the_client_gives_up() {
     let address = Listener::new().address();
     let (builder, watch) = watch(
@@ -231,7 +257,7 @@ fn an_inbox_that_drops_says_how_much() {
             if stats.messages_received == 10 && stats.inbox_dropped == 8 {
                 Ok(())
             } else {
-                Err(stats)
+                Err(Box::new(stats))
             }
         });
         for text in kept {

@@ -223,7 +223,7 @@ fn reconnect_cuts_a_backoff_short_and_replaces_a_live_link() {
     drop(peer);
     let cause = watch.disconnected();
     assert!(matches!(&*cause, Failure::ReconnectRequested), "{cause:?}");
-    let _peer = listener.accept();
+    drop(listener.accept());
     watch.connected();
     client.close();
     assert!(matches!(client.reconnect(), Err(Error::Closed)));

@@ -225,6 +225,16 @@ impl Client {
         self.core().status.wait_connected(Instant::now().checked_add(timeout))
     }
 
+    /// Waits until everything accepted so far, and what is accepted meanwhile, was handed to
+    /// the socket; at most for `timeout`. That does not prove that it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`], [`Error::Closed`] and [`Error::GaveUp`]: something was not written.
+    pub fn wait_sent(&self, timeout: Duration) -> Result<(), Error> {
+        self.core().wait_sent(Instant::now().checked_add(timeout))
+    }
+
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
         self.core().stats()

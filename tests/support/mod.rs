@@ -66,6 +66,7 @@ impl Listener {
 
     /// Accepts, shows the request to the closure and lets it change the response.
     pub fn accept_with(&self, callback: impl FnOnce(&Request, &mut Response)) -> Peer {
+        #[allow(clippy::result_large_err, reason = "the type is tungstenite's")]
         let callback = |request: &Request, mut response: Response| {
             callback(request, &mut response);
             Ok(response)

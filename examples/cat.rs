@@ -1,0 +1,291 @@
+//! A pipe to a WebSocket that stays open: lines of standard input go out as text messages, text
+//! messages received are lines of standard output.
+//!
+//! ```text
+//! cargo run --example cat -- --events ws://127.0.0.1:9001
+//! ```
+//!
+//! Exit status: 0 closed by us or by the peer with 1000, 1 gave up, 2 bad usage.
+
+use std::io::{self, BufRead, Write};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
+
+use clap::Parser;
+use crossbeam_channel::{Receiver, bounded, select};
+use everlink::{
+    Backoff, Builder, Client, CloseCode, Decision, Error, Event, Failure, Heartbeat, Message, Next,
+};
+use serde_json::json;
+
+#[derive(Debug, Parser)]
+#[command(about = "A pipe to a WebSocket that stays open", version)]
+struct Options {
+    /// ws://host:port/path
+    url: String,
+    /// A header for the opening handshake, 'Name: value'; may be given several times
+    #[arg(long = "header", value_name = "HEADER")]
+    headers: Vec<String>,
+    /// A subprotocol to offer; may be given several times
+    #[arg(long = "subprotocol", value_name = "NAME")]
+    subprotocols: Vec<String>,
+    /// Ping when nothing was received for this long, such as 500ms [default: 10s, or a third of
+    /// --dead-after]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    ping_interval: Option<Duration>,
+    /// The link is dead when nothing was received for this long [default: 3 ping intervals]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    dead_after: Option<Duration>,
+    /// The longest first delay before a redial
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "1s")]
+    backoff_initial: Duration,
+    /// The longest delay before a redial
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "30s")]
+    backoff_max: Duration,
+    /// Give up after so many failed attempts in a row
+    #[arg(long, value_name = "COUNT")]
+    max_attempts: Option<u32>,
+    /// Print binary messages too, in hexadecimal
+    #[arg(long)]
+    binary: bool,
+    /// Print events to standard error, each a line of JSON
+    #[arg(long)]
+    events: bool,
+    /// Go on receiving for so many seconds after the end of input [default: until interrupted]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    linger: Option<Duration>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse().map(Duration::try_from_secs_f64) {
+        Ok(Ok(duration)) => Ok(duration),
+        _ => humantime::parse_duration(text).map_err(|error| error.to_string()),
+    }
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    let options = Options::parse();
+    let client = match builder(&options).and_then(Builder::start) {
+        Ok(client) => client,
+        Err(error) => {
+            eprintln!("cat: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match pipe(&client, &options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Error::GaveUp(cause)) if is_normal_close(&cause) => ExitCode::SUCCESS,
+        Err(Error::Closed) => ExitCode::SUCCESS,
+        Err(Error::GaveUp(cause)) => {
+            eprintln!("cat: gave up: {}", cause.report());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("cat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn builder(options: &Options) -> Result<Builder, Error> {
+    let heartbeat = match (options.ping_interval, options.dead_after) {
+        (None, None) => Heartbeat::default(),
+        (Some(interval), None) => Heartbeat::every(interval),
+        (Some(interval), Some(limit)) => Heartbeat::every(interval).dead_after(limit),
+        (None, Some(limit)) => {
+            Heartbeat::every((limit / 3).min(Duration::from_secs(10))).dead_after(limit)
+        }
+    };
+    // one of the two given alone moves the other where it has to be
+    let backoff_max = options.backoff_max.max(options.backoff_initial);
+    let backoff = if options.backoff_initial.is_zero() {
+        Backoff::fixed(Duration::ZERO)
+    } else {
+        Backoff::exponential().initial(options.backoff_initial).max(backoff_max)
+    };
+    let mut builder =
+        Client::builder(&options.url).heartbeat(heartbeat).backoff(backoff).decide(|failure| {
+            if is_normal_close(failure) { Decision::GiveUp } else { failure.decision() }
+        });
+    for header in &options.headers {
+        let (name, value) = header.split_once(':').ok_or_else(|| Error::InvalidHeader {
+            name: header.clone(),
+            reason: "expected 'Name: value'".into(),
+        })?;
+        builder = builder.header(name.trim(), value.trim());
+    }
+    for name in &options.subprotocols {
+        builder = builder.subprotocol(name);
+    }
+    if let Some(limit) = options.max_attempts {
+        builder = builder.max_attempts(limit);
+    }
+    if options.events {
+        builder = builder.on_event(|event| {
+            if let Some(line) = describe(event) {
+                eprintln!("{line}");
+            }
+        });
+    }
+    Ok(builder)
+}
+
+fn is_normal_close(failure: &Failure) -> bool {
+    matches!(failure, Failure::Closed(Some(frame)) if frame.code == CloseCode::NORMAL)
+}
+
+/// Moves lines both ways until the input ends and the linger is over, somebody interrupts, or
+/// the client ends.
+fn pipe(client: &Client, options: &Options) -> Result<(), Error> {
+    let interrupts = interrupts();
+    let (input_ended, mut input) = bounded(1);
+    thread::spawn({
+        let client = client.clone();
+        // the result of what was typed is the result of the program
+        move || input_ended.send(send_lines(&client))
+    });
+    let printing = thread::spawn({
+        let (client, binary) = (client.clone(), options.binary);
+        move || print_messages(&client, binary)
+    });
+    let (printed, print_ended) = bounded(1);
+    thread::spawn(move || printed.send(printing.join()));
+    let mut linger = crossbeam_channel::never();
+    loop {
+        select! {
+            recv(input) -> sent => {
+                input = crossbeam_channel::never();
+                match sent {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => return Err(error),
+                    Err(_) => return Err(Error::Closed),
+                }
+                if let Some(time) = options.linger {
+                    linger = crossbeam_channel::after(time);
+                }
+            }
+            recv(linger) -> _ => break,
+            recv(interrupts) -> _ => break,
+            recv(print_ended) -> result => match result {
+                Ok(Ok(error)) => return Err(error),
+                _ => return Err(Error::Closed),
+            },
+        }
+    }
+    client.close();
+    // what came in before the close is printed before the end
+    let _ = print_ended.recv_timeout(Duration::from_secs(5));
+    Ok(())
+}
+
+fn interrupts() -> Receiver<()> {
+    let (sender, receiver) = bounded(1);
+    let result = ctrlc::set_handler(move || {
+        let _ = sender.try_send(());
+    });
+    if let Err(error) = result {
+        log::warn!("interrupts end the process the hard way: {error}");
+        return crossbeam_channel::never();
+    }
+    receiver
+}
+
+/// Sends the lines of standard input; returns when all of them were sent.
+fn send_lines(client: &Client) -> Result<(), Error> {
+    let mut input = io::stdin().lock();
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match input.read_until(b'\n', &mut line) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                eprintln!("cat: standard input: {error}");
+                break;
+            }
+        }
+        let text = line.strip_suffix(b"\n").unwrap_or(&line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        match std::str::from_utf8(text) {
+            Ok(text) => match client.send(text) {
+                Err(error @ Error::MessageTooLarge { .. }) => eprintln!("cat: {error}"),
+                result => result?,
+            },
+            Err(_) => eprintln!("cat: a line that is not UTF-8 was left out"),
+        }
+    }
+    client.wait_sent(Duration::MAX)
+}
+
+/// Prints what is received; returns why nothing more is.
+fn print_messages(client: &Client, binary: bool) -> Error {
+    loop {
+        let message = match client.recv() {
+            Ok(message) => message,
+            Err(error) => return error,
+        };
+        let line = match &message {
+            Message::Text(text) => text.as_str().to_owned(),
+            Message::Binary(bytes) if binary => {
+                bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+            }
+            Message::Binary(bytes) => {
+                log::info!("{} bytes of binary left out; --binary shows them", bytes.len());
+                continue;
+            }
+        };
+        let mut output = io::stdout().lock();
+        if writeln!(output, "{line}").and_then(|()| output.flush()).is_err() {
+            // nobody reads any more
+            return Error::Closed;
+        }
+    }
+}
+
+/// A line of JSON for the events that matter to a script.
+fn describe(event: &Event) -> Option<serde_json::Value> {
+    let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
+    Some(match event {
+        Event::Connected { attempts, downtime, endpoint, response, .. } => json!({
+            "event": "connected",
+            "attempts": attempts,
+            "downtime_ms": millis(downtime),
+            "endpoint": endpoint,
+            "subprotocol": response
+                .headers()
+                .get("sec-websocket-protocol")
+                .and_then(|value| value.to_str().ok()),
+        }),
+        Event::Disconnected { cause, uptime, unconfirmed, next, .. } => json!({
+            "event": "disconnected",
+            "cause": cause.report().to_string(),
+            "uptime_ms": millis(uptime),
+            "unconfirmed": unconfirmed,
+            "next": match next {
+                Next::Redial { .. } => "redial",
+                Next::GiveUp => "give_up",
+                _ => "close",
+            },
+            "delay_ms": match next {
+                Next::Redial { delay, .. } => Some(millis(delay)),
+                _ => None,
+            },
+        }),
+        // the peer has said that all is done
+        Event::GaveUp { cause, .. } if is_normal_close(cause) => return None,
+        Event::GaveUp { cause, attempts, .. } => json!({
+            "event": "gave_up",
+            "cause": cause.report().to_string(),
+            "attempts": attempts,
+        }),
+        Event::Closed { clean, unsent, .. } => json!({
+            "event": "closed",
+            "cause": if *clean { "closing handshake" } else { "no link to shake hands on" },
+            "clean": clean,
+            "unsent": unsent,
+        }),
+        _ => return None,
+    })
+}
