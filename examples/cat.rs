@@ -254,8 +254,8 @@ fn describe(event: &Event) -> Option<serde_json::Value> {
             "downtime_ms": millis(downtime),
             "endpoint": endpoint,
             "subprotocol": response
-                .headers()
-                .get("sec-websocket-protocol")
+                .as_ref()
+                .and_then(|response| response.headers().get("sec-websocket-protocol"))
                 .and_then(|value| value.to_str().ok()),
         }),
         Event::Disconnected { cause, uptime, unconfirmed, next, .. } => json!({

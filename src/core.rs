@@ -11,6 +11,7 @@ use crate::event::Publisher;
 use crate::manager::Command;
 use crate::message::{CloseFrame, Message};
 use crate::outbox::{Outbox, Patience, Refused};
+use crate::protocol::Framing;
 use crate::settings::Settings;
 use crate::signal::Signal;
 use crate::stats::{Counters, Stats};
@@ -24,6 +25,8 @@ const JOIN_GRACE: Duration = Duration::from_millis(100);
 pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) settings: Arc<Settings>,
+    /// On `tcp://` only.
+    pub(crate) framing: Option<Framing>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) received: Receiver<Message>,
     pub(crate) counters: Arc<Counters>,
@@ -53,7 +56,11 @@ impl Core {
     }
 
     pub(crate) fn send(&self, message: Message, patience: Patience) -> Result<(), Error> {
+        if let Some(framing) = &self.framing {
+            framing.check(&message).map_err(|reason| Error::Unsendable { reason })?;
+        }
         let (size, limit) = (message.len(), self.settings.limits.message);
+        let limit = limit.min(self.framing.as_ref().map_or(limit, Framing::limit));
         let limit = limit.min(self.outbox.max_bytes());
         if size > limit {
             return Err(Error::MessageTooLarge { size, limit });

@@ -24,6 +24,7 @@ pub(crate) struct Endpoint {
 pub(crate) enum Scheme {
     Ws,
     Wss,
+    Tcp,
 }
 
 impl Scheme {
@@ -31,14 +32,21 @@ impl Scheme {
         match self {
             Self::Ws => "ws",
             Self::Wss => "wss",
+            Self::Tcp => "tcp",
         }
     }
 
-    fn default_port(self) -> u16 {
+    fn default_port(self) -> Option<u16> {
         match self {
-            Self::Ws => 80,
-            Self::Wss => 443,
+            Self::Ws => Some(80),
+            Self::Wss => Some(443),
+            Self::Tcp => None,
         }
+    }
+
+    /// Whether messages travel in WebSocket frames; otherwise the program chooses the framing.
+    pub(crate) fn is_websocket(self) -> bool {
+        !matches!(self, Self::Tcp)
     }
 
     pub(crate) fn is_tls(self) -> bool {
@@ -56,6 +64,7 @@ impl Endpoint {
             // a server's redirect names http where a program would say ws
             "ws" | "http" => Scheme::Ws,
             "wss" | "https" => Scheme::Wss,
+            "tcp" => Scheme::Tcp,
             other => return Err(invalid(&format!("unknown scheme {other:?}"))),
         };
         let uri: Uri =
@@ -71,7 +80,7 @@ impl Endpoint {
         };
         let after_host = host_and_port.rsplit_once(']').map_or(host_and_port, |(_, rest)| rest);
         let port = match after_host.split_once(':') {
-            None => scheme.default_port(),
+            None => scheme.default_port().ok_or_else(|| invalid("no port"))?,
             Some((_, port)) => match port.parse() {
                 Ok(port) if port != 0 => port,
                 _ => return Err(invalid("the port is not a number from 1 to 65535")),
@@ -89,6 +98,9 @@ impl Endpoint {
                 .map_err(|_| invalid("the path or query cannot be sent"))?,
             None => PathAndQuery::from_static("/"),
         };
+        if !scheme.is_websocket() && (path_and_query != "/" || credentials.is_some()) {
+            return Err(invalid("tcp:// takes a host and a port, nothing else"));
+        }
         Ok(Self { scheme, host: host.into(), port, path_and_query, credentials })
     }
 
@@ -126,7 +138,11 @@ impl Endpoint {
     pub(crate) fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        if self.port == self.scheme.default_port() { host } else { format!("{host}:{}", self.port) }
+        if Some(self.port) == self.scheme.default_port() {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
     }
 }
 
@@ -135,6 +151,9 @@ impl fmt::Display for Endpoint {
         // a query often carries a token
         let query = if self.path_and_query.query().is_some() { "?..." } else { "" };
         let (scheme, authority) = (self.scheme.as_str(), self.authority());
+        if !self.scheme.is_websocket() {
+            return write!(f, "{scheme}://{authority}");
+        }
         write!(f, "{scheme}://{authority}{}{query}", self.path_and_query.path())
     }
 }
@@ -192,6 +211,9 @@ mod tests {
             "ws://[::1",
             "ws://host:port",
             "ws://user@",
+            "tcp://host",
+            "tcp://host:1/path",
+            "tcp://user@host:1",
             "ws://@/",
             "ws://[::1]:99999/",
             "://host",

@@ -56,6 +56,12 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
+    /// The framing of this connection cannot carry the message; nothing was queued.
+    #[error("unsendable message: {reason}")]
+    Unsendable {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// The outbox is full and its policy, or the calling thread, does not allow to wait.
     #[error("the outbox is full")]
     Full,

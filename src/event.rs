@@ -21,8 +21,9 @@ pub enum Event {
         downtime: Duration,
         /// The endpoint, without credentials.
         endpoint: String,
-        /// The server's answer to the opening handshake, its subprotocol header included.
-        response: Arc<http::Response<()>>,
+        /// The server's answer to the opening handshake, its subprotocol header included;
+        /// `None` on `tcp://`, which has none.
+        response: Option<Arc<http::Response<()>>>,
     },
     /// The link died.
     #[non_exhaustive]

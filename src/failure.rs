@@ -62,14 +62,22 @@ pub enum Failure {
     /// The stream ended without a close frame; the RFC reports this as code 1006.
     #[error("the peer ended the stream without a close frame")]
     ClosedAbnormally,
+    /// The peer ended the stream of a connection that has no close frames (`tcp://`).
+    #[error("the peer ended the stream{}", if *.inside_message { " inside a message" } else { "" })]
+    EndOfStream {
+        /// Whether part of a message had come.
+        inside_message: bool,
+    },
     /// The peer closed the connection with a close frame.
     #[error("closed by the peer: {}", close_text(.0.as_ref()))]
     Closed(Option<CloseFrame>),
     /// Nothing came from the peer for the heartbeat's limit.
-    #[error("nothing heard from the peer for {silence:?}")]
+    #[error("nothing heard from the peer for {silence:?} ({unanswered} pings unanswered)")]
     HeartbeatTimeout {
         /// How long nothing came.
         silence: Duration,
+        /// How many pings, or beats, had no answer.
+        unanswered: u64,
     },
     /// The peer took no byte for the write timeout, and sent none either.
     #[error("the peer took nothing for {timeout:?}")]

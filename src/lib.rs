@@ -69,6 +69,7 @@ pub use failure::{Decision, Failure, HandshakeError};
 pub use login::{LoginError, LoginSession};
 pub use message::{CloseCode, CloseFrame, Message};
 pub use policy::{Backoff, Heartbeat, Overflow, Queue};
+pub use protocol::{Framing, Prefix};
 pub use request::Request;
 pub use stats::Stats;
 pub use status::State;

@@ -5,12 +5,9 @@ use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
-use tungstenite::protocol::Role;
-
 use crate::failure::Failure;
 use crate::message::{CloseFrame, Message};
-use crate::protocol::Item;
-use crate::protocol::websocket::{Decoder, Encoder};
+use crate::protocol::{Decoder, Encoder, Item};
 use crate::transport::{Duplex, Timed};
 
 /// What the program does on a fresh link before anything queued is sent.
@@ -27,21 +24,22 @@ pub struct LoginSession<'a> {
     decoder: &'a mut Decoder,
     encoder: Encoder,
     deadline: Instant,
-    response: &'a http::Response<()>,
+    response: Option<&'a http::Response<()>>,
 }
 
 impl<'a> LoginSession<'a> {
     pub(crate) fn new(
         duplex: &'a mut Duplex,
         decoder: &'a mut Decoder,
+        encoder: Encoder,
         deadline: Instant,
-        response: &'a http::Response<()>,
+        response: Option<&'a http::Response<()>>,
     ) -> Self {
-        Self { duplex, decoder, encoder: Encoder::new(Role::Client), deadline, response }
+        Self { duplex, decoder, encoder, deadline, response }
     }
 
-    /// The server's answer to the opening handshake.
-    pub fn response(&self) -> &http::Response<()> {
+    /// The server's answer to the opening handshake; `None` on `tcp://`, which has none.
+    pub fn response(&self) -> Option<&http::Response<()>> {
         self.response
     }
 

@@ -9,7 +9,6 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, select};
-use tungstenite::protocol::Role;
 
 use crate::core::Core;
 use crate::event::{Event, Next};
@@ -18,7 +17,9 @@ use crate::link::{InboxSlot, Link, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::open::{Opened, Opener};
 use crate::policy::MAX_DURATION;
+use crate::protocol::{Decoder, Protocol};
 use crate::status::State;
+use crate::transport::Duplex;
 
 /// What a program asks of a manager. [`Core::close`] raises the interrupt as well, for a
 /// manager that is not listening at the moment.
@@ -89,8 +90,8 @@ impl Manager {
             self.core.status.enter(State::Connecting, None);
             self.row.attempts += 1;
             let opened = self.opener.open(self.row.attempts).and_then(|opened| {
-                let Opened { duplex, decoder, response, endpoint } = opened;
-                let link = self.start(duplex, decoder)?;
+                let Opened { duplex, decoder, protocol, response, endpoint } = opened;
+                let link = Link::start(self.parts(duplex, decoder, protocol))?;
                 Ok((link, response, endpoint))
             });
             let after = match opened {
@@ -112,25 +113,22 @@ impl Manager {
         }
     }
 
-    fn start(
-        &self,
-        duplex: crate::transport::Duplex,
-        decoder: crate::protocol::websocket::Decoder,
-    ) -> Result<Link, Failure> {
-        Link::start(Parts {
+    fn parts(&self, duplex: Duplex, decoder: Decoder, protocol: Protocol) -> Parts {
+        Parts {
             duplex,
             decoder,
-            role: Role::Client,
+            protocol,
             settings: Arc::clone(&self.core.settings),
             outbox: Arc::clone(&self.core.outbox),
             inbox: Arc::clone(&self.inbox),
             counters: Arc::clone(&self.core.counters),
             owner: self.core.id,
             thread_prefix: self.core.name(),
-        })
+            only: false,
+        }
     }
 
-    fn announce(&mut self, response: http::Response<()>, endpoint: String) {
+    fn announce(&mut self, response: Option<http::Response<()>>, endpoint: String) {
         self.core.counters.connects.fetch_add(1, Relaxed);
         let downtime = self.core.status.enter(State::Connected, None);
         let attempts = std::mem::take(&mut self.row.attempts);
@@ -138,13 +136,14 @@ impl Manager {
         if let Some(first) = self.first.take() {
             let _ = first.send(Ok(()));
         }
-        let response = Arc::new(response);
+        let response = response.map(Arc::new);
         self.core.publisher.publish(Event::Connected { attempts, downtime, endpoint, response });
     }
 
     /// Watches over a link until it is dead and buried.
     fn serve(&mut self, link: Link) -> After {
         let born = Instant::now();
+        let handle = link.handle();
         // what was asked for while there was no link is done, but for closing
         let mut early = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
         let closing = loop {
@@ -156,7 +155,7 @@ impl Manager {
                         // the core holds a sender as long as this manager runs
                         Err(_) => continue,
                     },
-                    recv(link.died()) -> _ => break false,
+                    recv(handle.died()) -> _ => break false,
                     recv(link.stalls()) -> waiting => {
                         if let Ok(waiting) = waiting {
                             self.core.publisher.publish(Event::ReceiverStalled { waiting });
@@ -168,18 +167,17 @@ impl Manager {
             match command {
                 Command::Close(frame) => {
                     self.core.status.enter(State::Closing, None);
-                    link.close_after_data(frame);
-                    let deadline = born.max(Instant::now()) + self.core.settings.close_timeout;
-                    wait_until(&link, deadline);
-                    link.kill(Failure::Interrupted);
-                    link.abandon();
+                    handle.close_after_data(frame);
+                    handle.wait_until(Instant::now() + self.core.settings.close_timeout);
+                    handle.kill(Failure::Interrupted);
+                    handle.abandon();
                     break true;
                 }
                 Command::Reconnect => {
-                    link.expect(Failure::ReconnectRequested);
-                    link.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
-                    wait_until(&link, Instant::now() + GOODBYE);
-                    link.kill(Failure::ReconnectRequested);
+                    handle.expect(Failure::ReconnectRequested);
+                    handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
+                    handle.wait_until(Instant::now() + GOODBYE);
+                    handle.kill(Failure::ReconnectRequested);
                     break false;
                 }
             }
@@ -187,12 +185,12 @@ impl Manager {
         // the reader first delivers what had arrived, and the program may be slow
         select! {
             recv(link.reader_ended()) -> _ => {}
-            recv(self.core.interrupt.raised()) -> _ => link.abandon(),
+            recv(self.core.interrupt.raised()) -> _ => handle.abandon(),
         }
         let ended = link.bury();
         let uptime = born.elapsed();
         if closing {
-            return After::Close { clean: matches!(ended.cause, Failure::Closed(_)) };
+            return After::Close { clean: ended.is_clean() };
         }
         self.row.failed += 1;
         if uptime >= self.core.settings.stable_after {
@@ -211,7 +209,7 @@ impl Manager {
         self.core.counters.failed_attempts.fetch_add(1, Relaxed);
         self.row.failed += 1;
         let attempts = self.row.attempts;
-        let (cause, mut after) = self.judge(failure);
+        let (cause, mut after) = self.judge(Arc::new(failure));
         log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), cause.report());
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
@@ -223,8 +221,7 @@ impl Manager {
     }
 
     /// Decides what comes after a failure, and when.
-    fn judge(&mut self, failure: Failure) -> (Arc<Failure>, After) {
-        let cause = Arc::new(failure);
+    fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, After) {
         if matches!(*cause, Failure::ReconnectRequested) {
             self.row = Row::default();
             return (cause, After::Redial(Duration::ZERO));
@@ -293,13 +290,6 @@ fn next(after: &After) -> Next {
         After::Redial(delay) => Next::Redial { delay: *delay },
         After::GiveUp(_) => Next::GiveUp,
         After::Close { .. } => Next::Close,
-    }
-}
-
-fn wait_until(link: &Link, deadline: Instant) {
-    select! {
-        recv(link.died()) -> _ => {}
-        recv(crossbeam_channel::at(deadline)) -> _ => {}
     }
 }
 

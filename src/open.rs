@@ -12,7 +12,7 @@ use tungstenite::protocol::Role;
 
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::login::{Hook, LoginError, LoginSession, timed_out};
-use crate::protocol::websocket::{self, Decoder};
+use crate::protocol::{Decoder, Protocol, websocket};
 use crate::request::{Request, built_in};
 use crate::settings::Settings;
 use crate::transport::{Dialer, Duplex, Interrupt, Resolver, Timed};
@@ -36,7 +36,9 @@ pub(crate) struct Opener {
 pub(crate) struct Opened {
     pub(crate) duplex: Duplex,
     pub(crate) decoder: Decoder,
-    pub(crate) response: http::Response<()>,
+    pub(crate) protocol: Protocol,
+    /// What the server said to the opening handshake, where there is one.
+    pub(crate) response: Option<http::Response<()>>,
     /// For events and logs.
     pub(crate) endpoint: String,
 }
@@ -72,6 +74,9 @@ impl Opener {
             }
             let endpoint = request.endpoint.join(&location);
             let endpoint = endpoint.map_err(|error| bad(error.to_string()))?;
+            if !endpoint.scheme.is_websocket() {
+                return Err(bad(format!("{endpoint} is no WebSocket")));
+            }
             if request.endpoint.scheme.is_tls() && !endpoint.scheme.is_tls() {
                 return Err(bad(format!("from TLS to {endpoint}, which has none")));
             }
@@ -92,19 +97,27 @@ impl Opener {
         let mut duplex = Duplex::from(stream);
         self.interrupt.watch(Arc::clone(&duplex.hangup));
 
+        let (endpoint, limits) = (endpoint.to_string(), self.settings.limits);
+        if !request.endpoint.scheme.is_websocket() {
+            let protocol = Protocol::Framed(self.settings.framing);
+            let decoder = protocol.decoder(Vec::new(), limits);
+            return Ok(Opened { duplex, decoder, protocol, response: None, endpoint });
+        }
+        let protocol = Protocol::WebSocket(Role::Client);
         let timeout = self.settings.handshake_timeout;
         let mut timed = Timed::new(&mut duplex, Instant::now() + timeout);
         let (response, read) =
             websocket::open(&mut timed, request).map_err(|failure| in_time(failure, timeout))?;
-        let decoder = Decoder::new(Role::Client, read, self.settings.limits);
-        Ok(Opened { duplex, decoder, response, endpoint: endpoint.to_string() })
+        let decoder = protocol.decoder(read, limits);
+        Ok(Opened { duplex, decoder, protocol, response: Some(response), endpoint })
     }
 
     fn log_in(&mut self, mut opened: Opened) -> Result<Opened, Failure> {
         let Some(hook) = &mut self.login_hook else { return Ok(opened) };
         let deadline = Instant::now() + self.settings.login_timeout;
-        let Opened { duplex, decoder, response, .. } = &mut opened;
-        let mut session = LoginSession::new(duplex, decoder, deadline, response);
+        let Opened { duplex, decoder, protocol, response, .. } = &mut opened;
+        let mut session =
+            LoginSession::new(duplex, decoder, protocol.encoder(), deadline, response.as_ref());
         let mut result = guarded("login hook", || hook(&mut session))?;
         if result.is_ok() && Instant::now() >= deadline {
             result = Err(timed_out());

@@ -35,6 +35,8 @@ struct State {
     /// How many threads wait for room; with none, making room signals nobody.
     waiting: usize,
     gate: Gate,
+    /// Whether something was taken out that will never be written.
+    drained: bool,
     dropped: u64,
 }
 
@@ -154,11 +156,11 @@ impl Outbox {
     pub(crate) fn wait_empty(&self, deadline: Option<Instant>) -> Result<(), Refused> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let mut state = self.state();
-        while state.queue.len() + state.taken > 0 {
-            if state.gate == Gate::Shut {
-                return Err(Refused::Shut);
-            }
+        while state.queue.len() + state.taken > 0 && state.gate != Gate::Shut {
             state = self.wait_for_room(state, patience)?;
+        }
+        if state.queue.len() + state.taken > 0 || state.drained {
+            return Err(Refused::Shut);
         }
         Ok(())
     }
@@ -232,6 +234,7 @@ impl Outbox {
     pub(crate) fn drain(&self) -> Vec<Message> {
         let mut state = self.state();
         state.bytes = 0;
+        state.drained |= !state.queue.is_empty();
         std::mem::take(&mut state.queue).into()
     }
 

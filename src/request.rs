@@ -47,7 +47,12 @@ impl Request {
     ///
     /// [`Error::InvalidUrl`] and [`Error::TlsUnavailable`].
     pub fn set_url(&mut self, url: &str) -> Result<(), Error> {
-        self.endpoint = dialable(url)?;
+        let endpoint = dialable(url)?;
+        if endpoint.scheme.is_websocket() != self.endpoint.scheme.is_websocket() {
+            let reason = "a client speaks WebSocket or framed TCP, not one after the other".into();
+            return Err(Error::InvalidUrl { reason });
+        }
+        self.endpoint = endpoint;
         Ok(())
     }
 
@@ -94,6 +99,16 @@ impl Request {
         Ok(())
     }
 
+    /// Refuses what only an opening handshake could carry.
+    pub(crate) fn check_bare(&self) -> Result<(), Error> {
+        let name = match (self.headers.keys().next(), self.subprotocols.first()) {
+            (Some(name), _) => name.to_string(),
+            (None, Some(subprotocol)) => format!("Sec-WebSocket-Protocol: {subprotocol}"),
+            (None, None) => return Ok(()),
+        };
+        Err(Error::InvalidHeader { name, reason: "tcp:// has no opening handshake".into() })
+    }
+
     /// The same request at the place a redirect leads to. At another origin the headers that
     /// authenticate are left out: they were meant for the first one.
     pub(crate) fn redirected(&self, endpoint: Endpoint) -> Self {
@@ -110,7 +125,7 @@ impl Request {
 /// Parses a URL that this build can dial.
 pub(crate) fn dialable(url: &str) -> Result<Endpoint, Error> {
     if let Some((scheme @ ("http" | "https"), _)) = url.split_once("://") {
-        let reason = format!("unknown scheme {scheme:?}; did you mean ws or wss?");
+        let reason = format!("unknown scheme {scheme:?}; did you mean ws?");
         return Err(Error::InvalidUrl { reason });
     }
     Endpoint::parse(url).and_then(built_in)

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::policy::{Backoff, Heartbeat, MAX_DURATION, Queue};
-use crate::protocol::Limits;
+use crate::protocol::{Framing, Limits};
+use crate::transport::SocketOptions;
 
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -20,6 +21,9 @@ pub(crate) struct Settings {
     pub(crate) stable_after: Duration,
     pub(crate) max_redirects: u32,
     pub(crate) limits: Limits,
+    /// How messages are set off on `tcp://`.
+    pub(crate) framing: Framing,
+    pub(crate) socket: SocketOptions,
     pub(crate) fragment_size: Option<usize>,
     pub(crate) outbox: Queue,
     pub(crate) inbox: Queue,
@@ -40,6 +44,8 @@ impl Default for Settings {
             stable_after: Duration::from_secs(10),
             max_redirects: 5,
             limits: Limits { message: 64 << 20, frame: 16 << 20 },
+            framing: Framing::lines(),
+            socket: SocketOptions::default(),
             fragment_size: None,
             outbox: Queue::new(),
             inbox: Queue::new().messages(1024),
@@ -58,6 +64,8 @@ impl Settings {
             ("connect_timeout", self.connect_timeout),
             ("handshake_timeout", self.handshake_timeout),
             ("login_timeout", self.login_timeout),
+            ("tcp_keepalive", self.socket.keepalive.unwrap_or(MAX_DURATION)),
+            ("tcp_user_timeout", self.socket.user_timeout.unwrap_or(MAX_DURATION)),
         ] {
             if value.is_zero() {
                 return Err(invalid(setting, "zero leaves no time at all".into()));
@@ -71,6 +79,7 @@ impl Settings {
         match () {
             () if self.max_attempts == Some(0) => return zero("max_attempts"),
             () if self.limits.message == 0 => return zero("max_message_size"),
+            () if self.framing.limit() == 0 => return zero("framing"),
             () if self.limits.frame == 0 => return zero("max_frame_size"),
             () if self.fragment_size == Some(0) => return zero("fragment_size"),
             () => {}

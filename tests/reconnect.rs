@@ -173,6 +173,8 @@ fn what_is_queued_survives_outages_in_order() {
         }
     }
     assert!(seen.is_sorted_by(|a, b| a < b), "reordered or sent twice");
+    // the peer can be faster than the client's own bookkeeping
+    client.wait_sent(PATIENCE).unwrap();
     let stats = client.stats();
     assert_eq!(stats.messages_sent, total + 1, "each was written once: {stats:?}");
 }

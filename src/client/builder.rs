@@ -20,13 +20,14 @@ use crate::message::Message;
 use crate::open::{Opener, RequestHook};
 use crate::outbox::Outbox;
 use crate::policy::{Backoff, Heartbeat, Queue};
+use crate::protocol::Framing;
 use crate::request::{Request, dialable};
 use crate::settings::Settings;
 use crate::signal::Signal;
 use crate::stats::Counters;
 use crate::status::Status;
 use crate::threads;
-use crate::transport::{Dialer, Interrupt, Resolve, Resolver, SocketOptions, System};
+use crate::transport::{Dialer, Interrupt, Resolve, Resolver, System};
 
 type MessageHook = Box<dyn FnMut(Message, &Sender) + Send>;
 type EventHook = Box<dyn FnMut(&Event) + Send>;
@@ -260,6 +261,27 @@ impl Builder {
         self
     }
 
+    /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`].
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.settings.framing = framing;
+        self
+    }
+
+    /// Has the kernel probe a connection that was idle for this long, and then as often again
+    /// (`SO_KEEPALIVE`). It notices peers that are gone, not peers that hang: the heartbeat does
+    /// both. Default: off.
+    pub fn tcp_keepalive(mut self, time: Duration) -> Self {
+        self.settings.socket.keepalive = Some(time);
+        self
+    }
+
+    /// Has the kernel end a connection whose written data was not acknowledged for this long
+    /// (`TCP_USER_TIMEOUT`, RFC 5482). Linux only; elsewhere it does nothing. Default: off.
+    pub fn tcp_user_timeout(mut self, time: Duration) -> Self {
+        self.settings.socket.user_timeout = Some(time);
+        self
+    }
+
     /// Resolves names with this instead of the system's resolver.
     pub fn resolver(mut self, resolve: impl Resolve) -> Self {
         self.resolve = Arc::new(resolve);
@@ -303,8 +325,14 @@ impl Builder {
 
     fn build(self) -> Result<(Arc<Core>, Manager), Error> {
         let request = self.request?;
-        self.settings.check()?;
-        let settings = Arc::new(self.settings);
+        let mut settings = self.settings;
+        let is_framed = !request.endpoint.scheme.is_websocket();
+        if is_framed {
+            request.check_bare()?;
+            settings.heartbeat = settings.heartbeat.for_framed();
+        }
+        settings.check()?;
+        let settings = Arc::new(settings);
         let id = next_id();
         let counters = Arc::new(Counters::default());
         let interrupt = Arc::new(Interrupt::new());
@@ -312,6 +340,7 @@ impl Builder {
         let (deliveries, received) = bounded(settings.inbox.messages);
         let core = Arc::new(Core {
             id,
+            framing: is_framed.then_some(settings.framing),
             outbox: Arc::new(Outbox::new(settings.outbox)),
             received: received.clone(),
             counters: Arc::clone(&counters),
@@ -337,10 +366,10 @@ impl Builder {
             },
         };
         let opener = Opener {
-            settings,
             resolver: Resolver::new(self.resolve, thread_prefix(id)),
-            dialer: Dialer::new(SocketOptions::default(), thread_prefix(id)),
+            dialer: Dialer::new(settings.socket.clone(), thread_prefix(id)),
             interrupt,
+            settings,
             request,
             request_hook: self.request_hook,
             login_hook: self.login_hook,

@@ -7,7 +7,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::Shared;
 use super::liveness::Waiting;
-use crate::failure::Failure;
+use crate::failure::{Failure, guarded};
 use crate::policy::Beat;
 
 /// The reader's read timeout has this much of the limit to be first: it knows best.
@@ -34,13 +34,15 @@ pub(super) fn run(shared: &Shared) {
         }
         if wait.is_zero() {
             // also while the program is to blame: the peer should see that somebody is here
-            beat(shared);
+            if let Err(panic) = beat(shared) {
+                return shared.fail(panic);
+            }
             last_beat = Instant::now();
             wait = interval;
         }
         match waiting {
             Waiting::ForPeer(silence) if silence >= limit => {
-                return shared.fail(Failure::HeartbeatTimeout { silence });
+                return shared.fail(shared.silent(silence));
             }
             Waiting::ForPeer(silence) => {
                 stall_said = false;
@@ -59,11 +61,14 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
-fn beat(shared: &Shared) {
+fn beat(shared: &Shared) -> Result<(), Failure> {
     match &shared.settings.heartbeat.beat {
         Beat::Ping => shared.lane.ping(),
-        Beat::Message { payload, .. } => shared.lane.beat(payload.clone()),
-        Beat::Off => return,
+        Beat::Message { payload, .. } => {
+            shared.lane.beat(guarded("heartbeat payload", || payload())?)
+        }
+        Beat::Off => {}
     }
     shared.outbox.ring();
+    Ok(())
 }

@@ -7,7 +7,7 @@ use tungstenite::Bytes;
 
 use crate::message::{CloseFrame, Message};
 
-/// No more pongs wait than this. A peer that sends pings faster than pongs can be written gets
+/// No more pongs and no more replies wait than this. A peer that sends pings faster than pongs can be written gets
 /// answers to the latest ones (RFC 6455 section 5.5.3), and costs no memory.
 const MAX_PONGS: usize = 16;
 
@@ -20,6 +20,8 @@ pub(super) struct Lane(Mutex<Slots>);
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     pub(super) pongs: VecDeque<Bytes>,
+    /// Answers to the peer's application-level beats.
+    pub(super) replies: VecDeque<Message>,
     pub(super) ping: bool,
     pub(super) beat: Option<Message>,
     pub(super) close: Option<Close>,
@@ -42,11 +44,11 @@ impl Lane {
     }
 
     pub(super) fn pong(&self, payload: Bytes) {
-        let mut slots = self.slots();
-        if slots.pongs.len() == MAX_PONGS {
-            slots.pongs.pop_front();
-        }
-        slots.pongs.push_back(payload);
+        push_bounded(&mut self.slots().pongs, payload);
+    }
+
+    pub(super) fn reply(&self, message: Message) {
+        push_bounded(&mut self.slots().replies, message);
     }
 
     pub(super) fn ping(&self) {
@@ -80,6 +82,13 @@ impl Lane {
     pub(super) fn take_close(&self) -> Option<Close> {
         self.slots().close.take()
     }
+}
+
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
+    if queue.len() == MAX_PONGS {
+        queue.pop_front();
+    }
+    queue.push_back(item);
 }
 
 #[cfg(test)]

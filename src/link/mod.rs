@@ -16,21 +16,19 @@ use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-use crossbeam_channel::{Receiver, Sender, bounded};
-use tungstenite::protocol::Role;
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::inbox::Inbox;
 use crate::message::CloseFrame;
 use crate::outbox::Outbox;
-use crate::protocol::websocket::{Decoder, Encoder};
+use crate::protocol::{Decoder, Protocol};
 use crate::settings::Settings;
 use crate::signal::Signal;
 use crate::stats::Counters;
 use crate::threads;
 use crate::transport::{Duplex, Hangup};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use lane::Lane;
 use liveness::Liveness;
@@ -43,7 +41,7 @@ pub(crate) type InboxSlot = Arc<Mutex<Option<Inbox>>>;
 pub(crate) struct Parts {
     pub(crate) duplex: Duplex,
     pub(crate) decoder: Decoder,
-    pub(crate) role: Role,
+    pub(crate) protocol: Protocol,
     pub(crate) settings: Arc<Settings>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) inbox: InboxSlot,
@@ -51,10 +49,14 @@ pub(crate) struct Parts {
     /// The number of the client or session: its threads are named and marked with it.
     pub(crate) owner: u64,
     pub(crate) thread_prefix: String,
+    /// No other link follows: with this one the outbox shuts and the inbox ends.
+    pub(crate) only: bool,
 }
 
 /// What the three threads share.
 struct Shared {
+    protocol: Protocol,
+    only: bool,
     settings: Arc<Settings>,
     outbox: Arc<Outbox>,
     counters: Arc<Counters>,
@@ -62,7 +64,7 @@ struct Shared {
     lane: Lane,
     liveness: Liveness,
     progress: Progress,
-    cause: Mutex<Option<Failure>>,
+    cause: Mutex<Option<Arc<Failure>>>,
     /// Raised when the link dies.
     died: Signal,
     /// Raised when nobody wants what the reader still has to deliver.
@@ -77,7 +79,10 @@ impl Shared {
         // the peer has ended the stream, or has been told why we do: everyone else gets a reset
         let civil = matches!(
             cause,
-            Failure::Closed(_) | Failure::ClosedAbnormally | Failure::Protocol { .. }
+            Failure::Closed(_)
+                | Failure::ClosedAbnormally
+                | Failure::EndOfStream { .. }
+                | Failure::Protocol { .. }
         );
         if !civil {
             self.hangup.reset_when_dropped();
@@ -85,6 +90,9 @@ impl Shared {
         self.record(cause);
         self.died.raise();
         self.hangup.hang_up();
+        if self.only {
+            self.outbox.shut();
+        }
         self.outbox.ring();
     }
 
@@ -93,14 +101,19 @@ impl Shared {
     /// the goodbye, and the goodbye tells more.
     fn record(&self, cause: Failure) {
         let mut slot = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-        let keep = match &*slot {
+        let keep = match slot.as_deref() {
             None => false,
             Some(Failure::Io(_)) => !matches!(cause, Failure::Closed(_)),
             Some(_) => true,
         };
         if !keep {
-            *slot = Some(cause);
+            *slot = Some(Arc::new(cause));
         }
+    }
+
+    fn silent(&self, silence: Duration) -> Failure {
+        let unanswered = self.counters.unanswered_pings.load(Relaxed);
+        Failure::HeartbeatTimeout { silence, unanswered }
     }
 
     fn is_dead(&self) -> bool {
@@ -118,9 +131,16 @@ pub(crate) struct Link {
 
 /// How a link ended.
 pub(crate) struct Ended {
-    pub(crate) cause: Failure,
+    pub(crate) cause: Arc<Failure>,
     /// Messages written after the last answered ping.
     pub(crate) unconfirmed: u64,
+}
+
+impl Ended {
+    /// Whether both sides said goodbye, after one of them had begun.
+    pub(crate) fn is_clean(&self) -> bool {
+        matches!(*self.cause, Failure::Closed(_) | Failure::EndOfStream { inside_message: false })
+    }
 }
 
 impl Link {
@@ -130,11 +150,13 @@ impl Link {
     ///
     /// [`Failure::Thread`] if one could not be started; the others are gone then.
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
-        let Parts { duplex, decoder, role, settings, outbox, inbox, counters, .. } = parts;
+        let Parts { duplex, decoder, protocol, settings, outbox, inbox, counters, .. } = parts;
         let Duplex { reader, writer, hangup } = duplex;
         let (owner, prefix) = (parts.owner, parts.thread_prefix);
         let (stall_sender, stalls) = bounded(1);
         let shared = Arc::new(Shared {
+            protocol,
+            only: parts.only,
             lane: Lane::new(),
             liveness: Liveness::new(),
             progress: Progress::new(Arc::clone(&counters)),
@@ -158,7 +180,7 @@ impl Link {
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "writer", threads::OWN_STACK, move || {
-            writer::run(&shared, Encoder::new(role), writer);
+            writer::run(&shared, writer);
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "heartbeat", threads::OWN_STACK, move || {
@@ -181,16 +203,16 @@ impl Link {
             }
             Err(error) => {
                 self.shared.fail(Failure::Interrupted);
-                self.abandon();
+                self.shared.abandoned.raise();
                 self.join();
                 Err(Failure::Thread(error))
             }
         }
     }
 
-    /// Disconnects when the link dies.
-    pub(crate) fn died(&self) -> &Receiver<Infallible> {
-        self.shared.died.raised()
+    /// A handle for others who may end the link.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle { shared: Arc::clone(&self.shared) }
     }
 
     /// Disconnects when the reader has delivered all that had arrived. Only then does
@@ -202,6 +224,38 @@ impl Link {
     /// Yields how long the reader has been waiting for the program, once for each such wait.
     pub(crate) fn stalls(&self) -> &Receiver<Duration> {
         &self.stalls
+    }
+
+    /// Joins the three threads of a dead link.
+    pub(crate) fn bury(mut self) -> Ended {
+        self.join();
+        let cause = self.handle().cause();
+        let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
+        // no link dies without a cause, unless one of its threads has a bug and panics
+        let cause = cause.unwrap_or_else(|| Arc::new(Failure::ClosedAbnormally));
+        Ended { cause, unconfirmed }
+    }
+
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            let name = thread.thread().name().unwrap_or_default().to_owned();
+            if thread.join().is_err() {
+                log::error!("{name} panicked: please report this as a bug of everlink");
+            }
+        }
+    }
+}
+
+/// What can be done to a link from anywhere.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Disconnects when the link dies.
+    pub(crate) fn died(&self) -> &Receiver<Infallible> {
+        self.shared.died.raised()
     }
 
     /// Starts the closing handshake once everything queued is written.
@@ -231,22 +285,16 @@ impl Link {
         self.shared.abandoned.raise();
     }
 
-    /// Joins the three threads of a dead link.
-    pub(crate) fn bury(mut self) -> Ended {
-        self.join();
-        let cause = self.shared.cause.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
-        // no link dies without a cause, unless one of its threads has a bug and panics
-        let cause = cause.unwrap_or(Failure::ClosedAbnormally);
-        Ended { cause, unconfirmed }
+    /// Why the link has died, or is about to.
+    pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
+        self.shared.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn join(&mut self) {
-        for thread in self.threads.drain(..) {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
-                log::error!("{name} panicked: please report this as a bug of everlink");
-            }
+    /// Waits for the end of the link.
+    pub(crate) fn wait_until(&self, deadline: Instant) {
+        select! {
+            recv(self.died()) -> _ => {}
+            recv(crossbeam_channel::at(deadline)) -> _ => {}
         }
     }
 }

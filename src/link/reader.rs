@@ -9,8 +9,7 @@ use crate::failure::{Failure, guarded};
 use crate::inbox::Inbox;
 use crate::message::{CloseFrame, Message};
 use crate::policy::Beat;
-use crate::protocol::Item;
-use crate::protocol::websocket::Decoder;
+use crate::protocol::{Decoder, Item};
 use crate::transport::ReadHalf;
 
 /// How long a peer may take to end the stream once it has said goodbye, or was told to go.
@@ -29,7 +28,9 @@ pub(super) fn run(
     let mut stream = Watched { half, shared };
     let cause = read(shared, &mut decoder, &mut stream, &mut inbox);
     shared.fail(cause);
-    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(inbox);
+    if !shared.only {
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(inbox);
+    }
 }
 
 /// Delivers what the peer sends until the link is dead; returns why.
@@ -67,7 +68,7 @@ fn read(
             }
             Err(Failure::Io(error)) if is_timeout(&error) => {
                 // only set with a limit
-                return Failure::HeartbeatTimeout { silence: limit.unwrap_or_default() };
+                return shared.silent(limit.unwrap_or_default());
             }
             Err(failure) => return failure,
         }
@@ -75,7 +76,15 @@ fn read(
 }
 
 fn deliver(shared: &Shared, inbox: &mut Inbox, message: Message) -> Result<(), Failure> {
-    if let Beat::Message { is_answer, .. } = &shared.settings.heartbeat.beat {
+    let heartbeat = &shared.settings.heartbeat;
+    if let Some((ping, pong)) = &heartbeat.answer {
+        if message.as_bytes() == ping {
+            shared.lane.reply(pong.clone());
+            shared.outbox.ring();
+            return Ok(());
+        }
+    }
+    if let Beat::Message { is_answer, .. } = &heartbeat.beat {
         if guarded("heartbeat predicate", || is_answer(&message))? {
             shared.progress.answer();
             return Ok(());

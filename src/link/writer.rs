@@ -9,13 +9,15 @@ use super::Shared;
 use super::lane::{Close, Slots};
 use crate::failure::Failure;
 use crate::message::Message;
-use crate::protocol::websocket::{Encoder, WRITE_BUFFER};
+use crate::protocol::Encoder;
+use crate::protocol::websocket::WRITE_BUFFER;
 use crate::transport::WriteHalf;
 
-pub(super) fn run(shared: &Shared, encoder: Encoder, mut half: Box<dyn WriteHalf>) {
+pub(super) fn run(shared: &Shared, mut half: Box<dyn WriteHalf>) {
     let timeout = shared.settings.write_timeout;
     let ready = half.set_write_timeout(Some(timeout));
     let stream = Counted { half, shared, timeout, shortened: false, written: 0 };
+    let encoder = shared.protocol.encoder();
     let mut writer = Writer { shared, encoder, stream, sequence: 0, unwritten: VecDeque::new() };
     let result = ready.and_then(|()| writer.write());
     if let Err(error) = result {
@@ -65,10 +67,13 @@ impl Writer<'_> {
 
     /// Writes what the control lane holds; returns whether that ended it.
     fn control(&mut self, slots: Slots) -> io::Result<bool> {
-        let Slots { pongs, ping, beat, close } = slots;
-        let quiet = pongs.is_empty() && !ping && beat.is_none();
+        let Slots { pongs, replies, ping, beat, close } = slots;
+        let quiet = pongs.is_empty() && replies.is_empty() && !ping && beat.is_none();
         for payload in pongs {
             self.encoder.pong(payload, &mut self.stream)?;
+        }
+        for message in replies {
+            self.encoder.message(message, &mut self.stream)?;
         }
         if ping {
             let payload = self.shared.progress.ping(self.sequence);
@@ -93,7 +98,11 @@ impl Writer<'_> {
             Close::Now(frame) => frame,
             Close::AfterData(frame) => Some(frame),
         };
-        self.encoder.close(frame.as_ref(), &mut self.stream)
+        self.encoder.close(frame.as_ref(), &mut self.stream)?;
+        if self.shared.protocol.ends_stream() {
+            self.stream.half.finish()?;
+        }
+        Ok(())
     }
 
     /// Encodes a batch and writes it.
@@ -119,13 +128,14 @@ impl Writer<'_> {
     fn fragments(&mut self, message: Message, size: usize) -> io::Result<()> {
         let (shared, sequence) = (self.shared, self.sequence);
         self.encoder.fragments(message, size, &mut self.stream, |encoder, stream| {
-            let Slots { pongs, ping, beat, close } = shared.lane.take();
+            let Slots { pongs, replies, ping, beat, close } = shared.lane.take();
             if let Some(Close::Now(frame)) = close {
                 shared.lane.close_now(frame);
             }
             if let Some(message) = beat {
                 shared.lane.beat(message);
             }
+            replies.into_iter().for_each(|message| shared.lane.reply(message));
             for payload in pongs {
                 encoder.pong(payload, stream)?;
             }
@@ -143,9 +153,10 @@ impl Writer<'_> {
         let bytes = self.unwritten.drain(..written).map(|(_, message)| message.len()).sum();
         let mut rest: VecDeque<Message> =
             self.unwritten.drain(..).map(|(_, message)| message).collect();
-        self.shared.outbox.written(written, bytes);
         self.shared.counters.sent(written, bytes);
         self.shared.progress.written(written);
+        // last: it wakes those who wait for room, and they may look at the counters
+        self.shared.outbox.written(written, bytes);
         self.shared.outbox.restore(&mut rest);
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tungstenite::Bytes;
+
 use crate::message::Message;
 
 /// No timeout is longer than this: a thousand days. It keeps every deadline representable.
@@ -15,7 +17,8 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// 5.5.2), so a busy link carries no pings; if none came for the limit, the link is dead. Time
 /// in which the program is slow to receive does not count against the peer.
 ///
-/// The default is a ping after 10 s and death after 30 s.
+/// The default is a ping after 10 s and death after 30 s. On `tcp://` the default beat is the
+/// text `ping` each interval, answered with `pong`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,7 +35,11 @@ pub struct Heartbeat {
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
     pub(crate) beat: Beat,
+    /// What the peer's own beats look like, and what they are answered with.
+    pub(crate) answer: Option<(Bytes, Message)>,
 }
+
+type Predicate = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) enum Beat {
@@ -41,7 +48,7 @@ pub(crate) enum Beat {
     /// A protocol ping after an idle interval.
     Ping,
     /// A message of the application, each interval, whatever else travels.
-    Message { payload: Message, is_answer: Arc<dyn Fn(&Message) -> bool + Send + Sync> },
+    Message { payload: Arc<dyn Fn() -> Message + Send + Sync>, is_answer: Predicate },
 }
 
 impl Heartbeat {
@@ -49,7 +56,8 @@ impl Heartbeat {
     /// unless [`dead_after`](Self::dead_after) says otherwise.
     #[must_use]
     pub fn every(interval: Duration) -> Self {
-        Self { interval, dead_after: interval.saturating_mul(3), beat: Beat::Ping }
+        let dead_after = interval.saturating_mul(3);
+        Self { interval, dead_after, beat: Beat::Ping, answer: None }
     }
 
     /// No pings and no limit: a peer that falls silent is never noticed.
@@ -69,12 +77,40 @@ impl Heartbeat {
     /// every message for which `is_answer` is true. The predicate runs on the reader thread.
     #[must_use]
     pub fn message(
-        mut self,
+        self,
         payload: impl Into<Message>,
         is_answer: impl Fn(&Message) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.beat = Beat::Message { payload: payload.into(), is_answer: Arc::new(is_answer) };
+        let payload = payload.into();
+        self.message_with(move || payload.clone(), is_answer)
+    }
+
+    /// Like [`message`](Self::message), with a payload made anew for each beat. The closure
+    /// runs on the heartbeat thread.
+    #[must_use]
+    pub fn message_with(
+        mut self,
+        payload: impl Fn() -> Message + Send + Sync + 'static,
+        is_answer: impl Fn(&Message) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.beat = Beat::Message { payload: Arc::new(payload), is_answer: Arc::new(is_answer) };
         self
+    }
+
+    /// Answers the peer's beats as well: every message that equals `ping` is swallowed, and
+    /// `pong` goes out ahead of all data.
+    #[must_use]
+    pub fn answer(mut self, ping: impl Into<Message>, pong: impl Into<Message>) -> Self {
+        self.answer = Some((ping.into().into_bytes(), pong.into()));
+        self
+    }
+
+    /// What this means where the protocol has no pings of its own: the texts `ping` and `pong`.
+    pub(crate) fn for_framed(self) -> Self {
+        match self.beat {
+            Beat::Ping => self.message("ping", |answer| answer.as_bytes() == b"pong"),
+            _ => self,
+        }
     }
 
     /// How long nothing may come; `None` if that is not watched.
@@ -110,7 +146,7 @@ impl fmt::Debug for Beat {
         match self {
             Self::Off => f.write_str("Off"),
             Self::Ping => f.write_str("Ping"),
-            Self::Message { payload, .. } => f.debug_tuple("Message").field(payload).finish(),
+            Self::Message { .. } => f.write_str("Message"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, select, unbounded};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 use super::Interrupt;
 use crate::failure::Failure;
@@ -15,14 +15,30 @@ use crate::threads;
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
-/// What is set on every socket.
+/// What is set on every socket, dialed or accepted. Nagle's algorithm is always off: whoever
+/// writes here has gathered what there is to gather.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SocketOptions {}
+pub(crate) struct SocketOptions {
+    pub(crate) keepalive: Option<Duration>,
+    pub(crate) user_timeout: Option<Duration>,
+}
 
 impl SocketOptions {
+    pub(crate) fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
+        socket.set_tcp_nodelay(true)?;
+        if let Some(time) = self.keepalive {
+            socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(time))?;
+        }
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(time) = self.user_timeout {
+            socket.set_tcp_user_timeout(Some(time))?;
+        }
+        Ok(())
+    }
+
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_tcp_nodelay(true)?;
+        self.apply(SockRef::from(&socket))?;
         Ok(socket)
     }
 }

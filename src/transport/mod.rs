@@ -28,6 +28,9 @@ pub(crate) trait ReadHalf: Read + Send + Debug {
 pub(crate) trait WriteHalf: Write + Send + Debug {
     /// How long one `write` may block without taking a byte; `None` for as long as it takes.
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()>;
+
+    /// Ends the stream in this direction: the peer reads all that was written, then the end.
+    fn finish(&mut self) -> std::io::Result<()>;
 }
 
 /// Ends both halves from any thread.

@@ -52,6 +52,10 @@ impl WriteHalf for TcpWriter {
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.0.set_write_timeout(timeout)
     }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
 }
 
 impl Hangup for TcpStream {
