@@ -11,7 +11,6 @@ use crate::event::Publisher;
 use crate::manager::Command;
 use crate::message::{CloseFrame, Message};
 use crate::outbox::{Outbox, Patience, Refused};
-use crate::protocol::Framing;
 use crate::settings::Settings;
 use crate::signal::Signal;
 use crate::stats::{Counters, Stats};
@@ -25,8 +24,6 @@ const JOIN_GRACE: Duration = Duration::from_millis(100);
 pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) settings: Arc<Settings>,
-    /// On `tcp://` only.
-    pub(crate) framing: Option<Framing>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) received: Receiver<Message>,
     pub(crate) counters: Arc<Counters>,
@@ -56,15 +53,6 @@ impl Core {
     }
 
     pub(crate) fn send(&self, message: Message, patience: Patience) -> Result<(), Error> {
-        if let Some(framing) = &self.framing {
-            framing.check(&message).map_err(|reason| Error::Unsendable { reason })?;
-        }
-        let (size, limit) = (message.len(), self.settings.limits.message);
-        let limit = limit.min(self.framing.as_ref().map_or(limit, Framing::limit));
-        let limit = limit.min(self.outbox.max_bytes());
-        if size > limit {
-            return Err(Error::MessageTooLarge { size, limit });
-        }
         // a thread of the client's own must not wait for a link that waits for that thread
         let patience = if threads::belongs_to(self.id) { Patience::None } else { patience };
         self.outbox.push(message, patience).map_err(|refused| self.refusal(refused))
@@ -76,10 +64,8 @@ impl Core {
 
     fn refusal(&self, refused: Refused) -> Error {
         match refused {
-            Refused::Full => Error::Full,
-            Refused::TimedOut => Error::Timeout,
-            Refused::Shut => Error::Closed,
             Refused::NobodyDrains => self.status.end().unwrap_or(Error::Full),
+            other => other.into(),
         }
     }
 

@@ -74,6 +74,9 @@ pub enum Error {
     /// The client is closed for good.
     #[error("closed")]
     Closed,
+    /// The address could not be listened on.
+    #[error("could not listen")]
+    Bind(#[source] io::Error),
     /// The system refused a thread.
     #[error("could not start a thread")]
     Thread(#[source] io::Error),

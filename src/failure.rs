@@ -107,7 +107,12 @@ pub enum Failure {
     /// The program asked for a new link with [`reconnect`](crate::Client::reconnect).
     #[error("reconnect requested by the program")]
     ReconnectRequested,
-    /// The program closed the client while it was dialing or opening.
+    /// A broadcast found the session's outbox full, and
+    /// [`SlowSession::Disconnect`](crate::SlowSession::Disconnect) is the server's policy.
+    #[error("too slow for a broadcast")]
+    TooSlow,
+    /// This side closed while it was dialing or opening, or the peer had not answered when the
+    /// time for closing was over.
     #[error("interrupted by close")]
     Interrupted,
 }
@@ -203,6 +208,20 @@ impl Failure {
             _ => false,
         };
         if permanent { Decision::GiveUp } else { Decision::Retry }
+    }
+}
+
+impl Failure {
+    /// A handshake that was cut off by its deadline says so.
+    pub(crate) fn in_time(self, timeout: Duration) -> Self {
+        match self {
+            Self::Handshake(HandshakeError::Io(error))
+                if error.kind() == io::ErrorKind::TimedOut =>
+            {
+                Self::Handshake(HandshakeError::TimedOut { timeout })
+            }
+            other => other,
+        }
     }
 }
 

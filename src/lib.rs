@@ -55,6 +55,7 @@ mod outbox;
 mod policy;
 mod protocol;
 mod request;
+mod server;
 mod settings;
 mod signal;
 mod stats;
@@ -71,6 +72,9 @@ pub use message::{CloseCode, CloseFrame, Message};
 pub use policy::{Backoff, Heartbeat, Overflow, Queue};
 pub use protocol::{Framing, Prefix};
 pub use request::Request;
+pub use server::{
+    Answer, Server, ServerBuilder, ServerStats, Session, ShutdownReport, SlowSession,
+};
 pub use stats::Stats;
 pub use status::State;
 pub use transport::Resolve;

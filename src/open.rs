@@ -3,9 +3,8 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::header;
 use tungstenite::protocol::Role;
@@ -107,7 +106,7 @@ impl Opener {
         let timeout = self.settings.handshake_timeout;
         let mut timed = Timed::new(&mut duplex, Instant::now() + timeout);
         let (response, read) =
-            websocket::open(&mut timed, request).map_err(|failure| in_time(failure, timeout))?;
+            websocket::open(&mut timed, request).map_err(|failure| failure.in_time(timeout))?;
         let decoder = protocol.decoder(read, limits);
         Ok(Opened { duplex, decoder, protocol, response: Some(response), endpoint })
     }
@@ -136,17 +135,6 @@ fn location(failure: &Failure) -> Option<String> {
         return None;
     }
     headers.get(header::LOCATION)?.to_str().ok().map(str::to_owned)
-}
-
-fn in_time(failure: Failure, timeout: Duration) -> Failure {
-    match failure {
-        Failure::Handshake(HandshakeError::Io(error))
-            if error.kind() == io::ErrorKind::TimedOut =>
-        {
-            Failure::Handshake(HandshakeError::TimedOut { timeout })
-        }
-        other => other,
-    }
 }
 
 impl fmt::Debug for Opener {

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::error::Error;
 use crate::message::Message;
 use crate::policy::{Overflow, Queue};
+use crate::protocol::Framing;
 
 /// The queue between the threads that send and the one thread that writes.
 ///
@@ -18,6 +20,10 @@ use crate::policy::{Overflow, Queue};
 #[derive(Debug)]
 pub(crate) struct Outbox {
     limits: Queue,
+    /// The largest message that the connection carries.
+    max_message: usize,
+    /// On `tcp://` only.
+    framing: Option<Framing>,
     state: Mutex<State>,
     /// Signalled when room appears or the outbox shuts.
     room: Condvar,
@@ -54,6 +60,11 @@ enum Gate {
 /// Why a message was not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
+    TooLarge {
+        size: usize,
+        limit: usize,
+    },
+    Unsendable(&'static str),
     Full,
     TimedOut,
     /// Full, and no link is to be expected.
@@ -69,23 +80,46 @@ pub(crate) enum Patience {
     Forever,
 }
 
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooLarge { size, limit } => Self::MessageTooLarge { size, limit },
+            Refused::Unsendable(reason) => Self::Unsendable { reason },
+            Refused::TimedOut => Self::Timeout,
+            Refused::Shut => Self::Closed,
+            Refused::Full | Refused::NobodyDrains => Self::Full,
+        }
+    }
+}
+
+impl Patience {
+    /// Until this much time has passed; a time beyond all clocks is forever.
+    pub(crate) fn timeout(timeout: Duration) -> Self {
+        Instant::now().checked_add(timeout).map_or(Self::Forever, Self::Until)
+    }
+}
+
 impl Outbox {
-    pub(crate) fn new(limits: Queue) -> Self {
+    pub(crate) fn new(limits: Queue, max_message: usize, framing: Option<Framing>) -> Self {
+        let max_message =
+            max_message.min(limits.bytes).min(framing.as_ref().map_or(usize::MAX, Framing::limit));
         let (state, room) = (Mutex::default(), Condvar::new());
-        Self { limits, state, room, doorbell: bounded(1) }
+        Self { limits, max_message, framing, state, room, doorbell: bounded(1) }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The most bytes one message can have.
-    pub(crate) fn max_bytes(&self) -> usize {
-        self.limits.bytes
-    }
-
     /// Accepts a message, or says why not. `None` patience turns waiting into `Full`.
     pub(crate) fn push(&self, message: Message, patience: Patience) -> Result<(), Refused> {
+        let (size, limit) = (message.len(), self.max_message);
+        if size > limit {
+            return Err(Refused::TooLarge { size, limit });
+        }
+        if let Some(framing) = &self.framing {
+            framing.check(&message).map_err(Refused::Unsendable)?;
+        }
         let mut state = self.state();
         while state.gate != Gate::Shut && !self.has_room(&state, message.len()) {
             match self.limits.overflow {
@@ -255,10 +289,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
-    use std::time::Duration;
 
     fn outbox(messages: usize, overflow: Overflow) -> Outbox {
-        Outbox::new(Queue::new().messages(messages).overflow(overflow))
+        Outbox::new(Queue::new().messages(messages).overflow(overflow), usize::MAX, None)
     }
 
     fn fill(outbox: &Outbox, numbers: std::ops::Range<u32>) {
@@ -289,7 +322,9 @@ mod tests {
 
     #[test]
     fn bytes_bound_it_too() {
-        let small = Outbox::new(Queue::new().bytes(10).overflow(Overflow::Fail));
+        let small = Outbox::new(Queue::new().bytes(10).overflow(Overflow::Fail), 100, None);
+        let huge = small.push("12345678901".into(), Patience::None);
+        assert_eq!(huge, Err(Refused::TooLarge { size: 11, limit: 10 }));
         small.push("123456".into(), Patience::None).unwrap();
         assert_eq!(small.push("12345".into(), Patience::None), Err(Refused::Full));
         small.push("1234".into(), Patience::None).unwrap();

@@ -340,8 +340,11 @@ impl Builder {
         let (deliveries, received) = bounded(settings.inbox.messages);
         let core = Arc::new(Core {
             id,
-            framing: is_framed.then_some(settings.framing),
-            outbox: Arc::new(Outbox::new(settings.outbox)),
+            outbox: Arc::new(Outbox::new(
+                settings.outbox,
+                settings.limits.message,
+                is_framed.then_some(settings.framing),
+            )),
             received: received.clone(),
             counters: Arc::clone(&counters),
             status: Status::new(),

@@ -16,7 +16,7 @@ use crate::core::Core;
 use crate::error::Error;
 use crate::event::Events;
 use crate::manager::Command;
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::{CloseCode, CloseFrame, Message, close_frame};
 use crate::stats::Stats;
 use crate::status::State;
 
@@ -286,18 +286,6 @@ impl Client {
             std::mem::take(&mut *core.unsent.lock().unwrap_or_else(PoisonError::into_inner));
         CloseReport { ended, unsent }
     }
-}
-
-pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Result<CloseFrame, Error> {
-    if !code.is_sendable() {
-        return Err(Error::InvalidClose { reason: format!("code {code} must not be sent") });
-    }
-    if reason.len() > CloseFrame::MAX_REASON {
-        let (size, limit) = (reason.len(), CloseFrame::MAX_REASON);
-        let reason = format!("a reason of {size} bytes is over the limit of {limit}");
-        return Err(Error::InvalidClose { reason });
-    }
-    Ok(CloseFrame::new(code, reason))
 }
 
 impl fmt::Debug for Client {

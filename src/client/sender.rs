@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::close_frame;
 use crate::core::Core;
 use crate::error::Error;
-use crate::message::{CloseCode, Message};
+use crate::message::{CloseCode, Message, close_frame};
 use crate::outbox::Patience;
 use crate::status::State;
 
@@ -50,8 +49,7 @@ impl Sender {
         message: impl Into<Message>,
         timeout: Duration,
     ) -> Result<(), Error> {
-        let deadline = Instant::now().checked_add(timeout);
-        self.core.send(message.into(), deadline.map_or(Patience::Forever, Patience::Until))
+        self.core.send(message.into(), Patience::timeout(timeout))
     }
 
     /// [`Client::state`](crate::Client::state).

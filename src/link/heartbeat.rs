@@ -67,7 +67,7 @@ fn beat(shared: &Shared) -> Result<(), Failure> {
         Beat::Message { payload, .. } => {
             shared.lane.beat(guarded("heartbeat payload", || payload())?)
         }
-        Beat::Off => {}
+        Beat::Off | Beat::Listen => return Ok(()),
     }
     shared.outbox.ring();
     Ok(())

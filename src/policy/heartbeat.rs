@@ -45,6 +45,8 @@ type Predicate = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 pub(crate) enum Beat {
     /// Nothing is sent and nothing is watched.
     Off,
+    /// Nothing is sent, but silence is watched.
+    Listen,
     /// A protocol ping after an idle interval.
     Ping,
     /// A message of the application, each interval, whatever else travels.
@@ -64,6 +66,12 @@ impl Heartbeat {
     #[must_use]
     pub fn off() -> Self {
         Self { beat: Beat::Off, ..Self::default() }
+    }
+
+    /// No pings, but death after `limit` of silence: for the side whose peer does the beating.
+    #[must_use]
+    pub fn listen(limit: Duration) -> Self {
+        Self { interval: limit / 3, dead_after: limit, beat: Beat::Listen, answer: None }
     }
 
     /// How long nothing may come before the link is dead. It must be longer than the interval.
@@ -145,6 +153,7 @@ impl fmt::Debug for Beat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Off => f.write_str("Off"),
+            Self::Listen => f.write_str("Listen"),
             Self::Ping => f.write_str("Ping"),
             Self::Message { .. } => f.write_str("Message"),
         }

@@ -49,7 +49,7 @@ impl Protocol {
     /// The writing side.
     pub(crate) fn encoder(self) -> Encoder {
         match self {
-            Self::WebSocket(role) => Encoder::WebSocket(websocket::Encoder::new(role)),
+            Self::WebSocket(role) => Encoder::WebSocket(Box::new(websocket::Encoder::new(role))),
             Self::Framed(framing) => Encoder::Framed(framed::Encoder::new(framing)),
         }
     }
@@ -90,7 +90,8 @@ impl Decoder {
 /// stream when it is full or flushed.
 #[derive(Debug)]
 pub(crate) enum Encoder {
-    WebSocket(websocket::Encoder),
+    /// Boxed, for it is five times the size of the other.
+    WebSocket(Box<websocket::Encoder>),
     Framed(framed::Encoder),
 }
 

@@ -5,10 +5,13 @@
 //! whichever context read them; the decoder swallows those answers, and the reader hands them
 //! to the writer instead.
 
+mod accepting;
 mod decoder;
 mod encoder;
+mod head;
 mod opening;
 
+pub(crate) use accepting::{accept, read_request, respond};
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
 pub(crate) use opening::open;

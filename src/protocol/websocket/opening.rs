@@ -5,7 +5,7 @@
 //! checks extensions and lists of tokens as the RFC says, and it lets a server decline all
 //! subprotocols. Parsing is httparse's, keys are tungstenite's.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
 use data_encoding::BASE64;
@@ -14,12 +14,9 @@ use http::{Response, StatusCode};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
+use super::head::{self, broken, has_token, not_http};
 use crate::failure::{Failure, HandshakeError};
 use crate::request::Request;
-
-/// The most that a server may say before the handshake is over.
-const MAX_HEADERS_SIZE: usize = 64 * 1024;
-const MAX_HEADERS: usize = 128;
 
 /// No `Retry-After` is honoured for longer than this.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -40,10 +37,6 @@ pub(crate) fn open<S: Read + Write>(
     verify(headers, request, &key)
         .map_err(|wrong| Failure::Handshake(HandshakeError::BadUpgrade(wrong)))?;
     Ok((response, rest))
-}
-
-fn broken(error: io::Error) -> Failure {
-    Failure::Handshake(HandshakeError::Io(error))
 }
 
 fn encode(request: &Request, key: &str) -> Vec<u8> {
@@ -88,54 +81,24 @@ fn title_case(name: &HeaderName) -> String {
     name.as_str().chars().map(upper).collect()
 }
 
-fn read_response<S: Read>(stream: &mut S) -> Result<(Response<()>, Vec<u8>), Failure> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 4096];
-    loop {
-        let room = chunk.len().min(MAX_HEADERS_SIZE + 1 - bytes.len());
-        let read = stream.read(&mut chunk[..room]).map_err(broken)?;
-        if read == 0 {
-            return Err(Failure::Handshake(HandshakeError::Eof));
-        }
-        // a header is only complete with a line: between lines there is nothing new to parse
-        let worth_parsing = bytes.is_empty() || chunk[..read].contains(&b'\n');
-        bytes.extend_from_slice(&chunk[..read]);
-        if worth_parsing {
-            if let Some((response, length)) = parse(&bytes)? {
-                return Ok((response, bytes.split_off(length)));
-            }
-        }
-        if bytes.len() > MAX_HEADERS_SIZE {
-            let limit = MAX_HEADERS_SIZE;
-            return Err(Failure::Handshake(HandshakeError::HeadersTooLarge { limit }));
-        }
-    }
+fn read_response(stream: &mut impl Read) -> Result<(Response<()>, Vec<u8>), Failure> {
+    head::read(stream, parse)
 }
 
 /// The response and its length, or `None` if it is not complete.
 fn parse(bytes: &[u8]) -> Result<Option<(Response<()>, usize)>, Failure> {
-    let not_http = |what: String| Failure::Handshake(HandshakeError::NotHttp(what));
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Response::new(&mut headers);
-    let length = match parsed.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(error) => return Err(not_http(error.to_string())),
+    let mut fields = [httparse::EMPTY_HEADER; head::MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut fields);
+    let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(not_http)? else {
+        return Ok(None);
     };
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::from_u16(parsed.code.unwrap_or_default())
-        .map_err(|error| not_http(error.to_string()))?;
+    *response.status_mut() =
+        StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(not_http)?;
     if parsed.version != Some(1) && response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(not_http("an upgrade needs version 1.1".into()));
+        return Err(not_http("an upgrade needs version 1.1"));
     }
-    for field in parsed.headers.iter() {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_bytes(field.value);
-        match (name, value) {
-            (Ok(name), Ok(value)) => response.headers_mut().append(name, value),
-            _ => return Err(not_http(format!("header {:?}", field.name))),
-        };
-    }
+    *response.headers_mut() = head::headers(parsed.headers)?;
     Ok(Some((response, length)))
 }
 
@@ -161,15 +124,6 @@ fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), Strin
         }
     }
     Ok(())
-}
-
-fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|item| item.trim().eq_ignore_ascii_case(token))
 }
 
 /// Seconds or a date (RFC 9110 section 10.2.3); a date in the past is zero. The wall clock is
@@ -251,7 +205,7 @@ mod tests {
 
     #[test]
     fn endless_headers_are_cut() {
-        let mut endless = b"HTTP/1.1 200 OK\r\nX: "[..].chain(io::repeat(b'a'));
+        let mut endless = b"HTTP/1.1 200 OK\r\nX: "[..].chain(std::io::repeat(b'a'));
         let failure = read_response(&mut endless).unwrap_err();
         assert!(matches!(failure, Failure::Handshake(HandshakeError::HeadersTooLarge { .. })));
         let mut many = b"HTTP/1.1 200 OK\r\n".to_vec();

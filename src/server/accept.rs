@@ -1,0 +1,125 @@
+//! The accept thread.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::{ServerCore, serve};
+use crate::core::{next_id, thread_prefix};
+use crate::threads;
+use crate::transport::Duplex;
+
+/// How long to wait after an error that trying again at once would meet again: no descriptors,
+/// no memory. Doubled each time, up to a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How many clients at once are told that there are too many; more are cut without a word.
+const MAX_REFUSALS: usize = 16;
+
+/// Accepts until the server stops.
+pub(super) fn run(server: &Arc<ServerCore>, listener: &TcpListener) {
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = listener.accept();
+        if server.stop.is_raised() {
+            return;
+        }
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = FIRST_PAUSE;
+                if server.registry.len() >= server.max_connections {
+                    server.refused.fetch_add(1, Relaxed);
+                    log::warn!("{}: {peer} refused: too many connections", server.name());
+                    refuse(server, stream, &refusals);
+                } else if let Err(error) = admit(server, stream, peer) {
+                    server.refused.fetch_add(1, Relaxed);
+                    log::error!("{}: {peer} refused: {error}", server.name());
+                }
+            }
+            Err(error) if is_about_the_client(&error) => {
+                log::debug!("{}: accept: {error}", server.name());
+            }
+            Err(error) => {
+                log::error!("{}: accept: {error}; next try in {pause:?}", server.name());
+                if server.stop.raised().recv_timeout(pause)
+                    == Err(crossbeam_channel::RecvTimeoutError::Disconnected)
+                {
+                    return;
+                }
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+        }
+    }
+}
+
+/// Whether the error is one client's trouble: the next accept may well succeed.
+fn is_about_the_client(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+fn admit(server: &Arc<ServerCore>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+    server.settings.socket.apply(SockRef::from(&stream))?;
+    let id = next_id();
+    let duplex = Duplex::from(stream);
+    server.registry.enter(id, Arc::clone(&duplex.hangup));
+    let theirs = Arc::clone(server);
+    let started =
+        threads::spawn(&thread_prefix(id), "session", threads::PROGRAM_STACK, move || {
+            serve::run(&theirs, id, duplex, peer);
+            theirs.registry.leave(id);
+        });
+    match started {
+        Ok(thread) => {
+            server.accepted.fetch_add(1, Relaxed);
+            server.registry.started(id, thread);
+            Ok(())
+        }
+        Err(error) => {
+            server.registry.forget(id);
+            Err(error)
+        }
+    }
+}
+
+/// Cuts a client off, with 503 if it speaks HTTP and few others are being told so.
+fn refuse(server: &ServerCore, stream: TcpStream, refusals: &Arc<AtomicUsize>) {
+    if server.framing.is_some() || refusals.load(Relaxed) >= MAX_REFUSALS {
+        return;
+    }
+    refusals.fetch_add(1, Relaxed);
+    let done = Arc::clone(refusals);
+    let started = threads::spawn(&server.name(), "refuse", threads::OWN_STACK, move || {
+        serve::refuse(stream);
+        done.fetch_sub(1, Relaxed);
+    });
+    if started.is_err() {
+        refusals.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Wakes the accept thread after the stop was raised.
+pub(super) fn wake(listener: &TcpListener) {
+    if cfg!(target_os = "linux") {
+        // a listening socket that is shut down accepts nothing more, and says so at once
+        let _ = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+    } else if let Ok(mut address) = listener.local_addr() {
+        if address.ip().is_unspecified() {
+            address.set_ip(match address {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        let _ = TcpStream::connect_timeout(&address, LONGEST_PAUSE);
+    }
+}

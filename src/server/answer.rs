@@ -1,0 +1,82 @@
+//! What a server says to a request.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{StatusCode, header};
+
+/// What a server says to an HTTP request: an upgrade to a WebSocket, or something else.
+///
+/// ```
+/// use everlink::Answer;
+///
+/// let upgrade = Answer::accept().subprotocol("v1.chat");
+/// let denied = Answer::reject(everlink::http::StatusCode::UNAUTHORIZED);
+/// let page = Answer::page("text/html; charset=utf-8", "<h1>hello</h1>");
+/// # let _ = (upgrade, denied, page);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) subprotocol: Option<String>,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Vec<u8>,
+}
+
+impl Answer {
+    /// Upgrades the connection, if the request asks for a WebSocket properly; otherwise the
+    /// client is told what is wrong with it.
+    pub fn accept() -> Self {
+        Self::new(StatusCode::SWITCHING_PROTOCOLS)
+    }
+
+    /// Refuses with this status. 101 is no refusal: it is taken as [`accept`](Self::accept).
+    pub fn reject(status: StatusCode) -> Self {
+        Self::new(status)
+    }
+
+    /// Answers a plain request with a page (status 200).
+    pub fn page(content_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        Self::new(StatusCode::OK).header(header::CONTENT_TYPE.as_str(), content_type).body(body)
+    }
+
+    fn new(status: StatusCode) -> Self {
+        Self { status, subprotocol: None, headers: HeaderMap::new(), body: Vec::new() }
+    }
+
+    /// Chooses one of the subprotocols that the client offers. One that it did not offer is not
+    /// sent.
+    pub fn subprotocol(mut self, name: &str) -> Self {
+        self.subprotocol = Some(name.into());
+        self
+    }
+
+    /// Adds a header to the response. One that HTTP does not allow, or that the handshake sets
+    /// itself, is left out and logged.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        const OWN: [HeaderName; 6] = [
+            header::CONNECTION,
+            header::UPGRADE,
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::SEC_WEBSOCKET_ACCEPT,
+            header::SEC_WEBSOCKET_PROTOCOL,
+        ];
+        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
+            (Ok(key), Ok(value)) if !OWN.contains(&key) => {
+                self.headers.append(key, value);
+            }
+            _ => log::error!("header {name:?} cannot be part of an answer"),
+        }
+        self
+    }
+
+    /// The body that goes with a refusal.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    pub(super) fn is_upgrade(&self) -> bool {
+        self.status == StatusCode::SWITCHING_PROTOCOLS
+    }
+}

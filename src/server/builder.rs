@@ -1,0 +1,216 @@
+//! Every setting of a server.
+
+use std::fmt;
+use std::net::{TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::registry::Registry;
+use super::session::Session;
+use super::{OnRequest, Server, ServerCore, accept};
+use crate::core::{next_id, thread_prefix};
+use crate::error::Error;
+use crate::policy::{Heartbeat, Queue};
+use crate::protocol::Framing;
+use crate::settings::Settings;
+use crate::signal::Signal;
+use crate::threads;
+
+/// What a broadcast does to a session whose outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum SlowSession {
+    /// The session misses this message (the default). With an outbox that drops the oldest or
+    /// the newest, that is what happens instead.
+    #[default]
+    Miss,
+    /// The session is ended: better no feed than one with gaps.
+    Disconnect,
+}
+
+/// Every setting of a [`Server`], from [`Server::builder`].
+#[must_use = "a builder does nothing until bind()"]
+pub struct ServerBuilder {
+    settings: Settings,
+    framing: Option<Framing>,
+    heartbeat: Option<Heartbeat>,
+    max_connections: usize,
+    slow: SlowSession,
+    on_request: Option<OnRequest>,
+}
+
+impl ServerBuilder {
+    pub(super) fn new() -> Self {
+        let settings = Settings {
+            outbox: Queue::new().messages(1024).bytes(16 << 20),
+            inbox: Queue::new().messages(64),
+            ..Settings::default()
+        };
+        Self {
+            settings,
+            framing: None,
+            heartbeat: None,
+            max_connections: 1024,
+            slow: SlowSession::default(),
+            on_request: None,
+        }
+    }
+
+    /// Speaks plain TCP with this framing instead of WebSocket.
+    pub fn framing(mut self, framing: Framing) -> Self {
+        self.framing = Some(framing);
+        self.settings.framing = framing;
+        self
+    }
+
+    /// Decides what to say to each request: which subprotocol, which headers, or something else
+    /// than an upgrade. It runs on the thread of the connection. Default: every proper request
+    /// is upgraded, without a subprotocol.
+    ///
+    /// A browser sends the page's origin along (RFC 6455 section 10.2): a server that trusts
+    /// cookies has to check it here.
+    pub fn on_request(
+        mut self,
+        decide: impl Fn(&http::Request<()>) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        self.on_request = Some(Box::new(decide));
+        self
+    }
+
+    /// How many connections there may be, those that are opening included. One more is answered
+    /// with 503, or cut at once on plain TCP. Default 1024.
+    pub fn max_connections(mut self, limit: usize) -> Self {
+        self.max_connections = limit;
+        self
+    }
+
+    /// How long the whole opening handshake of a connection may take. Default 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.handshake_timeout = timeout;
+        self
+    }
+
+    /// How dead clients are noticed and removed. Default for WebSocket: a ping after 10 s idle,
+    /// death after 30 s. Default for plain TCP: the client's `ping` is answered with `pong`, and
+    /// 60 s of silence are death.
+    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.heartbeat = Some(heartbeat);
+        self
+    }
+
+    /// How long a client may take no byte at all before its session is ended, if it sends none
+    /// either. Default 10 s.
+    pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.write_timeout = timeout;
+        self
+    }
+
+    /// How long closing a session may take. Default 5 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.close_timeout = timeout;
+        self
+    }
+
+    /// The largest message, both ways, in bytes. A client that goes over it is told so with
+    /// close code 1009. Default 64 MiB.
+    pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.settings.limits.message = bytes;
+        self
+    }
+
+    /// The largest frame that may be received, in bytes. Default 16 MiB.
+    pub fn max_frame_size(mut self, bytes: usize) -> Self {
+        self.settings.limits.frame = bytes;
+        self
+    }
+
+    /// The bounds of each session's queue to be sent. Default: 1024 messages, 16 MiB, wait.
+    pub fn outbox(mut self, queue: Queue) -> Self {
+        self.settings.outbox = queue;
+        self
+    }
+
+    /// The bounds of each session's queue of received messages. Default: 64 messages, and
+    /// reading stops when it is full.
+    pub fn inbox(mut self, queue: Queue) -> Self {
+        self.settings.inbox = queue;
+        self
+    }
+
+    /// What a broadcast does to a session whose outbox is full. Default: it misses the message.
+    pub fn slow_session(mut self, policy: SlowSession) -> Self {
+        self.slow = policy;
+        self
+    }
+
+    /// [`Builder::tcp_keepalive`](crate::Builder::tcp_keepalive), for each connection.
+    pub fn tcp_keepalive(mut self, time: Duration) -> Self {
+        self.settings.socket.keepalive = Some(time);
+        self
+    }
+
+    /// [`Builder::tcp_user_timeout`](crate::Builder::tcp_user_timeout), for each connection.
+    pub fn tcp_user_timeout(mut self, time: Duration) -> Self {
+        self.settings.socket.user_timeout = Some(time);
+        self
+    }
+
+    /// Listens, and serves each connection with the handler, on a thread of its own. When the
+    /// handler returns the session is closed with 1000; when it panics, with 1011.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`], [`Error::Bind`] and [`Error::Thread`].
+    pub fn bind(
+        self,
+        address: impl ToSocketAddrs,
+        handler: impl Fn(Session) + Send + Sync + 'static,
+    ) -> Result<Server, Error> {
+        let mut settings = self.settings;
+        settings.heartbeat = match (self.heartbeat, self.framing) {
+            (Some(heartbeat), Some(_)) => heartbeat.for_framed(),
+            (Some(heartbeat), None) => heartbeat,
+            (None, Some(_)) => Heartbeat::listen(Duration::from_secs(60)).answer("ping", "pong"),
+            (None, None) => Heartbeat::default(),
+        };
+        settings.check()?;
+        if self.max_connections == 0 {
+            let reason = "zero lets nobody in".into();
+            return Err(Error::InvalidSetting { setting: "max_connections", reason });
+        }
+        let listener = Arc::new(TcpListener::bind(address).map_err(Error::Bind)?);
+        let address = listener.local_addr().map_err(Error::Bind)?;
+        let core = Arc::new(ServerCore {
+            id: next_id(),
+            settings: Arc::new(settings),
+            framing: self.framing,
+            max_connections: self.max_connections,
+            slow: self.slow,
+            handler: Box::new(handler),
+            on_request: self.on_request,
+            registry: Registry::default(),
+            stop: Signal::new(),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        });
+        let (server, listening) = (Arc::clone(&core), Arc::clone(&listener));
+        let accept =
+            threads::spawn(&thread_prefix(core.id), "accept", threads::OWN_STACK, move || {
+                accept::run(&server, &listening);
+            })
+            .map_err(Error::Thread)?;
+        Ok(Server { core, listener, address, accept: Some(accept) })
+    }
+}
+
+impl fmt::Debug for ServerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerBuilder")
+            .field("settings", &self.settings)
+            .field("framing", &self.framing)
+            .field("max_connections", &self.max_connections)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,214 @@
+//! The accepting side: the same three threads for each connection, and a handler.
+
+mod accept;
+mod answer;
+mod builder;
+mod registry;
+mod serve;
+mod session;
+
+use std::fmt;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+pub use answer::Answer;
+pub use builder::{ServerBuilder, SlowSession};
+pub use session::Session;
+
+use crate::core::thread_prefix;
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::protocol::Framing;
+use crate::settings::Settings;
+use crate::signal::Signal;
+use registry::Registry;
+
+/// After the time for goodbyes is over, how long the threads have to notice.
+const JOIN_GRACE: Duration = Duration::from_millis(200);
+
+/// A server of WebSockets, or of framed TCP, on threads.
+///
+/// Each connection gets a thread for its handler, and the reader, writer and heartbeat threads
+/// that a client's link has. The handler is straight-line code: receive, send, return.
+///
+/// ```no_run
+/// use everlink::Server;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::bind("127.0.0.1:9001", |session| {
+///     for message in session.iter() {
+///         if session.send(message).is_err() {
+///             break;
+///         }
+///     }
+/// })?;
+/// println!("listening on {}", server.local_addr());
+/// # server.shutdown(std::time::Duration::from_secs(1));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropping it shuts it down like [`Server::shutdown`], with the closing timeout.
+pub struct Server {
+    core: Arc<ServerCore>,
+    listener: Arc<TcpListener>,
+    address: SocketAddr,
+    accept: Option<JoinHandle<()>>,
+}
+
+type Handler = Box<dyn Fn(Session) + Send + Sync>;
+type OnRequest = Box<dyn Fn(&http::Request<()>) -> Answer + Send + Sync>;
+
+/// What a server's threads share.
+pub(crate) struct ServerCore {
+    id: u64,
+    settings: Arc<Settings>,
+    framing: Option<Framing>,
+    max_connections: usize,
+    slow: SlowSession,
+    handler: Handler,
+    on_request: Option<OnRequest>,
+    registry: Registry,
+    stop: Signal,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// A snapshot of a server's counters, from [`Server::stats`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ServerStats {
+    /// Connections at the moment, those that are opening included.
+    pub connections: usize,
+    /// Sessions that are open at the moment.
+    pub sessions: usize,
+    /// Connections accepted since the start.
+    pub accepted: u64,
+    /// Connections refused since the start: too many, or no thread to be had.
+    pub refused: u64,
+}
+
+/// How a shutdown went, from [`Server::shutdown`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Whether every session ended within the time, goodbye included.
+    pub drained: bool,
+    /// Sessions whose handler has not returned even after their connection was cut. Their
+    /// threads end when it does.
+    pub stuck: usize,
+}
+
+impl Server {
+    /// Listens with default settings, and serves each connection with the handler.
+    ///
+    /// # Errors
+    ///
+    /// As for [`ServerBuilder::bind`].
+    pub fn bind(
+        address: impl ToSocketAddrs,
+        handler: impl Fn(Session) + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        Self::builder().bind(address, handler)
+    }
+
+    /// Every setting, with its default.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
+    }
+
+    /// The address on which it listens: the one to ask after binding to port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The sessions that are open at the moment.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.core.registry.sessions()
+    }
+
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> ServerStats {
+        ServerStats {
+            connections: self.core.registry.len(),
+            sessions: self.core.registry.sessions().len(),
+            accepted: self.core.accepted.load(Relaxed),
+            refused: self.core.refused.load(Relaxed),
+        }
+    }
+
+    /// Queues a message for every open session and returns for how many. It never waits: what
+    /// happens to a session whose outbox is full says
+    /// [`ServerBuilder::slow_session`].
+    pub fn broadcast(&self, message: impl Into<Message>) -> usize {
+        self.core.broadcast(&message.into())
+    }
+
+    /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
+    /// every thread; cuts what is left after `timeout`.
+    pub fn shutdown(mut self, timeout: Duration) -> ShutdownReport {
+        self.stop(timeout)
+    }
+
+    fn stop(&mut self, timeout: Duration) -> ShutdownReport {
+        let Some(accept) = self.accept.take() else {
+            return ShutdownReport { drained: true, stuck: 0 };
+        };
+        self.core.stop.raise();
+        accept::wake(&self.listener);
+        if accept.join().is_err() {
+            log::error!("the accept thread panicked: please report this as a bug of everlink");
+        }
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout).unwrap_or(now + crate::policy::MAX_DURATION);
+        let registry = &self.core.registry;
+        registry.close(&CloseFrame::new(CloseCode::GOING_AWAY, "server going down"));
+        let left = registry.wait_empty(deadline);
+        if left == 0 {
+            return ShutdownReport { drained: true, stuck: 0 };
+        }
+        registry.kill();
+        let stuck = registry.wait_empty(Instant::now() + JOIN_GRACE);
+        ShutdownReport { drained: false, stuck }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let timeout = self.core.settings.close_timeout;
+        self.stop(timeout);
+    }
+}
+
+impl ServerCore {
+    fn name(&self) -> String {
+        thread_prefix(self.id)
+    }
+
+    fn broadcast(&self, message: &Message) -> usize {
+        let mut queued = 0;
+        for session in self.registry.sessions() {
+            match (session.try_send(message.clone()), self.slow) {
+                (Ok(()), _) => queued += 1,
+                (Err(Error::Full), SlowSession::Disconnect) => {
+                    session.end_with(Failure::TooSlow);
+                }
+                (Err(error), _) => log::debug!("{session:?} misses a broadcast: {error}"),
+            }
+        }
+        queued
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

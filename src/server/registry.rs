@@ -1,0 +1,162 @@
+//! Who is connected: for limits, broadcasts and the end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use super::session::Session;
+use crate::message::CloseFrame;
+use crate::transport::Hangup;
+
+/// Every connection of a server, from accept to the last line of its thread.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    state: Mutex<State>,
+    /// Signalled when a connection has ended.
+    left: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    connections: HashMap<u64, Connection>,
+    /// Threads that are past their last line, or about to be.
+    ended: Vec<JoinHandle<()>>,
+    /// No new sessions: each would be closed at once with this.
+    closing: Option<CloseFrame>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    phase: Phase,
+    /// Put in after the thread was started, so a short thread may have ended before.
+    thread: Option<JoinHandle<()>>,
+    ended: bool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Opening(Arc<dyn Hangup>),
+    Open(Session),
+}
+
+impl Registry {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many connections there are, those that are opening included.
+    pub(super) fn len(&self) -> usize {
+        self.state().connections.values().filter(|connection| !connection.ended).count()
+    }
+
+    /// A connection is about to get its thread.
+    pub(super) fn enter(&self, id: u64, hangup: Arc<dyn Hangup>) {
+        let connection = Connection { phase: Phase::Opening(hangup), thread: None, ended: false };
+        self.state().connections.insert(id, connection);
+    }
+
+    /// The thread of a connection has been started. Joins those that have ended since.
+    pub(super) fn started(&self, id: u64, thread: JoinHandle<()>) {
+        let mut state = self.state();
+        match state.connections.get_mut(&id) {
+            Some(connection) if connection.ended => {
+                state.connections.remove(&id);
+                state.ended.push(thread);
+            }
+            Some(connection) => connection.thread = Some(thread),
+            None => state.ended.push(thread),
+        }
+        let ended = std::mem::take(&mut state.ended);
+        drop(state);
+        join(ended);
+    }
+
+    /// The thread of a connection could not be started.
+    pub(super) fn forget(&self, id: u64) {
+        self.state().connections.remove(&id);
+        self.left.notify_all();
+    }
+
+    /// A connection is open now; returns the close frame if it is to be closed at once.
+    pub(super) fn opened(&self, id: u64, session: Session) -> Option<CloseFrame> {
+        let mut state = self.state();
+        if let Some(connection) = state.connections.get_mut(&id) {
+            connection.phase = Phase::Open(session);
+        }
+        state.closing.clone()
+    }
+
+    /// The last line of a connection's thread.
+    pub(super) fn leave(&self, id: u64) {
+        let mut state = self.state();
+        if let Some(connection) = state.connections.get_mut(&id) {
+            match connection.thread.take() {
+                Some(thread) => {
+                    state.connections.remove(&id);
+                    state.ended.push(thread);
+                }
+                None => connection.ended = true,
+            }
+        }
+        drop(state);
+        self.left.notify_all();
+    }
+
+    /// The sessions that are open at the moment.
+    pub(super) fn sessions(&self) -> Vec<Session> {
+        let state = self.state();
+        let open = state.connections.values().filter_map(|connection| match &connection.phase {
+            Phase::Open(session) if !connection.ended => Some(session.clone()),
+            _ => None,
+        });
+        open.collect()
+    }
+
+    /// Starts to close every session, and those that are still opening.
+    pub(super) fn close(&self, frame: &CloseFrame) {
+        let mut state = self.state();
+        state.closing = Some(frame.clone());
+        for connection in state.connections.values() {
+            match &connection.phase {
+                Phase::Opening(hangup) => hangup.hang_up(),
+                Phase::Open(session) => session.begin_close(frame.clone()),
+            }
+        }
+    }
+
+    /// Cuts every connection that is left.
+    pub(super) fn kill(&self) {
+        for connection in self.state().connections.values() {
+            match &connection.phase {
+                Phase::Opening(hangup) => hangup.hang_up(),
+                Phase::Open(session) => session.kill(),
+            }
+        }
+    }
+
+    /// Waits until every connection has ended, and joins their threads; returns how many are
+    /// left at the deadline.
+    pub(super) fn wait_empty(&self, deadline: Instant) -> usize {
+        let mut state = self.state();
+        loop {
+            let left = state.connections.values().filter(|connection| !connection.ended).count();
+            let time = deadline.saturating_duration_since(Instant::now());
+            if left == 0 || time.is_zero() {
+                let ended = std::mem::take(&mut state.ended);
+                drop(state);
+                join(ended);
+                return left;
+            }
+            state = self.left.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn join(threads: Vec<JoinHandle<()>>) {
+    for thread in threads {
+        if thread.join().is_err() {
+            log::error!("a session thread panicked: please report this as a bug of everlink");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The thread of one accepted connection: opening, handler, end.
+
+use std::io::Read;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+use http::StatusCode;
+use http::header::HeaderMap;
+use tungstenite::protocol::Role;
+
+use super::ServerCore;
+use super::answer::Answer;
+use super::session::{Inner, Session};
+use crate::core::thread_prefix;
+use crate::failure::{Failure, HandshakeError, guarded};
+use crate::inbox::Inbox;
+use crate::link::{Link, Parts};
+use crate::message::{CloseCode, CloseFrame};
+use crate::outbox::Outbox;
+use crate::protocol::{Decoder, Protocol, websocket};
+use crate::stats::Counters;
+use crate::transport::{Duplex, Timed};
+
+/// How long a client may take to read an answer that is no upgrade.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection that is ready for messages.
+struct Opened {
+    duplex: Duplex,
+    decoder: Decoder,
+    protocol: Protocol,
+    request: Option<http::Request<()>>,
+}
+
+/// Runs a connection from its first byte to its last.
+pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: SocketAddr) {
+    let name = thread_prefix(id);
+    let opened = match open(server, duplex) {
+        Ok(opened) => opened,
+        Err(failure) => {
+            log::info!("{name}: {peer} did not open: {}", failure.report());
+            return;
+        }
+    };
+    let (link, session) = match start(server, id, peer, opened) {
+        Ok(started) => started,
+        Err(failure) => {
+            log::error!("{name}: {peer}: {}", failure.report());
+            return;
+        }
+    };
+    log::info!("{name}: {peer} connected");
+    let frame = match server.registry.opened(id, session.clone()) {
+        Some(going_away) => going_away,
+        None => match guarded("session handler", || (server.handler)(session.clone())) {
+            Ok(()) => CloseFrame::new(CloseCode::NORMAL, ""),
+            Err(panic) => {
+                log::error!("{name}: {panic}");
+                CloseFrame::new(CloseCode::INTERNAL_ERROR, "")
+            }
+        },
+    };
+    // nobody receives any more, and the reader must not wait for somebody who does
+    link.handle().abandon();
+    session.finish(frame);
+    let ended = link.bury();
+    log::info!("{name}: {peer} ended: {}", ended.cause.report());
+}
+
+fn open(server: &ServerCore, mut duplex: Duplex) -> Result<Opened, Failure> {
+    let limits = server.settings.limits;
+    if let Some(framing) = server.framing {
+        let protocol = Protocol::Framed(framing);
+        let decoder = protocol.decoder(Vec::new(), limits);
+        return Ok(Opened { duplex, decoder, protocol, request: None });
+    }
+    let timeout = server.settings.handshake_timeout;
+    let mut timed = Timed::new(&mut duplex, Instant::now() + timeout);
+    let (request, read) = websocket::read_request(&mut timed).map_err(|f| f.in_time(timeout))?;
+    let answer = match &server.on_request {
+        None => Answer::accept(),
+        Some(decide) => guarded("request closure", || decide(&request)).unwrap_or_else(|panic| {
+            log::error!("{panic}");
+            Answer::reject(StatusCode::INTERNAL_SERVER_ERROR)
+        }),
+    };
+    let result = if answer.is_upgrade() {
+        websocket::accept(&mut timed, &request, answer.subprotocol.as_deref(), &answer.headers)
+    } else {
+        let status = answer.status;
+        websocket::respond(&mut timed, status, &answer.headers, &answer.body).and_then(|()| {
+            let text = format!("answered {status}");
+            Err(Failure::Handshake(HandshakeError::BadUpgrade(text)))
+        })
+    };
+    if let Err(failure) = result {
+        let_read(&mut duplex);
+        return Err(failure.in_time(timeout));
+    }
+    let protocol = Protocol::WebSocket(Role::Server);
+    let decoder = protocol.decoder(read, limits);
+    Ok(Opened { duplex, decoder, protocol, request: Some(request) })
+}
+
+/// Ends the stream and waits until the peer has too, so that it reads the answer before a reset
+/// can take it away.
+fn let_read(duplex: &mut Duplex) {
+    if duplex.writer.finish().is_err() {
+        return;
+    }
+    let mut timed = Timed::new(duplex, Instant::now() + LINGER);
+    let mut discarded = [0; 1024];
+    while matches!(timed.read(&mut discarded), Ok(1..)) {}
+}
+
+fn start(
+    server: &Arc<ServerCore>,
+    id: u64,
+    peer: SocketAddr,
+    opened: Opened,
+) -> Result<(Link, Session), Failure> {
+    let Opened { duplex, decoder, protocol, request } = opened;
+    let settings = &server.settings;
+    let counters = Arc::new(Counters::default());
+    let outbox = Outbox::new(settings.outbox, settings.limits.message, server.framing);
+    let outbox = Arc::new(outbox);
+    let (sender, received) = bounded(settings.inbox.messages);
+    let inbox = Inbox::Channel {
+        sender,
+        receiver: received.clone(),
+        overflow: settings.inbox.overflow,
+        counters: Arc::clone(&counters),
+    };
+    let link = Link::start(Parts {
+        duplex,
+        decoder,
+        protocol,
+        settings: Arc::clone(settings),
+        outbox: Arc::clone(&outbox),
+        inbox: Arc::new(Mutex::new(Some(inbox))),
+        counters: Arc::clone(&counters),
+        owner: id,
+        thread_prefix: thread_prefix(id),
+        only: true,
+    })?;
+    let session = Session::new(Inner {
+        id,
+        peer,
+        request,
+        settings: Arc::clone(settings),
+        outbox,
+        received,
+        counters,
+        link: link.handle(),
+        server: Arc::clone(server),
+        born: Instant::now(),
+    });
+    Ok((link, session))
+}
+
+/// Tells a client that there are too many, in the short time that it is given.
+pub(super) fn refuse(stream: TcpStream) {
+    let mut duplex = Duplex::from(stream);
+    let mut timed = Timed::new(&mut duplex, Instant::now() + LINGER);
+    if websocket::read_request(&mut timed).is_ok() {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let _ = websocket::respond(&mut timed, status, &HeaderMap::new(), b"too many connections");
+        let_read(&mut duplex);
+    }
+}

@@ -1,0 +1,210 @@
+//! One accepted connection, as the program sees it.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+
+use super::ServerCore;
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::link::Handle;
+use crate::message::{CloseCode, CloseFrame, Message, close_frame};
+use crate::outbox::{Outbox, Patience};
+use crate::settings::Settings;
+use crate::stats::{Counters, Stats};
+
+/// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
+///
+/// Clones are handles to the same session and may be used on other threads. The session is over
+/// when the peer ends it, when it is closed, or when the handler returns, whichever is first;
+/// it is never dialed again.
+#[derive(Clone)]
+pub struct Session {
+    inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) id: u64,
+    pub(super) peer: SocketAddr,
+    pub(super) request: Option<http::Request<()>>,
+    pub(super) settings: Arc<Settings>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) received: Receiver<Message>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) link: Handle,
+    pub(super) server: Arc<ServerCore>,
+    pub(super) born: Instant,
+}
+
+impl Session {
+    pub(super) fn new(inner: Inner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// A number that no other session or client of this process has.
+    pub fn id(&self) -> u64 {
+        self.inner.id
+    }
+
+    /// The address of the peer.
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.inner.peer
+    }
+
+    /// The request that opened the session: its path and headers. `None` on framed TCP.
+    pub fn request(&self) -> Option<&http::Request<()>> {
+        self.inner.request.as_ref()
+    }
+
+    /// Queues a message. If the outbox is full this waits for room, as its policy says.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MessageTooLarge`], [`Error::Unsendable`] and [`Error::Full`]; once the session
+    /// is over [`Error::Closed`].
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        Ok(self.inner.outbox.push(message.into(), Patience::Forever)?)
+    }
+
+    /// Like [`send`](Self::send), and never waits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        Ok(self.inner.outbox.push(message.into(), Patience::None)?)
+    }
+
+    /// Like [`send`](Self::send), and waits for room at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`Error::Timeout`].
+    pub fn send_timeout(
+        &self,
+        message: impl Into<Message>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        Ok(self.inner.outbox.push(message.into(), Patience::timeout(timeout))?)
+    }
+
+    /// Sends a message to every session of this server, this one included, without waiting:
+    /// [`Server::broadcast`](crate::Server::broadcast).
+    pub fn broadcast(&self, message: impl Into<Message>) -> usize {
+        self.inner.server.broadcast(&message.into())
+    }
+
+    /// Waits for the next message.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] once the session is over and every message was taken;
+    /// [`failure`](Self::failure) says why.
+    pub fn recv(&self) -> Result<Message, Error> {
+        self.inner.received.recv().map_err(|_| Error::Closed)
+    }
+
+    /// Waits for the next message, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv), and [`Error::Timeout`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
+        self.inner.received.recv_timeout(timeout).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Error::Timeout,
+            RecvTimeoutError::Disconnected => Error::Closed,
+        })
+    }
+
+    /// The next message if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<Message>, Error> {
+        match self.inner.received.try_recv() {
+            Ok(message) => Ok(Some(message)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(Error::Closed),
+        }
+    }
+
+    /// Messages as they come, until the session is over.
+    pub fn iter(&self) -> impl Iterator<Item = Message> + '_ {
+        self.inner.received.iter()
+    }
+
+    /// The channel of received messages, for `select!`. It disconnects at the end.
+    pub fn receiver(&self) -> &Receiver<Message> {
+        &self.inner.received
+    }
+
+    /// Why the session is over; `None` while it is not.
+    pub fn failure(&self) -> Option<Arc<Failure>> {
+        self.inner.link.cause()
+    }
+
+    /// The counters of this session. What only a client has stays zero.
+    pub fn stats(&self) -> Stats {
+        let (outbox_messages, outbox_bytes) = self.inner.outbox.depth();
+        Stats {
+            outbox_messages,
+            outbox_bytes,
+            inbox_messages: self.inner.received.len(),
+            outbox_dropped: self.inner.outbox.dropped(),
+            connects: 1,
+            uptime: Some(self.inner.born.elapsed()),
+            ..self.inner.counters.snapshot()
+        }
+    }
+
+    /// Closes with code 1000: [`close_with`](Self::close_with).
+    pub fn close(&self) {
+        self.finish(CloseFrame::new(CloseCode::NORMAL, ""));
+    }
+
+    /// Accepts nothing more to be sent, writes what is queued and shakes hands (RFC 6455 section
+    /// 7.1.2); returns when that is done, within the server's `close_timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidClose`] for a code that must not be sent or a reason of more than 123
+    /// bytes; nothing is closed then.
+    pub fn close_with(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+        self.finish(close_frame(code.into(), reason)?);
+        Ok(())
+    }
+
+    /// Closes and waits for the end, at most for the closing timeout.
+    pub(super) fn finish(&self, frame: CloseFrame) {
+        self.begin_close(frame);
+        self.inner.link.wait_until(Instant::now() + self.inner.settings.close_timeout);
+        self.kill();
+    }
+
+    pub(super) fn begin_close(&self, frame: CloseFrame) {
+        self.inner.outbox.shut();
+        self.inner.link.close_after_data(frame);
+    }
+
+    /// Ends the session without a goodbye, if it is not over already.
+    pub(super) fn kill(&self) {
+        self.end_with(Failure::Interrupted);
+    }
+
+    pub(super) fn end_with(&self, cause: Failure) {
+        self.inner.link.kill(cause);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("id", &self.inner.id)
+            .field("peer", &self.inner.peer)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,114 @@
+//! A thousand sessions at once, and a process without descriptors. Alone in its file: both
+//! tests want the whole process, so they are one.
+
+mod support;
+
+use std::net::TcpStream;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everlink::{Client, Failure, Heartbeat, Server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use support::*;
+
+const SESSIONS: usize = 1000;
+const SILENT: usize = 100;
+
+#[test]
+fn a_thousand_sessions_are_beaten_and_the_silent_ones_removed() {
+    init_log();
+    let limit = Duration::from_secs(4);
+    let (said, heard) = mpsc::channel();
+    let server = Server::builder()
+        .max_connections(SESSIONS + 10)
+        .heartbeat(Heartbeat::every(Duration::from_secs(1)).dead_after(limit))
+        .bind("127.0.0.1:0", move |session| {
+            for _ in session.iter() {}
+            let _ = said.send(session.failure());
+        })
+        .unwrap();
+    let url = format!("ws://{}", server.local_addr());
+    let clients: Vec<_> = (0..SESSIONS)
+        .map(|_| {
+            let stream = TcpStream::connect(server.local_addr()).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            tungstenite::client(url.as_str(), stream).unwrap().0
+        })
+        .collect();
+    eventually("a thousand sessions", || match server.stats().sessions {
+        SESSIONS => Ok(()),
+        count => Err(count),
+    });
+
+    // nine hundred answer their pings, each on a small thread; a hundred do nothing any more
+    let mut clients = clients.into_iter();
+    let silent: Vec<_> = clients.by_ref().take(SILENT).collect();
+    let begun = Instant::now();
+    let answering: Vec<_> = clients
+        .map(|mut client| {
+            let read = move || {
+                while client.read().is_ok() {}
+                let _ = client.flush();
+            };
+            thread::Builder::new().stack_size(64 * 1024).spawn(read).unwrap()
+        })
+        .collect();
+    for number in 0..SILENT {
+        let cause = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!("only {number} silent sessions were noticed: {:?}", server.stats())
+        });
+        let Some(Failure::HeartbeatTimeout { silence, unanswered }) = cause.as_deref() else {
+            panic!("{cause:?}")
+        };
+        assert!(*silence <= limit + limit / 10, "noticed after {silence:?}");
+        assert!(*unanswered >= 2, "{unanswered} pings");
+    }
+    let time = begun.elapsed();
+    assert!(time <= limit + limit / 10 + Duration::from_secs(1), "the last after {time:?}");
+    eventually("the end of the silent sessions", || match server.stats().sessions {
+        count if count == SESSIONS - SILENT => Ok(()),
+        count => Err(count),
+    });
+    let sessions = server.sessions();
+    for session in &sessions {
+        assert!(session.stats().last_round_trip.is_some(), "{:?} was not beaten", session.stats());
+    }
+    drop(sessions);
+
+    no_descriptors(&server, &url);
+
+    let report = server.shutdown(PATIENCE);
+    assert!(report.drained && report.stuck == 0, "{report:?}");
+    for thread in answering {
+        thread.join().unwrap();
+    }
+    assert_eq!(everlink_threads(), [""; 0]);
+    drop(silent);
+}
+
+/// Without descriptors accepting fails, and goes on when there are some again.
+fn no_descriptors(server: &Server, url: &str) {
+    let before = getrlimit(Resource::Nofile);
+    let names = std::fs::read_dir("/proc/self/fd").unwrap();
+    let numbers = names.filter_map(|name| name.ok()?.file_name().to_str()?.parse::<u64>().ok());
+    let current = numbers.max().map(|number| number + 3);
+    setrlimit(Resource::Nofile, Rlimit { current, maximum: before.maximum }).unwrap();
+    let mut files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    // two are for this end of connections that wait in the backlog: one descriptor at the other
+    // end was set aside when the accept began
+    files.truncate(files.len().checked_sub(2).expect("there were none to begin with"));
+    let waiting = [0; 2].map(|_| TcpStream::connect(server.local_addr()).unwrap());
+    let cpu = || rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    let begun = cpu();
+    thread::park_timeout(Duration::from_millis(500));
+    let spent = cpu() - begun;
+    let accepted = server.stats().accepted;
+    setrlimit(Resource::Nofile, before).unwrap();
+    drop(files);
+    assert!(accepted <= SESSIONS as u64 + 1, "there was a descriptor left");
+    assert!(spent.tv_sec == 0 && spent.tv_nsec < 400_000_000, "spinning took {spent:?}");
+    let client = Client::connect(url).expect("it accepts again");
+    client.close();
+    drop(waiting);
+}
