@@ -1,11 +1,14 @@
-//! A pipe to a WebSocket that stays open: lines of standard input go out as text messages, text
+//! A pipe to a socket that stays open: lines of standard input go out as text messages, text
 //! messages received are lines of standard output.
 //!
 //! ```text
 //! cargo run --example cat -- --events ws://127.0.0.1:9001
+//! cargo run --example cat -- --framing raw --ping ping --pong pong tcp://127.0.0.1:9002
 //! ```
 //!
 //! Exit status: 0 closed by us or by the peer with 1000, 1 gave up, 2 bad usage.
+
+mod shared;
 
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -20,10 +23,19 @@ use everlink::{
 use serde_json::json;
 
 #[derive(Debug, Parser)]
-#[command(about = "A pipe to a WebSocket that stays open", version)]
+#[command(about = "A pipe to a socket that stays open", version)]
 struct Options {
-    /// ws://host:port/path
+    /// ws://host:port/path or tcp://host:port
     url: String,
+    /// How messages are set off on tcp://
+    #[arg(long, value_enum, default_value = "lines")]
+    framing: shared::FramingName,
+    /// A beat to send each ping interval, instead of the protocol's own
+    #[arg(long, value_name = "TEXT")]
+    ping: Option<String>,
+    /// The answer to it, which is not printed [default: pong]
+    #[arg(long, value_name = "TEXT", requires = "ping")]
+    pong: Option<String>,
     /// A header for the opening handshake, 'Name: value'; may be given several times
     #[arg(long = "header", value_name = "HEADER")]
     headers: Vec<String>,
@@ -90,7 +102,7 @@ fn main() -> ExitCode {
 }
 
 fn builder(options: &Options) -> Result<Builder, Error> {
-    let heartbeat = match (options.ping_interval, options.dead_after) {
+    let mut heartbeat = match (options.ping_interval, options.dead_after) {
         (None, None) => Heartbeat::default(),
         (Some(interval), None) => Heartbeat::every(interval),
         (Some(interval), Some(limit)) => Heartbeat::every(interval).dead_after(limit),
@@ -98,6 +110,11 @@ fn builder(options: &Options) -> Result<Builder, Error> {
             Heartbeat::every((limit / 3).min(Duration::from_secs(10))).dead_after(limit)
         }
     };
+    if let Some(ping) = &options.ping {
+        let pong = options.pong.clone().unwrap_or_else(|| "pong".into());
+        heartbeat =
+            heartbeat.message(ping.as_str(), move |answer| answer.as_bytes() == pong.as_bytes());
+    }
     // one of the two given alone moves the other where it has to be
     let backoff_max = options.backoff_max.max(options.backoff_initial);
     let backoff = if options.backoff_initial.is_zero() {
@@ -109,6 +126,7 @@ fn builder(options: &Options) -> Result<Builder, Error> {
         Client::builder(&options.url).heartbeat(heartbeat).backoff(backoff).decide(|failure| {
             if is_normal_close(failure) { Decision::GiveUp } else { failure.decision() }
         });
+    builder = builder.framing(options.framing.into());
     for header in &options.headers {
         let (name, value) = header.split_once(':').ok_or_else(|| Error::InvalidHeader {
             name: header.clone(),
@@ -147,8 +165,10 @@ fn pipe(client: &Client, options: &Options) -> Result<(), Error> {
         move || input_ended.send(send_lines(&client))
     });
     let printing = thread::spawn({
+        // where the protocol does not tell text from binary, what is UTF-8 is text
+        let untyped = options.url.starts_with("tcp");
         let (client, binary) = (client.clone(), options.binary);
-        move || print_messages(&client, binary)
+        move || print_messages(&client, binary, untyped)
     });
     let (printed, print_ended) = bounded(1);
     thread::spawn(move || printed.send(printing.join()));
@@ -210,7 +230,9 @@ fn send_lines(client: &Client) -> Result<(), Error> {
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         match std::str::from_utf8(text) {
             Ok(text) => match client.send(text) {
-                Err(error @ Error::MessageTooLarge { .. }) => eprintln!("cat: {error}"),
+                Err(error @ (Error::MessageTooLarge { .. } | Error::Unsendable { .. })) => {
+                    eprintln!("cat: {error}");
+                }
                 result => result?,
             },
             Err(_) => eprintln!("cat: a line that is not UTF-8 was left out"),
@@ -220,7 +242,7 @@ fn send_lines(client: &Client) -> Result<(), Error> {
 }
 
 /// Prints what is received; returns why nothing more is.
-fn print_messages(client: &Client, binary: bool) -> Error {
+fn print_messages(client: &Client, binary: bool, untyped: bool) -> Error {
     loop {
         let message = match client.recv() {
             Ok(message) => message,
@@ -228,6 +250,9 @@ fn print_messages(client: &Client, binary: bool) -> Error {
         };
         let line = match &message {
             Message::Text(text) => text.as_str().to_owned(),
+            Message::Binary(bytes) if untyped && std::str::from_utf8(bytes).is_ok() => {
+                String::from_utf8_lossy(bytes).into_owned()
+            }
             Message::Binary(bytes) if binary => {
                 bytes.iter().map(|byte| format!("{byte:02x}")).collect()
             }

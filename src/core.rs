@@ -90,7 +90,14 @@ impl Core {
         }
     }
 
-    pub(crate) fn command(&self, command: Command) -> Result<(), Error> {
+    pub(crate) fn reconnect(&self) -> Result<(), Error> {
+        self.command(Command::Reconnect)?;
+        self.status.resume();
+        self.outbox.set_drained(true);
+        Ok(())
+    }
+
+    fn command(&self, command: Command) -> Result<(), Error> {
         if self.done.is_raised() {
             return Err(Error::Closed);
         }

@@ -1,4 +1,5 @@
-//! A blocking WebSocket client on `std` threads that stays connected.
+//! Blocking long-lived connections on `std` threads: WebSocket and framed TCP, a client that
+//! stays connected and a server.
 //!
 //! everlink dials, beats, notices death, backs off, dials again, logs in again, and tells the
 //! program what happened. The program sends and receives messages, from as many threads as it
@@ -18,7 +19,7 @@
 //! ```
 //!
 //! Where to look next: [`Client`] for what it does and guarantees, [`Builder`] for every
-//! setting, [`Event`] and [`Failure`] for what happened, [`Stats`] for what was counted.
+//! setting, [`Framing`] for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`] for what happened, [`Stats`] for what was counted.
 //!
 //! # Threads
 //!

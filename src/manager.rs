@@ -277,6 +277,7 @@ impl Manager {
         match self.commands.recv() {
             Ok(Command::Reconnect) => {
                 self.row = Row::default();
+                // once more: it may have come before this client gave up
                 self.core.outbox.set_drained(true);
                 After::Redial(Duration::ZERO)
             }

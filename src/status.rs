@@ -27,7 +27,7 @@ pub enum State {
     Closed,
 }
 
-/// Written by the manager thread alone; read and waited for by everybody.
+/// Written by the manager thread, and by [`Status::resume`]; read and waited for by everybody.
 #[derive(Debug)]
 pub(crate) struct Status {
     inner: Mutex<Inner>,
@@ -85,18 +85,21 @@ impl Status {
             inner.up_since = None;
             inner.down_since = now;
         }
-        let ends = matches!(state, State::GaveUp | State::Closed);
-        if ends {
-            inner.ended.0 = None;
-        } else if inner.ended.0.is_none() {
-            let (sender, receiver) = bounded(0);
-            inner.ended = (Some(sender), receiver);
-        }
-        inner.state = state;
-        inner.cause = cause;
+        inner.set(state, cause);
         drop(inner);
         self.changed.notify_all();
         down
+    }
+
+    /// Leaves `GaveUp` at once, for calls that come right after `reconnect()` and before the
+    /// manager has heard of it.
+    pub(crate) fn resume(&self) {
+        let mut inner = self.inner();
+        if inner.state == State::GaveUp {
+            inner.set(State::Connecting, None);
+        }
+        drop(inner);
+        self.changed.notify_all();
     }
 
     /// Waits for a link.
@@ -146,6 +149,18 @@ impl Status {
 }
 
 impl Inner {
+    fn set(&mut self, state: State, cause: Option<Arc<Failure>>) {
+        let ends = matches!(state, State::GaveUp | State::Closed);
+        if ends {
+            self.ended.0 = None;
+        } else if self.ended.0.is_none() {
+            let (sender, receiver) = bounded(0);
+            self.ended = (Some(sender), receiver);
+        }
+        self.state = state;
+        self.cause = cause;
+    }
+
     fn end(&self) -> Option<Error> {
         match (self.state, &self.cause) {
             (State::Closed, _) => Some(Error::Closed),

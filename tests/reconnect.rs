@@ -200,6 +200,9 @@ fn after_the_last_attempt_the_program_decides() {
 
     let listener = TcpListener::bind(address).expect("the port is still free");
     client.reconnect().unwrap();
+    // at once, not when the manager gets round to it
+    assert_ne!(client.state(), State::GaveUp);
+    assert!(client.try_recv().unwrap().is_none());
     let mut peer = tungstenite::accept(listener.accept().unwrap().0).unwrap();
     client.wait_connected(PATIENCE).unwrap();
     assert_eq!(next_text(&mut peer), "later");

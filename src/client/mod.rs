@@ -15,7 +15,6 @@ pub use sender::Sender;
 use crate::core::Core;
 use crate::error::Error;
 use crate::event::Events;
-use crate::manager::Command;
 use crate::message::{CloseCode, CloseFrame, Message, close_frame};
 use crate::stats::Stats;
 use crate::status::State;
@@ -251,7 +250,7 @@ impl Client {
     ///
     /// [`Error::Closed`].
     pub fn reconnect(&self) -> Result<(), Error> {
-        self.core().command(Command::Reconnect)
+        self.core().reconnect()
     }
 
     /// Closes with code 1000: [`close_with`](Self::close_with).

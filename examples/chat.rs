@@ -1,0 +1,94 @@
+//! A chat room for browsers, on threads.
+//!
+//! ```text
+//! cargo run --example chat -- 127.0.0.1:9003
+//! ```
+//!
+//! Then open http://127.0.0.1:9003 in two windows. The first line that somebody sends is the
+//! name; `cat ws://127.0.0.1:9003/ws` can take part too.
+
+use clap::Parser;
+use everlink::http::{Request, StatusCode, header};
+use everlink::{Answer, Server, Session};
+
+#[derive(Debug, Parser)]
+#[command(about = "A chat room for browsers")]
+struct Options {
+    /// Where to listen
+    #[arg(default_value = "127.0.0.1:9003")]
+    address: String,
+}
+
+const PAGE: &str = r#"<!doctype html>
+<meta charset="utf-8"><title>everlink chat</title>
+<style>
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 2em auto; padding: 0 1em }
+  #room { border: 1px solid #bbb; border-radius: 6px; height: 20em; overflow: auto; padding: .5em 1em }
+  input { font: inherit; width: 100%; box-sizing: border-box; margin-top: .5em; padding: .4em }
+</style>
+<h1>everlink chat</h1>
+<div id="room"></div>
+<form><input id="line" placeholder="your name" autofocus autocomplete="off"></form>
+<script>
+  const room = document.getElementById("room"), line = document.getElementById("line");
+  const say = text => {
+    const p = document.createElement("div");
+    p.textContent = text;
+    room.append(p);
+    room.scrollTop = room.scrollHeight;
+  };
+  const socket = new WebSocket(`ws://${location.host}/ws`);
+  socket.onmessage = event => say(event.data);
+  socket.onclose = event => say(`-- disconnected (${event.code})`);
+  document.forms[0].onsubmit = event => {
+    event.preventDefault();
+    if (line.value) socket.send(line.value);
+    line.value = "";
+    line.placeholder = "say something";
+  };
+</script>
+"#;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let server = Server::builder()
+        .on_request(answer)
+        .max_message_size(4096)
+        .bind(Options::parse().address, chat)?;
+    println!("open http://{}", server.local_addr());
+    std::thread::park();
+    Ok(())
+}
+
+fn answer(request: &Request<()>) -> Answer {
+    match request.uri().path() {
+        "/" => Answer::page("text/html; charset=utf-8", PAGE),
+        // only pages of this server may open a socket from a browser
+        "/ws" if is_same_origin(request) => Answer::accept(),
+        "/ws" => Answer::reject(StatusCode::FORBIDDEN),
+        _ => Answer::reject(StatusCode::NOT_FOUND),
+    }
+}
+
+fn is_same_origin(request: &Request<()>) -> bool {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    match (text(header::ORIGIN), text(header::HOST)) {
+        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, at)| at == host),
+        // not a browser
+        (None, _) => true,
+        (Some(_), None) => false,
+    }
+}
+
+fn chat(session: Session) {
+    if session.send("welcome! what is your name?").is_err() {
+        return;
+    }
+    let mut lines = session.iter().filter_map(|message| message.as_text().map(str::to_owned));
+    let Some(name) = lines.next() else { return };
+    session.broadcast(format!("-- {name} is here"));
+    for line in lines {
+        session.broadcast(format!("{name}: {line}"));
+    }
+    session.broadcast(format!("-- {name} has left"));
+}
