@@ -25,6 +25,7 @@ pub(crate) enum Scheme {
     Ws,
     Wss,
     Tcp,
+    Tcps,
 }
 
 impl Scheme {
@@ -33,6 +34,7 @@ impl Scheme {
             Self::Ws => "ws",
             Self::Wss => "wss",
             Self::Tcp => "tcp",
+            Self::Tcps => "tcps",
         }
     }
 
@@ -40,17 +42,17 @@ impl Scheme {
         match self {
             Self::Ws => Some(80),
             Self::Wss => Some(443),
-            Self::Tcp => None,
+            Self::Tcp | Self::Tcps => None,
         }
     }
 
     /// Whether messages travel in WebSocket frames; otherwise the program chooses the framing.
     pub(crate) fn is_websocket(self) -> bool {
-        !matches!(self, Self::Tcp)
+        !matches!(self, Self::Tcp | Self::Tcps)
     }
 
     pub(crate) fn is_tls(self) -> bool {
-        self == Self::Wss
+        matches!(self, Self::Wss | Self::Tcps)
     }
 }
 
@@ -65,6 +67,7 @@ impl Endpoint {
             "ws" | "http" => Scheme::Ws,
             "wss" | "https" => Scheme::Wss,
             "tcp" => Scheme::Tcp,
+            "tcps" => Scheme::Tcps,
             other => return Err(invalid(&format!("unknown scheme {other:?}"))),
         };
         let uri: Uri =
@@ -99,7 +102,7 @@ impl Endpoint {
             None => PathAndQuery::from_static("/"),
         };
         if !scheme.is_websocket() && (path_and_query != "/" || credentials.is_some()) {
-            return Err(invalid("tcp:// takes a host and a port, nothing else"));
+            return Err(invalid("tcp:// and tcps:// take a host and a port, nothing else"));
         }
         Ok(Self { scheme, host: host.into(), port, path_and_query, credentials })
     }

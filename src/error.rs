@@ -18,7 +18,7 @@ pub enum Error {
         reason: String,
     },
     /// The URL asks for TLS and this build has none.
-    #[error("{scheme}:// needs TLS, which is not built in")]
+    #[error("{scheme}:// needs TLS, which is not built in: enable the feature tls")]
     TlsUnavailable {
         /// The scheme of the URL.
         scheme: &'static str,

@@ -35,6 +35,9 @@ pub enum Failure {
     /// The opening handshake (RFC 6455 section 4) failed before there was an HTTP status.
     #[error("opening handshake failed")]
     Handshake(#[source] HandshakeError),
+    /// TLS could not be agreed on.
+    #[error("tls failed")]
+    Tls(#[source] TlsError),
     /// The server answered the opening handshake with another status than 101.
     #[error("the server answered {status}")]
     Rejected {
@@ -154,6 +157,23 @@ pub enum HandshakeError {
     BadRedirect(String),
 }
 
+/// What went wrong with TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The server's certificate was rejected.
+    #[error("the server's certificate is rejected: {check}")]
+    Certificate {
+        /// Which check failed.
+        check: &'static str,
+        /// What the verifier said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The two sides do not understand each other, or the peer refused.
+    #[error("no common ground")]
+    Protocol(#[source] Box<dyn StdError + Send + Sync>),
+}
+
 /// What to do after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -181,6 +201,7 @@ impl Failure {
     /// * the server's answer was 400, 401, 403, 404, 410 or 426, any other status below 500
     ///   except 408, 425 and 429, or an answer that is no opening handshake at all;
     /// * the peer closed with 1002, 1003, 1007, 1008, 1009, 1010, 3000 or 3003;
+    /// * TLS failed: a certificate was rejected, or there is no common ground;
     /// * the peer broke the protocol;
     /// * the login hook said that it is permanent;
     /// * a handler panicked.
@@ -203,7 +224,7 @@ impl Failure {
                 matches!(frame.code.0, 1002 | 1003 | 1007..=1010 | 3000 | 3003)
             }
             Self::Login { permanent, .. } => *permanent,
-            Self::Protocol { .. } => true,
+            Self::Protocol { .. } | Self::Tls(_) => true,
             Self::Panicked { place, .. } => *place == HANDLER,
             _ => false,
         };

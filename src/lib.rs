@@ -67,7 +67,7 @@ mod transport;
 pub use client::{Builder, Client, CloseReport, Iter, Sender};
 pub use error::Error;
 pub use event::{Event, Events, Next};
-pub use failure::{Decision, Failure, HandshakeError};
+pub use failure::{Decision, Failure, HandshakeError, TlsError};
 pub use login::{LoginError, LoginSession};
 pub use message::{CloseCode, CloseFrame, Message};
 pub use policy::{Backoff, Heartbeat, Overflow, Queue};
@@ -79,8 +79,13 @@ pub use server::{
 pub use stats::Stats;
 pub use status::State;
 pub use transport::Resolve;
+#[cfg(feature = "tls")]
+pub use transport::Tls;
 
 /// The HTTP types of the public interface: statuses, headers, responses.
 pub use http;
+/// The TLS types of the public interface: configurations.
+#[cfg(feature = "tls")]
+pub use rustls;
 /// The payload types of [`Message`].
 pub use tungstenite::{Bytes, Utf8Bytes};

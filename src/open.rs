@@ -9,6 +9,7 @@ use std::time::Instant;
 use http::header;
 use tungstenite::protocol::Role;
 
+use crate::endpoint::Endpoint;
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::login::{Hook, LoginError, LoginSession, timed_out};
 use crate::protocol::{Decoder, Protocol, websocket};
@@ -26,6 +27,8 @@ pub(crate) struct Opener {
     pub(crate) resolver: Resolver,
     pub(crate) dialer: Dialer,
     pub(crate) interrupt: Arc<Interrupt>,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) request: Request,
     pub(crate) request_hook: Option<RequestHook>,
     pub(crate) login_hook: Option<Hook>,
@@ -96,6 +99,13 @@ impl Opener {
         let mut duplex = Duplex::from(stream);
         self.interrupt.watch(Arc::clone(&duplex.hangup));
 
+        let timeout = self.settings.handshake_timeout;
+        let deadline = Instant::now() + timeout;
+        if endpoint.scheme.is_tls() {
+            duplex = self
+                .secure(duplex, endpoint, deadline)
+                .map_err(|failure| failure.in_time(timeout))?;
+        }
         let (endpoint, limits) = (endpoint.to_string(), self.settings.limits);
         if !request.endpoint.scheme.is_websocket() {
             let protocol = Protocol::Framed(self.settings.framing);
@@ -103,12 +113,28 @@ impl Opener {
             return Ok(Opened { duplex, decoder, protocol, response: None, endpoint });
         }
         let protocol = Protocol::WebSocket(Role::Client);
-        let timeout = self.settings.handshake_timeout;
-        let mut timed = Timed::new(&mut duplex, Instant::now() + timeout);
+        let mut timed = Timed::new(&mut duplex, deadline);
         let (response, read) =
             websocket::open(&mut timed, request).map_err(|failure| failure.in_time(timeout))?;
         let decoder = protocol.decoder(read, limits);
         Ok(Opened { duplex, decoder, protocol, response: Some(response), endpoint })
+    }
+
+    #[cfg(feature = "tls")]
+    fn secure(
+        &self,
+        duplex: Duplex,
+        endpoint: &Endpoint,
+        deadline: Instant,
+    ) -> Result<Duplex, Failure> {
+        use crate::transport::tls;
+        tls::open(duplex, tls::client_connection(&self.tls, &endpoint.host)?, deadline)
+    }
+
+    /// An endpoint that needs TLS does not get here without it.
+    #[cfg(not(feature = "tls"))]
+    fn secure(&self, duplex: Duplex, _: &Endpoint, _: Instant) -> Result<Duplex, Failure> {
+        Ok(duplex)
     }
 
     fn log_in(&mut self, mut opened: Opened) -> Result<Opened, Failure> {

@@ -125,7 +125,7 @@ impl Request {
 /// Parses a URL that this build can dial.
 pub(crate) fn dialable(url: &str) -> Result<Endpoint, Error> {
     if let Some((scheme @ ("http" | "https"), _)) = url.split_once("://") {
-        let reason = format!("unknown scheme {scheme:?}; did you mean ws?");
+        let reason = format!("unknown scheme {scheme:?}; did you mean ws or wss?");
         return Err(Error::InvalidUrl { reason });
     }
     Endpoint::parse(url).and_then(built_in)
@@ -133,7 +133,7 @@ pub(crate) fn dialable(url: &str) -> Result<Endpoint, Error> {
 
 /// Lets through what this build can dial.
 pub(crate) fn built_in(endpoint: Endpoint) -> Result<Endpoint, Error> {
-    if endpoint.scheme.is_tls() {
+    if endpoint.scheme.is_tls() && !cfg!(feature = "tls") {
         return Err(Error::TlsUnavailable { scheme: endpoint.scheme.as_str() });
     }
     Ok(endpoint)

@@ -24,6 +24,8 @@ pub(crate) struct Settings {
     /// How messages are set off on `tcp://`.
     pub(crate) framing: Framing,
     pub(crate) socket: SocketOptions,
+    #[cfg(feature = "tls")]
+    pub(crate) tls: crate::transport::Tls,
     pub(crate) fragment_size: Option<usize>,
     pub(crate) outbox: Queue,
     pub(crate) inbox: Queue,
@@ -46,6 +48,8 @@ impl Default for Settings {
             limits: Limits { message: 64 << 20, frame: 16 << 20 },
             framing: Framing::lines(),
             socket: SocketOptions::default(),
+            #[cfg(feature = "tls")]
+            tls: crate::transport::Tls::default(),
             fragment_size: None,
             outbox: Queue::new(),
             inbox: Queue::new().messages(1024),

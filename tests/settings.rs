@@ -59,6 +59,7 @@ fn senseless_settings_leave_nothing_behind() {
     assert!(PATIENCE > ms(0) && client.close().ended);
 }
 
+#[cfg(not(feature = "tls"))]
 #[test]
 fn tls_is_refused_where_it_is_not_built_in() {
     let error = Client::builder("wss://host").start().unwrap_err();

@@ -267,6 +267,14 @@ impl Builder {
         self
     }
 
+    /// Whom to trust and who to be on `wss://` and `tcps://`. Default: Mozilla's root
+    /// certificates, and no certificate of our own.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::Tls) -> Self {
+        self.settings.tls = tls;
+        self
+    }
+
     /// Has the kernel probe a connection that was idle for this long, and then as often again
     /// (`SO_KEEPALIVE`). It notices peers that are gone, not peers that hang: the heartbeat does
     /// both. Default: off.
@@ -369,6 +377,8 @@ impl Builder {
             },
         };
         let opener = Opener {
+            #[cfg(feature = "tls")]
+            tls: settings.tls.build()?,
             resolver: Resolver::new(self.resolve, thread_prefix(id)),
             dialer: Dialer::new(settings.socket.clone(), thread_prefix(id)),
             interrupt,

@@ -65,6 +65,8 @@ struct Shared {
     liveness: Liveness,
     progress: Progress,
     cause: Mutex<Option<Arc<Failure>>>,
+    /// Raised when the peer has said goodbye, or has no business to any more.
+    goodbye: Signal,
     /// Raised when the link dies.
     died: Signal,
     /// Raised when nobody wants what the reader still has to deliver.
@@ -161,6 +163,7 @@ impl Link {
             liveness: Liveness::new(),
             progress: Progress::new(Arc::clone(&counters)),
             cause: Mutex::new(None),
+            goodbye: Signal::new(),
             died: Signal::new(),
             abandoned: Signal::new(),
             stalls: stall_sender,

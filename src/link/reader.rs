@@ -25,7 +25,7 @@ pub(super) fn run(
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: "reader", message });
     };
-    let mut stream = Watched { half, shared };
+    let mut stream = Watched { half, shared, deadline: None };
     let cause = read(shared, &mut decoder, &mut stream, &mut inbox);
     shared.fail(cause);
     if !shared.only {
@@ -104,19 +104,12 @@ fn say_goodbye(
     cause: Failure,
 ) -> Failure {
     shared.lane.close_now(frame);
+    shared.goodbye.raise();
     shared.outbox.ring();
-    let deadline = Instant::now() + shared.settings.close_timeout.min(END_OF_STREAM);
+    stream.deadline = Some(Instant::now() + shared.settings.close_timeout.min(END_OF_STREAM));
     let mut discarded = [0; 4096];
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || stream.half.set_read_timeout(Some(left)).is_err() {
-            return cause;
-        }
-        match stream.read(&mut discarded) {
-            Ok(0) | Err(_) => return cause,
-            Ok(_) => {}
-        }
-    }
+    while matches!(stream.read(&mut discarded), Ok(1..)) {}
+    cause
 }
 
 fn is_timeout(error: &io::Error) -> bool {
@@ -127,13 +120,26 @@ fn is_timeout(error: &io::Error) -> bool {
 struct Watched<'a> {
     half: Box<dyn ReadHalf>,
     shared: &'a Shared,
+    /// When to stop reading, whatever comes.
+    deadline: Option<Instant>,
 }
 
 impl Read for Watched<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         loop {
+            if let Some(deadline) = self.deadline {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                self.half.set_read_timeout(Some(left))?;
+            }
             self.shared.liveness.reading();
-            match self.half.read(buf) {
+            let result = self.half.read(buf);
+            if self.half.wants_write() {
+                self.shared.outbox.ring();
+            }
+            match result {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => {
                     self.shared.liveness.heard();

@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use crossbeam_channel::select;
+
 use super::Shared;
 use super::lane::{Close, Slots};
 use crate::failure::Failure;
@@ -52,6 +54,8 @@ impl Writer<'_> {
                 if let Some(close) = self.shared.lane.take_close() {
                     return self.close(close);
                 }
+                // what the transport has to say of itself
+                self.stream.flush()?;
                 // the receiver lives as long as the outbox, so this only ends with a token
                 let _ = self.shared.outbox.doorbell().recv();
                 continue;
@@ -100,9 +104,13 @@ impl Writer<'_> {
         };
         self.encoder.close(frame.as_ref(), &mut self.stream)?;
         if self.shared.protocol.ends_stream() {
-            self.stream.half.finish()?;
+            return self.stream.half.finish();
         }
-        Ok(())
+        // after the peer's own goodbye, for it may take ours as the end of both directions
+        select! {
+            recv(self.shared.goodbye.raised()) -> _ => self.stream.half.say_goodbye(),
+            recv(self.shared.died.raised()) -> _ => Ok(()),
+        }
     }
 
     /// Encodes a batch and writes it.

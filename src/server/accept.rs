@@ -94,7 +94,7 @@ fn admit(server: &Arc<ServerCore>, stream: TcpStream, peer: SocketAddr) -> io::R
 
 /// Cuts a client off, with 503 if it speaks HTTP and few others are being told so.
 fn refuse(server: &ServerCore, stream: TcpStream, refusals: &Arc<AtomicUsize>) {
-    if server.framing.is_some() || refusals.load(Relaxed) >= MAX_REFUSALS {
+    if !server.speaks_plain_http() || refusals.load(Relaxed) >= MAX_REFUSALS {
         return;
     }
     refusals.fetch_add(1, Relaxed);

@@ -35,6 +35,8 @@ pub enum SlowSession {
 pub struct ServerBuilder {
     settings: Settings,
     framing: Option<Framing>,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
     heartbeat: Option<Heartbeat>,
     max_connections: usize,
     slow: SlowSession,
@@ -51,6 +53,8 @@ impl ServerBuilder {
         Self {
             settings,
             framing: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             heartbeat: None,
             max_connections: 1024,
             slow: SlowSession::default(),
@@ -62,6 +66,14 @@ impl ServerBuilder {
     pub fn framing(mut self, framing: Framing) -> Self {
         self.framing = Some(framing);
         self.settings.framing = framing;
+        self
+    }
+
+    /// Speaks TLS with this configuration: `wss://`, or `tcps://` with a framing. Its handshake
+    /// is part of the opening handshake and has the same deadline.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
+        self.tls = Some(config);
         self
     }
 
@@ -186,6 +198,8 @@ impl ServerBuilder {
             id: next_id(),
             settings: Arc::new(settings),
             framing: self.framing,
+            #[cfg(feature = "tls")]
+            tls: self.tls,
             max_connections: self.max_connections,
             slow: self.slow,
             handler: Box::new(handler),

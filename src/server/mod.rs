@@ -68,6 +68,8 @@ pub(crate) struct ServerCore {
     id: u64,
     settings: Arc<Settings>,
     framing: Option<Framing>,
+    #[cfg(feature = "tls")]
+    tls: Option<Arc<rustls::ServerConfig>>,
     max_connections: usize,
     slow: SlowSession,
     handler: Handler,
@@ -187,6 +189,15 @@ impl Drop for Server {
 impl ServerCore {
     fn name(&self) -> String {
         thread_prefix(self.id)
+    }
+
+    /// Whether a client can be told something before anything was agreed on.
+    fn speaks_plain_http(&self) -> bool {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return false;
+        }
+        self.framing.is_none()
     }
 
     fn broadcast(&self, message: &Message) -> usize {

@@ -69,15 +69,18 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
     log::info!("{name}: {peer} ended: {}", ended.cause.report());
 }
 
-fn open(server: &ServerCore, mut duplex: Duplex) -> Result<Opened, Failure> {
+fn open(server: &ServerCore, duplex: Duplex) -> Result<Opened, Failure> {
     let limits = server.settings.limits;
+    let timeout = server.settings.handshake_timeout;
+    let deadline = Instant::now() + timeout;
+    let mut duplex =
+        secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
     if let Some(framing) = server.framing {
         let protocol = Protocol::Framed(framing);
         let decoder = protocol.decoder(Vec::new(), limits);
         return Ok(Opened { duplex, decoder, protocol, request: None });
     }
-    let timeout = server.settings.handshake_timeout;
-    let mut timed = Timed::new(&mut duplex, Instant::now() + timeout);
+    let mut timed = Timed::new(&mut duplex, deadline);
     let (request, read) = websocket::read_request(&mut timed).map_err(|f| f.in_time(timeout))?;
     let answer = match &server.on_request {
         None => Answer::accept(),
@@ -102,6 +105,20 @@ fn open(server: &ServerCore, mut duplex: Duplex) -> Result<Opened, Failure> {
     let protocol = Protocol::WebSocket(Role::Server);
     let decoder = protocol.decoder(read, limits);
     Ok(Opened { duplex, decoder, protocol, request: Some(request) })
+}
+
+#[cfg(feature = "tls")]
+fn secure(server: &ServerCore, duplex: Duplex, deadline: Instant) -> Result<Duplex, Failure> {
+    use crate::failure::TlsError;
+    let Some(config) = &server.tls else { return Ok(duplex) };
+    let connection = rustls::ServerConnection::new(Arc::clone(config))
+        .map_err(|error| Failure::Tls(TlsError::from(error)))?;
+    crate::transport::tls::open(duplex, connection, deadline)
+}
+
+#[cfg(not(feature = "tls"))]
+fn secure(_: &ServerCore, duplex: Duplex, _: Instant) -> Result<Duplex, Failure> {
+    Ok(duplex)
 }
 
 /// Ends the stream and waits until the peer has too, so that it reads the answer before a reset

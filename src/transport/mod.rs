@@ -5,6 +5,8 @@ mod interrupt;
 mod resolve;
 mod tcp;
 mod timed;
+#[cfg(feature = "tls")]
+pub(crate) mod tls;
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
@@ -16,18 +18,31 @@ pub(crate) use interrupt::Interrupt;
 pub use resolve::Resolve;
 pub(crate) use resolve::{Resolver, System};
 pub(crate) use timed::Timed;
+#[cfg(feature = "tls")]
+pub use tls::Tls;
 
 /// The half that one thread reads.
 pub(crate) trait ReadHalf: Read + Send + Debug {
     /// How long one `read` may block; `None` for as long as it takes.
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()>;
+
+    /// Whether the last reads have left something for the other half to flush. Asking takes the
+    /// answer back.
+    fn wants_write(&mut self) -> bool {
+        false
+    }
 }
 
-/// The half that one thread writes. What `write` has accepted is on its way: there is nothing
-/// to flush.
+/// The half that one thread writes. What `write` has accepted is on its way; after an error it
+/// is called again with the same bytes, or not at all.
 pub(crate) trait WriteHalf: Write + Send + Debug {
     /// How long one `write` may block without taking a byte; `None` for as long as it takes.
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()>;
+
+    /// Says that no more data follows, where the transport can say so without ending.
+    fn say_goodbye(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 
     /// Ends the stream in this direction: the peer reads all that was written, then the end.
     fn finish(&mut self) -> std::io::Result<()>;

@@ -1,0 +1,96 @@
+//! TLS in full duplex: one rustls connection behind a mutex that is never held while a socket
+//! call blocks.
+//!
+//! The reader reads ciphertext outside the lock and decrypts inside; the writer encrypts inside
+//! and writes outside. Records have to reach the peer in the order of their sequence numbers, so
+//! only the writer takes records out. Where the reader's work makes rustls want to send something
+//! at once (an alert), [`ReadHalf::wants_write`](super::ReadHalf::wants_write) says so, and the
+//! reader's owner wakes the writer. The answer to a KeyUpdate goes out ahead of the next data
+//! (RFC 8446 section 4.6.3).
+
+mod config;
+mod reader;
+mod writer;
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use rustls::Connection;
+
+use super::{Duplex, Timed};
+use crate::failure::{Failure, HandshakeError, TlsError};
+
+pub use config::Tls;
+pub(crate) use config::client_connection;
+use reader::TlsReader;
+use writer::TlsWriter;
+
+/// The connection that both halves share. Whoever locks it does nothing that blocks.
+#[derive(Debug)]
+struct Shared(Mutex<Connection>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Connection> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Shakes hands over `duplex` until the deadline, as client or as server.
+pub(crate) fn open(
+    mut duplex: Duplex,
+    connection: impl Into<Connection>,
+    deadline: Instant,
+) -> Result<Duplex, Failure> {
+    let mut connection = connection.into();
+    let mut timed = Timed::new(&mut duplex, deadline);
+    while connection.is_handshaking() {
+        match connection.complete_io(&mut timed) {
+            Ok((0, 0)) => return Err(Failure::Handshake(HandshakeError::Eof)),
+            Ok(_) => {}
+            Err(error) => return Err(failure(error)),
+        }
+    }
+    let Duplex { reader, writer, hangup } = duplex;
+    let shared = Arc::new(Shared(Mutex::new(connection)));
+    Ok(Duplex {
+        reader: Box::new(TlsReader::new(reader, Arc::clone(&shared))),
+        writer: Box::new(TlsWriter::new(writer, shared)),
+        hangup,
+    })
+}
+
+fn failure(error: io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        return Failure::Handshake(HandshakeError::Eof);
+    }
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(error) => Failure::Tls(TlsError::from(error.clone())),
+        None => Failure::Handshake(HandshakeError::Io(error)),
+    }
+}
+
+impl From<rustls::Error> for TlsError {
+    fn from(error: rustls::Error) -> Self {
+        use rustls::CertificateError as Wrong;
+        let check = match &error {
+            rustls::Error::InvalidCertificate(wrong) => match wrong {
+                Wrong::Expired | Wrong::ExpiredContext { .. } => "it has expired",
+                Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => "it is not valid yet",
+                Wrong::Revoked => "it has been revoked",
+                Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
+                    "it is for another name"
+                }
+                Wrong::UnknownIssuer => "no trusted authority has signed it",
+                Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => {
+                    "it is not for a server"
+                }
+                Wrong::BadSignature => "its signature is wrong",
+                Wrong::Other(_) => "it is malformed, or signed by itself",
+                _ => "it is malformed",
+            },
+            _ => return Self::Protocol(Box::new(error)),
+        };
+        Self::Certificate { check, source: Box::new(error) }
+    }
+}

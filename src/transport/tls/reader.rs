@@ -1,0 +1,85 @@
+//! From records to plaintext.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Shared;
+use crate::transport::ReadHalf;
+
+/// How much ciphertext is read at once: a whole record, nearly.
+const CIPHERTEXT: usize = 16 * 1024;
+
+/// The reading half. Ciphertext that rustls has not taken yet waits in a buffer of its own.
+#[derive(Debug)]
+pub(super) struct TlsReader {
+    half: Box<dyn ReadHalf>,
+    shared: Arc<Shared>,
+    ciphertext: Vec<u8>,
+    /// What of the buffer is still to be taken.
+    start: usize,
+    end: usize,
+    wants_write: bool,
+}
+
+impl TlsReader {
+    pub(super) fn new(half: Box<dyn ReadHalf>, shared: Arc<Shared>) -> Self {
+        Self { half, shared, ciphertext: Vec::new(), start: 0, end: 0, wants_write: false }
+    }
+
+    /// Yields plaintext if there is some, feeding rustls what was read; `None` if the socket has
+    /// to be read. Blocks in nothing.
+    fn decrypt(&mut self, buf: &mut [u8]) -> Option<io::Result<usize>> {
+        let mut connection = self.shared.lock();
+        loop {
+            match connection.reader().read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return Some(result),
+            }
+            if self.start == self.end {
+                return None;
+            }
+            let mut input = &self.ciphertext[self.start..self.end];
+            match connection.read_tls(&mut input) {
+                // rustls has no room although all plaintext was taken: a record without end
+                Ok(0) => return Some(Err(io::ErrorKind::InvalidData.into())),
+                Ok(taken) => self.start += taken,
+                Err(error) => return Some(Err(error)),
+            }
+            let result = connection.process_new_packets();
+            self.wants_write = connection.wants_write();
+            if let Err(error) = result {
+                return Some(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+        }
+    }
+}
+
+impl Read for TlsReader {
+    /// `Interrupted` says that bytes have come and were no plaintext: a sign of life.
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if let Some(result) = self.decrypt(buf) {
+            return result;
+        }
+        self.ciphertext.resize(CIPHERTEXT, 0);
+        (self.start, self.end) = (0, 0);
+        self.end = self.half.read(&mut self.ciphertext)?;
+        if self.end == 0 {
+            // has rustls know of the end: without a close_notify before it, it is a truncation
+            let mut connection = self.shared.lock();
+            connection.read_tls(&mut io::empty())?;
+            return connection.reader().read(buf);
+        }
+        self.decrypt(buf).unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into()))
+    }
+}
+
+impl ReadHalf for TlsReader {
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.half.set_read_timeout(timeout)
+    }
+
+    fn wants_write(&mut self) -> bool {
+        std::mem::take(&mut self.wants_write)
+    }
+}

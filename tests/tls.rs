@@ -1,0 +1,432 @@
+//! `wss://` and `tcps://`: certificates, both directions at once, and how a stream ends.
+#![cfg(feature = "tls")]
+
+mod support;
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::thread;
+
+use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use everlink::rustls::{
+    self, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
+use everlink::{
+    Builder, Client, Error, Event, Failure, Framing, HandshakeError, Message, Server, Tls, TlsError,
+};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use support::*;
+
+/// A certificate authority of this test's own.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    chain_pem: String,
+    key_pem: String,
+}
+
+impl Authority {
+    fn new() -> Self {
+        init_log();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "everlink tests");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
+    }
+
+    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        identity(&cert, &key)
+    }
+
+    fn tls(&self) -> Tls {
+        Tls::new().root_certificates_pem(self.issuer.pem().as_bytes())
+    }
+
+    fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+}
+
+fn identity(cert: &rcgen::Certificate, key: &KeyPair) -> Identity {
+    Identity {
+        chain: vec![cert.der().clone()],
+        key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        chain_pem: cert.pem(),
+        key_pem: key.serialize_pem(),
+    }
+}
+
+impl Identity {
+    fn config(self) -> Arc<ServerConfig> {
+        self.config_with(rustls::ALL_VERSIONS)
+    }
+
+    fn config_with(
+        self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> Arc<ServerConfig> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(self.chain, self.key)
+            .unwrap();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+}
+
+/// A client of the server at this address, which it knows as `localhost`.
+fn client(address: std::net::SocketAddr, tls: Tls) -> Builder {
+    Client::builder(&format!("wss://localhost:{}", address.port()))
+        .address(address)
+        .backoff(everlink::Backoff::fixed(ms(1)))
+        .tls(tls)
+}
+
+fn echo_server(config: Arc<ServerConfig>) -> Server {
+    let echo = |session: everlink::Session| {
+        for message in session.iter() {
+            if session.send(message).is_err() {
+                return;
+            }
+        }
+    };
+    Server::builder().tls(config).bind("127.0.0.1:0", echo).unwrap()
+}
+
+/// The server's end of a TLS connection that is not everlink's.
+fn accept_tls(
+    listener: &Listener,
+    config: &Arc<ServerConfig>,
+) -> StreamOwned<ServerConnection, TcpStream> {
+    let connection = ServerConnection::new(Arc::clone(config)).unwrap();
+    StreamOwned::new(connection, listener.accept_raw())
+}
+
+#[test]
+fn messages_of_every_size_travel_both_ways() {
+    let authority = Authority::new();
+    for versions in [&[&rustls::version::TLS13][..], &[&rustls::version::TLS12]] {
+        let config = authority.issue("localhost", |_| {}).config_with(versions);
+        let server = echo_server(config);
+        let client = client(server.local_addr(), authority.tls()).connect().unwrap();
+        for size in [0, 1, 16_383, 16_384, 16_385, 65_536, 3 << 20] {
+            let message = Message::from(vec![5; size]);
+            client.send(message.clone()).unwrap();
+            assert_eq!(client.recv_timeout(PATIENCE).unwrap(), message);
+        }
+        assert!(client.close().ended);
+    }
+}
+
+#[test]
+fn both_directions_saturated_at_once_finish() {
+    const SIZE: usize = 64 * 1024;
+    const COUNT: usize = 100 * 1024 * 1024 / SIZE;
+    let authority = Authority::new();
+    let server = Server::builder()
+        .tls(authority.issue("localhost", |_| {}).config())
+        .bind("127.0.0.1:0", |session| {
+            let sends = thread::spawn({
+                let session = session.clone();
+                move || (0..COUNT).try_for_each(|_| session.send(vec![1; SIZE]))
+            });
+            for _ in 0..COUNT {
+                assert_eq!(session.recv_timeout(PATIENCE).unwrap().len(), SIZE);
+            }
+            sends.join().unwrap().unwrap();
+            session.send("all received").unwrap();
+            // until the client has had enough
+            for _ in session.iter() {}
+        })
+        .unwrap();
+    let client = client(server.local_addr(), authority.tls()).connect().unwrap();
+    let sends = thread::spawn({
+        let client = client.clone();
+        let message = Message::from(vec![2; SIZE]);
+        move || (0..COUNT).try_for_each(|_| client.send(message.clone()))
+    });
+    for _ in 0..COUNT {
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().len(), SIZE);
+    }
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("all received"));
+    sends.join().unwrap().unwrap();
+    assert!(client.close().ended);
+}
+
+#[test]
+fn a_rejected_certificate_is_permanent_and_says_which_check_failed() {
+    let authority = Authority::new();
+    let expired = |params: &mut CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2020, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+    };
+    let future = |params: &mut CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(2100, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2101, 1, 1);
+    };
+    let self_signed = {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        identity(&params.self_signed(&key).unwrap(), &key)
+    };
+    for (identity, words) in [
+        (authority.issue("localhost", expired), "expired"),
+        (authority.issue("localhost", future), "not valid yet"),
+        (authority.issue("elsewhere.test", |_| {}), "another name"),
+        (self_signed, "no trusted authority"),
+    ] {
+        let server = echo_server(identity.config());
+        let (builder, watch) = watch(client(server.local_addr(), authority.tls()));
+        let _client = builder.start().unwrap();
+        let cause = watch.gave_up();
+        assert!(matches!(&*cause, Failure::Tls(TlsError::Certificate { .. })), "{cause:?}");
+        let text = cause.report().to_string();
+        assert!(text.contains(words), "{text:?} does not say {words:?}");
+    }
+}
+
+#[test]
+fn the_dangerous_option_accepts_any_certificate() {
+    let authority = Authority::new();
+    let server = echo_server(authority.issue("elsewhere.test", |_| {}).config());
+    let tls = Tls::new().danger_accept_any_certificate();
+    let client = client(server.local_addr(), tls).connect().unwrap();
+    client.send("hello").unwrap();
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("hello"));
+}
+
+#[test]
+fn a_server_that_never_answers_the_hello_fails_at_the_deadline() {
+    let listener = Listener::new();
+    let builder = client(listener.address(), Tls::new()).handshake_timeout(ms(200));
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    let _silent = listener.accept_raw();
+    let cause = watch.attempt_failed();
+    assert!(matches!(&*cause, Failure::Handshake(HandshakeError::TimedOut { .. })), "{cause:?}");
+    let _silent = listener.accept_raw();
+    let begun = std::time::Instant::now();
+    assert!(client.close().ended);
+    assert!(begun.elapsed() < ms(150), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_server_that_does_not_speak_tls_is_permanent() {
+    let listener = Listener::new();
+    let (builder, watch) = watch(client(listener.address(), Tls::new()));
+    let _client = builder.start().unwrap();
+    let mut stream = listener.accept_raw();
+    std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+    let cause = watch.gave_up();
+    assert!(matches!(&*cause, Failure::Tls(TlsError::Protocol(_))), "{cause:?}");
+}
+
+#[test]
+fn a_server_can_ask_for_the_clients_certificate() {
+    let authority = Authority::new();
+    let server_identity = authority.issue("localhost", |_| {});
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        authority.roots(),
+        Arc::clone(&provider),
+    )
+    .build()
+    .unwrap();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(server_identity.chain, server_identity.key)
+        .unwrap();
+    let server = echo_server(Arc::new(config));
+    let me = authority.issue("me", |_| {});
+    let tls = authority.tls().client_identity_pem(me.chain_pem.as_bytes(), me.key_pem.as_bytes());
+    let known = client(server.local_addr(), tls).connect().unwrap();
+    known.send("hello").unwrap();
+    assert_eq!(known.recv_timeout(PATIENCE).unwrap().as_text(), Some("hello"));
+    let Error::Connect(cause) = client(server.local_addr(), authority.tls()).connect().unwrap_err()
+    else {
+        panic!("wrong error")
+    };
+    let text = cause.report().to_string();
+    assert!(text.contains("CertificateRequired"), "{text}");
+}
+
+#[test]
+fn name_protocol_and_session_are_told_and_resumed() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost", |_| {}).config();
+    let listener = Listener::new();
+    let client = client(listener.address(), authority.tls()).start().unwrap();
+    for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
+        let mut peer = tungstenite::accept(accept_tls(&listener, &config)).unwrap();
+        // a message makes sure that the client has read the ticket before it
+        peer.send("hello".into()).unwrap();
+        client.recv_timeout(PATIENCE).unwrap();
+        let connection = &peer.get_ref().conn;
+        assert_eq!(connection.server_name(), Some("localhost"));
+        assert_eq!(connection.alpn_protocol(), Some(&b"http/1.1"[..]));
+        assert_eq!(connection.handshake_kind(), Some(kind));
+    }
+}
+
+#[test]
+fn a_stream_that_is_cut_is_told_from_one_that_was_ended() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost", |_| {}).config();
+    for polite in [false, true] {
+        let listener = Listener::new();
+        let (builder, watch) = watch(
+            Client::builder(&format!("tcps://localhost:{}", listener.address().port()))
+                .address(listener.address())
+                .tls(authority.tls()),
+        );
+        let client = builder.start().unwrap();
+        let mut stream = accept_tls(&listener, &config);
+        std::io::Write::write_all(&mut stream, b"hello\n").unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("hello"));
+        if polite {
+            stream.conn.send_close_notify();
+            std::io::Write::flush(&mut stream).unwrap();
+        }
+        stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+        let cause = watch.disconnected();
+        if polite {
+            assert!(matches!(&*cause, Failure::EndOfStream { inside_message: false }), "{cause:?}");
+        } else {
+            let text = cause.report().to_string();
+            assert!(text.contains("without sending TLS close_notify"), "{text}");
+        }
+    }
+}
+
+#[test]
+fn the_end_of_a_websocket_carries_a_close_notify() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost", |_| {}).config();
+    let listener = Listener::new();
+    let (builder, watch) = watch(client(listener.address(), authority.tls()));
+    let client = builder.start().unwrap();
+    let server = thread::spawn(move || {
+        let mut peer = tungstenite::accept(accept_tls(&listener, &config)).unwrap();
+        while let Ok(message) = peer.read() {
+            if message.is_close() {
+                break;
+            }
+        }
+        let _ = peer.flush();
+        // the goodbye of the transport follows that of the protocol
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(peer.get_mut(), &mut rest).map(|_| rest)
+    });
+    watch.connected();
+    assert!(client.close().ended);
+    let rest = server.join().unwrap();
+    assert!(rest.is_ok_and(|rest| rest.is_empty()), "no close_notify");
+}
+
+#[test]
+fn key_updates_of_the_peer_are_followed() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost", |_| {}).config();
+    let listener = Listener::new();
+    let client = client(listener.address(), authority.tls()).start().unwrap();
+    let mut peer = tungstenite::accept(accept_tls(&listener, &config)).unwrap();
+    for number in 0..20 {
+        peer.get_mut().conn.refresh_traffic_keys().unwrap();
+        peer.send(format!("down {number}").into()).unwrap();
+        let message = client.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(message.as_text(), Some(format!("down {number}").as_str()));
+        client.send(format!("up {number}")).unwrap();
+        assert_eq!(peer.read().unwrap(), tungstenite::Message::text(format!("up {number}")));
+    }
+}
+
+#[test]
+fn what_is_queued_survives_outages_in_order() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost", |_| {}).config();
+    let listener = Listener::new();
+    let (builder, watch) = watch(client(listener.address(), authority.tls()));
+    let client = builder.start().unwrap();
+    let mut seen = Vec::<u32>::new();
+    let mut number = 0;
+    for _ in 0..5 {
+        for _ in 0..50 {
+            client.send(number.to_string()).unwrap();
+            number += 1;
+        }
+        let mut peer = tungstenite::accept(accept_tls(&listener, &config)).unwrap();
+        for _ in 0..50 {
+            let tungstenite::Message::Text(text) = peer.read().unwrap() else { panic!("no text") };
+            seen.push(text.parse().unwrap());
+        }
+        drop(peer);
+        watch.disconnected();
+    }
+    assert!(seen.is_sorted_by(|a, b| a < b), "reordered or sent twice");
+}
+
+#[test]
+fn framed_tcp_over_tls_and_a_redirect_that_would_lose_it() {
+    let authority = Authority::new();
+    let server = Server::builder()
+        .framing(Framing::lines())
+        .tls(authority.issue("localhost", |_| {}).config())
+        .bind("127.0.0.1:0", |session| {
+            for message in session.iter() {
+                session.send(message).unwrap();
+            }
+        })
+        .unwrap();
+    let address = server.local_addr();
+    let lines = Client::builder(&format!("tcps://localhost:{}", address.port()))
+        .address(address)
+        .tls(authority.tls())
+        .connect()
+        .unwrap();
+    lines.send("hello").unwrap();
+    assert_eq!(lines.recv_timeout(PATIENCE).unwrap().as_text(), Some("hello"));
+    assert!(lines.close().ended);
+
+    let redirecting = Server::builder()
+        .tls(authority.issue("localhost", |_| {}).config())
+        .on_request(|_| {
+            everlink::Answer::reject(everlink::http::StatusCode::FOUND)
+                .header("Location", "ws://localhost/")
+        })
+        .bind("127.0.0.1:0", |_| {})
+        .unwrap();
+    let (builder, watch) = watch(client(redirecting.local_addr(), authority.tls()));
+    let _client = builder.start().unwrap();
+    let cause = watch.gave_up();
+    assert!(cause.report().to_string().contains("from TLS to"), "{}", cause.report());
+}
+
+#[test]
+fn what_is_no_certificate_is_refused_at_once() {
+    let error = |tls| match Client::builder("wss://localhost").tls(tls).start() {
+        Err(Error::InvalidSetting { setting: "tls", reason }) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(error(Tls::new().root_certificates_pem(b"nonsense")).contains("no certificate"));
+    assert!(error(Tls::new().client_identity_pem(b"nonsense", b"")).contains("no certificate"));
+    assert!(error(Tls::new().root_certificate_der(b"nonsense")).contains("root certificates"));
+    assert!(everlink_threads().iter().all(|name| !name.ends_with("-mana")));
+    // an event type that carries the endpoint never shows more than it should
+    let _: fn(Event) -> String = |event| format!("{event:?}");
+}
