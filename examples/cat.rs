@@ -10,7 +10,10 @@
 
 mod shared;
 
+use std::fs;
 use std::io::{self, BufRead, Write};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -19,17 +22,36 @@ use clap::Parser;
 use crossbeam_channel::{Receiver, bounded, select};
 use everlink::{
     Backoff, Builder, Client, CloseCode, Decision, Error, Event, Failure, Heartbeat, Message, Next,
+    Proxy, Tls,
 };
 use serde_json::json;
 
 #[derive(Debug, Parser)]
 #[command(about = "A pipe to a socket that stays open", version)]
 struct Options {
-    /// ws://host:port/path or tcp://host:port
+    /// ws:// or wss://host:port/path, tcp:// or tcps://host:port
     url: String,
-    /// How messages are set off on tcp://
+    /// How messages are set off on tcp:// and tcps://
     #[arg(long, value_enum, default_value = "lines")]
     framing: shared::FramingName,
+    /// Trust the root certificates in this file (PEM) too
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Show this certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "key")]
+    cert: Option<PathBuf>,
+    /// The private key of --cert (PEM)
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Accept whatever certificate the server shows: nothing is secret then
+    #[arg(long)]
+    danger_accept_any_certificate: bool,
+    /// Connect through http://[user:password@]host:port or socks5://[user:password@]host:port
+    #[arg(long, value_name = "URL")]
+    proxy: Option<String>,
+    /// Dial this address for that host; may be given several times
+    #[arg(long = "resolve", value_name = "HOST:IP", value_parser = host_and_ip)]
+    resolve: Vec<(String, IpAddr)>,
     /// A beat to send each ping interval, instead of the protocol's own
     #[arg(long, value_name = "TEXT")]
     ping: Option<String>,
@@ -76,10 +98,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+fn host_and_ip(text: &str) -> Result<(String, IpAddr), String> {
+    let (host, ip) = text.split_once(':').ok_or("expected HOST:IP")?;
+    let ip = ip.trim_start_matches('[').trim_end_matches(']');
+    Ok((host.into(), ip.parse().map_err(|error| format!("{ip:?}: {error}"))?))
+}
+
 fn main() -> ExitCode {
     env_logger::init();
     let options = Options::parse();
-    let client = match builder(&options).and_then(Builder::start) {
+    let client = match builder(&options).and_then(|builder| Ok(builder.start()?)) {
         Ok(client) => client,
         Err(error) => {
             eprintln!("cat: {error}");
@@ -101,7 +129,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn builder(options: &Options) -> Result<Builder, Error> {
+fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
     let mut heartbeat = match (options.ping_interval, options.dead_after) {
         (None, None) => Heartbeat::default(),
         (Some(interval), None) => Heartbeat::every(interval),
@@ -126,7 +154,18 @@ fn builder(options: &Options) -> Result<Builder, Error> {
         Client::builder(&options.url).heartbeat(heartbeat).backoff(backoff).decide(|failure| {
             if is_normal_close(failure) { Decision::GiveUp } else { failure.decision() }
         });
-    builder = builder.framing(options.framing.into());
+    builder = builder.framing(options.framing.into()).tls(tls(options)?);
+    if let Some(url) = &options.proxy {
+        builder = builder.proxy(Proxy::new(url)?);
+    }
+    if !options.resolve.is_empty() {
+        let known = options.resolve.clone();
+        builder = builder.resolver(move |host: &str, port: u16| {
+            let matching = known.iter().filter(|(name, _)| name.eq_ignore_ascii_case(host));
+            let found: Vec<_> = matching.map(|(_, ip)| SocketAddr::new(*ip, port)).collect();
+            if found.is_empty() { Ok((host, port).to_socket_addrs()?.collect()) } else { Ok(found) }
+        });
+    }
     for header in &options.headers {
         let (name, value) = header.split_once(':').ok_or_else(|| Error::InvalidHeader {
             name: header.clone(),
@@ -148,6 +187,22 @@ fn builder(options: &Options) -> Result<Builder, Error> {
         });
     }
     Ok(builder)
+}
+
+fn tls(options: &Options) -> Result<Tls, Box<dyn std::error::Error>> {
+    let read =
+        |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
+    let mut tls = Tls::new();
+    if let Some(path) = &options.ca {
+        tls = tls.root_certificates_pem(&read(path)?);
+    }
+    if let (Some(cert), Some(key)) = (&options.cert, &options.key) {
+        tls = tls.client_identity_pem(&read(cert)?, &read(key)?);
+    }
+    if options.danger_accept_any_certificate {
+        tls = tls.danger_accept_any_certificate();
+    }
+    Ok(tls)
 }
 
 fn is_normal_close(failure: &Failure) -> bool {

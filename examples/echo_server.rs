@@ -3,14 +3,20 @@
 //! ```text
 //! cargo run --example echo_server -- 127.0.0.1:9001
 //! cargo run --example echo_server -- tcp://127.0.0.1:9002 --framing raw
+//! cargo run --example echo_server -- 127.0.0.1:9004 --tls cert.pem key.pem
 //! ```
 
 mod shared;
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use crossbeam_channel::bounded;
+use everlink::rustls::pki_types::pem::PemObject;
+use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use everlink::rustls::{self, ServerConfig};
 use everlink::{Heartbeat, Server, Session};
 
 #[derive(Debug, Parser)]
@@ -23,6 +29,9 @@ struct Options {
     /// How messages are set off on tcp://
     #[arg(long, value_enum, default_value = "lines")]
     framing: shared::FramingName,
+    /// Speak TLS with this certificate chain and key (PEM)
+    #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
+    tls: Vec<PathBuf>,
     /// A beat of the clients on tcp://
     #[arg(long, value_name = "TEXT", default_value = "ping")]
     ping: String,
@@ -45,8 +54,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Heartbeat::listen(Duration::from_secs(60)).answer(options.ping, options.pong);
         builder = builder.framing(options.framing.into()).heartbeat(heartbeat);
     }
+    let mut secure = "";
+    if let [cert, key] = options.tls.as_slice() {
+        builder = builder.tls(tls(cert, key)?);
+        secure = "s";
+    }
     let server = builder.bind(address, echo)?;
-    println!("listening on {scheme}://{}", server.local_addr());
+    println!("listening on {scheme}{secure}://{}", server.local_addr());
 
     let (interrupt, interrupted) = bounded(1);
     ctrlc::set_handler(move || {
@@ -56,6 +70,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = server.shutdown(Duration::from_secs(2));
     println!("{}", if report.drained { "all sessions ended" } else { "some sessions were cut" });
     Ok(())
+}
+
+fn tls(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error>> {
+    let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_file(key)?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    Ok(Arc::new(config))
 }
 
 fn echo(session: Session) {

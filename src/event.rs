@@ -30,6 +30,8 @@ pub enum Event {
     Disconnected {
         /// Why: the first cause that any thread noticed.
         cause: Arc<Failure>,
+        /// The endpoint, without credentials.
+        endpoint: String,
         /// How long it was up.
         uptime: Duration,
         /// Messages that were written after the last answered ping: the peer may or may not
@@ -43,6 +45,8 @@ pub enum Event {
     AttemptFailed {
         /// The number of the attempt, counted from 1 since the last link was lost.
         attempts: u32,
+        /// The endpoint, without credentials.
+        endpoint: String,
         /// Why.
         cause: Arc<Failure>,
         /// What comes next.

@@ -35,6 +35,12 @@ pub enum Failure {
     /// The opening handshake (RFC 6455 section 4) failed before there was an HTTP status.
     #[error("opening handshake failed")]
     Handshake(#[source] HandshakeError),
+    /// The connector of the program failed, or was not done in time.
+    #[error("could not connect")]
+    Connector(#[source] io::Error),
+    /// The proxy did not connect to the server.
+    #[error("the proxy did not connect")]
+    Proxy(#[source] ProxyError),
     /// TLS could not be agreed on.
     #[error("tls failed")]
     Tls(#[source] TlsError),
@@ -157,6 +163,41 @@ pub enum HandshakeError {
     BadRedirect(String),
 }
 
+/// What went wrong at a proxy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyError {
+    /// An HTTP proxy answered CONNECT with this status.
+    #[error("it answered {status}")]
+    Rejected {
+        /// The status; 407 asks for credentials.
+        status: StatusCode,
+    },
+    /// A SOCKS5 proxy refused.
+    #[error("it refused: {reason}")]
+    Socks {
+        /// The code of RFC 1928 section 6.
+        code: u8,
+        /// What the code means.
+        reason: &'static str,
+    },
+    /// A SOCKS5 proxy wants credentials, or other ones.
+    #[error("it wants (other) credentials")]
+    Credentials,
+    /// The connection broke, or the time was over.
+    #[error("connection lost")]
+    Io(#[from] io::Error),
+    /// What it said makes no sense.
+    #[error("it does not speak its protocol")]
+    Malformed(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+impl ProxyError {
+    pub(crate) fn malformed(reason: &'static str) -> Self {
+        Self::Malformed(reason.into())
+    }
+}
+
 /// What went wrong with TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -201,6 +242,7 @@ impl Failure {
     /// * the server's answer was 400, 401, 403, 404, 410 or 426, any other status below 500
     ///   except 408, 425 and 429, or an answer that is no opening handshake at all;
     /// * the peer closed with 1002, 1003, 1007, 1008, 1009, 1010, 3000 or 3003;
+    /// * the proxy wants credentials, or other ones;
     /// * TLS failed: a certificate was rejected, or there is no common ground;
     /// * the peer broke the protocol;
     /// * the login hook said that it is permanent;
@@ -224,6 +266,12 @@ impl Failure {
                 matches!(frame.code.0, 1002 | 1003 | 1007..=1010 | 3000 | 3003)
             }
             Self::Login { permanent, .. } => *permanent,
+            Self::Proxy(error) => match error {
+                // some proxies say 401 to credentials that are wrong, and 407 to none
+                ProxyError::Rejected { status } => matches!(status.as_u16(), 401 | 407),
+                ProxyError::Credentials => true,
+                _ => false,
+            },
             Self::Protocol { .. } | Self::Tls(_) => true,
             Self::Panicked { place, .. } => *place == HANDLER,
             _ => false,

@@ -46,6 +46,7 @@ mod endpoint;
 mod error;
 mod event;
 mod failure;
+mod http_head;
 mod inbox;
 mod link;
 mod login;
@@ -67,7 +68,7 @@ mod transport;
 pub use client::{Builder, Client, CloseReport, Iter, Sender};
 pub use error::Error;
 pub use event::{Event, Events, Next};
-pub use failure::{Decision, Failure, HandshakeError, TlsError};
+pub use failure::{Decision, Failure, HandshakeError, ProxyError, TlsError};
 pub use login::{LoginError, LoginSession};
 pub use message::{CloseCode, CloseFrame, Message};
 pub use policy::{Backoff, Heartbeat, Overflow, Queue};
@@ -78,9 +79,9 @@ pub use server::{
 };
 pub use stats::Stats;
 pub use status::State;
-pub use transport::Resolve;
 #[cfg(feature = "tls")]
 pub use transport::Tls;
+pub use transport::{Connect, Duplex, Hangup, Proxy, ReadHalf, Resolve, WriteHalf};
 
 /// The HTTP types of the public interface: statuses, headers, responses.
 pub use http;

@@ -199,7 +199,10 @@ impl Manager {
         let (cause, after) = self.judge(ended.cause);
         log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), cause.report());
         let (unconfirmed, next) = (ended.unconfirmed, next(&after));
-        let event = Event::Disconnected { cause: Arc::clone(&cause), uptime, unconfirmed, next };
+        let endpoint = self.opener.endpoint();
+        self.opener.next_endpoint();
+        let event =
+            Event::Disconnected { cause: Arc::clone(&cause), endpoint, uptime, unconfirmed, next };
         self.core.status.enter(State::BackingOff, Some(cause));
         self.core.publisher.publish(event);
         after
@@ -216,7 +219,9 @@ impl Manager {
             after = After::Close { clean: false };
         }
         let next = next(&after);
-        self.core.publisher.publish(Event::AttemptFailed { attempts, cause, next });
+        let endpoint = self.opener.endpoint();
+        self.opener.next_endpoint();
+        self.core.publisher.publish(Event::AttemptFailed { attempts, endpoint, cause, next });
         after
     }
 

@@ -1,6 +1,7 @@
 //! One attempt to make a link: resolve, connect, shake hands, log in. Each step has its
 //! deadline, and `close()` interrupts every one of them.
 
+use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
@@ -10,12 +11,12 @@ use http::header;
 use tungstenite::protocol::Role;
 
 use crate::endpoint::Endpoint;
-use crate::failure::{Failure, HandshakeError, guarded};
+use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
 use crate::login::{Hook, LoginError, LoginSession, timed_out};
 use crate::protocol::{Decoder, Protocol, websocket};
 use crate::request::{Request, built_in};
 use crate::settings::Settings;
-use crate::transport::{Dialer, Duplex, Interrupt, Resolver, Timed};
+use crate::transport::{Connect, Dialer, Duplex, Interrupt, Proxy, Resolver, Timed, connect};
 
 /// The program's say in the request of each attempt.
 pub(crate) type RequestHook =
@@ -29,9 +30,36 @@ pub(crate) struct Opener {
     pub(crate) interrupt: Arc<Interrupt>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Arc<rustls::ClientConfig>,
-    pub(crate) request: Request,
+    pub(crate) connector: Option<Arc<dyn Connect>>,
+    pub(crate) route: Route,
+    pub(crate) thread_prefix: String,
+    /// One for each endpoint; the present one is first.
+    pub(crate) requests: VecDeque<Request>,
     pub(crate) request_hook: Option<RequestHook>,
     pub(crate) login_hook: Option<Hook>,
+}
+
+/// Whether and through what a connection goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Route {
+    #[default]
+    Straight,
+    Through(Proxy),
+    AsTheEnvironmentSays,
+}
+
+impl Route {
+    fn proxy(&self, endpoint: &Endpoint) -> Result<Option<Proxy>, Failure> {
+        match self {
+            Self::Straight => Ok(None),
+            Self::Through(proxy) => Ok(Some(proxy.clone())),
+            Self::AsTheEnvironmentSays => {
+                let (host, scheme) = (&endpoint.host, endpoint.scheme.as_str());
+                Proxy::from_env(host, endpoint.port, scheme, |name| std::env::var(name).ok())
+                    .map_err(|error| Failure::Proxy(ProxyError::Malformed(Box::new(error))))
+            }
+        }
+    }
 }
 
 /// A connection that is ready for messages.
@@ -46,9 +74,19 @@ pub(crate) struct Opened {
 }
 
 impl Opener {
+    /// The endpoint that is tried next, or has just been, for events.
+    pub(crate) fn endpoint(&self) -> String {
+        self.requests[0].endpoint.to_string()
+    }
+
+    /// Moves on to the next endpoint.
+    pub(crate) fn next_endpoint(&mut self) {
+        self.requests.rotate_left(1);
+    }
+
     /// Makes an attempt, the `attempt`-th in a row.
     pub(crate) fn open(&mut self, attempt: u32) -> Result<Opened, Failure> {
-        let mut request = Request { attempt, ..self.request.clone() };
+        let mut request = Request { attempt, ..self.requests[0].clone() };
         if let Some(hook) = &mut self.request_hook {
             guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
         }
@@ -90,15 +128,7 @@ impl Opener {
 
     fn shake_hands(&mut self, request: &Request) -> Result<Opened, Failure> {
         let endpoint = &request.endpoint;
-        let deadline = Instant::now() + self.settings.dns_timeout;
-        let addresses =
-            self.resolver.resolve(&endpoint.host, endpoint.port, deadline, &self.interrupt)?;
-        let deadline = Instant::now() + self.settings.connect_timeout;
-        let (stream, address) = self.dialer.dial(&addresses, deadline, &self.interrupt)?;
-        log::trace!("connected to {address}");
-        let mut duplex = Duplex::from(stream);
-        self.interrupt.watch(Arc::clone(&duplex.hangup));
-
+        let mut duplex = self.connect(endpoint)?;
         let timeout = self.settings.handshake_timeout;
         let deadline = Instant::now() + timeout;
         if endpoint.scheme.is_tls() {
@@ -118,6 +148,37 @@ impl Opener {
             websocket::open(&mut timed, request).map_err(|failure| failure.in_time(timeout))?;
         let decoder = protocol.decoder(read, limits);
         Ok(Opened { duplex, decoder, protocol, response: Some(response), endpoint })
+    }
+
+    /// Connects to the endpoint: with the program's connector, through a proxy, or straight.
+    fn connect(&mut self, endpoint: &Endpoint) -> Result<Duplex, Failure> {
+        let settings = Arc::clone(&self.settings);
+        if let Some(connector) = &self.connector {
+            let deadline = Instant::now() + settings.connect_timeout;
+            let (host, prefix) = (&endpoint.host, &self.thread_prefix);
+            let duplex =
+                connect(connector, host, endpoint.port, deadline, &self.interrupt, prefix)?;
+            self.interrupt.watch(Arc::clone(&duplex.hangup));
+            return Ok(duplex);
+        }
+        let proxy = self.route.proxy(endpoint)?;
+        let (host, port) = match &proxy {
+            Some(proxy) => (&proxy.host, proxy.port),
+            None => (&endpoint.host, endpoint.port),
+        };
+        let deadline = Instant::now() + settings.dns_timeout;
+        let addresses = self.resolver.resolve(host, port, deadline, &self.interrupt)?;
+        let deadline = Instant::now() + settings.connect_timeout;
+        let (stream, address) = self.dialer.dial(&addresses, deadline, &self.interrupt)?;
+        log::trace!("connected to {address}");
+        let mut duplex = Duplex::from(stream);
+        self.interrupt.watch(Arc::clone(&duplex.hangup));
+        if let Some(proxy) = &proxy {
+            let deadline = Instant::now() + settings.handshake_timeout;
+            let mut timed = Timed::new(&mut duplex, deadline);
+            proxy.open(&mut timed, &endpoint.host, endpoint.port)?;
+        }
+        Ok(duplex)
     }
 
     #[cfg(feature = "tls")]
@@ -165,6 +226,6 @@ fn location(failure: &Failure) -> Option<String> {
 
 impl fmt::Debug for Opener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Opener").field("request", &self.request).finish_non_exhaustive()
+        f.debug_struct("Opener").field("requests", &self.requests).finish_non_exhaustive()
     }
 }

@@ -220,15 +220,26 @@ impl Outbox {
         let mut state = self.state();
         state.taken -= messages;
         state.taken_bytes -= bytes;
-        let waiting = state.waiting > 0;
+        let wake = state.waiting > 0 && self.has_ample_room(&state);
         drop(state);
-        if waiting {
+        if wake {
             self.room.notify_all();
         }
     }
 
+    /// Whether it is worth waking those who wait. A quarter of the queue at a time, not every
+    /// message: a sender that is faster than the socket would otherwise be woken for each.
+    fn has_ample_room(&self, state: &State) -> bool {
+        let (messages, bytes) = (self.limits.messages, self.limits.bytes);
+        state.queue.len() + state.taken <= messages - messages.div_ceil(4)
+            && state.bytes + state.taken_bytes <= bytes - bytes.div_ceil(4)
+    }
+
     /// The link died first: what was taken and not written goes back to the front.
     pub(crate) fn restore(&self, batch: &mut VecDeque<Message>) {
+        if batch.is_empty() {
+            return;
+        }
         let mut state = self.state();
         while let Some(message) = batch.pop_back() {
             state.taken -= 1;
@@ -236,6 +247,12 @@ impl Outbox {
             state.bytes += message.len();
             state.queue.push_front(message);
         }
+    }
+
+    /// Nothing more is written for a while: whatever room there is, is all there will be.
+    pub(crate) fn link_lost(&self) {
+        self.room.notify_all();
+        self.ring();
     }
 
     /// Wakes the writer.

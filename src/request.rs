@@ -48,10 +48,7 @@ impl Request {
     /// [`Error::InvalidUrl`] and [`Error::TlsUnavailable`].
     pub fn set_url(&mut self, url: &str) -> Result<(), Error> {
         let endpoint = dialable(url)?;
-        if endpoint.scheme.is_websocket() != self.endpoint.scheme.is_websocket() {
-            let reason = "a client speaks WebSocket or framed TCP, not one after the other".into();
-            return Err(Error::InvalidUrl { reason });
-        }
+        self.check_kind(&endpoint)?;
         self.endpoint = endpoint;
         Ok(())
     }
@@ -97,6 +94,15 @@ impl Request {
         }
         self.subprotocols.push(name.into());
         Ok(())
+    }
+
+    /// Refuses an endpoint that the client cannot take turns with.
+    pub(crate) fn check_kind(&self, endpoint: &Endpoint) -> Result<(), Error> {
+        if endpoint.scheme.is_websocket() == self.endpoint.scheme.is_websocket() {
+            return Ok(());
+        }
+        let reason = "a client speaks WebSocket or framed TCP, not one after the other".into();
+        Err(Error::InvalidUrl { reason })
     }
 
     /// Refuses what only an opening handshake could carry.

@@ -29,7 +29,8 @@ fn resident_kib() -> u64 {
 #[test]
 fn a_thousand_reconnects_leave_nothing_behind() {
     let listener = Listener::new();
-    let client = listener.client().heartbeat(Heartbeat::every(ms(1))).start().unwrap();
+    let client =
+        listener.client().heartbeat(Heartbeat::every(ms(1)).dead_after(PATIENCE)).start().unwrap();
     let link = |number: u32| {
         let mut peer = listener.accept();
         peer.send(number.to_string().into()).unwrap();

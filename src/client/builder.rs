@@ -17,7 +17,7 @@ use crate::inbox::Inbox;
 use crate::login::{Hook, LoginError, LoginSession};
 use crate::manager::{Decide, Manager, Row};
 use crate::message::Message;
-use crate::open::{Opener, RequestHook};
+use crate::open::{Opener, RequestHook, Route};
 use crate::outbox::Outbox;
 use crate::policy::{Backoff, Heartbeat, Queue};
 use crate::protocol::Framing;
@@ -27,7 +27,7 @@ use crate::signal::Signal;
 use crate::stats::Counters;
 use crate::status::Status;
 use crate::threads;
-use crate::transport::{Dialer, Interrupt, Resolve, Resolver, System};
+use crate::transport::{Connect, Dialer, Interrupt, Proxy, Resolve, Resolver, System};
 
 type MessageHook = Box<dyn FnMut(Message, &Sender) + Send>;
 type EventHook = Box<dyn FnMut(&Event) + Send>;
@@ -61,6 +61,10 @@ pub struct Builder {
     on_message: Option<MessageHook>,
     on_event: Option<EventHook>,
     resolve: Arc<dyn Resolve>,
+    connector: Option<Arc<dyn Connect>>,
+    route: Route,
+    fallbacks: Vec<String>,
+    shuffle: bool,
 }
 
 impl Builder {
@@ -74,6 +78,10 @@ impl Builder {
             on_message: None,
             on_event: None,
             resolve: Arc::new(System),
+            connector: None,
+            route: Route::Straight,
+            fallbacks: Vec::new(),
+            shuffle: false,
         }
     }
 
@@ -296,6 +304,54 @@ impl Builder {
         self
     }
 
+    /// Another endpoint of the same service, which is tried after those before it: each failure
+    /// moves on to the next, and after the last comes the first. Headers and subprotocols are
+    /// sent to all of them.
+    pub fn fallback(mut self, url: &str) -> Self {
+        self.fallbacks.push(url.into());
+        self
+    }
+
+    /// Tries the endpoints in an order that is drawn at the start, so that many clients spread
+    /// over them.
+    pub fn shuffle_endpoints(mut self) -> Self {
+        self.shuffle = true;
+        self
+    }
+
+    /// Connects through this proxy, which resolves the names.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.route = Route::Through(proxy);
+        self
+    }
+
+    /// Connects through the proxy that the environment names for the endpoint, if it names one:
+    /// `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, unless `NO_PROXY` excepts the host.
+    pub fn proxy_from_env(mut self) -> Self {
+        self.route = Route::AsTheEnvironmentSays;
+        self
+    }
+
+    /// Makes connections with this instead of TCP; resolver and proxy are not used then.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// Dials from this local address. Default: the system chooses.
+    pub fn local_address(mut self, address: SocketAddr) -> Self {
+        self.settings.socket.local_address = Some(address);
+        self
+    }
+
+    /// The sizes of the socket's buffers in bytes, to send and to receive. Default: the system
+    /// chooses, and adapts them.
+    pub fn socket_buffers(mut self, send: usize, receive: usize) -> Self {
+        self.settings.socket.send_buffer = Some(send);
+        self.settings.socket.receive_buffer = Some(receive);
+        self
+    }
+
     /// Dials this address, whatever the name in the URL: for tests and tunnels.
     pub fn address(self, address: SocketAddr) -> Self {
         self.resolver(move |_: &str, _| Ok(vec![address]))
@@ -333,6 +389,17 @@ impl Builder {
 
     fn build(self) -> Result<(Arc<Core>, Manager), Error> {
         let request = self.request?;
+        let mut endpoints = vec![request.endpoint.clone()];
+        for url in &self.fallbacks {
+            let endpoint = dialable(url)?;
+            request.check_kind(&endpoint)?;
+            endpoints.push(endpoint);
+        }
+        if self.shuffle {
+            fastrand::shuffle(&mut endpoints);
+        }
+        let requests =
+            endpoints.into_iter().map(|endpoint| Request { endpoint, ..request.clone() }).collect();
         let mut settings = self.settings;
         let is_framed = !request.endpoint.scheme.is_websocket();
         if is_framed {
@@ -383,7 +450,10 @@ impl Builder {
             dialer: Dialer::new(settings.socket.clone(), thread_prefix(id)),
             interrupt,
             settings,
-            request,
+            connector: self.connector,
+            route: self.route,
+            thread_prefix: thread_prefix(id),
+            requests,
             request_hook: self.request_hook,
             login_hook: self.login_hook,
         };

@@ -95,7 +95,7 @@ impl Shared {
         if self.only {
             self.outbox.shut();
         }
-        self.outbox.ring();
+        self.outbox.link_lost();
     }
 
     /// Notes why the link is about to die. The first cause wins, with one exception: a peer

@@ -21,6 +21,9 @@ const STAGGER: Duration = Duration::from_millis(250);
 pub(crate) struct SocketOptions {
     pub(crate) keepalive: Option<Duration>,
     pub(crate) user_timeout: Option<Duration>,
+    pub(crate) send_buffer: Option<usize>,
+    pub(crate) receive_buffer: Option<usize>,
+    pub(crate) local_address: Option<SocketAddr>,
 }
 
 impl SocketOptions {
@@ -28,6 +31,12 @@ impl SocketOptions {
         socket.set_tcp_nodelay(true)?;
         if let Some(time) = self.keepalive {
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(time))?;
+        }
+        if let Some(bytes) = self.send_buffer {
+            socket.set_send_buffer_size(bytes)?;
+        }
+        if let Some(bytes) = self.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
         }
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if let Some(time) = self.user_timeout {
@@ -39,6 +48,9 @@ impl SocketOptions {
     fn socket(&self, address: SocketAddr) -> io::Result<Socket> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         self.apply(SockRef::from(&socket))?;
+        if let Some(local) = self.local_address {
+            socket.bind(&local.into())?;
+        }
         Ok(socket)
     }
 }

@@ -1,68 +1,105 @@
 //! Bytes in both directions at once: dialing, and halves that can be read, written, hung up.
 
+mod connect;
 mod dial;
 mod interrupt;
+mod proxy;
 mod resolve;
-mod tcp;
+mod socket;
 mod timed;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
 use std::fmt::Debug;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use connect::Connect;
+pub(crate) use connect::connect;
 pub(crate) use dial::{Dialer, SocketOptions};
 pub(crate) use interrupt::Interrupt;
+pub use proxy::Proxy;
 pub use resolve::Resolve;
 pub(crate) use resolve::{Resolver, System};
 pub(crate) use timed::Timed;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 
-/// The half that one thread reads.
-pub(crate) trait ReadHalf: Read + Send + Debug {
+/// The half of a connection that one thread reads.
+///
+/// `read` returns 0 at the end of the stream, and an error of the kind `WouldBlock` or
+/// `TimedOut` when its timeout has passed.
+pub trait ReadHalf: Read + Send + Debug {
     /// How long one `read` may block; `None` for as long as it takes.
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()>;
+    ///
+    /// # Errors
+    ///
+    /// Whatever is in the way; the link dies of it.
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
     /// Whether the last reads have left something for the other half to flush. Asking takes the
-    /// answer back.
+    /// answer back. A transport without a protocol of its own says no, as this does.
     fn wants_write(&mut self) -> bool {
         false
     }
 }
 
-/// The half that one thread writes. What `write` has accepted is on its way; after an error it
-/// is called again with the same bytes, or not at all.
-pub(crate) trait WriteHalf: Write + Send + Debug {
+/// The half of a connection that one thread writes. What `write` has accepted is on its way;
+/// after an error it is called again with the same bytes, or not at all.
+pub trait WriteHalf: Write + Send + Debug {
     /// How long one `write` may block without taking a byte; `None` for as long as it takes.
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()>;
+    ///
+    /// # Errors
+    ///
+    /// Whatever is in the way; the link dies of it.
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
     /// Says that no more data follows, where the transport can say so without ending.
-    fn say_goodbye(&mut self) -> std::io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`.
+    fn say_goodbye(&mut self) -> io::Result<()> {
         Ok(())
     }
 
     /// Ends the stream in this direction: the peer reads all that was written, then the end.
-    fn finish(&mut self) -> std::io::Result<()>;
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`.
+    fn finish(&mut self) -> io::Result<()>;
 }
 
-/// Ends both halves from any thread.
-pub(crate) trait Hangup: Send + Sync + Debug {
-    /// Wakes whoever blocks in `read` or `write`. What has already arrived can still be read.
+/// Ends both halves of a connection, from any thread.
+pub trait Hangup: Send + Sync + Debug {
+    /// Wakes whoever blocks in `read` or `write`, and makes both fail from here on. What has
+    /// already arrived can still be read.
     fn hang_up(&self);
 
     /// Has the connection end with a reset once all its pieces are dropped: what was written
     /// and has not reached the peer yet is taken back, and a peer that is stuck in a write
-    /// learns at once that nobody reads.
-    fn reset_when_dropped(&self);
+    /// learns at once that nobody reads. A transport that cannot do that does nothing.
+    fn reset_when_dropped(&self) {}
 }
 
-/// A connection to a peer, in pieces that different threads own.
+/// A connection to a peer, in pieces that different threads own. A `TcpStream` converts into
+/// one, and so does a `UnixStream`.
 #[derive(Debug)]
-pub(crate) struct Duplex {
+pub struct Duplex {
     pub(crate) reader: Box<dyn ReadHalf>,
     pub(crate) writer: Box<dyn WriteHalf>,
     pub(crate) hangup: Arc<dyn Hangup>,
+}
+
+impl Duplex {
+    /// A connection of any other make.
+    pub fn new(
+        reader: impl ReadHalf + 'static,
+        writer: impl WriteHalf + 'static,
+        hangup: impl Hangup + 'static,
+    ) -> Self {
+        Self { reader: Box::new(reader), writer: Box::new(writer), hangup: Arc::new(hangup) }
+    }
 }

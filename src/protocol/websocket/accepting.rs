@@ -7,16 +7,16 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 use tungstenite::handshake::derive_accept_key;
 
-use super::head::{self, broken, has_token, not_http, tokens};
 use crate::failure::{Failure, HandshakeError};
+use crate::http_head::{self, broken, has_token, not_http, tokens};
 
 /// Reads a request; returns it and what was read past it.
 pub(crate) fn read_request(stream: &mut impl Read) -> Result<(Request<()>, Vec<u8>), Failure> {
-    head::read(stream, parse)
+    http_head::read(stream, parse)
 }
 
 fn parse(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, Failure> {
-    let mut fields = [httparse::EMPTY_HEADER; head::MAX_HEADERS];
+    let mut fields = [httparse::EMPTY_HEADER; http_head::MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(not_http)? else {
         return Ok(None);
@@ -27,7 +27,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, Failure> {
     *request.uri_mut() = parsed.path.unwrap_or_default().parse::<Uri>().map_err(not_http)?;
     *request.version_mut() =
         if parsed.version == Some(1) { Version::HTTP_11 } else { Version::HTTP_10 };
-    *request.headers_mut() = head::headers(parsed.headers)?;
+    *request.headers_mut() = http_head::headers(parsed.headers)?;
     Ok(Some((request, length)))
 }
 

@@ -8,7 +8,6 @@
 mod accepting;
 mod decoder;
 mod encoder;
-mod head;
 mod opening;
 
 pub(crate) use accepting::{accept, read_request, respond};

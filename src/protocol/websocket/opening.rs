@@ -14,8 +14,8 @@ use http::{Response, StatusCode};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
-use super::head::{self, broken, has_token, not_http};
 use crate::failure::{Failure, HandshakeError};
+use crate::http_head::{self, broken, has_token, not_http};
 use crate::request::Request;
 
 /// No `Retry-After` is honoured for longer than this.
@@ -82,12 +82,12 @@ fn title_case(name: &HeaderName) -> String {
 }
 
 fn read_response(stream: &mut impl Read) -> Result<(Response<()>, Vec<u8>), Failure> {
-    head::read(stream, parse)
+    http_head::read(stream, parse)
 }
 
 /// The response and its length, or `None` if it is not complete.
 fn parse(bytes: &[u8]) -> Result<Option<(Response<()>, usize)>, Failure> {
-    let mut fields = [httparse::EMPTY_HEADER; head::MAX_HEADERS];
+    let mut fields = [httparse::EMPTY_HEADER; http_head::MAX_HEADERS];
     let mut parsed = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(not_http)? else {
         return Ok(None);
@@ -98,7 +98,7 @@ fn parse(bytes: &[u8]) -> Result<Option<(Response<()>, usize)>, Failure> {
     if parsed.version != Some(1) && response.status() == StatusCode::SWITCHING_PROTOCOLS {
         return Err(not_http("an upgrade needs version 1.1"));
     }
-    *response.headers_mut() = head::headers(parsed.headers)?;
+    *response.headers_mut() = http_head::headers(parsed.headers)?;
     Ok(Some((response, length)))
 }
 

@@ -7,8 +7,10 @@ use std::time::Duration;
 use super::Shared;
 use crate::transport::ReadHalf;
 
-/// How much ciphertext is read at once: a whole record, nearly.
-const CIPHERTEXT: usize = 16 * 1024;
+/// How much ciphertext is read at once: little while little comes, and four times as much, up
+/// to the most, whenever a read fills all there is.
+const LEAST: usize = 4 * 1024;
+const MOST: usize = 64 * 1024;
 
 /// The reading half. Ciphertext that rustls has not taken yet waits in a buffer of its own.
 #[derive(Debug)]
@@ -20,11 +22,24 @@ pub(super) struct TlsReader {
     start: usize,
     end: usize,
     wants_write: bool,
+    /// Whether the last read took all the room there was.
+    was_filled: bool,
 }
 
 impl TlsReader {
     pub(super) fn new(half: Box<dyn ReadHalf>, shared: Arc<Shared>) -> Self {
-        Self { half, shared, ciphertext: Vec::new(), start: 0, end: 0, wants_write: false }
+        let (start, end, wants_write, was_filled) = (0, 0, false, false);
+        Self { half, shared, ciphertext: Vec::new(), start, end, wants_write, was_filled }
+    }
+
+    /// Gives the next read the room that the last one asked for.
+    fn adapt(&mut self) {
+        let size = self.ciphertext.len();
+        if size == 0 {
+            self.ciphertext = vec![0; LEAST];
+        } else if self.was_filled && size < MOST {
+            self.ciphertext = vec![0; size * 4];
+        }
     }
 
     /// Yields plaintext if there is some, feeding rustls what was read; `None` if the socket has
@@ -61,9 +76,10 @@ impl Read for TlsReader {
         if let Some(result) = self.decrypt(buf) {
             return result;
         }
-        self.ciphertext.resize(CIPHERTEXT, 0);
         (self.start, self.end) = (0, 0);
+        self.adapt();
         self.end = self.half.read(&mut self.ciphertext)?;
+        self.was_filled = self.end == self.ciphertext.len();
         if self.end == 0 {
             // has rustls know of the end: without a close_notify before it, it is a truncation
             let mut connection = self.shared.lock();

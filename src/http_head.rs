@@ -8,11 +8,11 @@ use crate::failure::{Failure, HandshakeError};
 
 /// The most that a peer may say before the handshake is over.
 const MAX_SIZE: usize = 64 * 1024;
-pub(super) const MAX_HEADERS: usize = 128;
+pub(crate) const MAX_HEADERS: usize = 128;
 
 /// Reads until `parse` has found a whole head; returns it and what was read past it. `parse`
 /// returns the head and its length, or `None` if there is more to come.
-pub(super) fn read<T>(
+pub(crate) fn read<T>(
     stream: &mut impl Read,
     parse: impl Fn(&[u8]) -> Result<Option<(T, usize)>, Failure>,
 ) -> Result<(T, Vec<u8>), Failure> {
@@ -38,16 +38,16 @@ pub(super) fn read<T>(
     }
 }
 
-pub(super) fn broken(error: io::Error) -> Failure {
+pub(crate) fn broken(error: io::Error) -> Failure {
     Failure::Handshake(HandshakeError::Io(error))
 }
 
-pub(super) fn not_http(what: impl ToString) -> Failure {
+pub(crate) fn not_http(what: impl ToString) -> Failure {
     Failure::Handshake(HandshakeError::NotHttp(what.to_string()))
 }
 
 /// Moves parsed header fields over.
-pub(super) fn headers(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Failure> {
+pub(crate) fn headers(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::with_capacity(fields.len());
     for field in fields {
         let name = HeaderName::from_bytes(field.name.as_bytes());
@@ -61,12 +61,12 @@ pub(super) fn headers(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, Fail
 }
 
 /// Whether a comma-separated header holds the token (RFC 9110 section 5.6.1).
-pub(super) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token))
 }
 
 /// The items of a comma-separated header.
-pub(super) fn tokens<'a>(
+pub(crate) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
 ) -> impl Iterator<Item = &'a str> + use<'a> {

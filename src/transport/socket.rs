@@ -1,0 +1,124 @@
+//! A plain socket: one descriptor, shared by both halves.
+
+use std::fmt::Debug;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+#[cfg(unix)]
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::SockRef;
+
+use super::{Duplex, Hangup, ReadHalf, WriteHalf};
+
+/// What the halves need of a stream; TCP and Unix streams have it all.
+trait Socket: Send + Sync + Debug + 'static {
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize>;
+    fn send(&self, buf: &[u8]) -> io::Result<usize>;
+    fn shut(&self, how: Shutdown) -> io::Result<()>;
+    fn options(&self) -> SockRef<'_>;
+}
+
+impl Socket for TcpStream {
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        (&mut &*self).read(buf)
+    }
+
+    fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        (&mut &*self).write(buf)
+    }
+
+    fn shut(&self, how: Shutdown) -> io::Result<()> {
+        self.shutdown(how)
+    }
+
+    fn options(&self) -> SockRef<'_> {
+        self.into()
+    }
+}
+
+#[cfg(unix)]
+impl Socket for UnixStream {
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+        (&mut &*self).read(buf)
+    }
+
+    fn send(&self, buf: &[u8]) -> io::Result<usize> {
+        (&mut &*self).write(buf)
+    }
+
+    fn shut(&self, how: Shutdown) -> io::Result<()> {
+        self.shutdown(how)
+    }
+
+    fn options(&self) -> SockRef<'_> {
+        self.into()
+    }
+}
+
+#[derive(Debug)]
+struct Half<S>(Arc<S>);
+
+impl<S: Socket> Read for Half<S> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.receive(buf)
+    }
+}
+
+impl<S: Socket> ReadHalf for Half<S> {
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.options().set_read_timeout(timeout)
+    }
+}
+
+impl<S: Socket> Write for Half<S> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.send(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<S: Socket> WriteHalf for Half<S> {
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.options().set_write_timeout(timeout)
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.0.shut(Shutdown::Write)
+    }
+}
+
+impl<S: Socket> Hangup for Half<S> {
+    fn hang_up(&self) {
+        // the only error is a socket that is down already
+        let _ = self.0.shut(Shutdown::Both);
+    }
+
+    fn reset_when_dropped(&self) {
+        // best effort: without it the kernel goes on trying for a while
+        let _ = self.0.options().set_linger(Some(Duration::ZERO));
+    }
+}
+
+fn duplex<S: Socket>(stream: S) -> Duplex {
+    let stream = Arc::new(stream);
+    let half = || Half(Arc::clone(&stream));
+    Duplex { reader: Box::new(half()), writer: Box::new(half()), hangup: Arc::new(half()) }
+}
+
+impl From<TcpStream> for Duplex {
+    fn from(stream: TcpStream) -> Self {
+        duplex(stream)
+    }
+}
+
+#[cfg(unix)]
+impl From<UnixStream> for Duplex {
+    fn from(stream: UnixStream) -> Self {
+        duplex(stream)
+    }
+}

@@ -1,0 +1,347 @@
+//! Ways to a server: several addresses, several endpoints, transports of one's own, proxies.
+
+mod support;
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use everlink::{
+    Backoff, Client, Duplex, Error, Event, Failure, Framing, Heartbeat, Proxy, ProxyError, Server,
+};
+use support::*;
+
+const LOOPBACK: &str = "127.0.0.1:0";
+
+fn echo_server() -> Server {
+    init_log();
+    Server::bind(LOOPBACK, |session| {
+        for message in session.iter() {
+            if session.send(message).is_err() {
+                return;
+            }
+        }
+    })
+    .unwrap()
+}
+
+fn assert_echo(client: &Client) {
+    client.send("hello").unwrap();
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_bytes(), b"hello");
+}
+
+/// An address that swallows attempts to connect: its backlog is full.
+struct BlackHole {
+    address: SocketAddr,
+    _listener: socket2::Socket,
+    _fill: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    fn new(at: &str) -> Option<Self> {
+        let at: SocketAddr = at.parse().unwrap();
+        let domain = socket2::Domain::for_address(at);
+        let listener = socket2::Socket::new(domain, socket2::Type::STREAM, None).ok()?;
+        listener.bind(&at.into()).ok()?;
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let fill: Vec<_> =
+            (0..4).filter_map(|_| TcpStream::connect_timeout(&address, ms(200)).ok()).collect();
+        Some(Self { address, _listener: listener, _fill: fill })
+    }
+}
+
+#[test]
+fn a_black_holed_first_address_costs_no_more_than_the_stagger() {
+    let server = echo_server();
+    let works = server.local_addr();
+    let hole = BlackHole::new("[::1]:0").or_else(|| BlackHole::new(LOOPBACK)).unwrap();
+    let black = hole.address;
+    let begun = Instant::now();
+    let client = Client::builder("ws://two.test")
+        .resolver(move |_: &str, _| Ok(vec![black, works]))
+        .connect()
+        .unwrap();
+    let time = begun.elapsed();
+    assert!((ms(250)..ms(500)).contains(&time), "{time:?}");
+    assert_echo(&client);
+    eventually("the end of the other attempt", || {
+        let threads = everlink_threads();
+        if threads.iter().any(|name| name.contains("-co")) { Err(threads) } else { Ok(()) }
+    });
+}
+
+#[test]
+fn a_black_hole_alone_fails_at_the_deadline_with_its_address() {
+    let hole = BlackHole::new(LOOPBACK).unwrap();
+    let builder = Client::builder(&format!("ws://{}", hole.address)).connect_timeout(ms(300));
+    let begun = Instant::now();
+    let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
+    assert!(begun.elapsed() >= ms(300));
+    let Failure::Connect { address, source } = &*cause else { panic!("{cause:?}") };
+    assert_eq!(*address, hole.address);
+    assert_eq!(source.kind(), std::io::ErrorKind::TimedOut);
+}
+
+#[test]
+fn each_failure_moves_on_to_the_next_endpoint() {
+    let (first, second) = (Listener::new(), Listener::new());
+    let refusing = Listener::new().url();
+    let builder = first.client().fallback(&refusing).fallback(&second.url());
+    let (builder, watch) = watch(builder);
+    let _client = builder.start().unwrap();
+    for _ in 0..2 {
+        reset(first.accept());
+        let gone = watch.until(|event| match event {
+            Event::Disconnected { endpoint, .. } => Some(endpoint.clone()),
+            _ => None,
+        });
+        assert_eq!(gone, format!("{}/", first.url()));
+        let failed = watch.until(|event| match event {
+            Event::AttemptFailed { endpoint, .. } => Some(endpoint.clone()),
+            _ => None,
+        });
+        assert_eq!(failed, format!("{refusing}/"));
+        reset(second.accept());
+        watch.disconnected();
+    }
+    let mixed = Client::builder("ws://127.0.0.1:9").fallback("tcp://127.0.0.1:9").start();
+    assert!(matches!(mixed, Err(Error::InvalidUrl { .. })));
+    let wrong = Client::builder("ws://127.0.0.1:9").fallback("nonsense").start();
+    assert!(matches!(wrong, Err(Error::InvalidUrl { .. })));
+}
+
+#[test]
+fn shuffled_clients_spread_over_the_endpoints() {
+    let firsts: std::collections::HashSet<String> = (0..40)
+        .map(|_| {
+            let (builder, watch) = watch(
+                Client::builder("ws://127.0.0.1:1")
+                    .fallback("ws://127.0.0.1:2")
+                    .fallback("ws://127.0.0.1:3")
+                    .shuffle_endpoints()
+                    .backoff(Backoff::fixed(PATIENCE)),
+            );
+            let _client = builder.start().unwrap();
+            watch.until(|event| match event {
+                Event::AttemptFailed { endpoint, .. } => Some(endpoint.clone()),
+                _ => None,
+            })
+        })
+        .collect();
+    assert_eq!(firsts.len(), 3, "{firsts:?}");
+}
+
+#[test]
+fn a_transport_of_ones_own_carries_everything() {
+    let (give, given) = mpsc::channel();
+    let connector = move |host: &str, port: u16| -> std::io::Result<Duplex> {
+        assert_eq!((host, port), ("feed", 7));
+        let (ours, theirs) = UnixStream::pair()?;
+        give.send(theirs).map_err(std::io::Error::other)?;
+        Ok(ours.into())
+    };
+    let builder = Client::builder("tcp://feed:7")
+        .connector(connector)
+        .heartbeat(Heartbeat::off())
+        .backoff(Backoff::fixed(ms(1)));
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    for _ in 0..3 {
+        let peer: UnixStream = given.recv_timeout(PATIENCE).unwrap();
+        watch.connected();
+        let echo = peer.try_clone().unwrap();
+        let server = thread::spawn(move || std::io::copy(&mut &echo, &mut &echo));
+        assert_echo(&client);
+        peer.shutdown(std::net::Shutdown::Both).unwrap();
+        server.join().unwrap().ok();
+        watch.disconnected();
+    }
+}
+
+#[test]
+fn a_connector_that_hangs_fails_or_panics_holds_nothing_up() {
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let builder = Client::builder("ws://feed").connect_timeout(ms(50)).connector(
+        move |_: &str, _: u16| -> std::io::Result<Duplex> {
+            let _ = held.recv();
+            Err(std::io::ErrorKind::NotFound.into())
+        },
+    );
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    let cause = watch.attempt_failed();
+    assert!(
+        matches!(&*cause, Failure::Connector(error) if error.kind() == std::io::ErrorKind::TimedOut)
+    );
+    let begun = Instant::now();
+    assert!(client.close().ended);
+    assert!(begun.elapsed() < ms(100), "{:?}", begun.elapsed());
+    drop(hold);
+
+    let builder = Client::builder("ws://feed")
+        .connector(|_: &str, _: u16| -> std::io::Result<Duplex> { panic!("no way") });
+    let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
+    assert!(cause.report().to_string().contains("connector panicked: no way"), "{cause:?}");
+}
+
+#[test]
+fn local_address_and_buffers_are_set_where_asked_for() {
+    let listener = Listener::new();
+    let client = listener
+        .client()
+        .local_address("127.0.0.1:0".parse().unwrap())
+        .socket_buffers(64 << 10, 64 << 10)
+        .start()
+        .unwrap();
+    let peer = listener.accept();
+    assert!(peer.get_ref().peer_addr().unwrap().ip().is_loopback());
+    drop(client);
+
+    let elsewhere = "203.0.113.1:0".parse().unwrap();
+    let builder = listener.client().local_address(elsewhere);
+    let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
+    assert!(matches!(&*cause, Failure::Connect { .. }), "{cause:?}");
+}
+
+/// A real proxy of Debian's, if it is installed.
+struct RealProxy {
+    child: Child,
+    port: u16,
+}
+
+impl RealProxy {
+    fn start(program: &str, arguments: impl FnOnce(u16) -> Vec<String>) -> Option<Self> {
+        let port = TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap().port();
+        let child = Command::new(program)
+            .args(arguments(port))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        let Ok(child) = child else {
+            println!("skipped: {program} is not installed");
+            return None;
+        };
+        eventually("the proxy", || TcpStream::connect(("127.0.0.1", port)).map(drop));
+        Some(Self { child, port })
+    }
+
+    fn tinyproxy() -> Option<Self> {
+        let file = std::env::temp_dir().join(format!("everlink-tinyproxy-{}", std::process::id()));
+        let name = file.to_str().unwrap().to_owned();
+        let proxy = Self::start("tinyproxy", |port| {
+            let config = format!(
+                "Port {port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 20\nBasicAuth user pw\n"
+            );
+            std::fs::write(&file, config).unwrap();
+            vec!["-d".into(), "-c".into(), name]
+        });
+        let _ = std::fs::remove_file(file);
+        proxy
+    }
+
+    fn microsocks() -> Option<Self> {
+        Self::start("microsocks", |port| {
+            ["-i", "127.0.0.1", "-p", &port.to_string(), "-u", "user", "-P", "pw"]
+                .map(str::to_owned)
+                .into()
+        })
+    }
+}
+
+impl Drop for RealProxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Through this proxy to servers of both protocols, with right and with wrong credentials, and
+/// across the death of the proxy.
+fn through(scheme: &str, real: RealProxy) {
+    let proxy = |userinfo: &str| {
+        Proxy::new(&format!("{scheme}://{userinfo}127.0.0.1:{}", real.port)).unwrap()
+    };
+    let server = echo_server();
+    let url = format!("ws://localhost:{}", server.local_addr().port());
+    let client = Client::builder(&url).proxy(proxy("user:pw@")).connect().unwrap();
+    assert_echo(&client);
+
+    let framed = Server::builder()
+        .framing(Framing::lines())
+        .bind(LOOPBACK, |session| {
+            // speaks first, right behind the proxy's own answer
+            session.send("welcome").unwrap();
+            for message in session.iter() {
+                session.send(message).unwrap();
+            }
+        })
+        .unwrap();
+    let lines = Client::builder(&format!("tcp://{}", framed.local_addr()))
+        .proxy(proxy("user:pw@"))
+        .connect()
+        .unwrap();
+    assert_eq!(lines.recv_timeout(PATIENCE).unwrap().as_text(), Some("welcome"));
+    assert_echo(&lines);
+
+    for wrong in ["", "user:wrong@"] {
+        let (builder, watch) = watch(Client::builder(&url).proxy(proxy(wrong)));
+        let _client = builder.start().unwrap();
+        let cause = watch.gave_up();
+        assert!(
+            matches!(
+                &*cause,
+                Failure::Proxy(ProxyError::Rejected { .. } | ProxyError::Credentials)
+            ),
+            "{cause:?}"
+        );
+    }
+
+    let nobody = Listener::new().address();
+    let builder = Client::builder(&format!("ws://{nobody}")).proxy(proxy("user:pw@"));
+    let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
+    assert!(matches!(&*cause, Failure::Proxy(_)), "{cause:?}");
+    assert_eq!(cause.decision(), everlink::Decision::Retry, "{cause:?}");
+
+    let gone = proxy("user:pw@");
+    drop(real);
+    let (builder, watch) =
+        watch(Client::builder(&url).proxy(gone).backoff(Backoff::fixed(ms(1))).max_attempts(2));
+    let _client = builder.start().unwrap();
+    let cause = watch.gave_up();
+    assert!(matches!(&*cause, Failure::Connect { .. }), "{cause:?}");
+}
+
+#[test]
+fn through_a_real_http_proxy() {
+    if let Some(proxy) = RealProxy::tinyproxy() {
+        through("http", proxy);
+    }
+}
+
+#[test]
+fn through_a_real_socks5_proxy() {
+    if let Some(proxy) = RealProxy::microsocks() {
+        through("socks5", proxy);
+    }
+}
+
+#[test]
+fn a_proxy_that_says_nothing_fails_at_the_deadline() {
+    let silent = Listener::new();
+    let builder = Client::builder("ws://feed.test")
+        .handshake_timeout(ms(200))
+        .proxy(Proxy::new(&format!("http://{}", silent.address())).unwrap());
+    let server = thread::spawn(move || {
+        let stream = silent.accept_raw();
+        let _ = std::io::copy(&mut &stream, &mut std::io::sink());
+    });
+    let begun = Instant::now();
+    let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
+    assert!(matches!(&*cause, Failure::Proxy(_)), "{cause:?}");
+    assert!((ms(200)..Duration::from_secs(5)).contains(&begun.elapsed()));
+    server.join().unwrap();
+}
