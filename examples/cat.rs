@@ -21,8 +21,8 @@ use std::time::Duration;
 use clap::Parser;
 use crossbeam_channel::{Receiver, bounded, select};
 use everlink::{
-    Backoff, Builder, Client, CloseCode, Decision, Error, Event, Failure, Heartbeat, Message, Next,
-    Proxy, Tls,
+    Backoff, Builder, Client, CloseCode, Decision, Delivery, Error, Event, Failure, Heartbeat,
+    Message, Next, Proxy, Tls,
 };
 use serde_json::json;
 
@@ -80,6 +80,12 @@ struct Options {
     /// Give up after so many failed attempts in a row
     #[arg(long, value_name = "COUNT")]
     max_attempts: Option<u32>,
+    /// What becomes of messages that a dead link had taken
+    #[arg(long, value_enum, default_value = "at-most-once")]
+    delivery: DeliveryName,
+    /// Do not send a line any more that has waited for this long
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
     /// Print binary messages too, in hexadecimal
     #[arg(long)]
     binary: bool,
@@ -89,6 +95,14 @@ struct Options {
     /// Go on receiving for so many seconds after the end of input [default: until interrupted]
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     linger: Option<Duration>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum DeliveryName {
+    /// They are not sent again
+    AtMostOnce,
+    /// They are sent again until the peer has confirmed them
+    AtLeastOnce,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -176,6 +190,12 @@ fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
     for name in &options.subprotocols {
         builder = builder.subprotocol(name);
     }
+    if options.delivery == DeliveryName::AtLeastOnce {
+        builder = builder.delivery(Delivery::AtLeastOnce);
+    }
+    if let Some(time) = options.ttl {
+        builder = builder.message_ttl(time);
+    }
     if let Some(limit) = options.max_attempts {
         builder = builder.max_attempts(limit);
     }
@@ -216,8 +236,9 @@ fn pipe(client: &Client, options: &Options) -> Result<(), Error> {
     let (input_ended, mut input) = bounded(1);
     thread::spawn({
         let client = client.clone();
+        let confirmed = options.delivery == DeliveryName::AtLeastOnce;
         // the result of what was typed is the result of the program
-        move || input_ended.send(send_lines(&client))
+        move || input_ended.send(send_lines(&client, confirmed))
     });
     let printing = thread::spawn({
         // where the protocol does not tell text from binary, what is UTF-8 is text
@@ -267,8 +288,8 @@ fn interrupts() -> Receiver<()> {
     receiver
 }
 
-/// Sends the lines of standard input; returns when all of them were sent.
-fn send_lines(client: &Client) -> Result<(), Error> {
+/// Sends the lines of standard input; returns when all of them were sent, or confirmed.
+fn send_lines(client: &Client, confirmed: bool) -> Result<(), Error> {
     let mut input = io::stdin().lock();
     let mut line = Vec::new();
     loop {
@@ -293,7 +314,14 @@ fn send_lines(client: &Client) -> Result<(), Error> {
             Err(_) => eprintln!("cat: a line that is not UTF-8 was left out"),
         }
     }
-    client.wait_sent(Duration::MAX)
+    client.wait_sent(Duration::MAX)?;
+    match confirmed.then(|| client.flush(Duration::MAX)) {
+        // what has expired will not be confirmed, and everything else is
+        Some(Err(Error::Unconfirmed { count })) => eprintln!("cat: {count} lines have expired"),
+        Some(result) => result?,
+        None => {}
+    }
+    Ok(())
 }
 
 /// Prints what is received; returns why nothing more is.
@@ -338,11 +366,12 @@ fn describe(event: &Event) -> Option<serde_json::Value> {
                 .and_then(|response| response.headers().get("sec-websocket-protocol"))
                 .and_then(|value| value.to_str().ok()),
         }),
-        Event::Disconnected { cause, uptime, unconfirmed, next, .. } => json!({
+        Event::Disconnected { cause, uptime, unconfirmed, will_be_resent, next, .. } => json!({
             "event": "disconnected",
             "cause": cause.report().to_string(),
             "uptime_ms": millis(uptime),
             "unconfirmed": unconfirmed,
+            "will_be_resent": will_be_resent,
             "next": match next {
                 Next::Redial { .. } => "redial",
                 Next::GiveUp => "give_up",
@@ -360,11 +389,11 @@ fn describe(event: &Event) -> Option<serde_json::Value> {
             "cause": cause.report().to_string(),
             "attempts": attempts,
         }),
-        Event::Closed { clean, unsent, .. } => json!({
+        Event::Closed { clean, undelivered, .. } => json!({
             "event": "closed",
             "cause": if *clean { "closing handshake" } else { "no link to shake hands on" },
             "clean": clean,
-            "unsent": unsent,
+            "undelivered": undelivered,
         }),
         _ => return None,
     })

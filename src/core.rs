@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::event::Publisher;
 use crate::manager::Command;
 use crate::message::{CloseFrame, Message};
-use crate::outbox::{Outbox, Patience, Refused};
+use crate::outbox::{Outbox, Patience, Refused, Terms};
 use crate::settings::Settings;
 use crate::signal::Signal;
 use crate::stats::{Counters, Stats};
@@ -33,7 +33,7 @@ pub(crate) struct Core {
     pub(crate) interrupt: Arc<Interrupt>,
     /// Raised when the manager has ended, and everything with it.
     pub(crate) done: Signal,
-    pub(crate) unsent: Mutex<Vec<Message>>,
+    pub(crate) undelivered: Mutex<Vec<Message>>,
 }
 
 /// A number for the threads of the next client.
@@ -52,14 +52,27 @@ impl Core {
         thread_prefix(self.id)
     }
 
-    pub(crate) fn send(&self, message: Message, patience: Patience) -> Result<(), Error> {
+    pub(crate) fn send(
+        &self,
+        message: Message,
+        mut terms: Terms,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        if terms.expires.is_none() {
+            let ttl = self.settings.message_ttl;
+            terms.expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
+        }
         // a thread of the client's own must not wait for a link that waits for that thread
         let patience = if threads::belongs_to(self.id) { Patience::None } else { patience };
-        self.outbox.push(message, patience).map_err(|refused| self.refusal(refused))
+        self.outbox.push(message, terms, patience).map_err(|refused| self.refusal(refused))
     }
 
     pub(crate) fn wait_sent(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        self.outbox.wait_empty(deadline).map_err(|refused| self.refusal(refused))
+        self.outbox.wait_written(deadline).map_err(|refused| self.refusal(refused))
+    }
+
+    pub(crate) fn flush(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        self.outbox.flush(deadline).map_err(|refused| self.refusal(refused))
     }
 
     fn refusal(&self, refused: Refused) -> Error {
@@ -118,22 +131,25 @@ impl Core {
         matches!(ended, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
     }
 
-    /// Puts aside what was never written; returns how much it is.
-    pub(crate) fn keep_unsent(&self) -> usize {
+    /// Puts aside what was not delivered and could be sent again; returns how much it is.
+    pub(crate) fn keep_undelivered(&self) -> usize {
         let left = self.outbox.drain();
         let count = left.len();
-        self.unsent.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
+        self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).extend(left);
         count
     }
 
     pub(crate) fn stats(&self) -> Stats {
         let (outbox_messages, outbox_bytes) = self.outbox.depth();
+        let [outbox_dropped, expired, resent] = self.outbox.counts();
         let (uptime, total_downtime) = self.status.times();
         Stats {
             outbox_messages,
             outbox_bytes,
             inbox_messages: self.received.len(),
-            outbox_dropped: self.outbox.dropped(),
+            outbox_dropped,
+            expired,
+            resent,
             uptime,
             total_downtime,
             ..self.counters.snapshot()

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::failure::Failure;
+use crate::receipt::Undelivered;
 
 /// Why a call on a [`Client`](crate::Client) or its builder failed.
 ///
@@ -65,6 +66,21 @@ pub enum Error {
     /// The outbox is full and its policy, or the calling thread, does not allow to wait.
     #[error("the outbox is full")]
     Full,
+    /// The peer has not confirmed this many messages: not in time, or not any more.
+    #[error("{count} messages are not confirmed")]
+    Unconfirmed {
+        /// How many.
+        count: usize,
+    },
+    /// The peer of a framed TCP connection cannot be asked what it has: the heartbeat has no
+    /// answer that comes in order.
+    #[error(
+        "this connection has no confirmations: its heartbeat has no answer that comes in order"
+    )]
+    Unconfirmable,
+    /// What became of a message of which the program holds the receipt.
+    #[error("the message was not delivered")]
+    Undelivered(#[source] Undelivered),
     /// The time given to the call ran out.
     #[error("timed out")]
     Timeout,

@@ -35,8 +35,11 @@ pub enum Event {
         /// How long it was up.
         uptime: Duration,
         /// Messages that were written after the last answered ping: the peer may or may not
-        /// have them. They are not sent again.
+        /// have them.
         unconfirmed: u64,
+        /// Whether those are sent again on the next link:
+        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce).
+        will_be_resent: bool,
         /// What comes next.
         next: Next,
     },
@@ -73,8 +76,9 @@ pub enum Event {
         /// Whether the closing handshake was completed (RFC 6455 section 7.1.4). False also
         /// when there was no link to close.
         clean: bool,
-        /// Messages that were accepted and never written.
-        unsent: usize,
+        /// Messages that were accepted and not delivered:
+        /// [`CloseReport::undelivered`](crate::CloseReport::undelivered).
+        undelivered: usize,
     },
 }
 
@@ -267,7 +271,7 @@ mod tests {
         let publisher = Publisher::default();
         let events = publisher.subscribe();
         publisher.publish(stalled(1));
-        publisher.publish(Event::Closed { clean: true, unsent: 0 });
+        publisher.publish(Event::Closed { clean: true, undelivered: 0 });
         assert_eq!(events.count(), 2);
         assert!(publisher.subscribe().recv().is_none());
     }

@@ -56,6 +56,7 @@ mod open;
 mod outbox;
 mod policy;
 mod protocol;
+mod receipt;
 mod request;
 mod server;
 mod settings;
@@ -65,14 +66,15 @@ mod status;
 mod threads;
 mod transport;
 
-pub use client::{Builder, Client, CloseReport, Iter, Sender};
+pub use client::{Builder, Client, CloseReport, Iter, SendOptions, Sender};
 pub use error::Error;
 pub use event::{Event, Events, Next};
 pub use failure::{Decision, Failure, HandshakeError, ProxyError, TlsError};
 pub use login::{LoginError, LoginSession};
 pub use message::{CloseCode, CloseFrame, Message};
-pub use policy::{Backoff, Heartbeat, Overflow, Queue};
+pub use policy::{Backoff, Delivery, Heartbeat, Overflow, Queue};
 pub use protocol::{Framing, Prefix};
+pub use receipt::{Receipt, Undelivered};
 pub use request::Request;
 pub use server::{
     Answer, Server, ServerBuilder, ServerStats, Session, ShutdownReport, SlowSession,

@@ -16,7 +16,7 @@ use crate::failure::{Decision, Failure, guarded};
 use crate::link::{InboxSlot, Link, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::open::{Opened, Opener};
-use crate::policy::MAX_DURATION;
+use crate::policy::{Delivery, MAX_DURATION};
 use crate::protocol::{Decoder, Protocol};
 use crate::status::State;
 use crate::transport::Duplex;
@@ -75,12 +75,12 @@ impl Manager {
             }
         };
         self.core.outbox.shut();
-        let unsent = self.core.keep_unsent();
+        let undelivered = self.core.keep_undelivered();
         self.core.status.enter(State::Closed, None);
         // without its sender the program's channel disconnects once it is empty
         drop(self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take());
         log::info!("{}: closed", self.core.name());
-        self.core.publisher.publish(Event::Closed { clean, unsent });
+        self.core.publisher.publish(Event::Closed { clean, undelivered });
         self.core.done.raise();
     }
 
@@ -192,6 +192,7 @@ impl Manager {
         if closing {
             return After::Close { clean: ended.is_clean() };
         }
+        self.core.outbox.link_buried();
         self.row.failed += 1;
         if uptime >= self.core.settings.stable_after {
             self.row = Row::default();
@@ -201,8 +202,14 @@ impl Manager {
         let (unconfirmed, next) = (ended.unconfirmed, next(&after));
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
-        let event =
-            Event::Disconnected { cause: Arc::clone(&cause), endpoint, uptime, unconfirmed, next };
+        let event = Event::Disconnected {
+            cause: Arc::clone(&cause),
+            endpoint,
+            uptime,
+            unconfirmed,
+            will_be_resent: self.core.settings.delivery == Delivery::AtLeastOnce,
+            next,
+        };
         self.core.status.enter(State::BackingOff, Some(cause));
         self.core.publisher.publish(event);
         after

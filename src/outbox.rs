@@ -1,4 +1,6 @@
-//! What waits to be sent. It outlives every link.
+//! What waits to be sent, and what waits to be confirmed. It outlives every link.
+
+mod queue;
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -8,15 +10,18 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::Error;
 use crate::message::Message;
-use crate::policy::{Overflow, Queue};
+use crate::policy::{Delivery, Overflow, Queue};
 use crate::protocol::Framing;
+use crate::receipt::{Receipt, Undelivered};
+pub(crate) use queue::Entry;
+use queue::{Gate, State};
 
 /// The queue between the threads that send and the one thread that writes.
 ///
 /// Invariants: messages leave in the order in which they were accepted; what the writer has
-/// taken and not yet written still counts against the bounds; whoever pushes onto an empty
-/// queue rings the doorbell, so a writer that saw it empty under the lock can sleep on the
-/// doorbell without missing anything.
+/// taken and not yet written, and what is kept until it is confirmed, counts against the bounds;
+/// whoever pushes onto an empty queue rings the doorbell, so a writer that saw it empty under the
+/// lock can sleep on the doorbell without missing anything.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     limits: Queue,
@@ -24,40 +29,16 @@ pub(crate) struct Outbox {
     max_message: usize,
     /// On `tcp://` only.
     framing: Option<Framing>,
+    delivery: Delivery,
+    /// Whether the peer can be asked what it has.
+    confirmable: bool,
     state: Mutex<State>,
-    /// Signalled when room appears or the outbox shuts.
+    /// Signalled when room appears, something is confirmed, or the outbox shuts.
     room: Condvar,
     doorbell: (Sender<()>, Receiver<()>),
 }
 
-#[derive(Debug, Default)]
-struct State {
-    queue: VecDeque<Message>,
-    /// Payload bytes of `queue`.
-    bytes: usize,
-    /// What the writer holds: counted, but out of reach of the overflow policy.
-    taken: usize,
-    taken_bytes: usize,
-    /// How many threads wait for room; with none, making room signals nobody.
-    waiting: usize,
-    gate: Gate,
-    /// Whether something was taken out that will never be written.
-    drained: bool,
-    dropped: u64,
-}
-
-/// What a send meets.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Gate {
-    #[default]
-    Open,
-    /// Messages are still queued while there is room, but waiting for room is pointless.
-    NobodyDrains,
-    /// Nothing more is accepted.
-    Shut,
-}
-
-/// Why a message was not accepted.
+/// Why a message was not accepted, or a wait ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     TooLarge {
@@ -70,6 +51,8 @@ pub(crate) enum Refused {
     /// Full, and no link is to be expected.
     NobodyDrains,
     Shut,
+    Unconfirmed(usize),
+    Unconfirmable,
 }
 
 /// How long a send may wait for room.
@@ -80,6 +63,13 @@ pub(crate) enum Patience {
     Forever,
 }
 
+/// What goes with a message into the outbox.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) receipt: Option<Receipt>,
+    pub(crate) expires: Option<Instant>,
+}
+
 impl From<Refused> for Error {
     fn from(refused: Refused) -> Self {
         match refused {
@@ -88,6 +78,8 @@ impl From<Refused> for Error {
             Refused::TimedOut => Self::Timeout,
             Refused::Shut => Self::Closed,
             Refused::Full | Refused::NobodyDrains => Self::Full,
+            Refused::Unconfirmed(count) => Self::Unconfirmed { count },
+            Refused::Unconfirmable => Self::Unconfirmable,
         }
     }
 }
@@ -100,19 +92,34 @@ impl Patience {
 }
 
 impl Outbox {
-    pub(crate) fn new(limits: Queue, max_message: usize, framing: Option<Framing>) -> Self {
+    pub(crate) fn new(
+        limits: Queue,
+        max_message: usize,
+        framing: Option<Framing>,
+        delivery: Delivery,
+        confirmable: bool,
+    ) -> Self {
         let max_message =
             max_message.min(limits.bytes).min(framing.as_ref().map_or(usize::MAX, Framing::limit));
         let (state, room) = (Mutex::default(), Condvar::new());
-        Self { limits, max_message, framing, state, room, doorbell: bounded(1) }
+        let doorbell = bounded(1);
+        Self { limits, max_message, framing, delivery, confirmable, state, room, doorbell }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Accepts a message, or says why not. `None` patience turns waiting into `Full`.
-    pub(crate) fn push(&self, message: Message, patience: Patience) -> Result<(), Refused> {
+    /// Accepts a message, or says why not. No patience turns waiting into `Full`.
+    pub(crate) fn push(
+        &self,
+        message: Message,
+        terms: Terms,
+        patience: Patience,
+    ) -> Result<(), Refused> {
+        if terms.receipt.is_some() && !self.confirmable {
+            return Err(Refused::Unconfirmable);
+        }
         let (size, limit) = (message.len(), self.max_message);
         if size > limit {
             return Err(Refused::TooLarge { size, limit });
@@ -121,22 +128,18 @@ impl Outbox {
             framing.check(&message).map_err(Refused::Unsendable)?;
         }
         let mut state = self.state();
-        while state.gate != Gate::Shut && !self.has_room(&state, message.len()) {
+        while state.gate != Gate::Shut && !self.has_room(&state, size) {
             match self.limits.overflow {
-                Overflow::Wait => state = self.wait_for_room(state, patience)?,
+                Overflow::Wait => state = self.wait(state, patience)?,
                 Overflow::Fail => return Err(Refused::Full),
-                Overflow::DropNewest => {
+                Overflow::DropOldest if state.drop_oldest() => {}
+                // or all of it is written already: that is past dropping
+                Overflow::DropOldest | Overflow::DropNewest => {
                     state.dropped += 1;
+                    if let Some(receipt) = terms.receipt {
+                        receipt.cell().decide(Err(Undelivered::Dropped));
+                    }
                     return Ok(());
-                }
-                Overflow::DropOldest => {
-                    let Some(oldest) = state.queue.pop_front() else {
-                        // all of it is being written this moment: that is past dropping
-                        state.dropped += 1;
-                        return Ok(());
-                    };
-                    state.bytes -= oldest.len();
-                    state.dropped += 1;
                 }
             }
         }
@@ -144,8 +147,7 @@ impl Outbox {
             return Err(Refused::Shut);
         }
         let was_empty = state.queue.is_empty();
-        state.bytes += message.len();
-        state.queue.push_back(message);
+        state.accept(message, terms);
         drop(state);
         if was_empty {
             self.ring();
@@ -154,11 +156,10 @@ impl Outbox {
     }
 
     fn has_room(&self, state: &State, size: usize) -> bool {
-        state.queue.len() + state.taken < self.limits.messages
-            && state.bytes + state.taken_bytes + size <= self.limits.bytes
+        state.messages() < self.limits.messages && state.bytes() + size <= self.limits.bytes
     }
 
-    fn wait_for_room<'a>(
+    fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         patience: Patience,
@@ -166,14 +167,15 @@ impl Outbox {
         if state.gate == Gate::NobodyDrains {
             return Err(Refused::NobodyDrains);
         }
+        let deadline = match patience {
+            Patience::None => return Err(Refused::Full),
+            Patience::Forever => None,
+            Patience::Until(deadline) => Some(deadline),
+        };
         state.waiting += 1;
-        let mut state = match patience {
-            Patience::None => {
-                state.waiting -= 1;
-                return Err(Refused::Full);
-            }
-            Patience::Forever => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Patience::Until(deadline) => {
+        let mut state = match deadline {
+            None => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(deadline) => {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     state.waiting -= 1;
@@ -187,65 +189,110 @@ impl Outbox {
     }
 
     /// Waits until everything that was accepted has been written.
-    pub(crate) fn wait_empty(&self, deadline: Option<Instant>) -> Result<(), Refused> {
+    pub(crate) fn wait_written(&self, deadline: Option<Instant>) -> Result<(), Refused> {
         let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let mut state = self.state();
-        while state.queue.len() + state.taken > 0 && state.gate != Gate::Shut {
-            state = self.wait_for_room(state, patience)?;
-        }
-        if state.queue.len() + state.taken > 0 || state.drained {
-            return Err(Refused::Shut);
-        }
-        Ok(())
+        state.eager += 1;
+        let result = loop {
+            if state.queue.is_empty() && state.taken == 0 {
+                break if state.drained { Err(Refused::Shut) } else { Ok(()) };
+            }
+            if state.gate == Gate::Shut {
+                break Err(Refused::Shut);
+            }
+            match self.wait(state, patience) {
+                Ok(again) => state = again,
+                Err(refused) => {
+                    self.state().eager -= 1;
+                    return Err(refused);
+                }
+            }
+        };
+        state.eager -= 1;
+        result
     }
 
-    /// Moves messages to `batch` until it holds `bytes` or the queue is empty.
-    pub(crate) fn take(&self, batch: &mut VecDeque<Message>, bytes: usize) {
+    /// Waits until the peer has confirmed everything that was accepted before this call.
+    pub(crate) fn flush(&self, deadline: Option<Instant>) -> Result<(), Refused> {
+        if !self.confirmable {
+            return Err(Refused::Unconfirmable);
+        }
+        let patience = deadline.map_or(Patience::Forever, Patience::Until);
         let mut state = self.state();
-        let mut moved = 0;
-        while moved < bytes {
-            let Some(message) = state.queue.pop_front() else { break };
-            // small messages cost more than their payload: count some overhead, so that a
-            // batch of tiny ones stays short enough for the control lane
-            moved += message.len() + 16;
-            state.bytes -= message.len();
-            state.taken_bytes += message.len();
-            state.taken += 1;
-            batch.push_back(message);
+        let id = state.begin_flush();
+        // the writer is to ask now, not when it is time
+        self.ring();
+        let outcome = loop {
+            let (outstanding, lost) = state.flush_progress(id);
+            if outstanding == 0 || state.gate == Gate::Shut {
+                break Ok(outstanding + lost);
+            }
+            match self.wait(state, patience) {
+                Ok(again) => state = again,
+                Err(Refused::TimedOut) => {
+                    state = self.state();
+                    let (outstanding, lost) = state.flush_progress(id);
+                    break Ok(outstanding + lost);
+                }
+                Err(refused) => {
+                    state = self.state();
+                    break Err(refused);
+                }
+            }
+        };
+        state.end_flush(id);
+        match outcome {
+            Ok(0) => Ok(()),
+            Ok(count) => Err(Refused::Unconfirmed(count)),
+            Err(refused) => Err(refused),
         }
     }
 
-    /// The writer has handed `messages` with `bytes` of payload to the socket.
-    pub(crate) fn written(&self, messages: usize, bytes: usize) {
+    /// Moves messages to `batch` until it holds `bytes` or the queue is empty, leaving out what
+    /// has expired.
+    pub(crate) fn take(&self, batch: &mut VecDeque<Entry>, bytes: usize) {
         let mut state = self.state();
-        state.taken -= messages;
-        state.taken_bytes -= bytes;
-        let wake = state.waiting > 0 && self.has_ample_room(&state);
+        let wake = state.take(batch, bytes) && state.waiting > 0;
         drop(state);
         if wake {
             self.room.notify_all();
         }
     }
 
-    /// Whether it is worth waking those who wait. A quarter of the queue at a time, not every
-    /// message: a sender that is faster than the socket would otherwise be woken for each.
-    fn has_ample_room(&self, state: &State) -> bool {
+    /// The writer has handed these to the socket whole.
+    pub(crate) fn written(&self, entries: impl Iterator<Item = Entry>) {
+        let mut state = self.state();
+        for entry in entries {
+            state.written(entry, self.delivery);
+        }
+        self.wake_if_ample(state);
+    }
+
+    /// The peer has confirmed everything up to this number.
+    pub(crate) fn confirmed(&self, number: u64) {
+        let mut state = self.state();
+        state.confirm(number);
+        self.wake_if_ample(state);
+    }
+
+    /// Wakes those who wait when it is worth it: for a quarter of the queue at a time, not every
+    /// message; a sender that is faster than the socket would otherwise be woken for each. Those
+    /// who wait for more than room are eager.
+    fn wake_if_ample(&self, state: MutexGuard<'_, State>) {
         let (messages, bytes) = (self.limits.messages, self.limits.bytes);
-        state.queue.len() + state.taken <= messages - messages.div_ceil(4)
-            && state.bytes + state.taken_bytes <= bytes - bytes.div_ceil(4)
+        let ample = state.messages() <= messages - messages.div_ceil(4)
+            && state.bytes() <= bytes - bytes.div_ceil(4);
+        let wake = state.waiting > 0 && (ample || state.eager > 0);
+        drop(state);
+        if wake {
+            self.room.notify_all();
+        }
     }
 
     /// The link died first: what was taken and not written goes back to the front.
-    pub(crate) fn restore(&self, batch: &mut VecDeque<Message>) {
-        if batch.is_empty() {
-            return;
-        }
-        let mut state = self.state();
-        while let Some(message) = batch.pop_back() {
-            state.taken -= 1;
-            state.taken_bytes -= message.len();
-            state.bytes += message.len();
-            state.queue.push_front(message);
+    pub(crate) fn restore(&self, batch: &mut VecDeque<Entry>) {
+        if !batch.is_empty() {
+            self.state().restore(batch);
         }
     }
 
@@ -253,6 +300,21 @@ impl Outbox {
     pub(crate) fn link_lost(&self) {
         self.room.notify_all();
         self.ring();
+    }
+
+    /// The link is buried: what it had taken and the peer has not confirmed goes back to the
+    /// front, or is lost.
+    pub(crate) fn link_buried(&self) {
+        self.state().link_buried(self.delivery);
+        self.room.notify_all();
+    }
+
+    /// Whether anybody wants to know what the peer has, and whether somebody waits for it.
+    pub(crate) fn wants_confirmation(&self) -> (bool, bool) {
+        let state = self.state();
+        let urgent = state.wants_flush();
+        let wanted = self.delivery == Delivery::AtLeastOnce || !state.receipts.is_empty() || urgent;
+        (wanted, urgent)
     }
 
     /// Wakes the writer.
@@ -281,23 +343,23 @@ impl Outbox {
         self.room.notify_all();
     }
 
-    /// Takes out everything that is left.
+    /// Takes out everything that is left, for good.
     pub(crate) fn drain(&self) -> Vec<Message> {
-        let mut state = self.state();
-        state.bytes = 0;
-        state.drained |= !state.queue.is_empty();
-        std::mem::take(&mut state.queue).into()
+        let left = self.state().drain();
+        self.room.notify_all();
+        left
     }
 
-    /// How many messages and bytes wait or are being written.
+    /// How many messages and bytes wait, are being written or are kept.
     pub(crate) fn depth(&self) -> (usize, usize) {
         let state = self.state();
-        (state.queue.len() + state.taken, state.bytes + state.taken_bytes)
+        (state.messages(), state.bytes())
     }
 
-    /// How many messages the overflow policy has dropped.
-    pub(crate) fn dropped(&self) -> u64 {
-        self.state().dropped
+    /// What was dropped by the policy, has expired, and was sent again.
+    pub(crate) fn counts(&self) -> [u64; 3] {
+        let state = self.state();
+        [state.dropped, state.expired, state.resent]
     }
 }
 
@@ -308,12 +370,17 @@ mod tests {
     use std::sync::Arc;
 
     fn outbox(messages: usize, overflow: Overflow) -> Outbox {
-        Outbox::new(Queue::new().messages(messages).overflow(overflow), usize::MAX, None)
+        let limits = Queue::new().messages(messages).overflow(overflow);
+        Outbox::new(limits, usize::MAX, None, Delivery::AtMostOnce, true)
+    }
+
+    fn push(outbox: &Outbox, text: &str, patience: Patience) -> Result<(), Refused> {
+        outbox.push(text.into(), Terms::default(), patience)
     }
 
     fn fill(outbox: &Outbox, numbers: std::ops::Range<u32>) {
         for number in numbers {
-            outbox.push(number.to_string().into(), Patience::None).unwrap();
+            push(outbox, &number.to_string(), Patience::None).unwrap();
         }
     }
 
@@ -321,30 +388,40 @@ mod tests {
         messages.iter().map(|message| message.as_text().unwrap_or("?").to_owned()).collect()
     }
 
+    /// Takes one message and writes it.
+    fn write_one(outbox: &Outbox) -> Option<Message> {
+        let mut batch = VecDeque::new();
+        outbox.take(&mut batch, 1);
+        let message = batch.front().map(|entry| entry.message.clone());
+        outbox.written(batch.into_iter());
+        message
+    }
+
     #[test]
     fn each_policy_at_the_bound() {
         let full = outbox(2, Overflow::Fail);
         fill(&full, 0..2);
-        assert_eq!(full.push("2".into(), Patience::Forever), Err(Refused::Full));
+        assert_eq!(push(&full, "2", Patience::Forever), Err(Refused::Full));
         assert_eq!(texts(full.drain()), ["0", "1"]);
 
         let oldest = outbox(2, Overflow::DropOldest);
         fill(&oldest, 0..5);
-        assert_eq!((oldest.dropped(), texts(oldest.drain())), (3, vec!["3".into(), "4".into()]));
+        assert_eq!((oldest.counts()[0], texts(oldest.drain())), (3, vec!["3".into(), "4".into()]));
 
         let newest = outbox(2, Overflow::DropNewest);
         fill(&newest, 0..5);
-        assert_eq!((newest.dropped(), texts(newest.drain())), (3, vec!["0".into(), "1".into()]));
+        assert_eq!((newest.counts()[0], texts(newest.drain())), (3, vec!["0".into(), "1".into()]));
     }
 
     #[test]
     fn bytes_bound_it_too() {
-        let small = Outbox::new(Queue::new().bytes(10).overflow(Overflow::Fail), 100, None);
-        let huge = small.push("12345678901".into(), Patience::None);
+        let limits = Queue::new().bytes(10).overflow(Overflow::Fail);
+        let small = Outbox::new(limits, 100, None, Delivery::AtMostOnce, true);
+        let huge = push(&small, "12345678901", Patience::None);
         assert_eq!(huge, Err(Refused::TooLarge { size: 11, limit: 10 }));
-        small.push("123456".into(), Patience::None).unwrap();
-        assert_eq!(small.push("12345".into(), Patience::None), Err(Refused::Full));
-        small.push("1234".into(), Patience::None).unwrap();
+        push(&small, "123456", Patience::None).unwrap();
+        assert_eq!(push(&small, "12345", Patience::None), Err(Refused::Full));
+        push(&small, "1234", Patience::None).unwrap();
         assert_eq!(small.depth(), (2, 10));
     }
 
@@ -352,22 +429,16 @@ mod tests {
     fn waiting_ends_with_room_with_the_deadline_and_with_the_end() {
         let outbox = Arc::new(outbox(1, Overflow::Wait));
         fill(&outbox, 0..1);
-        let soon = Patience::Until(Instant::now() + Duration::from_millis(10));
-        assert_eq!(outbox.push("late".into(), soon), Err(Refused::TimedOut));
-
-        let waiter = {
+        let soon = Patience::timeout(Duration::from_millis(10));
+        assert_eq!(push(&outbox, "late", soon), Err(Refused::TimedOut));
+        let push_elsewhere = |text: &'static str| {
             let outbox = Arc::clone(&outbox);
-            std::thread::spawn(move || outbox.push("next".into(), Patience::Forever))
+            std::thread::spawn(move || push(&outbox, text, Patience::Forever))
         };
-        let mut batch = VecDeque::new();
-        outbox.take(&mut batch, 1);
-        outbox.written(1, 1);
+        let waiter = push_elsewhere("next");
+        write_one(&outbox);
         assert_eq!(waiter.join().unwrap(), Ok(()));
-
-        let waiter = {
-            let outbox = Arc::clone(&outbox);
-            std::thread::spawn(move || outbox.push("never".into(), Patience::Forever))
-        };
+        let waiter = push_elsewhere("never");
         outbox.shut();
         assert_eq!(waiter.join().unwrap(), Err(Refused::Shut));
         assert_eq!(texts(outbox.drain()), ["next"]);
@@ -378,29 +449,104 @@ mod tests {
         let outbox = outbox(1, Overflow::Wait);
         outbox.set_drained(false);
         fill(&outbox, 0..1);
-        assert_eq!(outbox.push("1".into(), Patience::Forever), Err(Refused::NobodyDrains));
+        assert_eq!(push(&outbox, "1", Patience::Forever), Err(Refused::NobodyDrains));
+    }
+
+    #[test]
+    fn every_receipt_learns_what_became_of_its_message() {
+        let outbox = outbox(3, Overflow::DropOldest);
+        let send = |expires: Option<Instant>| {
+            let receipt = Receipt::new();
+            let terms = Terms { receipt: Some(receipt.clone()), expires };
+            outbox.push("x".into(), terms, Patience::None).unwrap();
+            receipt
+        };
+        let outcome = |receipt: &Receipt| match receipt.wait(Duration::ZERO) {
+            Ok(()) => "confirmed".into(),
+            Err(error) => error.to_string(),
+        };
+        let confirmed = send(None);
+        write_one(&outbox);
+        outbox.confirmed(1);
+        let lost = send(None);
+        write_one(&outbox);
+        assert_eq!(outcome(&lost), "timed out");
+        outbox.link_buried();
+        let expired = send(Some(Instant::now()));
+        assert!(write_one(&outbox).is_none());
+        let dropped = send(None);
+        let closed = [send(None), send(None), send(None)];
+        outbox.shut();
+        assert_eq!(outbox.drain().len(), 3);
+        assert!(confirmed.is_confirmed() && !lost.is_confirmed());
+        assert_eq!(outcome(&confirmed), "confirmed");
+        for (receipt, undelivered) in [
+            (&lost, Undelivered::Lost),
+            (&expired, Undelivered::Expired),
+            (&dropped, Undelivered::Dropped),
+            (&closed[0], Undelivered::Closed),
+        ] {
+            let error = receipt.wait(Duration::ZERO).unwrap_err();
+            assert!(matches!(error, Error::Undelivered(why) if why == undelivered), "{error:?}");
+        }
+        assert_eq!(outbox.counts(), [1, 1, 0]);
+    }
+
+    #[test]
+    fn flush_counts_what_is_not_confirmed() {
+        let outbox = outbox(10, Overflow::Wait);
+        let now = || Some(Instant::now());
+        assert_eq!(outbox.flush(now()), Ok(()));
+        fill(&outbox, 0..3);
+        assert_eq!(outbox.flush(now()), Err(Refused::Unconfirmed(3)));
+        write_one(&outbox);
+        write_one(&outbox);
+        outbox.confirmed(1);
+        assert_eq!(outbox.flush(now()), Err(Refused::Unconfirmed(2)));
+        write_one(&outbox);
+        outbox.confirmed(3);
+        assert_eq!(outbox.flush(now()), Ok(()));
     }
 
     proptest! {
-        /// Whatever dies in between, what is written is what was pushed, in that order.
+        /// Whatever dies in between: without confirmations every message is written at most
+        /// once, and in order; with them, first arrivals are in order and nothing is missing.
         #[test]
-        fn order_survives_any_row_of_links(steps in prop::collection::vec((0..6_usize, 0..200_usize), 1..60)) {
-            let outbox = outbox(1000, Overflow::Fail);
-            let (mut pushed, mut written) = (0_u32, Vec::new());
-            for (written_before_death, budget) in steps {
+        fn order_survives_any_row_of_links(
+            delivery in prop::sample::select(vec![Delivery::AtMostOnce, Delivery::AtLeastOnce]),
+            steps in prop::collection::vec((0..6_usize, 0..6_usize, 0..200_usize), 1..60),
+        ) {
+            let limits = Queue::new().messages(10_000).overflow(Overflow::Fail);
+            let outbox = Outbox::new(limits, usize::MAX, None, delivery, true);
+            let (mut pushed, mut arrived) = (0_u32, Vec::new());
+            for (written, confirmed, budget) in steps {
                 fill(&outbox, pushed..pushed + 3);
                 pushed += 3;
                 let mut batch = VecDeque::new();
                 outbox.take(&mut batch, budget);
-                for message in batch.drain(..written_before_death.min(batch.len())) {
-                    outbox.written(1, message.len());
-                    written.push(message);
+                let whole: Vec<Entry> = batch.drain(..written.min(batch.len())).collect();
+                arrived.extend(whole.iter().map(|entry| entry.message.clone()));
+                let last = whole.get(confirmed.min(whole.len()).wrapping_sub(1));
+                let number = last.map(|entry| entry.number);
+                outbox.written(whole.into_iter());
+                if let Some(number) = number {
+                    outbox.confirmed(number);
                 }
                 outbox.restore(&mut batch);
+                outbox.link_buried();
             }
-            written.extend(outbox.drain());
-            let expected: Vec<String> = (0..pushed).map(|number| number.to_string()).collect();
-            prop_assert_eq!(texts(written), expected);
+            arrived.extend(outbox.drain());
+            let numbers: Vec<u32> = texts(arrived).iter().map(|text| text.parse().unwrap()).collect();
+            let mut firsts = Vec::new();
+            for number in &numbers {
+                if !firsts.contains(number) {
+                    firsts.push(*number);
+                }
+            }
+            prop_assert_eq!(&firsts, &(0..pushed).collect::<Vec<_>>());
+            if delivery == Delivery::AtMostOnce {
+                prop_assert_eq!(numbers, firsts);
+            }
             prop_assert_eq!(outbox.depth(), (0, 0));
         }
     }

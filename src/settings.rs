@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::policy::{Backoff, Heartbeat, MAX_DURATION, Queue};
+use crate::policy::{Backoff, Delivery, Heartbeat, MAX_DURATION, Queue};
 use crate::protocol::{Framing, Limits};
 use crate::transport::SocketOptions;
 
@@ -27,6 +27,9 @@ pub(crate) struct Settings {
     #[cfg(feature = "tls")]
     pub(crate) tls: crate::transport::Tls,
     pub(crate) fragment_size: Option<usize>,
+    pub(crate) delivery: Delivery,
+    /// How long a message may wait to be written; `None` for as long as it takes.
+    pub(crate) message_ttl: Option<Duration>,
     pub(crate) outbox: Queue,
     pub(crate) inbox: Queue,
 }
@@ -51,6 +54,8 @@ impl Default for Settings {
             #[cfg(feature = "tls")]
             tls: crate::transport::Tls::default(),
             fragment_size: None,
+            delivery: Delivery::default(),
+            message_ttl: None,
             outbox: Queue::new(),
             inbox: Queue::new().messages(1024),
         }
@@ -69,6 +74,7 @@ impl Settings {
             ("handshake_timeout", self.handshake_timeout),
             ("login_timeout", self.login_timeout),
             ("tcp_keepalive", self.socket.keepalive.unwrap_or(MAX_DURATION)),
+            ("message_ttl", self.message_ttl.unwrap_or(MAX_DURATION)),
             ("tcp_user_timeout", self.socket.user_timeout.unwrap_or(MAX_DURATION)),
         ] {
             if value.is_zero() {

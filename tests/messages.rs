@@ -133,7 +133,7 @@ fn a_full_outbox_does_what_its_policy_says() {
         (0..5).map(|number| client.try_send(number.to_string()).is_ok()).collect::<Vec<_>>()
     };
     let unsent = |client: &Client| {
-        let unsent = client.close().unsent;
+        let unsent = client.close().undelivered;
         unsent.iter().map(|message| message.as_text().unwrap().to_owned()).collect::<Vec<_>>()
     };
     for (overflow, accepted, kept, dropped) in [

@@ -105,9 +105,10 @@ fn while_backing_off_and_after_giving_up() {
     let begun = Instant::now();
     let report = client.close();
     assert!(begun.elapsed() < BOUND && report.ended);
-    let unsent: Vec<_> = report.unsent.iter().filter_map(|message| message.as_text()).collect();
+    let unsent: Vec<_> =
+        report.undelivered.iter().filter_map(|message| message.as_text()).collect();
     assert_eq!(unsent, ["one", "two"], "close hands back what was never written");
-    assert!(client.close().unsent.is_empty());
+    assert!(client.close().undelivered.is_empty());
 
     let (builder, gave_up) = watch(Client::builder(&url).max_attempts(1));
     let client = builder.start().unwrap();
@@ -138,13 +139,13 @@ fn connected_with_a_peer_that_answers() {
         client.send(number.to_string()).unwrap();
     }
     let report = client.close_with(4000, "done").unwrap();
-    assert!(report.ended && report.unsent.is_empty(), "{report:?}");
+    assert!(report.ended && report.undelivered.is_empty(), "{report:?}");
     let (texts, frame, _) = server.join().unwrap();
     assert_eq!(texts.len(), 1000, "everything queued is sent first");
     let frame = frame.expect("a close frame");
     assert_eq!((u16::from(frame.code), frame.reason.as_str()), (4000, "done"));
     let clean = watch.until(|event| match event {
-        Event::Closed { clean, unsent, .. } => Some((*clean, *unsent)),
+        Event::Closed { clean, undelivered, .. } => Some((*clean, *undelivered)),
         _ => None,
     });
     assert_eq!(clean, (true, 0));

@@ -224,7 +224,7 @@ fn close_ends_the_stream_after_all_was_written() {
     for number in 0..1000 {
         client.send(number.to_string()).unwrap();
     }
-    assert!(client.close().unsent.is_empty());
+    assert!(client.close().undelivered.is_empty());
     assert_eq!(server.join().unwrap(), 1000);
     let clean = watch.until(|event| match event {
         Event::Closed { clean, .. } => Some(*clean),

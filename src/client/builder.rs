@@ -19,7 +19,7 @@ use crate::manager::{Decide, Manager, Row};
 use crate::message::Message;
 use crate::open::{Opener, RequestHook, Route};
 use crate::outbox::Outbox;
-use crate::policy::{Backoff, Heartbeat, Queue};
+use crate::policy::{Backoff, Delivery, Heartbeat, Queue};
 use crate::protocol::Framing;
 use crate::request::{Request, dialable};
 use crate::settings::Settings;
@@ -255,6 +255,24 @@ impl Builder {
         self
     }
 
+    /// What becomes of messages that a dead link had taken. Default:
+    /// [`Delivery::AtMostOnce`].
+    ///
+    /// On `tcp://` [`Delivery::AtLeastOnce`] needs a heartbeat with an answer and a framing that
+    /// keeps boundaries.
+    pub fn delivery(mut self, delivery: Delivery) -> Self {
+        self.settings.delivery = delivery;
+        self
+    }
+
+    /// How long a message may wait in the outbox: what could not be written in that time is not
+    /// written any more. Default: for as long as it takes.
+    /// [`Client::send_with`] says so for a single message.
+    pub fn message_ttl(mut self, time: Duration) -> Self {
+        self.settings.message_ttl = Some(time);
+        self
+    }
+
     /// The bounds of the queue to be sent, which outlives links. Default: 8192 messages, 64
     /// MiB, wait when full.
     pub fn outbox(mut self, queue: Queue) -> Self {
@@ -407,6 +425,12 @@ impl Builder {
             settings.heartbeat = settings.heartbeat.for_framed();
         }
         settings.check()?;
+        let confirmable =
+            !is_framed || settings.heartbeat.has_answer() && settings.framing.keeps_boundaries();
+        if settings.delivery == Delivery::AtLeastOnce && !confirmable {
+            let reason = Error::Unconfirmable.to_string();
+            return Err(Error::InvalidSetting { setting: "delivery", reason });
+        }
         let settings = Arc::new(settings);
         let id = next_id();
         let counters = Arc::new(Counters::default());
@@ -419,6 +443,8 @@ impl Builder {
                 settings.outbox,
                 settings.limits.message,
                 is_framed.then_some(settings.framing),
+                settings.delivery,
+                confirmable,
             )),
             received: received.clone(),
             counters: Arc::clone(&counters),
@@ -427,7 +453,7 @@ impl Builder {
             commands,
             interrupt: Arc::clone(&interrupt),
             done: Signal::new(),
-            unsent: Mutex::default(),
+            undelivered: Mutex::default(),
             settings: Arc::clone(&settings),
         });
         let inbox = match self.on_message {

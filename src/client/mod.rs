@@ -10,12 +10,13 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 pub use builder::Builder;
-pub use sender::Sender;
+pub use sender::{SendOptions, Sender};
 
 use crate::core::Core;
 use crate::error::Error;
 use crate::event::Events;
 use crate::message::{CloseCode, CloseFrame, Message, close_frame};
+use crate::receipt::Receipt;
 use crate::stats::Stats;
 use crate::status::State;
 
@@ -44,9 +45,9 @@ use crate::status::State;
 /// # What is guaranteed
 ///
 /// * Messages are sent in the order in which [`send`](Self::send) accepted them, across links.
-/// * Nothing queued is lost with a link; a message that a dead link had already taken may be:
-///   [`Event::Disconnected`](crate::Event::Disconnected) says how many those are. No message is
-///   sent twice.
+/// * Nothing queued is lost with a link. What becomes of messages that a dead link had already
+///   taken says [`Delivery`](crate::Delivery): by default they are not sent again, and
+///   [`Event::Disconnected`](crate::Event::Disconnected) says how many the peer has not confirmed.
 /// * Received messages are delivered in order, all that came before the peer ended the stream
 ///   included, however slow the program is. What a reset connection takes with it is up to the
 ///   operating system.
@@ -75,9 +76,10 @@ pub struct CloseReport {
     /// handler or a login hook that does not return), or if one of the client's own threads
     /// called; they end as soon as they can.
     pub ended: bool,
-    /// Messages that were accepted and never written, in order. Only the first caller gets
-    /// them.
-    pub unsent: Vec<Message>,
+    /// Messages that were accepted and not delivered, in order: those never written, and with
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) those never confirmed. Only the
+    /// first caller gets them.
+    pub undelivered: Vec<Message>,
 }
 
 impl Client {
@@ -137,6 +139,43 @@ impl Client {
         timeout: Duration,
     ) -> Result<(), Error> {
         self.sender.send_timeout(message, timeout)
+    }
+
+    /// Like [`send`](Self::send), with a receipt that tells when the peer's endpoint has the
+    /// message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`Error::Unconfirmable`] on a framed TCP connection
+    /// whose heartbeat has no answer.
+    pub fn send_confirmed(&self, message: impl Into<Message>) -> Result<Receipt, Error> {
+        self.sender.send_confirmed(message)
+    }
+
+    /// Like [`send_confirmed`](Self::send_confirmed), with a time to live or a limit on the wait
+    /// for room.
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`Error::Timeout`].
+    pub fn send_with(
+        &self,
+        message: impl Into<Message>,
+        options: SendOptions,
+    ) -> Result<Receipt, Error> {
+        self.sender.send_with(message, options)
+    }
+
+    /// Waits until the peer's endpoint has confirmed everything that was accepted before this
+    /// call, at most for `timeout`. On a healthy link that takes one round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unconfirmed`] says how many messages are not confirmed: at the deadline, or
+    /// because they are lost, dropped or expired. [`Error::GaveUp`] while nobody dials, and
+    /// [`Error::Unconfirmable`].
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        self.core().flush(Instant::now().checked_add(timeout))
     }
 
     /// A handle that sends and does not keep the client open.
@@ -281,9 +320,8 @@ impl Client {
     fn finish(&self, frame: CloseFrame) -> CloseReport {
         let core = self.core();
         let ended = core.close(frame);
-        let unsent =
-            std::mem::take(&mut *core.unsent.lock().unwrap_or_else(PoisonError::into_inner));
-        CloseReport { ended, unsent }
+        let mut slot = core.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+        CloseReport { ended, undelivered: std::mem::take(&mut *slot) }
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::core::Core;
 use crate::error::Error;
 use crate::message::{CloseCode, Message, close_frame};
-use crate::outbox::Patience;
+use crate::outbox::{Patience, Terms};
+use crate::receipt::Receipt;
 use crate::status::State;
 
 /// Sends and closes, and does not keep the client open. A handler gets one to answer with.
@@ -27,7 +28,7 @@ impl Sender {
     ///
     /// As there.
     pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.core.send(message.into(), Patience::Forever)
+        self.core.send(message.into(), Terms::default(), Patience::Forever)
     }
 
     /// [`Client::try_send`](crate::Client::try_send).
@@ -36,7 +37,7 @@ impl Sender {
     ///
     /// As there.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.core.send(message.into(), Patience::None)
+        self.core.send(message.into(), Terms::default(), Patience::None)
     }
 
     /// [`Client::send_timeout`](crate::Client::send_timeout).
@@ -49,7 +50,34 @@ impl Sender {
         message: impl Into<Message>,
         timeout: Duration,
     ) -> Result<(), Error> {
-        self.core.send(message.into(), Patience::timeout(timeout))
+        self.core.send(message.into(), Terms::default(), Patience::timeout(timeout))
+    }
+
+    /// [`Client::send_confirmed`](crate::Client::send_confirmed).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_confirmed(&self, message: impl Into<Message>) -> Result<Receipt, Error> {
+        self.send_with(message, SendOptions::new())
+    }
+
+    /// [`Client::send_with`](crate::Client::send_with).
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn send_with(
+        &self,
+        message: impl Into<Message>,
+        options: SendOptions,
+    ) -> Result<Receipt, Error> {
+        let receipt = Receipt::new();
+        let expires = options.ttl.and_then(|ttl| Instant::now().checked_add(ttl));
+        let terms = Terms { receipt: Some(receipt.clone()), expires };
+        let patience = options.timeout.map_or(Patience::Forever, Patience::timeout);
+        self.core.send(message.into(), terms, patience)?;
+        Ok(receipt)
     }
 
     /// [`Client::state`](crate::Client::state).
@@ -66,6 +94,34 @@ impl Sender {
     pub fn close_with(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.core.close(close_frame(code.into(), reason)?);
         Ok(())
+    }
+}
+
+/// How a single message is sent, for [`Client::send_with`](crate::Client::send_with).
+#[derive(Debug, Clone, Copy, Default)]
+#[must_use]
+pub struct SendOptions {
+    ttl: Option<Duration>,
+    timeout: Option<Duration>,
+}
+
+impl SendOptions {
+    /// Waits for room as long as it takes, and lives as long as
+    /// [`Builder::message_ttl`](crate::Builder::message_ttl) says.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The message is not written any more after this time: a stale order, an old position.
+    pub fn ttl(mut self, time: Duration) -> Self {
+        self.ttl = Some(time);
+        self
+    }
+
+    /// How long to wait for room in the outbox.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = Some(time);
+        self
     }
 }
 

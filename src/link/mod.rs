@@ -113,6 +113,15 @@ impl Shared {
         }
     }
 
+    /// An answer has come that confirms everything up to this number.
+    fn confirmed(&self, number: Option<u64>) {
+        if let Some(number) = number {
+            self.outbox.confirmed(number);
+            // there may be something more to ask
+            self.outbox.ring();
+        }
+    }
+
     fn silent(&self, silence: Duration) -> Failure {
         let unanswered = self.counters.unanswered_pings.load(Relaxed);
         Failure::HeartbeatTimeout { silence, unanswered }

@@ -37,6 +37,10 @@ struct Ping {
     sent: Instant,
     /// How many messages were encoded before it.
     after: u64,
+    /// The number in the outbox of the last of them.
+    covers: u64,
+    /// Whether it is a beat of the application, whose answer carries no number.
+    is_beat: bool,
 }
 
 impl Progress {
@@ -50,8 +54,23 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A ping goes out now, after `after` messages; returns the payload that it carries.
-    pub(super) fn ping(&self, after: u64) -> Bytes {
+    /// A ping goes out now, after `after` messages of which the last has the number `covers`;
+    /// returns the payload that it carries.
+    pub(super) fn ping(&self, after: u64, covers: u64) -> Bytes {
+        self.sent(after, covers, false)
+    }
+
+    /// The same for a beat of the application.
+    pub(super) fn beat(&self, after: u64, covers: u64) {
+        self.sent(after, covers, true);
+    }
+
+    /// Whether the answer to some ping is still to come.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.state().out.is_empty()
+    }
+
+    fn sent(&self, after: u64, covers: u64, is_beat: bool) -> Bytes {
         let mut state = self.state();
         state.pings += 1;
         state.unanswered += 1;
@@ -59,37 +78,39 @@ impl Progress {
         if state.out.len() == REMEMBERED {
             state.out.pop_front();
         }
-        state.out.push_back(Ping { number, sent: Instant::now(), after });
+        state.out.push_back(Ping { number, sent: Instant::now(), after, covers, is_beat });
         self.counters.pings_sent.fetch_add(1, Relaxed);
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
         Bytes::copy_from_slice(&number.to_be_bytes())
     }
 
     /// A pong came. One that answers no ping of ours is ignored (RFC 6455 section 5.5.3); one
-    /// that answers the latest of several answers them all.
-    pub(super) fn pong(&self, payload: &[u8]) {
-        let Ok(number) = payload.try_into().map(u64::from_be_bytes) else { return };
+    /// that answers the latest of several answers them all. Returns the number of the last
+    /// message in the outbox that is confirmed by it.
+    pub(super) fn pong(&self, payload: &[u8]) -> Option<u64> {
+        let number = u64::from_be_bytes(payload.try_into().ok()?);
         let mut state = self.state();
-        if let Some(index) = state.out.iter().position(|ping| ping.number == number) {
-            self.answered(&mut state, index);
-        }
+        let index = state.out.iter().position(|ping| !ping.is_beat && ping.number == number)?;
+        self.answered(&mut state, index)
     }
 
     /// An application-level answer came, which carries no number: it is for the oldest beat.
-    pub(super) fn answer(&self) {
+    pub(super) fn answer(&self) -> Option<u64> {
         let mut state = self.state();
-        if !state.out.is_empty() {
-            self.answered(&mut state, 0);
-        }
+        let index = state.out.iter().position(|ping| ping.is_beat)?;
+        self.answered(&mut state, index)
     }
 
-    fn answered(&self, state: &mut State, index: usize) {
-        let Some(ping) = state.out.drain(..=index).next_back() else { return };
+    fn answered(&self, state: &mut State, index: usize) -> Option<u64> {
+        let ping = state.out.drain(..=index).next_back()?;
         state.unanswered = state.out.len() as u64;
-        state.confirmed = state.confirmed.max(ping.after);
+        let confirmed = state.confirmed.max(ping.after);
+        self.counters.confirmed.fetch_add(confirmed - state.confirmed, Relaxed);
+        state.confirmed = confirmed;
         self.counters.round_trip(ping.sent.elapsed());
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
         self.publish(state);
+        Some(ping.covers)
     }
 
     /// So many more messages were handed to the socket whole.
@@ -119,10 +140,10 @@ mod tests {
     fn a_pong_confirms_what_was_written_before_its_ping() {
         let (progress, counters) = progress();
         progress.written(3);
-        let ping = progress.ping(3);
+        let ping = progress.ping(3, 13);
         progress.written(2);
         assert_eq!(counters.unconfirmed.load(Relaxed), 5);
-        progress.pong(&ping);
+        assert_eq!(progress.pong(&ping), Some(13));
         assert_eq!(counters.unconfirmed.load(Relaxed), 2);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 0);
         assert!(counters.snapshot().last_round_trip.is_some());
@@ -131,9 +152,9 @@ mod tests {
     #[test]
     fn the_latest_pong_answers_all_pings_before_it_and_strangers_nothing() {
         let (progress, counters) = progress();
-        let first = progress.ping(0);
-        let second = progress.ping(0);
-        let third = progress.ping(0);
+        let first = progress.ping(0, 0);
+        let second = progress.ping(0, 0);
+        let third = progress.ping(0, 0);
         progress.pong(b"hello");
         progress.pong(&99_u64.to_be_bytes());
         assert_eq!(counters.unanswered_pings.load(Relaxed), 3);
@@ -148,7 +169,7 @@ mod tests {
     fn a_peer_that_never_answers_costs_no_memory_and_is_counted() {
         let (progress, counters) = progress();
         for _ in 0..1000 {
-            progress.ping(0);
+            progress.ping(0, 0);
         }
         assert_eq!(progress.state().out.len(), REMEMBERED);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 1000);

@@ -55,7 +55,7 @@ fn read(
                 shared.lane.pong(payload);
                 shared.outbox.ring();
             }
-            Ok(Item::Pong(payload)) => shared.progress.pong(&payload),
+            Ok(Item::Pong(payload)) => shared.confirmed(shared.progress.pong(&payload)),
             Ok(Item::Close(frame)) => {
                 shared.record(Failure::Closed(frame.clone()));
                 return say_goodbye(shared, stream, frame.clone(), Failure::Closed(frame));
@@ -86,7 +86,7 @@ fn deliver(shared: &Shared, inbox: &mut Inbox, message: Message) -> Result<(), F
     }
     if let Beat::Message { is_answer, .. } = &heartbeat.beat {
         if guarded("heartbeat predicate", || is_answer(&message))? {
-            shared.progress.answer();
+            shared.confirmed(shared.progress.answer());
             return Ok(());
         }
     }

@@ -3,24 +3,41 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
 
 use super::Shared;
 use super::lane::{Close, Slots};
 use crate::failure::Failure;
+use crate::failure::guarded;
 use crate::message::Message;
-use crate::protocol::Encoder;
+use crate::outbox::Entry;
+use crate::policy::Beat;
 use crate::protocol::websocket::WRITE_BUFFER;
+use crate::protocol::{Encoder, Protocol};
 use crate::transport::WriteHalf;
+
+/// When to ask the peer what it has: after so many messages, so many bytes or so much time with
+/// something written, whichever is first, and only when no answer is outstanding.
+const ASK_AFTER_MESSAGES: u64 = 256;
+const ASK_AFTER_BYTES: usize = 256 * 1024;
+const ASK_AFTER: Duration = Duration::from_millis(10);
 
 pub(super) fn run(shared: &Shared, mut half: Box<dyn WriteHalf>) {
     let timeout = shared.settings.write_timeout;
     let ready = half.set_write_timeout(Some(timeout));
     let stream = Counted { half, shared, timeout, shortened: false, written: 0 };
     let encoder = shared.protocol.encoder();
-    let mut writer = Writer { shared, encoder, stream, sequence: 0, unwritten: VecDeque::new() };
+    let mut writer = Writer {
+        shared,
+        encoder,
+        stream,
+        sequence: 0,
+        last: 0,
+        unasked: Unasked::default(),
+        unwritten: VecDeque::new(),
+    };
     let result = ready.and_then(|()| writer.write());
     if let Err(error) = result {
         shared.fail(match error.kind() {
@@ -36,9 +53,20 @@ struct Writer<'a> {
     stream: Counted<'a>,
     /// How many messages of the outbox were encoded.
     sequence: u64,
+    /// The number of the last of them.
+    last: u64,
+    unasked: Unasked,
     /// Messages that were encoded and may not have reached the socket whole, each with the
     /// place in the stream where it ends.
-    unwritten: VecDeque<(u64, Message)>,
+    unwritten: VecDeque<(u64, Entry)>,
+}
+
+/// What was encoded since the last ping.
+#[derive(Debug, Default)]
+struct Unasked {
+    messages: u64,
+    bytes: usize,
+    since: Option<Instant>,
 }
 
 impl Writer<'_> {
@@ -56,8 +84,7 @@ impl Writer<'_> {
                 }
                 // what the transport has to say of itself
                 self.stream.flush()?;
-                // the receiver lives as long as the outbox, so this only ends with a token
-                let _ = self.shared.outbox.doorbell().recv();
+                self.sleep()?;
                 continue;
             }
             let result = self.data(&mut batch);
@@ -65,8 +92,75 @@ impl Writer<'_> {
             self.shared.outbox.restore(&mut batch);
             self.settle();
             result?;
+            self.ask_if_due()?;
         }
         Ok(())
+    }
+
+    /// Sleeps until somebody rings, or it is time to ask the peer what it has.
+    fn sleep(&mut self) -> io::Result<()> {
+        let doorbell = self.shared.outbox.doorbell();
+        // the sender lives as long as the receiver, so this only ends with a token or a timeout
+        let _ = match self.ask_if_due()? {
+            None => doorbell.recv().ok(),
+            Some(due) => doorbell.recv_deadline(due).ok(),
+        };
+        Ok(())
+    }
+
+    /// Asks the peer what it has if somebody wants to know and it is time; returns when it will
+    /// be, if nothing else happens before.
+    fn ask_if_due(&mut self) -> io::Result<Option<Instant>> {
+        let Unasked { messages, bytes, since: Some(since) } = self.unasked else {
+            return Ok(None);
+        };
+        let (wanted, urgent) = self.shared.outbox.wants_confirmation();
+        if !wanted {
+            return Ok(None);
+        }
+        if !urgent {
+            if self.shared.progress.is_waiting() {
+                // the answer rings
+                return Ok(None);
+            }
+            let due = since + ASK_AFTER;
+            let is_enough = messages >= ASK_AFTER_MESSAGES || bytes >= ASK_AFTER_BYTES;
+            if !is_enough && Instant::now() < due {
+                return Ok(Some(due));
+            }
+        }
+        self.ask()?;
+        self.encoder.flush(&mut self.stream)?;
+        Ok(None)
+    }
+
+    /// Encodes a ping, or the beat that serves as one.
+    fn ask(&mut self) -> io::Result<()> {
+        let beat = match (self.shared.protocol, &self.shared.settings.heartbeat.beat) {
+            (Protocol::WebSocket(_), _) => None,
+            (Protocol::Framed(_), Beat::Message { payload, .. }) => Some(
+                guarded("heartbeat payload", || payload())
+                    .map_err(|panic| io::Error::other(panic.to_string()))?,
+            ),
+            // nobody is told that this connection could be asked
+            (Protocol::Framed(_), _) => return Ok(()),
+        };
+        match beat {
+            None => self.ping(),
+            Some(message) => self.beat(message),
+        }
+    }
+
+    fn ping(&mut self) -> io::Result<()> {
+        self.unasked = Unasked::default();
+        let payload = self.shared.progress.ping(self.sequence, self.last);
+        self.encoder.ping(payload, &mut self.stream)
+    }
+
+    fn beat(&mut self, message: Message) -> io::Result<()> {
+        self.unasked = Unasked::default();
+        self.shared.progress.beat(self.sequence, self.last);
+        self.encoder.message(message, &mut self.stream)
     }
 
     /// Writes what the control lane holds; returns whether that ended it.
@@ -80,12 +174,10 @@ impl Writer<'_> {
             self.encoder.message(message, &mut self.stream)?;
         }
         if ping {
-            let payload = self.shared.progress.ping(self.sequence);
-            self.encoder.ping(payload, &mut self.stream)?;
+            self.ping()?;
         }
         if let Some(message) = beat {
-            self.shared.progress.ping(self.sequence);
-            self.encoder.message(message, &mut self.stream)?;
+            self.beat(message)?;
         }
         if let Some(close) = close {
             self.close(close)?;
@@ -100,7 +192,13 @@ impl Writer<'_> {
     fn close(&mut self, close: Close) -> io::Result<()> {
         let frame = match close {
             Close::Now(frame) => frame,
-            Close::AfterData(frame) => Some(frame),
+            Close::AfterData(frame) => {
+                // the last chance to learn what has arrived
+                if self.unasked.messages > 0 && self.shared.outbox.wants_confirmation().0 {
+                    self.ask()?;
+                }
+                Some(frame)
+            }
         };
         self.encoder.close(frame.as_ref(), &mut self.stream)?;
         if self.shared.protocol.ends_stream() {
@@ -114,11 +212,13 @@ impl Writer<'_> {
     }
 
     /// Encodes a batch and writes it.
-    fn data(&mut self, batch: &mut VecDeque<Message>) -> io::Result<()> {
+    fn data(&mut self, batch: &mut VecDeque<Entry>) -> io::Result<()> {
         const NOT_WHOLE: u64 = u64::MAX;
-        while let Some(message) = batch.pop_front() {
+        while let Some(entry) = batch.pop_front() {
             // a clone of a message shares its payload
-            self.unwritten.push_back((NOT_WHOLE, message.clone()));
+            let (number, message) = (entry.number, entry.message.clone());
+            let size = message.len();
+            self.unwritten.push_back((NOT_WHOLE, entry));
             match self.shared.settings.fragment_size {
                 Some(size) if message.len() > size => self.fragments(message, size)?,
                 _ => self.encoder.message(message, &mut self.stream)?,
@@ -127,14 +227,18 @@ impl Writer<'_> {
                 *end = self.encoder.encoded();
             }
             self.sequence += 1;
+            self.last = number;
+            self.unasked.messages += 1;
+            self.unasked.bytes += size;
         }
+        self.unasked.since.get_or_insert_with(Instant::now);
         self.encoder.flush(&mut self.stream)
     }
 
     /// Writes a message in fragments, with the control lane in between. What may not stand
     /// inside a message goes back into the lane.
     fn fragments(&mut self, message: Message, size: usize) -> io::Result<()> {
-        let (shared, sequence) = (self.shared, self.sequence);
+        let (shared, sequence, last) = (self.shared, self.sequence, self.last);
         self.encoder.fragments(message, size, &mut self.stream, |encoder, stream| {
             let Slots { pongs, replies, ping, beat, close } = shared.lane.take();
             if let Some(Close::Now(frame)) = close {
@@ -148,7 +252,7 @@ impl Writer<'_> {
                 encoder.pong(payload, stream)?;
             }
             if ping {
-                encoder.ping(shared.progress.ping(sequence), stream)?;
+                encoder.ping(shared.progress.ping(sequence, last), stream)?;
             }
             encoder.flush(stream)
         })
@@ -158,13 +262,14 @@ impl Writer<'_> {
     /// frame that is cut off never becomes a message at the peer, so it can be sent again.
     fn settle(&mut self) {
         let written = self.unwritten.partition_point(|(end, _)| *end <= self.stream.written);
-        let bytes = self.unwritten.drain(..written).map(|(_, message)| message.len()).sum();
-        let mut rest: VecDeque<Message> =
-            self.unwritten.drain(..).map(|(_, message)| message).collect();
+        let whole = self.unwritten.drain(..written);
+        let whole: Vec<Entry> = whole.map(|(_, entry)| entry).collect();
+        let bytes = whole.iter().map(|entry| entry.message.len()).sum();
         self.shared.counters.sent(written, bytes);
         self.shared.progress.written(written);
         // last: it wakes those who wait for room, and they may look at the counters
-        self.shared.outbox.written(written, bytes);
+        self.shared.outbox.written(whole.into_iter());
+        let mut rest: VecDeque<Entry> = self.unwritten.drain(..).map(|(_, entry)| entry).collect();
         self.shared.outbox.restore(&mut rest);
     }
 }

@@ -126,6 +126,11 @@ impl Heartbeat {
         (!matches!(self.beat, Beat::Off)).then_some(self.dead_after)
     }
 
+    /// Whether an answer comes back on a connection that has no pings of its own.
+    pub(crate) fn has_answer(&self) -> bool {
+        matches!(self.beat, Beat::Message { .. })
+    }
+
     /// What is wrong with the values, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
         let Some(limit) = self.limit() else { return Ok(()) };

@@ -19,6 +19,7 @@ use crate::inbox::Inbox;
 use crate::link::{Link, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::outbox::Outbox;
+use crate::policy::Delivery;
 use crate::protocol::{Decoder, Protocol, websocket};
 use crate::stats::Counters;
 use crate::transport::{Duplex, Timed};
@@ -141,7 +142,8 @@ fn start(
     let Opened { duplex, decoder, protocol, request } = opened;
     let settings = &server.settings;
     let counters = Arc::new(Counters::default());
-    let outbox = Outbox::new(settings.outbox, settings.limits.message, server.framing);
+    let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
+    let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, false);
     let outbox = Arc::new(outbox);
     let (sender, received) = bounded(settings.inbox.messages);
     let inbox = Inbox::Channel {

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::failure::Failure;
 use crate::link::Handle;
 use crate::message::{CloseCode, CloseFrame, Message, close_frame};
-use crate::outbox::{Outbox, Patience};
+use crate::outbox::{Outbox, Patience, Terms};
 use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
 
@@ -66,7 +66,7 @@ impl Session {
     /// [`Error::MessageTooLarge`], [`Error::Unsendable`] and [`Error::Full`]; once the session
     /// is over [`Error::Closed`].
     pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        Ok(self.inner.outbox.push(message.into(), Patience::Forever)?)
+        Ok(self.inner.outbox.push(message.into(), Terms::default(), Patience::Forever)?)
     }
 
     /// Like [`send`](Self::send), and never waits.
@@ -75,7 +75,7 @@ impl Session {
     ///
     /// As for [`send`](Self::send).
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        Ok(self.inner.outbox.push(message.into(), Patience::None)?)
+        Ok(self.inner.outbox.push(message.into(), Terms::default(), Patience::None)?)
     }
 
     /// Like [`send`](Self::send), and waits for room at most for `timeout`.
@@ -88,7 +88,7 @@ impl Session {
         message: impl Into<Message>,
         timeout: Duration,
     ) -> Result<(), Error> {
-        Ok(self.inner.outbox.push(message.into(), Patience::timeout(timeout))?)
+        Ok(self.inner.outbox.push(message.into(), Terms::default(), Patience::timeout(timeout))?)
     }
 
     /// Sends a message to every session of this server, this one included, without waiting:
@@ -150,11 +150,14 @@ impl Session {
     /// The counters of this session. What only a client has stays zero.
     pub fn stats(&self) -> Stats {
         let (outbox_messages, outbox_bytes) = self.inner.outbox.depth();
+        let [outbox_dropped, expired, resent] = self.inner.outbox.counts();
         Stats {
             outbox_messages,
             outbox_bytes,
             inbox_messages: self.inner.received.len(),
-            outbox_dropped: self.inner.outbox.dropped(),
+            outbox_dropped,
+            expired,
+            resent,
             connects: 1,
             uptime: Some(self.inner.born.elapsed()),
             ..self.inner.counters.snapshot()

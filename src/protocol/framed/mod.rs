@@ -116,6 +116,11 @@ impl Framing {
         }
     }
 
+    /// Whether the answer to a beat can be told from the messages around it.
+    pub(crate) fn keeps_boundaries(&self) -> bool {
+        self.kind != Kind::Raw
+    }
+
     /// What is wrong with a message that is to be sent, if anything is.
     pub(crate) fn check(&self, message: &Message) -> Result<(), &'static str> {
         if self.kind != Kind::Lines {

@@ -1,0 +1,35 @@
+//! What becomes of messages that a dead link had taken.
+
+/// What becomes of messages that were written to a link which died before the peer confirmed
+/// them.
+///
+/// A pong proves that the peer's endpoint has taken everything that was written before its
+/// ping: TCP and WebSocket keep the order (RFC 6455 section 5.5.3; a peer may answer only the
+/// latest of several pings, which then stands for all). On framed TCP the heartbeat's answer
+/// proves the same.
+///
+/// | | `AtMostOnce` | `AtLeastOnce` |
+/// | --- | --- | --- |
+/// | order of first arrivals | kept | kept |
+/// | loss | what was unconfirmed at an outage; counted and said | none, while the client lives |
+/// | duplicates | none | what was unconfirmed at an outage |
+/// | the peer must | nothing | answer pings, after what came before them |
+/// | costs | nothing | a ping now and then while there is traffic; the unconfirmed messages count in the outbox's bounds |
+///
+/// Confirmations come in the same stream as messages. A program that waits in `send` for room and
+/// leaves the inbox full meanwhile waits for itself: receive on another thread or with a handler,
+/// or give the inbox room for all that the outbox can provoke.
+///
+/// **Not guaranteed** by either: that the application behind the endpoint has processed a
+/// message. An intermediary that answers pings itself (some proxies and gateways do) confirms for
+/// itself, not for the server behind it. For effects that happen exactly once, give each message
+/// an idempotency key and have the receiver ignore keys that it has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// They are not sent again (the default).
+    #[default]
+    AtMostOnce,
+    /// They are sent again on the next link, first and in order, after the login hook.
+    AtLeastOnce,
+}
