@@ -182,6 +182,9 @@ impl Manager {
                 }
             }
         };
+        if !closing {
+            self.core.status.enter(State::BackingOff, None);
+        }
         // the reader first delivers what had arrived, and the program may be slow
         select! {
             recv(link.reader_ended()) -> _ => {}
@@ -210,7 +213,6 @@ impl Manager {
             will_be_resent: self.core.settings.delivery == Delivery::AtLeastOnce,
             next,
         };
-        self.core.status.enter(State::BackingOff, Some(cause));
         self.core.publisher.publish(event);
         after
     }

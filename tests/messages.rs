@@ -285,6 +285,33 @@ fn what_came_before_the_end_of_the_stream_is_delivered() {
 }
 
 #[test]
+fn a_busy_program_does_not_hide_that_the_link_is_dead() {
+    let listener = Listener::new();
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let (entered, enters) = mpsc::channel();
+    let builder = listener
+        .client()
+        .heartbeat(everlink::Heartbeat::every(ms(20)).dead_after(PATIENCE))
+        .on_message(move |_, _| {
+            let _ = entered.send(());
+            let _ = held.recv();
+        });
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    peer.send("go".into()).unwrap();
+    enters.recv_timeout(PATIENCE).unwrap();
+    reset(peer);
+    eventually("the end of the link", || match client.state() {
+        State::Connected => Err(State::Connected),
+        _ => Ok(()),
+    });
+    // the next link waits for the program: never two readers at once
+    assert!(!listener.is_dialed_within(ms(100)));
+    drop(hold);
+    drop(listener.accept());
+}
+
+#[test]
 fn messages_come_by_every_way_of_receiving() {
     let listener = Listener::new();
     let client = listener.client().start().unwrap();
