@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select_biased};
+use crossbeam_channel::Sender;
 
 use crate::error::Error;
 use crate::event::Publisher;
+use crate::inbox::{Mailbox, Nothing};
 use crate::manager::Command;
 use crate::message::{CloseFrame, Message};
 use crate::outbox::{Outbox, Patience, Refused, Terms};
@@ -25,7 +26,7 @@ pub(crate) struct Core {
     pub(crate) id: u64,
     pub(crate) settings: Arc<Settings>,
     pub(crate) outbox: Arc<Outbox>,
-    pub(crate) received: Receiver<Message>,
+    pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) status: Status,
     pub(crate) publisher: Publisher,
@@ -83,23 +84,18 @@ impl Core {
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+        let ended = || self.status.end().is_some();
         loop {
-            if let Ok(message) = self.received.try_recv() {
-                return Ok(message);
-            }
-            let ended = self.status.ended();
-            if let Some(error) = self.status.end() {
-                // what came in last was there before the end was
-                return self.received.try_recv().map_err(|_| error);
-            }
-            let timeout = deadline.map_or_else(crossbeam_channel::never, crossbeam_channel::at);
-            select_biased! {
-                recv(self.received) -> message => if let Ok(message) = message {
-                    return Ok(message);
+            return match self.mailbox.recv(deadline, ended, || self.status.ended()) {
+                Ok(message) => Ok(message),
+                Err(Nothing::TimedOut) => Err(Error::Timeout),
+                Err(Nothing::Ended) => Err(Error::Closed),
+                Err(Nothing::Interrupted) => match self.status.end() {
+                    Some(error) => Err(error),
+                    // it was sent off again in between
+                    None => continue,
                 },
-                recv(ended) -> _ => {}
-                recv(timeout) -> _ => return Err(Error::Timeout),
-            }
+            };
         }
     }
 
@@ -146,7 +142,7 @@ impl Core {
         Stats {
             outbox_messages,
             outbox_bytes,
-            inbox_messages: self.received.len(),
+            inbox_messages: self.mailbox.len(),
             outbox_dropped,
             expired,
             resent,

@@ -77,8 +77,8 @@ impl Manager {
         self.core.outbox.shut();
         let undelivered = self.core.keep_undelivered();
         self.core.status.enter(State::Closed, None);
-        // without its sender the program's channel disconnects once it is empty
         drop(self.inbox.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.core.mailbox.end();
         log::info!("{}: closed", self.core.name());
         self.core.publisher.publish(Event::Closed { clean, undelivered });
         self.core.done.raise();
@@ -121,6 +121,7 @@ impl Manager {
             settings: Arc::clone(&self.core.settings),
             outbox: Arc::clone(&self.core.outbox),
             inbox: Arc::clone(&self.inbox),
+            mailbox: Arc::clone(&self.core.mailbox),
             counters: Arc::clone(&self.core.counters),
             owner: self.core.id,
             thread_prefix: self.core.name(),
@@ -286,6 +287,7 @@ impl Manager {
         log::error!("{}: gave up: {}", self.core.name(), cause.report());
         let attempts = self.row.failed;
         self.core.status.enter(State::GaveUp, Some(Arc::clone(&cause)));
+        self.core.mailbox.look_again();
         self.core.outbox.set_drained(false);
         self.core.publisher.publish(Event::GaveUp { cause, attempts });
         match self.commands.recv() {

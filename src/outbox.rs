@@ -271,8 +271,9 @@ impl Outbox {
     /// The peer has confirmed everything up to this number.
     pub(crate) fn confirmed(&self, number: u64) {
         let mut state = self.state();
-        state.confirm(number);
+        let confirmed = state.confirm(number);
         self.wake_if_ample(state);
+        drop(confirmed);
     }
 
     /// Wakes those who wait when it is worth it: for a quarter of the queue at a time, not every

@@ -13,7 +13,7 @@ use crate::core::{Core, next_id, thread_prefix};
 use crate::error::Error;
 use crate::event::{Event, Publisher};
 use crate::failure::{Decision, Failure};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Mailbox};
 use crate::login::{Hook, LoginError, LoginSession};
 use crate::manager::{Decide, Manager, Row};
 use crate::message::Message;
@@ -436,7 +436,7 @@ impl Builder {
         let counters = Arc::new(Counters::default());
         let interrupt = Arc::new(Interrupt::new());
         let (commands, inbound_commands) = unbounded();
-        let (deliveries, received) = bounded(settings.inbox.messages);
+        let mailbox = Arc::new(Mailbox::new(settings.inbox, Arc::clone(&counters)));
         let core = Arc::new(Core {
             id,
             outbox: Arc::new(Outbox::new(
@@ -446,8 +446,8 @@ impl Builder {
                 settings.delivery,
                 confirmable,
             )),
-            received: received.clone(),
-            counters: Arc::clone(&counters),
+            mailbox: Arc::clone(&mailbox),
+            counters,
             status: Status::new(),
             publisher: Publisher::new(self.on_event),
             commands,
@@ -459,15 +459,9 @@ impl Builder {
         let inbox = match self.on_message {
             Some(mut handler) => {
                 let sender = Sender::new(Arc::clone(&core));
-                let handler = Box::new(move |message| handler(message, &sender));
-                Inbox::Handler { handler, _connected: deliveries }
+                Inbox::Handler(Box::new(move |message| handler(message, &sender)))
             }
-            None => Inbox::Channel {
-                sender: deliveries,
-                receiver: received,
-                overflow: settings.inbox.overflow,
-                counters,
-            },
+            None => Inbox::Mailbox(mailbox),
         };
         let opener = Opener {
             #[cfg(feature = "tls")]

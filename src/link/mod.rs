@@ -19,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Mailbox};
 use crate::message::CloseFrame;
 use crate::outbox::Outbox;
 use crate::protocol::{Decoder, Protocol};
@@ -45,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Arc<Settings>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) inbox: InboxSlot,
+    /// The mailbox behind the inbox, where a reader may wait for the program.
+    pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) counters: Arc<Counters>,
     /// The number of the client or session: its threads are named and marked with it.
     pub(crate) owner: u64,
@@ -61,6 +63,7 @@ struct Shared {
     outbox: Arc<Outbox>,
     counters: Arc<Counters>,
     hangup: Arc<dyn Hangup>,
+    mailbox: Arc<Mailbox>,
     lane: Lane,
     liveness: Liveness,
     progress: Progress,
@@ -180,6 +183,7 @@ impl Link {
             outbox,
             counters,
             hangup,
+            mailbox: parts.mailbox,
         });
         let (reader_alive, reader_ended) = bounded(0);
         let mut link = Self { shared, threads: Vec::with_capacity(3), reader_ended, stalls };
@@ -216,6 +220,7 @@ impl Link {
             Err(error) => {
                 self.shared.fail(Failure::Interrupted);
                 self.shared.abandoned.raise();
+                self.shared.mailbox.look_again();
                 self.join();
                 Err(Failure::Thread(error))
             }
@@ -295,6 +300,7 @@ impl Handle {
     /// Drops what the reader still has to deliver.
     pub(crate) fn abandon(&self) {
         self.shared.abandoned.raise();
+        self.shared.mailbox.look_again();
     }
 
     /// Why the link has died, or is about to.

@@ -1,5 +1,6 @@
 //! The reader thread: socket -> decoder -> inbox.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -21,25 +22,25 @@ pub(super) fn run(
     half: Box<dyn ReadHalf>,
     slot: &InboxSlot,
 ) {
-    let Some(mut inbox) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+    let Some(inbox) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: "reader", message });
     };
-    let mut stream = Watched { half, shared, deadline: None };
-    let cause = read(shared, &mut decoder, &mut stream, &mut inbox);
+    let mut stream = Watched { half, shared, inbox, batch: VecDeque::new(), deadline: None };
+    let cause = read(shared, &mut decoder, &mut stream);
     shared.fail(cause);
-    if !shared.only {
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(inbox);
+    stream.deliver();
+    match (&stream.inbox, shared.only) {
+        (Inbox::Mailbox(mailbox), true) => mailbox.end(),
+        (_, true) => {}
+        (_, false) => {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.inbox);
+        }
     }
 }
 
 /// Delivers what the peer sends until the link is dead; returns why.
-fn read(
-    shared: &Shared,
-    decoder: &mut Decoder,
-    stream: &mut Watched<'_>,
-    inbox: &mut Inbox,
-) -> Failure {
+fn read(shared: &Shared, decoder: &mut Decoder, stream: &mut Watched<'_>) -> Failure {
     let limit = shared.settings.heartbeat.limit();
     if let Err(error) = stream.half.set_read_timeout(limit) {
         return Failure::Io(error);
@@ -47,7 +48,7 @@ fn read(
     loop {
         match decoder.next(stream) {
             Ok(Item::Message(message)) => {
-                if let Err(panic) = deliver(shared, inbox, message) {
+                if let Err(panic) = take(shared, stream, message) {
                     return panic;
                 }
             }
@@ -75,7 +76,7 @@ fn read(
     }
 }
 
-fn deliver(shared: &Shared, inbox: &mut Inbox, message: Message) -> Result<(), Failure> {
+fn take(shared: &Shared, stream: &mut Watched<'_>, message: Message) -> Result<(), Failure> {
     let heartbeat = &shared.settings.heartbeat;
     if let Some((ping, pong)) = &heartbeat.answer {
         if message.as_bytes() == ping {
@@ -91,7 +92,7 @@ fn deliver(shared: &Shared, inbox: &mut Inbox, message: Message) -> Result<(), F
         }
     }
     shared.counters.received(message.len());
-    inbox.deliver(message, shared.abandoned.raised())
+    stream.inbox.take(message, &mut stream.batch)
 }
 
 /// Has the writer send a close frame, and waits for the peer to end the stream: it should be
@@ -116,16 +117,28 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
-/// The read half, with an eye on how long the peer is silent.
+/// The read half, with an eye on how long the peer is silent. What was received is delivered
+/// before more is read: one delivery for all the messages of a read.
 struct Watched<'a> {
     half: Box<dyn ReadHalf>,
     shared: &'a Shared,
+    inbox: Inbox,
+    batch: VecDeque<Message>,
     /// When to stop reading, whatever comes.
     deadline: Option<Instant>,
 }
 
+impl Watched<'_> {
+    fn deliver(&mut self) {
+        if !self.batch.is_empty() {
+            self.inbox.deliver(&mut self.batch, self.shared.abandoned.raised());
+        }
+    }
+}
+
 impl Read for Watched<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.deliver();
         loop {
             if let Some(deadline) = self.deadline {
                 let left = deadline.saturating_duration_since(Instant::now());

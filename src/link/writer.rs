@@ -82,17 +82,18 @@ impl Writer<'_> {
                 if let Some(close) = self.shared.lane.take_close() {
                     return self.close(close);
                 }
-                // what the transport has to say of itself
-                self.stream.flush()?;
                 self.sleep()?;
                 continue;
             }
-            let result = self.data(&mut batch);
+            let result = self.data(&mut batch).and_then(|()| {
+                // one write carries both
+                self.ask_if_due()?;
+                self.encoder.flush(&mut self.stream)
+            });
             // back to front: what was not even encoded first
             self.shared.outbox.restore(&mut batch);
             self.settle();
             result?;
-            self.ask_if_due()?;
         }
         Ok(())
     }
@@ -100,16 +101,19 @@ impl Writer<'_> {
     /// Sleeps until somebody rings, or it is time to ask the peer what it has.
     fn sleep(&mut self) -> io::Result<()> {
         let doorbell = self.shared.outbox.doorbell();
+        let due = self.ask_if_due()?;
+        // the question, and what the transport has to say of itself
+        self.encoder.flush(&mut self.stream)?;
         // the sender lives as long as the receiver, so this only ends with a token or a timeout
-        let _ = match self.ask_if_due()? {
+        let _ = match due {
             None => doorbell.recv().ok(),
             Some(due) => doorbell.recv_deadline(due).ok(),
         };
         Ok(())
     }
 
-    /// Asks the peer what it has if somebody wants to know and it is time; returns when it will
-    /// be, if nothing else happens before.
+    /// Encodes a question for what the peer has, if somebody wants to know and it is time;
+    /// returns when it will be, if nothing else happens before.
     fn ask_if_due(&mut self) -> io::Result<Option<Instant>> {
         let Unasked { messages, bytes, since: Some(since) } = self.unasked else {
             return Ok(None);
@@ -130,7 +134,6 @@ impl Writer<'_> {
             }
         }
         self.ask()?;
-        self.encoder.flush(&mut self.stream)?;
         Ok(None)
     }
 
@@ -211,7 +214,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Encodes a batch and writes it.
+    /// Encodes a batch.
     fn data(&mut self, batch: &mut VecDeque<Entry>) -> io::Result<()> {
         const NOT_WHOLE: u64 = u64::MAX;
         while let Some(entry) = batch.pop_front() {
@@ -232,7 +235,7 @@ impl Writer<'_> {
             self.unasked.bytes += size;
         }
         self.unasked.since.get_or_insert_with(Instant::now);
-        self.encoder.flush(&mut self.stream)
+        Ok(())
     }
 
     /// Writes a message in fragments, with the control lane in between. What may not stand

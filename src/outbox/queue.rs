@@ -137,17 +137,19 @@ impl State {
         }
     }
 
-    pub(super) fn confirm(&mut self, number: u64) {
+    /// Returns what need not be kept any more, for the caller to drop without the lock.
+    pub(super) fn confirm(&mut self, number: u64) -> VecDeque<Entry> {
         if number <= self.settled {
-            return;
+            return VecDeque::new();
         }
         self.settled = number;
         self.gaps.forget(number);
         let confirmed = self.kept.partition_point(|entry| entry.number <= number);
-        for entry in self.kept.drain(..confirmed) {
-            self.kept_bytes -= entry.message.len();
-        }
+        let rest = self.kept.split_off(confirmed);
+        let confirmed = std::mem::replace(&mut self.kept, rest);
+        self.kept_bytes -= confirmed.iter().map(|entry| entry.message.len()).sum::<usize>();
         self.decide(number, Ok(()));
+        confirmed
     }
 
     /// Settles the receipts of everything up to this number.

@@ -40,7 +40,7 @@ impl Protocol {
     pub(crate) fn decoder(self, read: Vec<u8>, limits: Limits) -> Decoder {
         match self {
             Self::WebSocket(role) => {
-                Decoder::WebSocket(websocket::Decoder::new(role, read, limits))
+                Decoder::WebSocket(Box::new(websocket::Decoder::new(role, read, limits)))
             }
             Self::Framed(framing) => Decoder::Framed(framed::Decoder::new(framing, read, limits)),
         }
@@ -66,7 +66,8 @@ impl Protocol {
 /// a read that times out loses nothing.
 #[derive(Debug)]
 pub(crate) enum Decoder {
-    WebSocket(websocket::Decoder),
+    /// Boxed, for it is five times the size of the other.
+    WebSocket(Box<websocket::Decoder>),
     Framed(framed::Decoder),
 }
 

@@ -5,7 +5,6 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
 use http::StatusCode;
 use http::header::HeaderMap;
 use tungstenite::protocol::Role;
@@ -15,7 +14,7 @@ use super::answer::Answer;
 use super::session::{Inner, Session};
 use crate::core::thread_prefix;
 use crate::failure::{Failure, HandshakeError, guarded};
-use crate::inbox::Inbox;
+use crate::inbox::{Inbox, Mailbox};
 use crate::link::{Link, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::outbox::Outbox;
@@ -145,13 +144,8 @@ fn start(
     let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
     let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, false);
     let outbox = Arc::new(outbox);
-    let (sender, received) = bounded(settings.inbox.messages);
-    let inbox = Inbox::Channel {
-        sender,
-        receiver: received.clone(),
-        overflow: settings.inbox.overflow,
-        counters: Arc::clone(&counters),
-    };
+    let mailbox = Arc::new(Mailbox::new(settings.inbox, Arc::clone(&counters)));
+    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
     let link = Link::start(Parts {
         duplex,
         decoder,
@@ -159,6 +153,7 @@ fn start(
         settings: Arc::clone(settings),
         outbox: Arc::clone(&outbox),
         inbox: Arc::new(Mutex::new(Some(inbox))),
+        mailbox: Arc::clone(&mailbox),
         counters: Arc::clone(&counters),
         owner: id,
         thread_prefix: thread_prefix(id),
@@ -170,7 +165,7 @@ fn start(
         request,
         settings: Arc::clone(settings),
         outbox,
-        received,
+        mailbox,
         counters,
         link: link.handle(),
         server: Arc::clone(server),

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError};
+use crossbeam_channel::Receiver;
 
 use super::ServerCore;
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::inbox::{Mailbox, Nothing};
 use crate::link::Handle;
 use crate::message::{CloseCode, CloseFrame, Message, close_frame};
 use crate::outbox::{Outbox, Patience, Terms};
@@ -32,7 +33,7 @@ pub(super) struct Inner {
     pub(super) request: Option<http::Request<()>>,
     pub(super) settings: Arc<Settings>,
     pub(super) outbox: Arc<Outbox>,
-    pub(super) received: Receiver<Message>,
+    pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) link: Handle,
     pub(super) server: Arc<ServerCore>,
@@ -104,7 +105,14 @@ impl Session {
     /// [`Error::Closed`] once the session is over and every message was taken;
     /// [`failure`](Self::failure) says why.
     pub fn recv(&self) -> Result<Message, Error> {
-        self.inner.received.recv().map_err(|_| Error::Closed)
+        self.recv_until(None)
+    }
+
+    fn recv_until(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+        let mailbox = &self.inner.mailbox;
+        mailbox.recv(deadline, || false, crossbeam_channel::never).map_err(|nothing| {
+            if nothing == Nothing::TimedOut { Error::Timeout } else { Error::Closed }
+        })
     }
 
     /// Waits for the next message, at most for `timeout`.
@@ -113,10 +121,7 @@ impl Session {
     ///
     /// As for [`recv`](Self::recv), and [`Error::Timeout`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
-        self.inner.received.recv_timeout(timeout).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Error::Timeout,
-            RecvTimeoutError::Disconnected => Error::Closed,
-        })
+        self.recv_until(Instant::now().checked_add(timeout))
     }
 
     /// The next message if there is one now.
@@ -125,21 +130,21 @@ impl Session {
     ///
     /// As for [`recv`](Self::recv).
     pub fn try_recv(&self) -> Result<Option<Message>, Error> {
-        match self.inner.received.try_recv() {
+        match self.recv_until(Some(Instant::now())) {
             Ok(message) => Ok(Some(message)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(Error::Closed),
+            Err(Error::Timeout) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// Messages as they come, until the session is over.
     pub fn iter(&self) -> impl Iterator<Item = Message> + '_ {
-        self.inner.received.iter()
+        std::iter::from_fn(|| self.recv().ok())
     }
 
     /// The channel of received messages, for `select!`. It disconnects at the end.
     pub fn receiver(&self) -> &Receiver<Message> {
-        &self.inner.received
+        self.inner.mailbox.receiver()
     }
 
     /// Why the session is over; `None` while it is not.
@@ -154,7 +159,7 @@ impl Session {
         Stats {
             outbox_messages,
             outbox_bytes,
-            inbox_messages: self.inner.received.len(),
+            inbox_messages: self.inner.mailbox.len(),
             outbox_dropped,
             expired,
             resent,

@@ -1,6 +1,6 @@
 //! From bytes to messages.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Cursor, Read, Write};
 
 use tungstenite::error::{CapacityError, ProtocolError};
 use tungstenite::protocol::{Role, WebSocketContext};
@@ -15,15 +15,23 @@ use crate::protocol::{Item, Limits};
 #[derive(Debug)]
 pub(crate) struct Decoder {
     context: WebSocketContext,
+    /// What was read past the opening handshake, and how much of it is decoded.
+    early: Cursor<Vec<u8>>,
 }
 
 /// What tungstenite sees: a stream that is read, and that takes every automatic answer without
 /// sending it.
-struct Source<'a>(&'a mut dyn Read);
+struct Source<'a> {
+    early: &'a mut Cursor<Vec<u8>>,
+    stream: &'a mut dyn Read,
+}
 
 impl Read for Source<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buf)
+        match self.early.read(buf)? {
+            0 => self.stream.read(buf),
+            count => Ok(count),
+        }
     }
 }
 
@@ -40,8 +48,10 @@ impl Write for Source<'_> {
 impl Decoder {
     /// `read` is what was read past the opening handshake.
     pub(crate) fn new(role: Role, read: Vec<u8>, limits: Limits) -> Self {
-        let config = Some(super::config(limits));
-        Self { context: WebSocketContext::from_partially_read(read, role, config) }
+        // a context that is given what was read starts with a buffer of that size, and goes back
+        // to it whenever a message still holds the larger one: a read for each few bytes
+        let context = WebSocketContext::new(role, Some(super::config(limits)));
+        Self { context, early: Cursor::new(read) }
     }
 
     /// Reads until there is something to report.
@@ -51,7 +61,7 @@ impl Decoder {
     /// [`Failure::Io`] as the stream said it, [`Failure::ClosedAbnormally`] at its end, and
     /// [`Failure::Protocol`] with the close code that the peer is to be told.
     pub(crate) fn next(&mut self, stream: &mut dyn Read) -> Result<Item, Failure> {
-        match self.context.read(&mut Source(stream)) {
+        match self.context.read(&mut Source { early: &mut self.early, stream }) {
             Ok(Wire::Text(text)) => Ok(Item::Message(Message::Text(text))),
             Ok(Wire::Binary(bytes)) => Ok(Item::Message(Message::Binary(bytes))),
             Ok(Wire::Ping(payload)) => Ok(Item::Ping(payload)),
