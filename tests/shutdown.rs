@@ -87,7 +87,8 @@ fn while_the_login_waits() {
         session.recv().map(|_| ()).map_err(LoginError::from)
     });
     let client = builder.start().unwrap();
-    assert_eq!(next_text(&mut listener.accept()), "hello");
+    let mut peer = listener.accept();
+    assert_eq!(next_text(&mut peer), "hello");
     let time = timed_close(&client);
     assert!(time < BOUND, "{time:?}");
 }
