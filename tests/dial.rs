@@ -163,6 +163,81 @@ fn a_transport_of_ones_own_carries_everything() {
     }
 }
 
+/// A transport that panics in one direction and does nothing in the other.
+#[derive(Debug)]
+struct Broken {
+    reads: bool,
+    hung_up: crossbeam_channel::Receiver<()>,
+}
+
+#[derive(Debug)]
+struct BrokenHangup(std::sync::Mutex<Option<crossbeam_channel::Sender<()>>>);
+
+impl std::io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        assert!(!self.reads, "no reading");
+        let _ = self.hung_up.recv();
+        Ok(0)
+    }
+}
+
+impl std::io::Write for Broken {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        assert!(self.reads, "no writing");
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl everlink::ReadHalf for Broken {
+    fn set_read_timeout(&mut self, _: Option<Duration>) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl everlink::WriteHalf for Broken {
+    fn set_write_timeout(&mut self, _: Option<Duration>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl everlink::Hangup for BrokenHangup {
+    fn hang_up(&self) {
+        self.0.lock().unwrap().take();
+    }
+}
+
+#[test]
+fn a_transport_that_panics_costs_a_link_and_nothing_else() {
+    for reads in [true, false] {
+        let builder = Client::builder("tcp://feed:7").backoff(Backoff::fixed(ms(1))).connector(
+            move |_: &str, _: u16| -> std::io::Result<Duplex> {
+                let (sender, hung_up) = crossbeam_channel::bounded(0);
+                let half = || Broken { reads, hung_up: hung_up.clone() };
+                let hangup = BrokenHangup(std::sync::Mutex::new(Some(sender)));
+                Ok(Duplex::new(half(), half(), hangup))
+            },
+        );
+        let (builder, watch) = watch(builder);
+        let client = builder.start().unwrap();
+        client.send("x").unwrap();
+        for _ in 0..3 {
+            let cause = watch.disconnected().to_string();
+            let expected =
+                if reads { "reader panicked: no reading" } else { "writer panicked: no writing" };
+            assert_eq!(cause, expected);
+        }
+        assert!(client.close().ended);
+    }
+}
+
 #[test]
 fn a_connector_that_hangs_fails_or_panics_holds_nothing_up() {
     let (hold, held) = crossbeam_channel::bounded::<()>(0);

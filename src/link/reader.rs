@@ -27,7 +27,9 @@ pub(super) fn run(
         return shared.fail(Failure::Panicked { place: "reader", message });
     };
     let mut stream = Watched { half, shared, inbox, batch: VecDeque::new(), deadline: None };
-    let cause = read(shared, &mut decoder, &mut stream);
+    // a transport can be the program's own, and what it does must not take the inbox with it
+    let cause = guarded("reader", || read(shared, &mut decoder, &mut stream));
+    let cause = cause.unwrap_or_else(|panic| panic);
     shared.fail(cause);
     stream.deliver();
     match (&stream.inbox, shared.only) {

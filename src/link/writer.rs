@@ -38,12 +38,19 @@ pub(super) fn run(shared: &Shared, mut half: Box<dyn WriteHalf>) {
         unasked: Unasked::default(),
         unwritten: VecDeque::new(),
     };
-    let result = ready.and_then(|()| writer.write());
-    if let Err(error) = result {
-        shared.fail(match error.kind() {
-            io::ErrorKind::TimedOut => Failure::WriteTimeout { timeout },
-            _ => Failure::Io(error),
-        });
+    // a transport can be the program's own
+    let result = guarded("writer", || ready.and_then(|()| writer.write()));
+    if let Err(cause) = &result {
+        log::error!("{cause}");
+        writer.settle();
+    }
+    match result {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            shared.fail(Failure::WriteTimeout { timeout });
+        }
+        Ok(Err(error)) => shared.fail(Failure::Io(error)),
+        Err(panic) => shared.fail(panic),
     }
 }
 
