@@ -308,6 +308,16 @@ impl fmt::Display for Report<'_> {
     }
 }
 
+impl Failure {
+    /// The same panic, in the place that turned out to be at work.
+    pub(crate) fn at(self, place: &'static str) -> Self {
+        match self {
+            Self::Panicked { message, .. } => Self::Panicked { place, message },
+            other => other,
+        }
+    }
+}
+
 /// The one place of the program's code whose panic is permanent: what it did to the program's
 /// state is unknown, and the next message would run it again.
 pub(crate) const HANDLER: &str = "handler";

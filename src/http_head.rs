@@ -8,7 +8,7 @@ use crate::failure::{Failure, HandshakeError};
 
 /// The most that a peer may say before the handshake is over.
 const MAX_SIZE: usize = 64 * 1024;
-pub(crate) const MAX_HEADERS: usize = 128;
+const MAX_HEADERS: usize = 128;
 
 /// Reads until `parse` has found a whole head; returns it and what was read past it. `parse`
 /// returns the head and its length, or `None` if there is more to come.
@@ -17,7 +17,8 @@ pub(crate) fn read<T>(
     parse: impl Fn(&[u8]) -> Result<Option<(T, usize)>, Failure>,
 ) -> Result<(T, Vec<u8>), Failure> {
     let mut bytes = Vec::new();
-    let mut chunk = [0; 4096];
+    // not on the stack: pages that a thread has once touched there stay for as long as it lives
+    let mut chunk = vec![0; 4096];
     loop {
         let room = chunk.len().min(MAX_SIZE + 1 - bytes.len());
         let read = stream.read(&mut chunk[..room]).map_err(broken)?;
@@ -44,6 +45,11 @@ pub(crate) fn broken(error: io::Error) -> Failure {
 
 pub(crate) fn not_http(what: impl ToString) -> Failure {
     Failure::Handshake(HandshakeError::NotHttp(what.to_string()))
+}
+
+/// Room for parsed header fields.
+pub(crate) fn fields<'a>() -> Vec<httparse::Header<'a>> {
+    vec![httparse::EMPTY_HEADER; MAX_HEADERS]
 }
 
 /// Moves parsed header fields over.

@@ -9,10 +9,12 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded, select};
 
-use crate::failure::{Failure, HANDLER, guarded};
 use crate::message::Message;
 use crate::policy::{Overflow, Queue};
 use crate::stats::Counters;
+
+/// No more messages than this are taken to the front at once: the locks are cheap by then.
+const MOST_AT_FRONT: usize = 256;
 
 /// What the program does with a received message, on the reader thread.
 pub(crate) type Handler = Box<dyn FnMut(Message) + Send>;
@@ -25,22 +27,13 @@ pub(crate) enum Inbox {
 }
 
 impl Inbox {
-    /// Takes a message in: a handler gets it now, a mailbox with the rest of the batch.
-    ///
-    /// # Errors
-    ///
-    /// The handler panicked.
-    pub(crate) fn take(
-        &mut self,
-        message: Message,
-        batch: &mut VecDeque<Message>,
-    ) -> Result<(), Failure> {
+    /// Takes a message in: a handler gets it now, a mailbox with the rest of the batch. The
+    /// handler may panic.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, message: Message, batch: &mut VecDeque<Message>) {
         match self {
-            Self::Handler(handler) => guarded(HANDLER, || handler(message)),
-            Self::Mailbox(_) => {
-                batch.push_back(message);
-                Ok(())
-            }
+            Self::Handler(handler) => handler(message),
+            Self::Mailbox(_) => batch.push_back(message),
         }
     }
 
@@ -63,13 +56,18 @@ impl fmt::Debug for Inbox {
 }
 
 /// The queue of received messages. The reader fills it once for each read of the socket, under
-/// one lock and with one wake-up, however many messages that read held. The first program that
-/// wants a channel to select on ([`Mailbox::receiver`]) has everything put into one from there
-/// on, message by message.
+/// one lock and with one wake-up, however many messages that read held; a program that receives
+/// takes a quarter of the room at a time to a list of its own, so that the two rarely meet. The
+/// first program that wants a channel to select on ([`Mailbox::receiver`]) has everything put
+/// into one from there on, message by message.
+///
+/// Whoever needs both locks takes `front` before `state`; nobody waits with `front` locked.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     limits: Queue,
     counters: Arc<Counters>,
+    /// What programs receive next.
+    front: Mutex<VecDeque<Message>>,
     state: Mutex<State>,
     /// Signalled when there is something to receive, or never will be.
     filled: Condvar,
@@ -80,11 +78,53 @@ pub(crate) struct Mailbox {
 
 #[derive(Debug, Default)]
 struct State {
+    /// What follows on the front.
     queue: VecDeque<Message>,
+    /// How much the queue holds, and how much the front did when it was filled: that counts
+    /// against the bounds until the front is empty.
+    held: Held,
+    at_front: Held,
     receivers_waiting: usize,
     is_reader_waiting: bool,
     /// Nothing more will come.
     ended: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.len();
+    }
+
+    fn remove(&mut self, message: &Message) {
+        self.messages -= 1;
+        self.bytes -= message.len();
+    }
+}
+
+impl State {
+    /// Whether another message may come in. A message larger than the bound passes alone.
+    fn has_room(&self, limits: &Queue) -> bool {
+        self.held.messages + self.at_front.messages < limits.messages
+            && self.held.bytes + self.at_front.bytes < limits.bytes
+    }
+
+    fn push(&mut self, message: Message) {
+        self.held.add(&message);
+        self.queue.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let message = self.queue.pop_front()?;
+        self.held.remove(&message);
+        Some(message)
+    }
 }
 
 #[derive(Debug)]
@@ -110,11 +150,16 @@ impl Mailbox {
         Self {
             limits,
             counters,
+            front: Mutex::default(),
             state: Mutex::default(),
             filled: Condvar::new(),
             room: Condvar::new(),
             channel: OnceLock::new(),
         }
+    }
+
+    fn front(&self) -> MutexGuard<'_, VecDeque<Message>> {
+        self.front.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -128,20 +173,23 @@ impl Mailbox {
                 drop(state);
                 return self.send(channel, batch, abandon);
             }
-            let room = self.limits.messages.saturating_sub(state.queue.len());
-            let fitting = batch.len().min(room);
-            state.queue.extend(batch.drain(..fitting));
-            if fitting > 0 && state.receivers_waiting > 0 {
+            let before = state.held.messages;
+            while state.has_room(&self.limits) {
+                let Some(message) = batch.pop_front() else { break };
+                state.push(message);
+            }
+            if state.held.messages > before && state.receivers_waiting > 0 {
                 self.filled.notify_all();
             }
             if batch.is_empty() {
                 return;
             }
             match self.limits.overflow {
-                Overflow::DropNewest | Overflow::Fail => return self.drop_all(batch),
-                Overflow::DropOldest => {
-                    state.queue.pop_front();
+                Overflow::DropOldest if state.pop().is_some() => {
                     self.counters.inbox_dropped.fetch_add(1, Relaxed);
+                }
+                Overflow::DropNewest | Overflow::Fail | Overflow::DropOldest => {
+                    return self.drop_all(batch);
                 }
                 Overflow::Wait => {
                     if abandon.try_recv() == Err(TryRecvError::Disconnected) {
@@ -201,21 +249,21 @@ impl Mailbox {
         interrupted: impl Fn() -> bool,
         alarm: impl Fn() -> Receiver<Infallible>,
     ) -> Result<Message, Nothing> {
-        let mut state = self.state();
         loop {
-            if let Some(channel) = self.channel.get() {
-                drop(state);
-                return channel.recv(deadline, interrupted, alarm);
-            }
-            if let Some(message) = state.queue.pop_front() {
-                // a quarter of the room at a time, or the reader would be woken for each message
-                let ample = state.queue.len() <= self.limits.messages * 3 / 4;
-                if ample && std::mem::take(&mut state.is_reader_waiting) {
-                    drop(state);
-                    self.room.notify_one();
-                }
+            let mut front = self.front();
+            if let Some(message) = front.pop_front() {
                 return Ok(message);
             }
+            let mut state = self.state();
+            if let Some(channel) = self.channel.get() {
+                drop(state);
+                drop(front);
+                return channel.recv(deadline, interrupted, alarm);
+            }
+            if let Some(message) = self.advance(&mut front, &mut state) {
+                return Ok(message);
+            }
+            drop(front);
             if state.ended {
                 return Err(Nothing::Ended);
             }
@@ -238,20 +286,48 @@ impl Mailbox {
         }
     }
 
+    /// Fills the empty front with the next messages, but for the first of them, which it
+    /// returns. Some stay behind for the reader to go on while they are received; with
+    /// [`Overflow::DropOldest`] all do, for those at the front are past dropping.
+    fn advance(&self, front: &mut VecDeque<Message>, state: &mut State) -> Option<Message> {
+        state.at_front = Held::default();
+        let first = state.pop();
+        if self.limits.overflow != Overflow::DropOldest && first.is_some() {
+            let quarter = Held {
+                messages: self.limits.messages.div_ceil(4).min(MOST_AT_FRONT),
+                bytes: self.limits.bytes / 4,
+            };
+            let mut taken = Held { messages: 1, bytes: first.as_ref().map_or(0, Message::len) };
+            while taken.messages < quarter.messages && taken.bytes < quarter.bytes {
+                let Some(message) = state.pop() else { break };
+                taken.add(&message);
+                state.at_front.add(&message);
+                front.push_back(message);
+            }
+        }
+        // whatever the front held is out, even if nothing came in
+        if std::mem::take(&mut state.is_reader_waiting) {
+            self.room.notify_one();
+        }
+        first
+    }
+
     /// The channel, from here on the only place where messages are put.
     pub(crate) fn receiver(&self) -> &Receiver<Message> {
-        // under the lock, so that no message is queued beside it
+        // under both locks, so that no message is queued beside it
+        let mut front = self.front();
         let mut state = self.state();
         let channel = self.channel.get_or_init(|| {
             let (sender, receiver) = bounded(self.limits.messages);
-            for message in state.queue.drain(..) {
+            for message in front.drain(..).chain(state.queue.drain(..)) {
                 // it has the room that the queue had
                 let _ = sender.try_send(message);
             }
+            (state.held, state.at_front) = (Held::default(), Held::default());
             let sender = if state.ended { None } else { Some(sender) };
             Channel { sender: Mutex::new(sender), receiver }
         });
-        drop(state);
+        drop((front, state));
         self.look_again();
         &channel.receiver
     }
@@ -277,7 +353,10 @@ impl Mailbox {
     pub(crate) fn len(&self) -> usize {
         match self.channel.get() {
             Some(channel) => channel.receiver.len(),
-            None => self.state().queue.len(),
+            None => {
+                let front = self.front();
+                front.len() + self.state().queue.len()
+            }
         }
     }
 }
@@ -354,6 +433,48 @@ mod tests {
     }
 
     #[test]
+    fn bytes_bound_it_too_and_a_huge_message_passes_alone() {
+        let counters = Arc::new(Counters::default());
+        let limits = Queue::new().bytes(10).overflow(Overflow::DropNewest);
+        let mailbox = Mailbox::new(limits, Arc::clone(&counters));
+        let quiet = Signal::new();
+        let put = |sizes: &[usize]| {
+            let mut batch = sizes.iter().map(|size| Message::from("x".repeat(*size))).collect();
+            mailbox.push(&mut batch, quiet.raised());
+        };
+        put(&[100, 1]);
+        assert_eq!((mailbox.len(), counters.inbox_dropped.load(Relaxed)), (1, 1));
+        assert_eq!(receive_all(&mailbox).len(), 1);
+        put(&[4, 5, 6, 7]);
+        assert_eq!((mailbox.len(), counters.inbox_dropped.load(Relaxed)), (3, 2));
+    }
+
+    #[test]
+    fn what_was_taken_to_the_front_counts_until_it_is_received() {
+        let counters = Arc::new(Counters::default());
+        let limits = Queue::new().messages(16).overflow(Overflow::DropNewest);
+        let mailbox = Mailbox::new(limits, counters);
+        let quiet = Signal::new();
+        let mut next = 0..;
+        let mut received = Vec::new();
+        for _ in 0..40 {
+            let fill: Vec<u32> = next.by_ref().take(20).collect();
+            let kept = 16 - mailbox.len();
+            let mut batch = fill.iter().map(|number| number.to_string().into()).collect();
+            mailbox.push(&mut batch, quiet.raised());
+            assert!(mailbox.len() <= 16, "{} are in it", mailbox.len());
+            // those of the front that were received are made up for at the next advance
+            assert!(mailbox.len() > 16 - kept.min(4) - 4);
+            for _ in 0..3 {
+                received.push(mailbox.recv(None, || false, crossbeam_channel::never).unwrap());
+            }
+        }
+        let numbers: Vec<u32> =
+            received.iter().map(|message| message.as_text().unwrap().parse().unwrap()).collect();
+        assert!(numbers.is_sorted_by(|one, two| one < two), "{numbers:?}");
+    }
+
+    #[test]
     fn abandoning_ends_the_wait_and_counts_the_loss() {
         for as_channel in [false, true] {
             let (inbox, mailbox, counters) = mailbox(Overflow::Wait);
@@ -403,12 +524,5 @@ mod tests {
             });
             assert!(mailbox.receiver().recv().is_err(), "the channel disconnects");
         }
-    }
-
-    #[test]
-    fn a_handler_that_panics_is_a_failure() {
-        let mut inbox = Inbox::Handler(Box::new(|_| panic!("boom")));
-        let failure = inbox.take("x".into(), &mut VecDeque::new()).unwrap_err();
-        assert_eq!(failure.to_string(), "handler panicked: boom");
     }
 }

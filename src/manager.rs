@@ -66,7 +66,7 @@ enum After {
 
 impl Manager {
     /// Runs until the client is closed.
-    pub(crate) fn run(mut self) {
+    pub(crate) fn run(&mut self) {
         let clean = match guarded("manager", || self.live()) {
             Ok(clean) => clean,
             Err(panic) => {

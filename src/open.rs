@@ -85,6 +85,8 @@ impl Opener {
     }
 
     /// Makes an attempt, the `attempt`-th in a row.
+    // what it needs of the stack is not kept while the link lives
+    #[inline(never)]
     pub(crate) fn open(&mut self, attempt: u32) -> Result<Opened, Failure> {
         let mut request = Request { attempt, ..self.requests[0].clone() };
         if let Some(hook) = &mut self.request_hook {

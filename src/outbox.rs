@@ -3,7 +3,8 @@
 mod queue;
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -36,6 +37,16 @@ pub(crate) struct Outbox {
     /// Signalled when room appears, something is confirmed, or the outbox shuts.
     room: Condvar,
     doorbell: (Sender<()>, Receiver<()>),
+    shortcut: Mutex<Option<Weak<dyn Shortcut>>>,
+    /// Whether something was received since the shortcut was last taken.
+    turn: AtomicBool,
+}
+
+/// A way to the socket past the writer thread.
+pub(crate) trait Shortcut: Send + Sync {
+    /// Writes the next message, if the writer sleeps and nobody has to wait for the socket.
+    /// Returns whether there is nothing to wake the writer for.
+    fn write_one(&self) -> bool;
 }
 
 /// Why a message was not accepted, or a wait ended.
@@ -103,7 +114,19 @@ impl Outbox {
             max_message.min(limits.bytes).min(framing.as_ref().map_or(usize::MAX, Framing::limit));
         let (state, room) = (Mutex::default(), Condvar::new());
         let doorbell = bounded(1);
-        Self { limits, max_message, framing, delivery, confirmable, state, room, doorbell }
+        let (shortcut, turn) = (Mutex::default(), AtomicBool::new(true));
+        Self {
+            limits,
+            max_message,
+            framing,
+            delivery,
+            confirmable,
+            state,
+            room,
+            doorbell,
+            shortcut,
+            turn,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,10 +172,33 @@ impl Outbox {
         let was_empty = state.queue.is_empty();
         state.accept(message, terms);
         drop(state);
-        if was_empty {
+        if was_empty && !self.take_shortcut() {
             self.ring();
         }
         Ok(())
+    }
+
+    /// Writes what was just accepted, if that is likely to be all for now: one message for each
+    /// time that something was received. A program that sends without end is better served by
+    /// the writer, which takes many at a time.
+    fn take_shortcut(&self) -> bool {
+        if !self.turn.load(Relaxed) || !self.turn.swap(false, Relaxed) {
+            return false;
+        }
+        let shortcut = self.shortcut.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        shortcut.and_then(|link| link.upgrade()).is_some_and(|link| link.write_one())
+    }
+
+    /// The link that is up, for those who may write to it themselves.
+    pub(crate) fn offer_shortcut(&self, link: Weak<dyn Shortcut>) {
+        *self.shortcut.lock().unwrap_or_else(PoisonError::into_inner) = Some(link);
+    }
+
+    /// Something was received.
+    pub(crate) fn heard(&self) {
+        if !self.turn.load(Relaxed) {
+            self.turn.store(true, Relaxed);
+        }
     }
 
     fn has_room(&self, state: &State, size: usize) -> bool {
@@ -314,8 +360,17 @@ impl Outbox {
     pub(crate) fn wants_confirmation(&self) -> (bool, bool) {
         let state = self.state();
         let urgent = state.wants_flush();
-        let wanted = self.delivery == Delivery::AtLeastOnce || !state.receipts.is_empty() || urgent;
-        (wanted, urgent)
+        (self.is_confirmation_wanted(&state) || urgent, urgent)
+    }
+
+    fn is_confirmation_wanted(&self, state: &State) -> bool {
+        self.delivery == Delivery::AtLeastOnce || !state.receipts.is_empty()
+    }
+
+    /// Whether the writer has nothing to do here: nothing to write, nothing to ask.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let state = self.state();
+        state.queue.is_empty() && !self.is_confirmation_wanted(&state) && !state.wants_flush()
     }
 
     /// Wakes the writer.

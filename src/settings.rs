@@ -26,6 +26,8 @@ pub(crate) struct Settings {
     pub(crate) socket: SocketOptions,
     #[cfg(feature = "tls")]
     pub(crate) tls: crate::transport::Tls,
+    /// Whether threads that send may write to the socket themselves.
+    pub(crate) send_directly: bool,
     pub(crate) fragment_size: Option<usize>,
     pub(crate) delivery: Delivery,
     /// How long a message may wait to be written; `None` for as long as it takes.
@@ -53,11 +55,12 @@ impl Default for Settings {
             socket: SocketOptions::default(),
             #[cfg(feature = "tls")]
             tls: crate::transport::Tls::default(),
+            send_directly: true,
             fragment_size: None,
             delivery: Delivery::default(),
             message_ttl: None,
             outbox: Queue::new(),
-            inbox: Queue::new().messages(1024),
+            inbox: Queue::new().messages(4096).bytes(1 << 20),
         }
     }
 }

@@ -79,15 +79,21 @@ pub(crate) struct Counters {
     last_round_trip_micros: AtomicU64,
 }
 
+/// Adds to a counter that nobody else writes at the moment: twice for each message, a locked
+/// instruction would be a fifth of what receiving a small one costs.
+fn advance(counter: &AtomicU64, by: usize) {
+    counter.store(counter.load(Relaxed) + by as u64, Relaxed);
+}
+
 impl Counters {
     pub(crate) fn sent(&self, messages: usize, bytes: usize) {
-        self.messages_sent.fetch_add(messages as u64, Relaxed);
-        self.bytes_sent.fetch_add(bytes as u64, Relaxed);
+        advance(&self.messages_sent, messages);
+        advance(&self.bytes_sent, bytes);
     }
 
     pub(crate) fn received(&self, bytes: usize) {
-        self.messages_received.fetch_add(1, Relaxed);
-        self.bytes_received.fetch_add(bytes as u64, Relaxed);
+        advance(&self.messages_received, 1);
+        advance(&self.bytes_received, bytes);
     }
 
     pub(crate) fn round_trip(&self, time: Duration) {

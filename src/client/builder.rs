@@ -13,7 +13,7 @@ use crate::core::{Core, next_id, thread_prefix};
 use crate::error::Error;
 use crate::event::{Event, Publisher};
 use crate::failure::{Decision, Failure};
-use crate::inbox::{Inbox, Mailbox};
+use crate::inbox::{Handler, Inbox, Mailbox};
 use crate::login::{Hook, LoginError, LoginSession};
 use crate::manager::{Decide, Manager, Row};
 use crate::message::Message;
@@ -29,7 +29,8 @@ use crate::status::Status;
 use crate::threads;
 use crate::transport::{Connect, Dialer, Interrupt, Proxy, Resolve, Resolver, System};
 
-type MessageHook = Box<dyn FnMut(Message, &Sender) + Send>;
+/// Makes the handler, once there is a sender for it to answer with.
+type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
 type EventHook = Box<dyn FnMut(&Event) + Send>;
 
 /// Every setting of a [`Client`], from [`Client::builder`].
@@ -129,8 +130,12 @@ impl Builder {
     /// Calls this with each message on the reader thread, instead of queueing it: the lowest
     /// latency. While it runs nothing is read, and `send` on that thread does not wait. If it
     /// panics, the client gives up.
-    pub fn on_message(mut self, handler: impl FnMut(Message, &Sender) + Send + 'static) -> Self {
-        self.on_message = Some(Box::new(handler));
+    pub fn on_message(
+        mut self,
+        mut handler: impl FnMut(Message, &Sender) + Send + 'static,
+    ) -> Self {
+        self.on_message =
+            Some(Box::new(|sender| Box::new(move |message| handler(message, &sender))));
         self
     }
 
@@ -255,6 +260,17 @@ impl Builder {
         self
     }
 
+    /// Whether a thread that sends may write to the socket itself, when the writer thread has
+    /// nothing to do, the message is small (at most 16 KiB) and the write cannot block. It does
+    /// so at most once for each time that something was received, so a burst is still written
+    /// by the writer thread in large pieces. It saves an answer two switches of threads; without
+    /// it sending never costs the caller a system call. Plain sockets on Linux only. Default:
+    /// true.
+    pub fn send_directly(mut self, allowed: bool) -> Self {
+        self.settings.send_directly = allowed;
+        self
+    }
+
     /// What becomes of messages that a dead link had taken. Default:
     /// [`Delivery::AtMostOnce`].
     ///
@@ -280,8 +296,8 @@ impl Builder {
         self
     }
 
-    /// The bounds of the queue of received messages. Default: 1024 messages, and reading stops
-    /// when it is full. Not used with [`on_message`](Self::on_message).
+    /// The bounds of the queue of received messages. Default: 4096 messages, 1 MiB, and reading
+    /// stops when it is full. Not used with [`on_message`](Self::on_message).
     pub fn inbox(mut self, queue: Queue) -> Self {
         self.settings.inbox = queue;
         self
@@ -457,10 +473,7 @@ impl Builder {
             settings: Arc::clone(&settings),
         });
         let inbox = match self.on_message {
-            Some(mut handler) => {
-                let sender = Sender::new(Arc::clone(&core));
-                Inbox::Handler(Box::new(move |message| handler(message, &sender)))
-            }
+            Some(handler) => Inbox::Handler(handler(Sender::new(Arc::clone(&core)))),
             None => Inbox::Mailbox(mailbox),
         };
         let opener = Opener {
@@ -492,6 +505,8 @@ impl Builder {
 
 fn launch(core: Arc<Core>, manager: Manager) -> Result<Client, Error> {
     let id = core.id;
+    // not by value through the frames that start a thread: its stack is what an idle client costs
+    let mut manager = Box::new(manager);
     threads::spawn(&thread_prefix(id), "manager", threads::PROGRAM_STACK, move || {
         threads::belong_to(id);
         manager.run();

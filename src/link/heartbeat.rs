@@ -7,11 +7,16 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::Shared;
 use super::liveness::Waiting;
+use super::writer;
 use crate::failure::{Failure, guarded};
 use crate::policy::Beat;
 
 /// The reader's read timeout has this much of the limit to be first: it knows best.
 const SECOND_WATCH: u32 = 20;
+
+/// A beat may be early by this part of the interval: the answer to the last one came a moment
+/// after it, and waiting for that moment again would cost every beat another wake-up.
+const EARLY: u32 = 64;
 
 pub(super) fn run(shared: &Shared) {
     let heartbeat = &shared.settings.heartbeat;
@@ -32,7 +37,7 @@ pub(super) fn run(shared: &Shared) {
             // a busy link carries no pings; a service's own beats go out all the same
             wait = wait.max(interval.saturating_sub(quiet));
         }
-        if wait.is_zero() {
+        if wait <= interval / EARLY {
             // also while the program is to blame: the peer should see that somebody is here
             if let Err(panic) = beat(shared) {
                 return shared.fail(panic);
@@ -63,7 +68,12 @@ pub(super) fn run(shared: &Shared) {
 
 fn beat(shared: &Shared) -> Result<(), Failure> {
     match &shared.settings.heartbeat.beat {
-        Beat::Ping => shared.lane.ping(),
+        Beat::Ping => {
+            if writer::write_now(shared, |writer| writer.ping_now()) {
+                return Ok(());
+            }
+            shared.lane.ping();
+        }
         Beat::Message { payload, .. } => {
             shared.lane.beat(guarded("heartbeat payload", || payload())?)
         }

@@ -14,14 +14,14 @@ mod writer;
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::inbox::{Inbox, Mailbox};
 use crate::message::CloseFrame;
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Shortcut};
 use crate::protocol::{Decoder, Protocol};
 use crate::settings::Settings;
 use crate::signal::Signal;
@@ -33,6 +33,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use lane::Lane;
 use liveness::Liveness;
 use progress::Progress;
+use writer::Desk;
 
 /// Where the inbox is between two readers. Empty while a reader holds it.
 pub(crate) type InboxSlot = Arc<Mutex<Option<Inbox>>>;
@@ -65,6 +66,7 @@ struct Shared {
     hangup: Arc<dyn Hangup>,
     mailbox: Arc<Mailbox>,
     lane: Lane,
+    desk: Desk,
     liveness: Liveness,
     progress: Progress,
     cause: Mutex<Option<Arc<Failure>>>,
@@ -120,8 +122,10 @@ impl Shared {
     fn confirmed(&self, number: Option<u64>) {
         if let Some(number) = number {
             self.outbox.confirmed(number);
-            // there may be something more to ask
-            self.outbox.ring();
+            if self.outbox.wants_confirmation().0 {
+                // there may be something more to ask
+                self.outbox.ring();
+            }
         }
     }
 
@@ -132,6 +136,12 @@ impl Shared {
 
     fn is_dead(&self) -> bool {
         self.died.is_raised()
+    }
+}
+
+impl Shortcut for Shared {
+    fn write_one(&self) -> bool {
+        writer::write_now(self, |writer| writer.write_one())
     }
 }
 
@@ -172,6 +182,7 @@ impl Link {
             protocol,
             only: parts.only,
             lane: Lane::new(),
+            desk: Desk::default(),
             liveness: Liveness::new(),
             progress: Progress::new(Arc::clone(&counters)),
             cause: Mutex::new(None),
@@ -185,6 +196,11 @@ impl Link {
             hangup,
             mailbox: parts.mailbox,
         });
+        if shared.settings.send_directly {
+            // weak, for the link holds the outbox
+            let link: Weak<dyn Shortcut> = Arc::downgrade(&shared) as _;
+            shared.outbox.offer_shortcut(link);
+        }
         let (reader_alive, reader_ended) = bounded(0);
         let mut link = Self { shared, threads: Vec::with_capacity(3), reader_ended, stalls };
 

@@ -6,12 +6,14 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{InboxSlot, Shared};
-use crate::failure::{Failure, guarded};
+use crate::failure::{Failure, HANDLER, guarded};
 use crate::inbox::Inbox;
 use crate::message::{CloseFrame, Message};
 use crate::policy::Beat;
-use crate::protocol::{Decoder, Item};
-use crate::transport::ReadHalf;
+use crate::protocol::{Decoder, Incoming, Item};
+use crate::transport::{Ahead, ReadHalf};
+
+const READER: &str = "reader";
 
 /// How long a peer may take to end the stream once it has said goodbye, or was told to go.
 const END_OF_STREAM: Duration = Duration::from_secs(1);
@@ -26,12 +28,15 @@ pub(super) fn run(
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: "reader", message });
     };
-    let mut stream = Watched { half, shared, inbox, batch: VecDeque::new(), deadline: None };
-    // a transport can be the program's own, and what it does must not take the inbox with it
-    let cause = guarded("reader", || read(shared, &mut decoder, &mut stream));
-    let cause = cause.unwrap_or_else(|panic| panic);
+    let batch = VecDeque::new();
+    let mut stream =
+        Watched { half, shared, inbox, batch, ahead: Ahead::new(), deadline: None, place: READER };
+    // one guard for all of the program's code that runs here (its transport, its predicate, its
+    // handler), none of which must take the inbox with it: a guard for each message costs
+    let cause = guarded(READER, || read(shared, &mut decoder, &mut stream));
+    let cause = cause.unwrap_or_else(|panic| panic.at(stream.place));
     shared.fail(cause);
-    stream.deliver();
+    stream.deliver_batch();
     match (&stream.inbox, shared.only) {
         (Inbox::Mailbox(mailbox), true) => mailbox.end(),
         (_, true) => {}
@@ -48,12 +53,8 @@ fn read(shared: &Shared, decoder: &mut Decoder, stream: &mut Watched<'_>) -> Fai
         return Failure::Io(error);
     }
     loop {
-        match decoder.next(stream) {
-            Ok(Item::Message(message)) => {
-                if let Err(panic) = take(shared, stream, message) {
-                    return panic;
-                }
-            }
+        match decoder.deliver(stream) {
+            Ok(Item::Message(message)) => stream.deliver(message),
             Ok(Item::Ping(payload)) => {
                 shared.lane.pong(payload);
                 shared.outbox.ring();
@@ -78,25 +79,6 @@ fn read(shared: &Shared, decoder: &mut Decoder, stream: &mut Watched<'_>) -> Fai
     }
 }
 
-fn take(shared: &Shared, stream: &mut Watched<'_>, message: Message) -> Result<(), Failure> {
-    let heartbeat = &shared.settings.heartbeat;
-    if let Some((ping, pong)) = &heartbeat.answer {
-        if message.as_bytes() == ping {
-            shared.lane.reply(pong.clone());
-            shared.outbox.ring();
-            return Ok(());
-        }
-    }
-    if let Beat::Message { is_answer, .. } = &heartbeat.beat {
-        if guarded("heartbeat predicate", || is_answer(&message))? {
-            shared.confirmed(shared.progress.answer());
-            return Ok(());
-        }
-    }
-    shared.counters.received(message.len());
-    stream.inbox.take(message, &mut stream.batch)
-}
-
 /// Has the writer send a close frame, and waits for the peer to end the stream: it should be
 /// the server that does (RFC 6455 section 7.1.1), and a socket that is shut down with unread
 /// data in it is reset, which can take the close frame away from the peer.
@@ -110,7 +92,7 @@ fn say_goodbye(
     shared.goodbye.raise();
     shared.outbox.ring();
     stream.deadline = Some(Instant::now() + shared.settings.close_timeout.min(END_OF_STREAM));
-    let mut discarded = [0; 4096];
+    let mut discarded = vec![0; 4096];
     while matches!(stream.read(&mut discarded), Ok(1..)) {}
     cause
 }
@@ -126,12 +108,42 @@ struct Watched<'a> {
     shared: &'a Shared,
     inbox: Inbox,
     batch: VecDeque<Message>,
+    ahead: Ahead,
     /// When to stop reading, whatever comes.
     deadline: Option<Instant>,
+    /// Whose code runs at the moment, should it panic.
+    place: &'static str,
+}
+
+impl Incoming for Watched<'_> {
+    /// Delivers a message, unless it belongs to the heartbeat. Runs the program's code.
+    #[inline(always)]
+    fn deliver(&mut self, message: Message) {
+        let shared = self.shared;
+        let heartbeat = &shared.settings.heartbeat;
+        if let Some((ping, pong)) = &heartbeat.answer {
+            if message.as_bytes() == ping {
+                shared.lane.reply(pong.clone());
+                return shared.outbox.ring();
+            }
+        }
+        if let Beat::Message { is_answer, .. } = &heartbeat.beat {
+            self.place = "heartbeat predicate";
+            let is_answer = is_answer(&message);
+            self.place = READER;
+            if is_answer {
+                return shared.confirmed(shared.progress.answer());
+            }
+        }
+        shared.counters.received(message.len());
+        self.place = HANDLER;
+        self.inbox.take(message, &mut self.batch);
+        self.place = READER;
+    }
 }
 
 impl Watched<'_> {
-    fn deliver(&mut self) {
+    fn deliver_batch(&mut self) {
         if !self.batch.is_empty() {
             self.inbox.deliver(&mut self.batch, self.shared.abandoned.raised());
         }
@@ -140,7 +152,10 @@ impl Watched<'_> {
 
 impl Read for Watched<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.deliver();
+        if self.ahead.has_unread() {
+            return self.ahead.read(buf, &mut io::empty());
+        }
+        self.deliver_batch();
         loop {
             if let Some(deadline) = self.deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -150,7 +165,7 @@ impl Read for Watched<'_> {
                 self.half.set_read_timeout(Some(left))?;
             }
             self.shared.liveness.reading();
-            let result = self.half.read(buf);
+            let result = self.ahead.read(buf, &mut self.half);
             if self.half.wants_write() {
                 self.shared.outbox.ring();
             }
@@ -158,6 +173,7 @@ impl Read for Watched<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 result => {
                     self.shared.liveness.heard();
+                    self.shared.outbox.heard();
                     return result;
                 }
             }

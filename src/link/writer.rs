@@ -1,8 +1,13 @@
-//! The writer thread: control lane and outbox -> encoder -> socket. It is the only one that
-//! ever writes to the socket.
+//! The writer thread: control lane and outbox -> encoder -> socket.
+//!
+//! It is the only one that ever waits for the socket to take something. While it sleeps its
+//! [`Pen`] lies on the [`Desk`], where a thread that has one small message to send, or a beat,
+//! can take it to write without waiting: that saves two switches of threads. Nobody writes
+//! without the pen, so frames never interleave.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
@@ -24,40 +29,15 @@ const ASK_AFTER_MESSAGES: u64 = 256;
 const ASK_AFTER_BYTES: usize = 256 * 1024;
 const ASK_AFTER: Duration = Duration::from_millis(10);
 
-pub(super) fn run(shared: &Shared, mut half: Box<dyn WriteHalf>) {
-    let timeout = shared.settings.write_timeout;
-    let ready = half.set_write_timeout(Some(timeout));
-    let stream = Counted { half, shared, timeout, shortened: false, written: 0 };
-    let encoder = shared.protocol.encoder();
-    let mut writer = Writer {
-        shared,
-        encoder,
-        stream,
-        sequence: 0,
-        last: 0,
-        unasked: Unasked::default(),
-        unwritten: VecDeque::new(),
-    };
-    // a transport can be the program's own
-    let result = guarded("writer", || ready.and_then(|()| writer.write()));
-    if let Err(cause) = &result {
-        log::error!("{cause}");
-        writer.settle();
-    }
-    match result {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
-            shared.fail(Failure::WriteTimeout { timeout });
-        }
-        Ok(Err(error)) => shared.fail(Failure::Io(error)),
-        Err(panic) => shared.fail(panic),
-    }
-}
+/// No larger message is written past the writer thread.
+pub(super) const SMALL: usize = 16 * 1024;
 
-struct Writer<'a> {
-    shared: &'a Shared,
+/// What it takes to write. Whoever holds it is the only one who writes to the socket: the writer
+/// thread, and while that sleeps, whoever takes it from the [`Desk`].
+#[derive(Debug)]
+pub(super) struct Pen {
     encoder: Encoder,
-    stream: Counted<'a>,
+    stream: Stream,
     /// How many messages of the outbox were encoded.
     sequence: u64,
     /// The number of the last of them.
@@ -66,6 +46,134 @@ struct Writer<'a> {
     /// Messages that were encoded and may not have reached the socket whole, each with the
     /// place in the stream where it ends.
     unwritten: VecDeque<(u64, Entry)>,
+}
+
+/// Where the pen lies while the writer thread sleeps. It is never held while somebody waits for
+/// the socket, so getting it back takes no time.
+#[derive(Debug, Default)]
+pub(super) struct Desk {
+    place: Mutex<Place>,
+    returned: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    pen: Option<Box<Pen>>,
+    /// Whether the writer thread waits for it: a signal is a system call, heard or not.
+    is_wanted: bool,
+}
+
+impl Desk {
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, pen: Box<Pen>) {
+        let mut place = self.place();
+        place.pen = Some(pen);
+        if place.is_wanted {
+            self.returned.notify_one();
+        }
+    }
+
+    fn try_take(&self) -> Option<Box<Pen>> {
+        self.place().pen.take()
+    }
+
+    /// For the one who has put it there: it comes back.
+    fn take(&self) -> Box<Pen> {
+        let mut place = self.place();
+        loop {
+            if let Some(pen) = place.pen.take() {
+                place.is_wanted = false;
+                return pen;
+            }
+            place.is_wanted = true;
+            place = self.returned.wait(place).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+/// The writer thread.
+pub(super) fn run(shared: &Shared, mut half: Box<dyn WriteHalf>) {
+    let timeout = shared.settings.write_timeout;
+    let ready = half.set_write_timeout(Some(timeout));
+    let mut pen = Box::new(Pen {
+        encoder: shared.protocol.encoder(),
+        stream: Stream { half, timeout, shortened: false, written: 0 },
+        sequence: 0,
+        last: 0,
+        unasked: Unasked::default(),
+        unwritten: VecDeque::new(),
+    });
+    let mut result = Ok(ready.map(|()| Rest::Until(Some(Instant::now()))));
+    while let Ok(Ok(Rest::Until(due))) = result {
+        shared.desk.put(pen);
+        let doorbell = shared.outbox.doorbell();
+        // the sender lives as long as the receiver, so this only ends with a token or a timeout
+        let _ = match due {
+            None => doorbell.recv().ok(),
+            Some(due) => doorbell.recv_deadline(due).ok(),
+        };
+        pen = shared.desk.take();
+        let mut writer = Writer { shared, pen, may_wait: true };
+        // a transport can be the program's own
+        result = guarded("writer", || writer.write());
+        pen = writer.pen;
+    }
+    let mut writer = Writer { shared, pen, may_wait: false };
+    writer.account();
+    writer.give_back();
+    match result {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut => {
+            shared.fail(Failure::WriteTimeout { timeout });
+        }
+        Ok(Err(error)) => shared.fail(Failure::Io(error)),
+        Err(panic) => {
+            log::error!("{panic}");
+            shared.fail(panic);
+        }
+    }
+}
+
+/// What comes after writing.
+enum Rest {
+    /// Sleep until somebody rings, or until then.
+    Until(Option<Instant>),
+    /// Nothing more is to be written.
+    Over,
+}
+
+/// On another thread, while the writer sleeps: writes without waiting. Returns whether that was
+/// all; if not, the writer has to be woken.
+pub(super) fn write_now(
+    shared: &Shared,
+    write: impl FnOnce(&mut Writer<'_>) -> io::Result<bool>,
+) -> bool {
+    let Some(pen) = shared.desk.try_take() else { return false };
+    let mut writer = Writer { shared, pen, may_wait: false };
+    let result = guarded("writer", || write(&mut writer));
+    writer.account();
+    shared.desk.put(writer.pen);
+    match result {
+        Ok(Ok(is_all)) => is_all,
+        // the writer meets the same error, or waits where this one could not
+        Ok(Err(_)) => false,
+        Err(panic) => {
+            log::error!("{panic}");
+            shared.fail(panic);
+            false
+        }
+    }
+}
+
+/// Somebody with a pen in the hand.
+pub(super) struct Writer<'a> {
+    shared: &'a Shared,
+    pen: Box<Pen>,
+    /// Whether the socket may be waited for.
+    may_wait: bool,
 }
 
 /// What was encoded since the last ping.
@@ -77,52 +185,64 @@ struct Unasked {
 }
 
 impl Writer<'_> {
-    /// Writes until the link dies or a close frame is out.
-    fn write(&mut self) -> io::Result<()> {
+    /// Writes until there is nothing left to write.
+    fn write(&mut self) -> io::Result<Rest> {
         let mut batch = VecDeque::new();
         while !self.shared.is_dead() {
             if self.control(self.shared.lane.take())? {
-                return Ok(());
+                return Ok(Rest::Over);
             }
             self.shared.outbox.take(&mut batch, WRITE_BUFFER);
             if batch.is_empty() {
                 if let Some(close) = self.shared.lane.take_close() {
-                    return self.close(close);
+                    self.close(close)?;
+                    return Ok(Rest::Over);
                 }
-                self.sleep()?;
-                continue;
+                let due = self.ask_if_due()?;
+                // the question, what another thread could not finish, and what the transport has
+                // to say of itself
+                self.flush()?;
+                self.account();
+                return Ok(Rest::Until(due));
             }
             let result = self.data(&mut batch).and_then(|()| {
                 // one write carries both
                 self.ask_if_due()?;
-                self.encoder.flush(&mut self.stream)
+                self.flush()
             });
-            // back to front: what was not even encoded first
-            self.shared.outbox.restore(&mut batch);
-            self.settle();
+            if result.is_err() {
+                self.shared.outbox.restore(&mut batch);
+            }
+            self.account();
             result?;
         }
-        Ok(())
+        Ok(Rest::Over)
     }
 
-    /// Sleeps until somebody rings, or it is time to ask the peer what it has.
-    fn sleep(&mut self) -> io::Result<()> {
-        let doorbell = self.shared.outbox.doorbell();
-        let due = self.ask_if_due()?;
-        // the question, and what the transport has to say of itself
-        self.encoder.flush(&mut self.stream)?;
-        // the sender lives as long as the receiver, so this only ends with a token or a timeout
-        let _ = match due {
-            None => doorbell.recv().ok(),
-            Some(due) => doorbell.recv_deadline(due).ok(),
-        };
-        Ok(())
+    /// Writes the next message if it is a small one. Returns whether nothing is left to do.
+    pub(super) fn write_one(&mut self) -> io::Result<bool> {
+        let mut batch = VecDeque::with_capacity(1);
+        self.shared.outbox.take(&mut batch, 1);
+        if batch.iter().any(|entry| entry.message.len() > SMALL) {
+            self.shared.outbox.restore(&mut batch);
+            return Ok(false);
+        }
+        self.data(&mut batch)?;
+        self.flush()?;
+        // the writer knows when it is time to ask, and others may have queued something behind it
+        Ok(self.shared.outbox.is_quiet())
+    }
+
+    /// Writes a ping.
+    pub(super) fn ping_now(&mut self) -> io::Result<bool> {
+        self.ping()?;
+        self.flush().map(|()| true)
     }
 
     /// Encodes a question for what the peer has, if somebody wants to know and it is time;
     /// returns when it will be, if nothing else happens before.
     fn ask_if_due(&mut self) -> io::Result<Option<Instant>> {
-        let Unasked { messages, bytes, since: Some(since) } = self.unasked else {
+        let Unasked { messages, bytes, since: Some(since) } = self.pen.unasked else {
             return Ok(None);
         };
         let (wanted, urgent) = self.shared.outbox.wants_confirmation();
@@ -162,15 +282,32 @@ impl Writer<'_> {
     }
 
     fn ping(&mut self) -> io::Result<()> {
-        self.unasked = Unasked::default();
-        let payload = self.shared.progress.ping(self.sequence, self.last);
-        self.encoder.ping(payload, &mut self.stream)
+        self.pen.unasked = Unasked::default();
+        let payload = self.shared.progress.ping(self.pen.sequence, self.pen.last);
+        let (encoder, mut stream) = self.parts();
+        encoder.ping(payload, &mut stream)
     }
 
     fn beat(&mut self, message: Message) -> io::Result<()> {
-        self.unasked = Unasked::default();
-        self.shared.progress.beat(self.sequence, self.last);
-        self.encoder.message(message, &mut self.stream)
+        self.pen.unasked = Unasked::default();
+        self.shared.progress.beat(self.pen.sequence, self.pen.last);
+        self.encode(message)
+    }
+
+    fn encode(&mut self, message: Message) -> io::Result<()> {
+        let (encoder, mut stream) = self.parts();
+        encoder.message(message, &mut stream)
+    }
+
+    /// Writes out what is encoded.
+    fn flush(&mut self) -> io::Result<()> {
+        let (encoder, mut stream) = self.parts();
+        encoder.flush(&mut stream)
+    }
+
+    fn parts(&mut self) -> (&mut Encoder, Counted<'_>) {
+        let Pen { encoder, stream, .. } = &mut *self.pen;
+        (encoder, Counted { stream, shared: self.shared, may_wait: self.may_wait })
     }
 
     /// Writes what the control lane holds; returns whether that ended it.
@@ -178,10 +315,11 @@ impl Writer<'_> {
         let Slots { pongs, replies, ping, beat, close } = slots;
         let quiet = pongs.is_empty() && replies.is_empty() && !ping && beat.is_none();
         for payload in pongs {
-            self.encoder.pong(payload, &mut self.stream)?;
+            let (encoder, mut stream) = self.parts();
+            encoder.pong(payload, &mut stream)?;
         }
         for message in replies {
-            self.encoder.message(message, &mut self.stream)?;
+            self.encode(message)?;
         }
         if ping {
             self.ping()?;
@@ -194,7 +332,7 @@ impl Writer<'_> {
             return Ok(true);
         }
         if !quiet {
-            self.encoder.flush(&mut self.stream)?;
+            self.flush()?;
         }
         Ok(false)
     }
@@ -204,19 +342,20 @@ impl Writer<'_> {
             Close::Now(frame) => frame,
             Close::AfterData(frame) => {
                 // the last chance to learn what has arrived
-                if self.unasked.messages > 0 && self.shared.outbox.wants_confirmation().0 {
+                if self.pen.unasked.messages > 0 && self.shared.outbox.wants_confirmation().0 {
                     self.ask()?;
                 }
                 Some(frame)
             }
         };
-        self.encoder.close(frame.as_ref(), &mut self.stream)?;
+        let (encoder, mut stream) = self.parts();
+        encoder.close(frame.as_ref(), &mut stream)?;
         if self.shared.protocol.ends_stream() {
-            return self.stream.half.finish();
+            return self.pen.stream.half.finish();
         }
         // after the peer's own goodbye, for it may take ours as the end of both directions
         select! {
-            recv(self.shared.goodbye.raised()) -> _ => self.stream.half.say_goodbye(),
+            recv(self.shared.goodbye.raised()) -> _ => self.pen.stream.half.say_goodbye(),
             recv(self.shared.died.raised()) -> _ => Ok(()),
         }
     }
@@ -228,28 +367,30 @@ impl Writer<'_> {
             // a clone of a message shares its payload
             let (number, message) = (entry.number, entry.message.clone());
             let size = message.len();
-            self.unwritten.push_back((NOT_WHOLE, entry));
+            self.pen.unwritten.push_back((NOT_WHOLE, entry));
             match self.shared.settings.fragment_size {
                 Some(size) if message.len() > size => self.fragments(message, size)?,
-                _ => self.encoder.message(message, &mut self.stream)?,
+                _ => self.encode(message)?,
             }
-            if let Some((end, _)) = self.unwritten.back_mut() {
-                *end = self.encoder.encoded();
+            let encoded = self.pen.encoder.encoded();
+            if let Some((end, _)) = self.pen.unwritten.back_mut() {
+                *end = encoded;
             }
-            self.sequence += 1;
-            self.last = number;
-            self.unasked.messages += 1;
-            self.unasked.bytes += size;
+            self.pen.sequence += 1;
+            self.pen.last = number;
+            self.pen.unasked.messages += 1;
+            self.pen.unasked.bytes += size;
         }
-        self.unasked.since.get_or_insert_with(Instant::now);
+        self.pen.unasked.since.get_or_insert_with(Instant::now);
         Ok(())
     }
 
     /// Writes a message in fragments, with the control lane in between. What may not stand
     /// inside a message goes back into the lane.
     fn fragments(&mut self, message: Message, size: usize) -> io::Result<()> {
-        let (shared, sequence, last) = (self.shared, self.sequence, self.last);
-        self.encoder.fragments(message, size, &mut self.stream, |encoder, stream| {
+        let (shared, sequence, last) = (self.shared, self.pen.sequence, self.pen.last);
+        let (encoder, mut stream) = self.parts();
+        encoder.fragments(message, size, &mut stream, |encoder, stream| {
             let Slots { pongs, replies, ping, beat, close } = shared.lane.take();
             if let Some(Close::Now(frame)) = close {
                 shared.lane.close_now(frame);
@@ -268,30 +409,45 @@ impl Writer<'_> {
         })
     }
 
-    /// Accounts for what has reached the socket whole; the rest goes back to the outbox. A
-    /// frame that is cut off never becomes a message at the peer, so it can be sent again.
-    fn settle(&mut self) {
-        let written = self.unwritten.partition_point(|(end, _)| *end <= self.stream.written);
-        let whole = self.unwritten.drain(..written);
+    /// Accounts for what has reached the socket whole.
+    fn account(&mut self) {
+        let reached = self.pen.stream.written;
+        let written = self.pen.unwritten.partition_point(|(end, _)| *end <= reached);
+        let whole = self.pen.unwritten.drain(..written);
         let whole: Vec<Entry> = whole.map(|(_, entry)| entry).collect();
+        if whole.is_empty() {
+            return;
+        }
         let bytes = whole.iter().map(|entry| entry.message.len()).sum();
         self.shared.counters.sent(written, bytes);
         self.shared.progress.written(written);
         // last: it wakes those who wait for room, and they may look at the counters
         self.shared.outbox.written(whole.into_iter());
-        let mut rest: VecDeque<Entry> = self.unwritten.drain(..).map(|(_, entry)| entry).collect();
-        self.shared.outbox.restore(&mut rest);
+    }
+
+    /// The end: what has not reached the socket whole goes back to the outbox. A frame that is
+    /// cut off never becomes a message at the peer, so it can be sent again.
+    fn give_back(&mut self) {
+        let rest = self.pen.unwritten.drain(..).map(|(_, entry)| entry);
+        self.shared.outbox.restore(&mut rest.collect());
     }
 }
 
-/// The write half, counting what the socket has taken.
-struct Counted<'a> {
+/// The write half, and how much of what was encoded it has taken.
+#[derive(Debug)]
+struct Stream {
     half: Box<dyn WriteHalf>,
-    shared: &'a Shared,
     timeout: Duration,
     /// Whether the socket's timeout is below `timeout` at the moment.
     shortened: bool,
     written: u64,
+}
+
+/// The same in somebody's hands, for the encoder to write to.
+struct Counted<'a> {
+    stream: &'a mut Stream,
+    shared: &'a Shared,
+    may_wait: bool,
 }
 
 impl Counted<'_> {
@@ -299,24 +455,29 @@ impl Counted<'_> {
     /// same, and so is one that waits for this program to receive: they get until they have
     /// been silent for as long.
     fn stuck(&mut self) -> io::Result<()> {
-        let left = self.timeout.saturating_sub(self.shared.liveness.silence());
+        let left = self.stream.timeout.saturating_sub(self.shared.liveness.silence());
         if left.is_zero() || self.shared.is_dead() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.shortened = true;
-        self.half.set_write_timeout(Some(left.max(Duration::from_millis(1))))
+        self.stream.shortened = true;
+        self.stream.half.set_write_timeout(Some(left.max(Duration::from_millis(1))))
     }
 }
 
 impl Write for Counted<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        if !self.may_wait {
+            let count = self.stream.half.try_write(buf)?;
+            self.stream.written += count as u64;
+            return Ok(count);
+        }
         loop {
-            match self.half.write(buf) {
+            match self.stream.half.write(buf) {
                 Ok(count) => {
-                    self.written += count as u64;
-                    if std::mem::take(&mut self.shortened) {
-                        self.half.set_write_timeout(Some(self.timeout))?;
+                    self.stream.written += count as u64;
+                    if std::mem::take(&mut self.stream.shortened) {
+                        self.stream.half.set_write_timeout(Some(self.stream.timeout))?;
                     }
                     return Ok(count);
                 }
@@ -328,6 +489,7 @@ impl Write for Counted<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.half.flush()
+        // what the transport has to say of itself can wait for the writer
+        if self.may_wait { self.stream.half.flush() } else { Ok(()) }
     }
 }

@@ -49,12 +49,12 @@ impl Queue {
         self
     }
 
-    /// The most bytes of payload it holds; at least 1. A message larger than this can never be
-    /// queued, and an outbox refuses it with
-    /// [`Error::MessageTooLarge`](crate::Error::MessageTooLarge).
+    /// The most bytes of payload it holds; at least 1.
     ///
-    /// An inbox is bounded by messages only; its memory is bounded by that times
-    /// [`max_message_size`](crate::Builder::max_message_size).
+    /// A message larger than this can never be queued to be sent: the outbox refuses it with
+    /// [`Error::MessageTooLarge`](crate::Error::MessageTooLarge). An inbox takes another message
+    /// in as long as it holds less than this, so it holds at most one message more. The channel
+    /// of [`Client::receiver`](crate::Client::receiver) counts messages only.
     #[must_use]
     pub fn bytes(mut self, limit: usize) -> Self {
         self.bytes = limit;

@@ -21,6 +21,11 @@ pub(crate) enum Item {
     Close(Option<CloseFrame>),
 }
 
+/// A stream that is read, and takes the messages that were in it.
+pub(crate) trait Incoming: Read {
+    fn deliver(&mut self, message: Message);
+}
+
 /// The sizes that a peer may not exceed, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
@@ -83,6 +88,18 @@ impl Decoder {
         match self {
             Self::WebSocket(decoder) => decoder.next(stream),
             Self::Framed(decoder) => decoder.next(stream).map(Item::Message),
+        }
+    }
+
+    /// The same for a stream that takes each message itself: returns what else there is to
+    /// report. A message is moved once on its way, which is what a small one costs most.
+    pub(crate) fn deliver(&mut self, stream: &mut impl Incoming) -> Result<Item, Failure> {
+        match self {
+            Self::WebSocket(decoder) => decoder.deliver(stream),
+            Self::Framed(decoder) => loop {
+                let message = decoder.next(stream)?;
+                stream.deliver(message);
+            },
         }
     }
 }

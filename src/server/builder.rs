@@ -47,7 +47,7 @@ impl ServerBuilder {
     pub(super) fn new() -> Self {
         let settings = Settings {
             outbox: Queue::new().messages(1024).bytes(16 << 20),
-            inbox: Queue::new().messages(64),
+            inbox: Queue::new().messages(64).bytes(1 << 20),
             ..Settings::default()
         };
         Self {
@@ -144,8 +144,8 @@ impl ServerBuilder {
         self
     }
 
-    /// The bounds of each session's queue of received messages. Default: 64 messages, and
-    /// reading stops when it is full.
+    /// The bounds of each session's queue of received messages. Default: 64 messages,
+    /// 1 MiB, and reading stops when it is full.
     pub fn inbox(mut self, queue: Queue) -> Self {
         self.settings.inbox = queue;
         self

@@ -1,5 +1,6 @@
 //! Bytes in both directions at once: dialing, and halves that can be read, written, hung up.
 
+mod ahead;
 mod connect;
 mod dial;
 mod interrupt;
@@ -15,6 +16,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use ahead::Ahead;
 pub use connect::Connect;
 pub(crate) use connect::connect;
 pub(crate) use dial::{Dialer, SocketOptions};
@@ -54,6 +56,17 @@ pub trait WriteHalf: Write + Send + Debug {
     ///
     /// Whatever is in the way; the link dies of it.
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
+
+    /// Writes what fits without blocking; an error of the kind `WouldBlock` if that is nothing.
+    /// A transport that cannot tell says that always, as this does.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`.
+    fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let _ = buf;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
 
     /// Says that no more data follows, where the transport can say so without ending.
     ///

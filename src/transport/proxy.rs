@@ -205,7 +205,7 @@ impl Proxy {
 }
 
 fn status(bytes: &[u8]) -> Result<Option<(StatusCode, usize)>, Failure> {
-    let mut fields = [httparse::EMPTY_HEADER; http_head::MAX_HEADERS];
+    let mut fields = http_head::fields();
     let mut parsed = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(http_head::not_http)?
     else {

@@ -16,6 +16,18 @@ use super::{Duplex, Hangup, ReadHalf, WriteHalf};
 trait Socket: Send + Sync + Debug + 'static {
     fn receive(&self, buf: &mut [u8]) -> io::Result<usize>;
     fn send(&self, buf: &[u8]) -> io::Result<usize>;
+
+    /// Sends what fits without blocking.
+    fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        return self.options().send_with_flags(buf, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        {
+            let _ = buf;
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
     fn shut(&self, how: Shutdown) -> io::Result<()>;
     fn options(&self) -> SockRef<'_>;
 }
@@ -85,6 +97,10 @@ impl<S: Socket> Write for Half<S> {
 impl<S: Socket> WriteHalf for Half<S> {
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.0.options().set_write_timeout(timeout)
+    }
+
+    fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.try_send(buf)
     }
 
     fn finish(&mut self) -> io::Result<()> {

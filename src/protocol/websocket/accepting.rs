@@ -16,7 +16,7 @@ pub(crate) fn read_request(stream: &mut impl Read) -> Result<(Request<()>, Vec<u
 }
 
 fn parse(bytes: &[u8]) -> Result<Option<(Request<()>, usize)>, Failure> {
-    let mut fields = [httparse::EMPTY_HEADER; http_head::MAX_HEADERS];
+    let mut fields = http_head::fields();
     let mut parsed = httparse::Request::new(&mut fields);
     let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(not_http)? else {
         return Ok(None);

@@ -8,7 +8,7 @@ use tungstenite::{Error, Message as Wire};
 
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::protocol::{Item, Limits};
+use crate::protocol::{Incoming, Item, Limits};
 
 /// The reading side of a WebSocket. It keeps what it has read of an unfinished message, so a
 /// read that times out loses nothing.
@@ -61,18 +61,33 @@ impl Decoder {
     /// [`Failure::Io`] as the stream said it, [`Failure::ClosedAbnormally`] at its end, and
     /// [`Failure::Protocol`] with the close code that the peer is to be told.
     pub(crate) fn next(&mut self, stream: &mut dyn Read) -> Result<Item, Failure> {
-        match self.context.read(&mut Source { early: &mut self.early, stream }) {
-            Ok(Wire::Text(text)) => Ok(Item::Message(Message::Text(text))),
-            Ok(Wire::Binary(bytes)) => Ok(Item::Message(Message::Binary(bytes))),
-            Ok(Wire::Ping(payload)) => Ok(Item::Ping(payload)),
-            Ok(Wire::Pong(payload)) => Ok(Item::Pong(payload)),
-            Ok(Wire::Close(frame)) => Ok(Item::Close(frame.map(|frame| CloseFrame {
-                code: CloseCode(frame.code.into()),
-                reason: frame.reason.as_str().into(),
-            }))),
-            Ok(Wire::Frame(_)) => Err(violation(CloseCode::PROTOCOL_ERROR, "a bare frame")),
-            Err(error) => Err(failure(error)),
+        item(self.context.read(&mut Source { early: &mut self.early, stream }))
+    }
+
+    /// The same for a stream that takes each message itself.
+    pub(crate) fn deliver(&mut self, stream: &mut impl Incoming) -> Result<Item, Failure> {
+        loop {
+            match self.context.read(&mut Source { early: &mut self.early, stream }) {
+                Ok(Wire::Text(text)) => stream.deliver(Message::Text(text)),
+                Ok(Wire::Binary(bytes)) => stream.deliver(Message::Binary(bytes)),
+                other => return item(other),
+            }
         }
+    }
+}
+
+fn item(read: Result<Wire, Error>) -> Result<Item, Failure> {
+    match read {
+        Ok(Wire::Text(text)) => Ok(Item::Message(Message::Text(text))),
+        Ok(Wire::Binary(bytes)) => Ok(Item::Message(Message::Binary(bytes))),
+        Ok(Wire::Ping(payload)) => Ok(Item::Ping(payload)),
+        Ok(Wire::Pong(payload)) => Ok(Item::Pong(payload)),
+        Ok(Wire::Close(frame)) => Ok(Item::Close(frame.map(|frame| CloseFrame {
+            code: CloseCode(frame.code.into()),
+            reason: frame.reason.as_str().into(),
+        }))),
+        Ok(Wire::Frame(_)) => Err(violation(CloseCode::PROTOCOL_ERROR, "a bare frame")),
+        Err(error) => Err(failure(error)),
     }
 }
 

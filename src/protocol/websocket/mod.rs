@@ -20,7 +20,7 @@ use tungstenite::protocol::WebSocketConfig;
 use super::Limits;
 
 /// How much is read from the socket at once.
-const READ_BUFFER: usize = 16 * 1024;
+const READ_BUFFER: usize = 4 * 1024;
 
 /// How much is encoded before it is written to the socket.
 pub(crate) const WRITE_BUFFER: usize = 64 * 1024;

@@ -87,7 +87,7 @@ fn read_response(stream: &mut impl Read) -> Result<(Response<()>, Vec<u8>), Fail
 
 /// The response and its length, or `None` if it is not complete.
 fn parse(bytes: &[u8]) -> Result<Option<(Response<()>, usize)>, Failure> {
-    let mut fields = [httparse::EMPTY_HEADER; http_head::MAX_HEADERS];
+    let mut fields = http_head::fields();
     let mut parsed = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(not_http)? else {
         return Ok(None);

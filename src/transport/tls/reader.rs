@@ -5,41 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
-use crate::transport::ReadHalf;
-
-/// How much ciphertext is read at once: little while little comes, and four times as much, up
-/// to the most, whenever a read fills all there is.
-const LEAST: usize = 4 * 1024;
-const MOST: usize = 64 * 1024;
+use crate::transport::{Ahead, ReadHalf};
 
 /// The reading half. Ciphertext that rustls has not taken yet waits in a buffer of its own.
 #[derive(Debug)]
 pub(super) struct TlsReader {
     half: Box<dyn ReadHalf>,
     shared: Arc<Shared>,
-    ciphertext: Vec<u8>,
-    /// What of the buffer is still to be taken.
-    start: usize,
-    end: usize,
+    ciphertext: Ahead,
     wants_write: bool,
-    /// Whether the last read took all the room there was.
-    was_filled: bool,
 }
 
 impl TlsReader {
     pub(super) fn new(half: Box<dyn ReadHalf>, shared: Arc<Shared>) -> Self {
-        let (start, end, wants_write, was_filled) = (0, 0, false, false);
-        Self { half, shared, ciphertext: Vec::new(), start, end, wants_write, was_filled }
-    }
-
-    /// Gives the next read the room that the last one asked for.
-    fn adapt(&mut self) {
-        let size = self.ciphertext.len();
-        if size == 0 {
-            self.ciphertext = vec![0; LEAST];
-        } else if self.was_filled && size < MOST {
-            self.ciphertext = vec![0; size * 4];
-        }
+        Self { half, shared, ciphertext: Ahead::new(), wants_write: false }
     }
 
     /// Yields plaintext if there is some, feeding rustls what was read; `None` if the socket has
@@ -51,14 +30,14 @@ impl TlsReader {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Some(result),
             }
-            if self.start == self.end {
+            if !self.ciphertext.has_unread() {
                 return None;
             }
-            let mut input = &self.ciphertext[self.start..self.end];
+            let mut input = self.ciphertext.unread();
             match connection.read_tls(&mut input) {
                 // rustls has no room although all plaintext was taken: a record without end
                 Ok(0) => return Some(Err(io::ErrorKind::InvalidData.into())),
-                Ok(taken) => self.start += taken,
+                Ok(taken) => self.ciphertext.consume(taken),
                 Err(error) => return Some(Err(error)),
             }
             let result = connection.process_new_packets();
@@ -76,11 +55,7 @@ impl Read for TlsReader {
         if let Some(result) = self.decrypt(buf) {
             return result;
         }
-        (self.start, self.end) = (0, 0);
-        self.adapt();
-        self.end = self.half.read(&mut self.ciphertext)?;
-        self.was_filled = self.end == self.ciphertext.len();
-        if self.end == 0 {
+        if self.ciphertext.fill(&mut self.half)? == 0 {
             // has rustls know of the end: without a close_notify before it, it is a truncation
             let mut connection = self.shared.lock();
             connection.read_tls(&mut io::empty())?;
