@@ -1,82 +1,208 @@
 //! everlink against what a user would pick instead, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path examples/versus/Cargo.toml [-- --quick]
+//! cargo run --release --manifest-path examples/versus/Cargo.toml [-- --quick] [WORKLOAD ...]
 //! ```
 //!
-//! Rounds are interleaved, so that whatever the machine does besides hits all alike; what is
-//! printed are medians and their ratio to raw tungstenite in the same run. Client and server are
-//! on the same machine.
+//! Rounds are interleaved, so that whatever the machine does besides hits all alike. Printed are
+//! medians, in brackets their ratio to raw tungstenite in the same run, and half the span of the
+//! rounds in percent of the median. The server is a process of its own on the same machine.
+//! Naming the beginning of workloads (`send`, `receive 32`, `idle`, ...) runs only those.
 
 mod contender;
+mod machine;
 mod server;
 
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use contender::{Contender, Result};
+use contender::{Contender, Load, Result};
+use server::Server;
 
-const ALL: [Contender; 5] = [
-    Contender::Raw,
-    Contender::RawBatched,
-    Contender::TokioTungstenite,
-    Contender::EverlinkChannel,
-    Contender::EverlinkHandler,
-];
+/// How a process is told to idle: the number of a contender, of connections and
+/// of seconds before measuring and of measuring follow.
+const IDLE: &str = "--idle";
 
 fn main() -> Result<()> {
-    let quick = std::env::args().any(|argument| argument == "--quick");
-    let (rounds, share) = if quick { (3, 20) } else { (7, 2) };
-    let server = server::start()?;
-
-    println!("| workload | {} |", ALL.map(Contender::name).join(" | "));
-    println!("| --- | {} |", ALL.map(|_| "---").join(" | "));
-    for (size, count) in [(32, 1_000_000), (1024, 300_000), (65_536, 10_000), (1 << 20, 600)] {
-        let count = (count / share).max(60);
-        let rates = interleave(rounds, |who| Ok(rate(count, who.send(server, count, size)?)))?;
-        print_rates(&format!("send {size} B, 1/s"), &rates);
-    }
-    for (size, count) in [(32, 2_000_000), (1024, 500_000), (65_536, 10_000), (1 << 20, 600)] {
-        let count = (count / share).max(60);
-        let rates = interleave(rounds, |who| Ok(rate(count, who.receive(server, count, size)?)))?;
-        print_rates(&format!("receive {size} B, 1/s"), &rates);
-    }
-    let count = 500_000 / share;
-    let rates = interleave(rounds, |who| Ok(rate(count, who.pipelined(server, count, 256)?)))?;
-    print_rates("echo 32 B, 256 under way, 1/s", &rates);
-
-    let count = 20_000 / share;
-    let mut tails = Vec::new();
-    let middles = interleave(rounds, |who| {
-        let mut times = who.echo(server, count)?;
-        times.sort();
-        tails.push((who, micros(times[times.len() * 99 / 100])));
-        Ok(micros(times[times.len() / 2]))
-    })?;
-    print_rates("echo 32 B, p50, us", &middles);
-    let tails = ALL.map(|who| {
-        median(tails.iter().filter(|(of, _)| *of == who).map(|(_, tail)| *tail).collect())
-    });
-    print_rates("echo 32 B, p99, us", &tails);
-    Ok(())
-}
-
-/// The median of each contender, over rounds in which all of them take their turn.
-fn interleave(
-    rounds: usize,
-    mut measure: impl FnMut(Contender) -> Result<f64>,
-) -> Result<[f64; ALL.len()]> {
-    let mut values = ALL.map(|_| Vec::new());
-    for _ in 0..rounds {
-        for (who, values) in ALL.into_iter().zip(&mut values) {
-            values.push(measure(who).map_err(|error| format!("{}: {error}", who.name()))?);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        [server::ARGUMENT] => server::run(),
+        [IDLE, number, count, warm_up, period] => {
+            let seconds = |text: &str| text.parse().map(Duration::from_secs);
+            idle(number.parse()?, count.parse()?, seconds(warm_up)?, seconds(period)?)
         }
+        _ => Run::new(&arguments)?.all(),
     }
-    Ok(values.map(median))
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+struct Run {
+    contenders: Vec<Box<dyn Contender>>,
+    server: Server,
+    quick: bool,
+    wanted: Vec<String>,
+}
+
+impl Run {
+    fn new(arguments: &[&str]) -> Result<Self> {
+        let wanted = arguments.iter().filter(|argument| !argument.starts_with("--"));
+        Ok(Self {
+            contenders: contender::all(),
+            server: Server::spawn()?,
+            quick: arguments.contains(&"--quick"),
+            wanted: wanted.map(|argument| (*argument).to_owned()).collect(),
+        })
+    }
+
+    fn is_wanted(&self, workload: &str) -> bool {
+        self.wanted.is_empty() || self.wanted.iter().any(|wanted| workload.starts_with(wanted))
+    }
+
+    /// How much of a full round is done.
+    fn share(&self, count: usize) -> usize {
+        (count / if self.quick { 20 } else { 2 }).max(30)
+    }
+
+    fn all(&self) -> Result<()> {
+        let names: Vec<&str> = self.contenders.iter().map(|contender| contender.name()).collect();
+        println!("| workload | {} |", names.join(" | "));
+        println!("| --- |{}", " --- |".repeat(names.len()));
+
+        let plain = [(32, 1_000_000), (1024, 300_000), (65_536, 10_000), (1 << 20, 600)];
+        let secure = [(32, 500_000), (65_536, 10_000)];
+        let loads = plain.iter().map(|(size, count)| (*size, *count, false));
+        let loads = loads.chain(secure.iter().map(|(size, count)| (*size, *count, true)));
+        for (size, count, tls) in loads {
+            let kind = if tls { " over TLS" } else { "" };
+            let load = Load { size, count: self.share(count), tls };
+            self.measure(&format!("send {size} B{kind}, 1/s"), |contender, server| {
+                Ok(contender.send(server, load)?.map(|time| rate(load.count, time)))
+            })?;
+            let load = Load { count: self.share(count * 2), ..load };
+            self.measure(&format!("receive {size} B{kind}, 1/s"), |contender, server| {
+                Ok(contender.receive(server, load)?.map(|time| rate(load.count, time)))
+            })?;
+        }
+        let count = self.share(500_000);
+        self.measure("pipelined echo 32 B, 256 under way, 1/s", |contender, server| {
+            Ok(contender.pipelined(server, count, 256)?.map(|time| rate(count, time)))
+        })?;
+        self.echo()?;
+        self.measure("reset to reconnected, ms", |contender, server| {
+            let time = contender.reconnect(server)?;
+            Ok(time.map(|time| time.as_secs_f64() * 1e3))
+        })?;
+        if self.is_wanted("idle") {
+            self.idle()?;
+        }
+        Ok(())
+    }
+
+    fn echo(&self) -> Result<()> {
+        if !self.is_wanted("echo") {
+            return Ok(());
+        }
+        let count = self.share(20_000);
+        let mut columns = [const { Vec::new() }; 3];
+        for _ in 0..self.rounds() {
+            let round = self.round(|contender, server| {
+                let Some(mut echoes) = contender.echo(server, count)? else { return Ok(None) };
+                echoes.times.sort();
+                let at = |percent: usize| micros(echoes.times[echoes.times.len() * percent / 100]);
+                Ok(Some([at(50), at(99), micros(echoes.cpu) / echoes.times.len() as f64]))
+            })?;
+            for (index, column) in columns.iter_mut().enumerate() {
+                column
+                    .push(round.iter().map(|values| values.map(|values| values[index])).collect());
+            }
+        }
+        let names = ["p50, us", "p99, us", "CPU of the client for each, us"];
+        for (name, rounds) in names.into_iter().zip(columns) {
+            print_row(&format!("echo 32 B, {name}"), &rounds);
+        }
+        Ok(())
+    }
+
+    fn rounds(&self) -> usize {
+        if self.quick { 3 } else { 7 }
+    }
+
+    /// One turn of each contender.
+    fn round<T>(
+        &self,
+        mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<T>>,
+    ) -> Result<Vec<Option<T>>> {
+        let turn = |contender: &Box<dyn Contender>| {
+            turn(contender.as_ref(), &self.server)
+                .map_err(|error| format!("{}: {error}", contender.name()).into())
+        };
+        self.contenders.iter().map(turn).collect()
+    }
+
+    fn measure(
+        &self,
+        workload: &str,
+        mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<f64>>,
+    ) -> Result<()> {
+        if !self.is_wanted(workload) {
+            return Ok(());
+        }
+        let rounds: Result<Vec<_>> = (0..self.rounds()).map(|_| self.round(&mut turn)).collect();
+        print_row(workload, &rounds?);
+        Ok(())
+    }
+
+    /// Each contender in a process of its own, so that all it measures of itself is its own.
+    fn idle(&self) -> Result<()> {
+        // past the first beat of everlink's default heartbeat, which comes after 10 s
+        let (count, [warm_up, period]) =
+            if self.quick { (50, ["1", "2"]) } else { (500, ["12", "10"]) };
+        let mut columns = [const { Vec::new() }; 3];
+        for number in 0..self.contenders.len() {
+            let mut child = Command::new(std::env::current_exe()?)
+                .args([IDLE, &number.to_string(), &count.to_string(), warm_up, period])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let mut input = child.stdin.take().ok_or("no input")?;
+            std::io::Write::write_all(&mut input, self.server.describe().as_bytes())?;
+            drop(input);
+            let output = child.wait_with_output()?;
+            if !output.status.success() {
+                return Err(format!("idling failed: {}", output.status).into());
+            }
+            let text = String::from_utf8(output.stdout)?;
+            let values: Vec<f64> =
+                text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+            for (index, column) in columns.iter_mut().enumerate() {
+                column.push(values.get(index).copied());
+            }
+        }
+        let names = ["KiB resident for each", "threads", "CPU of all, % of a core"];
+        for (name, column) in names.into_iter().zip(columns) {
+            print_row(&format!("{count} idle connections, {name}"), &[column]);
+        }
+        Ok(())
+    }
+}
+
+/// The process that idles: finds the server on its input, prints what it measured of itself.
+fn idle(number: usize, count: usize, warm_up: Duration, period: Duration) -> Result<()> {
+    let server = Server::described(&mut std::io::stdin().lines())?;
+    let contenders = contender::all();
+    let contender = contenders.get(number).ok_or("no such contender")?;
+    let resident = machine::resident();
+    contender.idle(&server, count, &mut || {
+        thread::sleep(warm_up);
+        let (cpu, begun) = (machine::cpu_time(), Instant::now());
+        let each = (machine::resident() - resident) as f64 / count as f64;
+        thread::sleep(period);
+        let cpu = machine::cpu_time() - cpu;
+        let share = cpu.as_secs_f64() / begun.elapsed().as_secs_f64() * 100.0;
+        println!("{each} {} {share}", machine::threads());
+    })?;
+    Ok(())
 }
 
 fn rate(count: usize, time: Duration) -> f64 {
@@ -87,8 +213,27 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-fn print_rates(workload: &str, values: &[f64; ALL.len()]) {
-    let raw = values[0];
-    let cells = values.map(|value| format!("{value:.0} ({:.2})", value / raw));
-    println!("| {workload} | {} |", cells.join(" | "));
+fn print_row(workload: &str, rounds: &[Vec<Option<f64>>]) {
+    let mut row = Vec::new();
+    let mut raw = None;
+    for contender in 0..rounds[0].len() {
+        let mut values: Vec<f64> = rounds.iter().filter_map(|round| round[contender]).collect();
+        values.sort_by(f64::total_cmp);
+        let (Some(least), Some(most)) = (values.first(), values.last()) else {
+            row.push("-".to_owned());
+            continue;
+        };
+        let median = values[values.len() / 2];
+        let ratio = median / *raw.get_or_insert(median);
+        let span = (most - least) / median * 50.0;
+        let mut cell = if median < 100.0 { format!("{median:.2}") } else { format!("{median:.0}") };
+        if ratio.is_finite() {
+            cell += &format!(" ({ratio:.2})");
+        }
+        if values.len() > 1 {
+            cell += &format!(" ±{span:.0}%");
+        }
+        row.push(cell);
+    }
+    println!("| {workload} | {} |", row.join(" | "));
 }

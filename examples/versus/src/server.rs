@@ -1,31 +1,128 @@
-//! The neutral peer: tungstenite on threads, one for each connection. What it does depends on
-//! the path: `/echo`, `/sink?COUNT` (reads so many messages, then says so), `/source?COUNT&SIZE`
-//! (writes so many as fast as it can).
+//! The neutral peer, a process of its own: tungstenite on threads, one for each connection, and
+//! over rustls on a second port. What it does depends on the path: `/echo`, `/sink?COUNT` (reads
+//! so many messages, then says so), `/source?COUNT&SIZE` (writes so many as fast as it can),
+//! `/reset` (resets the connection after the first message).
 
-use std::io;
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
 
-pub fn start() -> io::Result<SocketAddr> {
+use crate::contender::Result;
+
+/// How the program is told to be the server.
+pub const ARGUMENT: &str = "--server";
+
+/// Where the server listens, and what its certificate is. Dropped, it is gone.
+pub struct Server {
+    pub plain: SocketAddr,
+    pub tls: SocketAddr,
+    /// In base 64, on one line.
+    certificate: String,
+    process: Option<Child>,
+}
+
+impl Server {
+    /// Starts this program again as the server.
+    pub fn spawn() -> Result<Self> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .arg(ARGUMENT)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = process.stdout.take().ok_or("no output")?;
+        let mut lines = BufReader::new(output).lines();
+        let mut server = Self::described(&mut lines)?;
+        server.process = Some(process);
+        Ok(server)
+    }
+
+    /// Reads what [`Server::describe`] wrote.
+    pub fn described(lines: &mut dyn Iterator<Item = io::Result<String>>) -> Result<Self> {
+        let mut line = || -> Result<String> { Ok(lines.next().ok_or("no server")??) };
+        let (plain, tls) = (line()?.parse()?, line()?.parse()?);
+        Ok(Self { plain, tls, certificate: line()?, process: None })
+    }
+
+    pub fn describe(&self) -> String {
+        format!("{}\n{}\n{}\n", self.plain, self.tls, self.certificate)
+    }
+
+    pub fn client_tls(&self) -> Result<Arc<rustls::ClientConfig>> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(self.pem().as_bytes())?)?;
+        let config =
+            rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+
+    fn pem(&self) -> String {
+        format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", self.certificate)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// The server's own process: listens, says where, and ends when its parent does.
+pub fn run() -> Result<()> {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".into()])?;
+    let key = PrivateKeyDer::from_pem_slice(signing_key.serialize_pem().as_bytes())?;
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)?;
+    let config = Arc::new(config);
+
+    let plain = listen(|stream| serve(stream, &|stream| stream.try_clone()))?;
+    let tls = listen(move |stream| {
+        let connection = rustls::ServerConnection::new(Arc::clone(&config))?;
+        let stream = rustls::StreamOwned::new(connection, stream);
+        serve(stream, &|stream| stream.sock.try_clone())
+    })?;
+    let certificate = cert.pem().lines().filter(|line| !line.starts_with('-')).collect();
+    let server = Server { plain, tls, certificate, process: None };
+    print!("{}", server.describe());
+    io::stdout().flush()?;
+    // the parent holds the other end
+    io::stdin().read_to_end(&mut Vec::new())?;
+    Ok(())
+}
+
+fn listen(
+    serve: impl Fn(TcpStream) -> Result<()> + Send + Sync + 'static,
+) -> io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
+    let serve = Arc::new(serve);
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let serve = move || {
-                // a client that is done is gone
-                let _ = serve(stream);
-            };
+            let serve = Arc::clone(&serve);
+            // a client that is done is gone
+            let serve = move || drop(stream.set_nodelay(true).map(|()| serve(stream)));
             let _ = thread::Builder::new().stack_size(256 * 1024).spawn(serve);
         }
     });
     Ok(address)
 }
 
-fn serve(stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
-    stream.set_nodelay(true)?;
+fn serve<S: Read + Write>(
+    stream: S,
+    socket_of: &dyn Fn(&S) -> io::Result<TcpStream>,
+) -> Result<()> {
     let mut path = String::new();
     #[allow(clippy::result_large_err, reason = "the type is tungstenite's")]
     let callback = |request: &Request, response: Response| {
@@ -33,18 +130,24 @@ fn serve(stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
         Ok(response)
     };
     let mut socket = tungstenite::accept_hdr(stream, callback).map_err(|e| e.to_string())?;
+    let below = socket_of(socket.get_ref())?;
     let (task, numbers) = path.split_once('?').unwrap_or((&path, ""));
     let numbers: Vec<usize> = numbers.split('&').filter_map(|n| n.parse().ok()).collect();
     match (task, numbers.as_slice()) {
         ("/sink", [count]) => sink(&mut socket, *count)?,
         ("/source", [count, size]) => source(&mut socket, *count, *size)?,
-        _ => echo(&mut socket)?,
+        ("/reset", _) => {
+            socket.read()?;
+            socket2::SockRef::from(&below).set_linger(Some(Duration::ZERO))?;
+            return Ok(());
+        }
+        _ => echo(&mut socket, &below)?,
     }
     while socket.read().is_ok() {}
     Ok(())
 }
 
-fn sink(socket: &mut WebSocket<TcpStream>, count: usize) -> tungstenite::Result<()> {
+fn sink<S: Read + Write>(socket: &mut WebSocket<S>, count: usize) -> tungstenite::Result<()> {
     let mut seen = 0;
     while seen < count {
         seen += usize::from(socket.read()?.is_binary());
@@ -52,7 +155,11 @@ fn sink(socket: &mut WebSocket<TcpStream>, count: usize) -> tungstenite::Result<
     socket.send("done".into())
 }
 
-fn source(socket: &mut WebSocket<TcpStream>, count: usize, size: usize) -> tungstenite::Result<()> {
+fn source<S: Read + Write>(
+    socket: &mut WebSocket<S>,
+    count: usize,
+    size: usize,
+) -> tungstenite::Result<()> {
     // starts when told to, so that connecting is not measured
     socket.read()?;
     let message = Message::from(vec![1; size]);
@@ -63,11 +170,11 @@ fn source(socket: &mut WebSocket<TcpStream>, count: usize, size: usize) -> tungs
 }
 
 /// Answers what has come with one write: neutral to how a client batches.
-fn echo(socket: &mut WebSocket<TcpStream>) -> tungstenite::Result<()> {
+fn echo<S: Read + Write>(socket: &mut WebSocket<S>, below: &TcpStream) -> tungstenite::Result<()> {
     loop {
         // waits for the first, then takes what else there is without waiting
         let mut next = socket.read();
-        socket.get_ref().set_nonblocking(true)?;
+        below.set_nonblocking(true)?;
         loop {
             match next {
                 Ok(message) if message.is_binary() => socket.write(message)?,
@@ -79,7 +186,7 @@ fn echo(socket: &mut WebSocket<TcpStream>) -> tungstenite::Result<()> {
             }
             next = socket.read();
         }
-        socket.get_ref().set_nonblocking(false)?;
+        below.set_nonblocking(false)?;
         socket.flush()?;
     }
 }

@@ -1,0 +1,152 @@
+//! everlink, received from its mailbox or by a handler.
+
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use everlink::{Backoff, Builder, Client, Event, Message, Tls};
+
+use super::{Contender, Echoes, Load, Result, Watch};
+use crate::server::Server;
+
+pub struct Everlink {
+    pub handler: bool,
+}
+
+fn builder(server: &Server, path: &str, tls: bool) -> Result<Builder> {
+    let builder = if tls {
+        let url = format!("wss://localhost:{}{path}", server.tls.port());
+        Client::builder(&url).tls(Tls::new().config(server.client_tls()?))
+    } else {
+        Client::builder(&format!("ws://{}{path}", server.plain))
+    };
+    Ok(builder.backoff(Backoff::fixed(Duration::ZERO)))
+}
+
+impl Contender for Everlink {
+    fn name(&self) -> &'static str {
+        if self.handler { "everlink, handler" } else { "everlink, channel" }
+    }
+
+    fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
+        let client = builder(server, &format!("/sink?{}", load.count), load.tls)?.connect()?;
+        let message = Message::from(vec![7; load.size]);
+        let begun = Instant::now();
+        for _ in 0..load.count {
+            client.send(message.clone())?;
+        }
+        client.recv()?;
+        Ok(Some(begun.elapsed()))
+    }
+
+    fn receive(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
+        let path = format!("/source?{}&{}", load.count, load.size);
+        let mut builder = builder(server, &path, load.tls)?;
+        let (done, ended) = mpsc::channel();
+        if self.handler {
+            let mut left = load.count;
+            builder = builder.on_message(move |_, _| {
+                left -= 1;
+                if left == 0 {
+                    let _ = done.send(Instant::now());
+                }
+            });
+        }
+        let client = builder.connect()?;
+        client.send("go")?;
+        let begun = Instant::now();
+        if self.handler {
+            return Ok(Some(ended.recv()?.duration_since(begun)));
+        }
+        for _ in 0..load.count {
+            client.recv()?;
+        }
+        Ok(Some(begun.elapsed()))
+    }
+
+    fn pipelined(&self, server: &Server, count: usize, window: usize) -> Result<Option<Duration>> {
+        let message = Message::from(vec![7; 32]);
+        if !self.handler {
+            let client = builder(server, "/echo", false)?.connect()?;
+            let begun = Instant::now();
+            for number in 0..count + window {
+                if number < count {
+                    client.send(message.clone())?;
+                }
+                if number >= window {
+                    client.recv()?;
+                }
+            }
+            return Ok(Some(begun.elapsed()));
+        }
+        let (done, ended) = mpsc::channel();
+        let (mut received, again) = (0, message.clone());
+        let client = builder(server, "/echo", false)?
+            .on_message(move |_, sender| {
+                received += 1;
+                if received + window <= count {
+                    // there is room: no more than the window is ever queued
+                    let _ = sender.try_send(again.clone());
+                }
+                if received == count {
+                    let _ = done.send(Instant::now());
+                }
+            })
+            .connect()?;
+        let begun = Instant::now();
+        for _ in 0..window {
+            client.send(message.clone())?;
+        }
+        Ok(Some(ended.recv()?.duration_since(begun)))
+    }
+
+    fn echo(&self, server: &Server, count: usize) -> Result<Option<Echoes>> {
+        let message = Message::from(vec![7; 32]);
+        if !self.handler {
+            let client = builder(server, "/echo", false)?.connect()?;
+            let mut watch = Watch::start(count);
+            loop {
+                client.send(message.clone())?;
+                client.recv()?;
+                if watch.lap() == count {
+                    return Ok(Some(watch.stop()));
+                }
+            }
+        }
+        // the handler sends the next as soon as one is back
+        let (done, ended) = mpsc::channel();
+        let (mut watch, again) = (None, message.clone());
+        let client = builder(server, "/echo", false)?
+            .on_message(move |_, sender| {
+                let watch = watch.get_or_insert_with(|| Watch::start(count));
+                if watch.lap() <= count {
+                    let _ = sender.try_send(again.clone());
+                } else {
+                    let _ = done.send(watch.stop());
+                }
+            })
+            .connect()?;
+        client.send(message)?;
+        Ok(Some(ended.recv()?))
+    }
+
+    fn idle(&self, server: &Server, count: usize, measure: &mut dyn FnMut()) -> Result<bool> {
+        let mut clients = Vec::with_capacity(count);
+        for _ in 0..count {
+            let builder = builder(server, "/echo", false)?;
+            let builder = if self.handler { builder.on_message(|_, _| {}) } else { builder };
+            clients.push(builder.connect()?);
+        }
+        measure();
+        drop(clients);
+        Ok(true)
+    }
+
+    fn reconnect(&self, server: &Server) -> Result<Option<Duration>> {
+        let client = builder(server, "/reset", false)?.connect()?;
+        let events = client.events();
+        let begun = Instant::now();
+        client.send("go")?;
+        while !matches!(events.recv().ok_or("ended")?, Event::Connected { .. }) {}
+        Ok(Some(begun.elapsed()))
+    }
+}

@@ -1,0 +1,116 @@
+//! The clients that are compared, each with the workloads as a user of it would write them.
+
+mod everlink;
+mod ezsockets;
+mod raw;
+mod tokio;
+mod ws_tool;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::machine;
+use crate::server::Server;
+
+pub use everlink::Everlink;
+pub use ezsockets::Ezsockets;
+pub use raw::Raw;
+pub use tokio::Tokio;
+pub use ws_tool::WsTool;
+
+pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+/// One-way messages, all of one size.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    pub count: usize,
+    pub size: usize,
+    pub tls: bool,
+}
+
+/// A series of echoes, one after the other.
+pub struct Echoes {
+    pub times: Vec<Duration>,
+    /// What this process spent on all of them together.
+    pub cpu: Duration,
+}
+
+/// What is measured. A contender that has no such thing says `None`.
+pub trait Contender {
+    fn name(&self) -> &'static str;
+
+    /// Time to send and to hear that all have arrived.
+    fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>>;
+
+    /// Time to receive, from asking for the messages on.
+    fn receive(&self, server: &Server, load: Load) -> Result<Option<Duration>>;
+
+    /// Time for `count` echoes of 32 bytes with at most `window` of them under way.
+    fn pipelined(&self, server: &Server, count: usize, window: usize) -> Result<Option<Duration>>;
+
+    /// `count` echoes of 32 bytes, one after the other.
+    fn echo(&self, server: &Server, count: usize) -> Result<Option<Echoes>>;
+
+    /// Opens so many connections, each ready to receive, and calls `measure` while they idle.
+    fn idle(&self, server: &Server, count: usize, measure: &mut dyn FnMut()) -> Result<bool>;
+
+    /// Time from asking the server for a reset to being connected again.
+    fn reconnect(&self, _server: &Server) -> Result<Option<Duration>> {
+        Ok(None)
+    }
+}
+
+pub fn all() -> Vec<Box<dyn Contender>> {
+    vec![
+        Box::new(Raw { batched: false }),
+        Box::new(Raw { batched: true }),
+        Box::new(WsTool),
+        Box::new(Tokio),
+        Box::new(Ezsockets),
+        Box::new(Everlink { handler: false }),
+        Box::new(Everlink { handler: true }),
+    ]
+}
+
+/// A stopwatch for the echoes of one connection.
+struct Watch {
+    times: Vec<Duration>,
+    cpu: Duration,
+    begun: Instant,
+}
+
+impl Watch {
+    fn start(count: usize) -> Self {
+        let times = Vec::with_capacity(count);
+        Self { times, cpu: machine::cpu_time(), begun: Instant::now() }
+    }
+
+    /// One is back, and the next begins.
+    fn lap(&mut self) -> usize {
+        let now = Instant::now();
+        self.times.push(now.duration_since(std::mem::replace(&mut self.begun, now)));
+        self.times.len()
+    }
+
+    /// While all threads that took part are there.
+    fn stop(&mut self) -> Echoes {
+        let cpu = machine::cpu_time().saturating_sub(self.cpu);
+        Echoes { times: std::mem::take(&mut self.times), cpu }
+    }
+}
+
+trait Duplex: Read + Write {}
+
+impl<T: Read + Write> Duplex for T {}
+
+/// A blocking connection to the server, for those who do not dial themselves.
+fn dial(server: &Server, tls: bool) -> Result<Box<dyn Duplex>> {
+    let stream = TcpStream::connect(if tls { server.tls } else { server.plain })?;
+    stream.set_nodelay(true)?;
+    if !tls {
+        return Ok(Box::new(stream));
+    }
+    let connection = rustls::ClientConnection::new(server.client_tls()?, "localhost".try_into()?)?;
+    Ok(Box::new(rustls::StreamOwned::new(connection, stream)))
+}
