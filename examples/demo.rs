@@ -4,22 +4,23 @@
 //! cargo run --example demo
 //! ```
 //!
-//! The server is in the same process. It echoes, and after a while does something bad.
+//! The server is in the same process and echoes. Between it and the client stands a proxy that
+//! does something bad every now and then.
 
-use std::collections::VecDeque;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use everlink::chaos::{Cut, Direction, Faults, Proxy};
 use everlink::{Backoff, Client, Delivery, Event, Heartbeat, Next};
-use socket2::SockRef;
 use tungstenite::protocol::CloseFrame;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// What the server does to a connection once it has echoed enough.
+/// What happens to the connection once enough was sent over it.
 #[derive(Debug, Clone, Copy)]
 enum Fault {
     Reset,
@@ -32,11 +33,11 @@ enum Fault {
 impl Fault {
     fn words(self) -> String {
         match self {
-            Self::Reset => "resets the connection".into(),
-            Self::EndOfStream => "ends the stream without a close frame".into(),
-            Self::Silence => "falls silent with the connection open".into(),
-            Self::Restart => "closes with 1012 (service restart)".into(),
-            Self::Refuse(time) => format!("dies, and refuses connections for {time:?}"),
+            Self::Reset => "the connection is reset".into(),
+            Self::EndOfStream => "the stream ends without a close frame".into(),
+            Self::Silence => "nothing gets through any more, and the connection stays open".into(),
+            Self::Restart => "the server closes with 1012 (service restart)".into(),
+            Self::Refuse(time) => format!("the server dies, and refuses connections for {time:?}"),
         }
     }
 }
@@ -48,8 +49,8 @@ const FAULTS: [Fault; 5] = [
     Fault::Restart,
     Fault::Refuse(Duration::from_secs(3)),
 ];
-/// How many messages the server echoes before each fault.
-const ECHOES: usize = 100;
+/// How many messages are sent between two faults.
+const BETWEEN: usize = 100;
 const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// The pause between two messages of the client.
 const PACE: Duration = Duration::from_millis(5);
@@ -69,17 +70,11 @@ fn main() -> ExitCode {
 /// Returns whether the numbers add up.
 fn run() -> Result<bool> {
     let clock = Clock(Instant::now());
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    let (calm, calmed) = mpsc::channel();
-    thread::spawn(move || {
-        if let Err(error) = serve(listener, address, clock, &calm) {
-            clock.say("server", &format!("failed: {error}"));
-        }
-    });
+    let restart = Arc::new(AtomicBool::new(false));
+    let proxy = Proxy::start(serve(Arc::clone(&restart))?)?;
 
-    let (report, reported) = mpsc::channel();
-    let client = Client::builder(&format!("ws://{address}"))
+    let (report, outages) = crossbeam_channel::unbounded();
+    let client = Client::builder(&format!("ws://{}", proxy.address()))
         // what the server has not confirmed when a link dies is sent again on the next
         .delivery(Delivery::AtLeastOnce)
         .heartbeat(Heartbeat::every(PING_INTERVAL).dead_after(Duration::from_secs(2)))
@@ -99,48 +94,65 @@ fn run() -> Result<bool> {
         let client = client.clone();
         move || receive(&client)
     });
-    // send until the server has run out of bad ideas, and a little longer
-    let mut sent = 0_u64;
-    let mut left = ECHOES;
-    while left > 0 {
-        client.send(sent.to_string())?;
-        sent += 1;
-        if !matches!(calmed.recv_timeout(PACE), Err(mpsc::RecvTimeoutError::Timeout)) {
-            left -= 1;
+    let (mut sent, mut unconfirmed, mut survived) = (0, 0, 0);
+    let mut send_some = || -> Result<()> {
+        for _ in 0..BETWEEN {
+            client.send(sent.to_string())?;
+            sent += 1;
             thread::sleep(PACE);
         }
+        Ok(())
+    };
+    for fault in FAULTS {
+        send_some()?;
+        clock.say("world", &fault.words());
+        match fault {
+            Fault::Reset => proxy.cut(Cut::Reset),
+            Fault::EndOfStream => proxy.cut(Cut::EndOfStream),
+            Fault::Silence => proxy.set(Faults::none().stall(Direction::Both))?,
+            Fault::Restart => restart.store(true, SeqCst),
+            Fault::Refuse(time) => {
+                proxy.set(Faults::none().refuse())?;
+                proxy.cut(Cut::Reset);
+                thread::sleep(time);
+                clock.say("world", "the server listens again");
+            }
+        }
+        // sends on meanwhile, into the outbox
+        send_some()?;
+        unconfirmed += outages.recv_timeout(Duration::from_secs(10))?;
+        survived += 1;
+        proxy.set(Faults::none())?;
+        client.wait_connected(Duration::from_secs(10))?;
     }
+    send_some()?;
     client.send("end")?;
     let (echoed, in_order) = receiving.join().map_err(|_| "the receiving thread panicked")?;
     client.flush(PING_INTERVAL * 10)?;
     let round_trip = client.stats().last_round_trip;
     client.close();
 
-    let outages: Vec<u64> = reported.try_iter().collect();
-    let unconfirmed: u64 = outages.iter().sum();
     if let Some(round_trip) = round_trip {
         clock.say("client", &format!("round trip     {round_trip:.1?}"));
     }
-    let lost = sent.saturating_sub(echoed);
-    let adds_up = outages.len() == FAULTS.len() && in_order && echoed == sent;
+    let lost = sent - echoed;
     println!(
-        "demo: {} outages survived, {sent} sent, {echoed} echoed, \
-         {unconfirmed} unconfirmed at an outage, {lost} lost",
-        outages.len()
+        "demo: {survived} outages survived, {sent} sent, {echoed} echoed, \
+         {unconfirmed} unconfirmed at an outage, {lost} lost"
     );
-    Ok(adds_up)
+    Ok(survived == FAULTS.len() && in_order && lost == 0)
 }
 
 /// Counts the numbers that came back, up to the end; returns also whether they came in order.
 /// What was sent again may come again: that is no new number.
-fn receive(client: &Client) -> (u64, bool) {
+fn receive(client: &Client) -> (usize, bool) {
     let (mut echoed, mut last, mut in_order) = (0, None, true);
     for message in client {
         let Some(text) = message.as_text() else { continue };
         if text == "end" {
             break;
         }
-        let number = text.parse::<u64>().ok();
+        let number = text.parse::<usize>().ok();
         if number > last {
             in_order &= number == Some(last.map_or(0, |last| last + 1));
             last = number;
@@ -150,56 +162,30 @@ fn receive(client: &Client) -> (u64, bool) {
     (echoed, in_order)
 }
 
-/// Serves one connection after the other, each with its fault, the last one without.
-fn serve(
-    mut listener: TcpListener,
-    address: SocketAddr,
-    clock: Clock,
-    calm: &mpsc::Sender<()>,
-) -> Result<()> {
-    let mut faults = VecDeque::from(FAULTS);
-    let mut silent = Vec::new();
-    loop {
-        let (stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
-        let mut socket = tungstenite::accept(stream)?;
-        let Some(fault) = faults.pop_front() else {
-            for _ in 0..ECHOES {
-                let _ = calm.send(());
-            }
-            while echo(&mut socket).is_ok() {}
-            return Ok(());
-        };
-        for _ in 0..ECHOES {
-            echo(&mut socket)?;
+/// Echoes on every connection, and says goodbye on the next message when it is to restart.
+fn serve(restart: Arc<AtomicBool>) -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?;
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let restart = Arc::clone(&restart);
+            // an error is the end of one connection
+            thread::spawn(move || drop(echo(stream, &restart)));
         }
-        clock.say("server", &fault.words());
-        match fault {
-            Fault::Reset => {
-                SockRef::from(socket.get_ref()).set_linger(Some(Duration::ZERO))?;
-            }
-            Fault::EndOfStream => socket.get_ref().shutdown(std::net::Shutdown::Write)?,
-            Fault::Silence => silent.push(socket),
-            Fault::Restart => {
-                socket.close(Some(CloseFrame { code: 1012.into(), reason: "restart".into() }))?;
-                while socket.read().is_ok() {}
-            }
-            Fault::Refuse(time) => {
-                drop(listener);
-                drop(socket);
-                thread::sleep(time);
-                listener = TcpListener::bind(address)?;
-                clock.say("server", "listens again");
-            }
-        }
-    }
+    });
+    Ok(address)
 }
 
-fn echo(socket: &mut tungstenite::WebSocket<TcpStream>) -> Result<()> {
+fn echo(stream: TcpStream, restart: &AtomicBool) -> Result<()> {
+    stream.set_nodelay(true)?;
+    let mut socket = tungstenite::accept(stream)?;
     loop {
         let message = socket.read()?;
         if message.is_text() {
-            return Ok(socket.send(message)?);
+            socket.send(message)?;
+        }
+        if restart.swap(false, SeqCst) {
+            socket.close(Some(CloseFrame { code: 1012.into(), reason: "restart".into() }))?;
         }
     }
 }

@@ -40,6 +40,8 @@
 //! Credentials are never logged by this crate; tungstenite logs frames with their payload at
 //! `trace`, under the target `tungstenite`.
 
+#[cfg(feature = "chaos")]
+pub mod chaos;
 mod client;
 mod core;
 mod endpoint;

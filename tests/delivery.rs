@@ -8,11 +8,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use everlink::chaos::{Faults, Proxy};
 use everlink::{
     Backoff, Builder, Client, Delivery, Error, Event, Framing, Heartbeat, Overflow, Queue,
     SendOptions, Server, Undelivered,
 };
-use support::chaos::Cutter;
 use support::*;
 
 /// Serves one connection after the other, each to its very end, and reports the numbers that
@@ -37,14 +37,14 @@ fn collect_numbers() -> (SocketAddr, mpsc::Receiver<u64>) {
 }
 
 const TORTURE: u64 = 200_000;
-const CUTS: u32 = 220;
+const CUTS: u64 = 220;
 
 struct Tortured {
     numbers: Vec<u64>,
     stats: everlink::Stats,
     unconfirmed: u64,
     flushed: Result<(), Error>,
-    cuts: u32,
+    cuts: u64,
 }
 
 /// Sends 200,000 numbers through a proxy that cuts more than 200 times.
@@ -52,8 +52,9 @@ fn torture(delivery: Delivery) -> Tortured {
     init_log();
     let (server, received) = collect_numbers();
     let within = if delivery == Delivery::AtLeastOnce { 20_000 } else { 10_000 };
-    let cutter = Cutter::start(server, CUTS, within, 7);
-    let builder = Client::builder(&format!("ws://{}", cutter.address()))
+    let proxy = Proxy::with_seed(server, 7).unwrap();
+    proxy.set(Faults::none().cut_within(within).at_most(CUTS)).unwrap();
+    let builder = Client::builder(&format!("ws://{}", proxy.address()))
         .delivery(delivery)
         .heartbeat(Heartbeat::every(ms(30)).dead_after(ms(150)))
         .handshake_timeout(ms(500))
@@ -90,7 +91,7 @@ fn torture(delivery: Delivery) -> Tortured {
             _ => 0,
         })
         .sum();
-    Tortured { numbers, stats, unconfirmed, flushed, cuts: cutter.cuts() }
+    Tortured { numbers, stats, unconfirmed, flushed, cuts: proxy.cuts() }
 }
 
 /// First arrivals in order, and how many arrivals were not the first.

@@ -1,8 +1,6 @@
 //! Peers of the tests' own, and waiting with a deadline.
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
-pub mod chaos;
-
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

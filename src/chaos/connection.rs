@@ -1,0 +1,241 @@
+//! One connection through the proxy: two sockets, and a thread for each direction.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::Shared;
+use super::faults::{Cut, Direction, Faults, Place};
+
+/// How often a throttled second is divided.
+const SLICES: u64 = 20;
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    client: TcpStream,
+    /// `None` for a client that is left alone.
+    server: Option<TcpStream>,
+    /// Whether a thread is in the middle of a `write` to the client, or to the server.
+    writing: [AtomicBool; 2],
+    end: AtomicU8,
+    directions: AtomicU8,
+    budget: Mutex<Budget>,
+}
+
+/// Values of `Connection::end`.
+const WHOLE: u8 = 0;
+const CUT: u8 = 1;
+/// Cut, and the client is to hear nothing more.
+const SILENT: u8 = 2;
+
+/// How much is left to forward until a cut.
+#[derive(Debug, Default)]
+struct Budget {
+    generation: Option<u64>,
+    left: Option<(u64, Cut)>,
+}
+
+impl Connection {
+    pub(super) fn new(client: TcpStream, server: Option<TcpStream>) -> Self {
+        Self {
+            client,
+            server,
+            writing: [const { AtomicBool::new(false) }; 2],
+            end: AtomicU8::new(WHOLE),
+            directions: AtomicU8::new(2),
+            budget: Mutex::default(),
+        }
+    }
+
+    /// Returns whether that was the last direction.
+    pub(super) fn leave(&self) -> bool {
+        self.directions.fetch_sub(1, SeqCst) == 1
+    }
+
+    /// Cuts; returns whether it was whole before.
+    pub(super) fn cut(&self, how: Cut) -> bool {
+        let end = if how == Cut::Silence { SILENT } else { CUT };
+        let before = self.end.compare_exchange(WHOLE, end, SeqCst, SeqCst);
+        if before == Err(SILENT) && how != Cut::Silence {
+            // the client's end is still there
+            self.end.store(CUT, SeqCst);
+        }
+        let sides = [Some(&self.client), self.server.as_ref()];
+        for (side, writing) in sides.into_iter().zip(&self.writing) {
+            let Some(side) = side else { continue };
+            let down = match how {
+                Cut::EndOfStream => Shutdown::Write,
+                Cut::Silence if std::ptr::eq(side, &self.client) => continue,
+                Cut::Silence => Shutdown::Both,
+                Cut::Reset => {
+                    let _ = SockRef::from(side).set_linger(Some(Duration::ZERO));
+                    // the reset comes when the sockets are dropped, which takes the threads that
+                    // use them to end; in the middle of a write there is no room for a FIN
+                    if writing.load(SeqCst) { Shutdown::Both } else { Shutdown::Read }
+                }
+            };
+            let _ = side.shutdown(down);
+        }
+        before.is_ok()
+    }
+
+    fn is_whole(&self) -> bool {
+        self.end.load(SeqCst) == WHOLE
+    }
+
+    /// How much of `count` bytes may still go, and the cut that follows if it is not all.
+    fn allow(&self, shared: &Shared, count: usize) -> (usize, Option<Cut>) {
+        let mut state = shared.state();
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        if budget.generation != Some(state.generation) {
+            budget.generation = Some(state.generation);
+            budget.left = state.faults.cut.map(|(place, how)| {
+                let bytes = match place {
+                    Place::After(bytes) => bytes,
+                    Place::Within(bytes) => state.random.u64(1..=bytes),
+                };
+                let how = how.unwrap_or_else(|| match state.random.u8(0..10) {
+                    0..4 => Cut::Reset,
+                    4..8 => Cut::EndOfStream,
+                    _ => Cut::Silence,
+                });
+                (bytes, how)
+            });
+        }
+        let spent = state.faults.most_cuts.is_some_and(|most| state.cuts_of_these >= most);
+        let Some((left, how)) = budget.left.as_mut().filter(|_| !spent) else {
+            return (count, None);
+        };
+        let allowed = count.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= allowed as u64;
+        (allowed, (*left == 0).then_some(*how))
+    }
+}
+
+/// Forwards in one direction until the end.
+pub(super) fn forward(shared: &Shared, connection: &Connection, direction: Direction) {
+    // an error of either socket is the end of this direction, as the end of the stream is
+    let _ = pump(shared, connection, direction);
+    let to = match direction {
+        Direction::ToServer => connection.server.as_ref(),
+        _ => Some(&connection.client),
+    };
+    if let Some(to) = to.filter(|_| connection.is_whole() && connection.server.is_some()) {
+        let _ = to.shutdown(Shutdown::Write);
+    }
+    if connection.end.load(SeqCst) == SILENT && direction == Direction::ToServer {
+        // holds the client's end until the client gives up
+        let _ = io::copy(&mut &connection.client, &mut io::sink());
+    }
+}
+
+fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::Result<()> {
+    let client = &connection.client;
+    let Some(server) = &connection.server else {
+        if direction == Direction::ToServer {
+            io::copy(&mut &*client, &mut io::sink())?;
+        }
+        return Ok(());
+    };
+    let (mut from, to, writing) = match direction {
+        Direction::ToServer => (client, server, &connection.writing[1]),
+        _ => (server, client, &connection.writing[0]),
+    };
+    let mut buffer = vec![0; 16 * 1024];
+    let mut flow = Flow { shared, connection, direction, passed: 0, generation: 0 };
+    loop {
+        let count = from.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let mut rest = &mut buffer[..count];
+        let mut is_fresh = true;
+        while !rest.is_empty() {
+            let Some(faults) = flow.wait(is_fresh) else { return Ok(()) };
+            is_fresh = false;
+            let most = match faults.throttle {
+                _ if faults.single_bytes => 1,
+                Some(rate) => usize::try_from(rate / SLICES).unwrap_or(usize::MAX).max(1),
+                None => rest.len(),
+            };
+            let (allowed, cut) = connection.allow(shared, most.min(rest.len()));
+            let (piece, after) = rest.split_at_mut(allowed);
+            flow.corrupt(&faults, piece);
+            writing.store(true, SeqCst);
+            let written = (&mut &*to).write_all(piece);
+            writing.store(false, SeqCst);
+            written?;
+            if let Some(cut) = cut {
+                shared.cut(connection, cut);
+                return Ok(());
+            }
+            if let Some(rate) = faults.throttle {
+                flow.pause(Duration::from_secs_f64(allowed as f64 / rate as f64));
+            }
+            rest = after;
+        }
+    }
+}
+
+/// What holds one direction up.
+struct Flow<'a> {
+    shared: &'a Shared,
+    connection: &'a Connection,
+    direction: Direction,
+    /// Bytes forwarded since the faults were set.
+    passed: u64,
+    generation: u64,
+}
+
+impl Flow<'_> {
+    /// Waits while this direction stalls, and for the delay of what was just read; returns the
+    /// faults of the moment, or `None` at the end.
+    fn wait(&mut self, is_fresh: bool) -> Option<Faults> {
+        let mut due = None;
+        let mut state = self.shared.state();
+        loop {
+            if state.stopped || !self.connection.is_whole() {
+                return None;
+            }
+            if self.generation != state.generation {
+                (self.generation, self.passed) = (state.generation, 0);
+            }
+            let faults = state.faults;
+            if faults.stall.is_some_and(|stalled| stalled.includes(self.direction)) {
+                state = self.shared.wait(state, None);
+                continue;
+            }
+            let delay = if is_fresh { faults.delay } else { Duration::ZERO };
+            let due = *due.get_or_insert_with(|| Instant::now() + delay);
+            if delay.is_zero() || due <= Instant::now() {
+                return Some(faults);
+            }
+            state = self.shared.wait(state, Some(due));
+        }
+    }
+
+    fn pause(&self, time: Duration) {
+        let due = Instant::now() + time;
+        let mut state = self.shared.state();
+        while !state.stopped && self.connection.is_whole() && Instant::now() < due {
+            state = self.shared.wait(state, Some(due));
+        }
+    }
+
+    fn corrupt(&mut self, faults: &Faults, piece: &mut [u8]) {
+        if let Some((direction, place)) = faults.corrupt {
+            let index =
+                place.checked_sub(self.passed).and_then(|place| usize::try_from(place).ok());
+            if let Some(byte) = index.and_then(|index| piece.get_mut(index)) {
+                if direction.includes(self.direction) {
+                    *byte ^= 0x10;
+                }
+            }
+        }
+        self.passed += piece.len() as u64;
+    }
+}

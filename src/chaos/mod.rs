@@ -1,0 +1,346 @@
+//! A proxy that breaks things on purpose, to test what a program does then (feature `chaos`).
+//!
+//! [`Proxy`] stands between a client and any TCP server, on a port of its own on loopback, and
+//! forwards. [`Faults`] says what goes wrong meanwhile, and can be changed at any time:
+//!
+//! ```
+//! use std::time::Duration;
+//! use everlink::chaos::{Cut, Direction, Faults, Proxy};
+//! use everlink::{Client, Event, Heartbeat, Server};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = Server::bind("127.0.0.1:0")?.serve(|session| {
+//!     for message in &session {
+//!         let _ = session.send(message);
+//!     }
+//! })?;
+//! let proxy = Proxy::start(server.local_addr())?;
+//! let client = Client::builder(&format!("ws://{}", proxy.address()))
+//!     .heartbeat(Heartbeat::every(Duration::from_millis(50)))
+//!     .connect()?;
+//! let events = client.events();
+//!
+//! // the cable is pulled: nothing arrives, nothing is refused
+//! proxy.set(Faults::none().stall(Direction::Both))?;
+//! assert!(matches!(events.recv(), Some(Event::Disconnected { .. })));
+//!
+//! // and plugged in again; but every connection is reset after 100,000 bytes
+//! proxy.set(Faults::none().cut_after(Cut::Reset, 100_000))?;
+//! client.wait_connected(Duration::from_secs(30))?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! It has two threads for each connection and one that accepts; dropping the proxy resets what is
+//! left and joins them.
+
+mod connection;
+mod faults;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::core::next_id;
+use crate::threads;
+use connection::Connection;
+use faults::Opening;
+pub use faults::{Cut, Direction, Faults};
+
+/// A TCP proxy that breaks things on purpose. See the [module](self).
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    address: SocketAddr,
+    server: SocketAddr,
+    state: Mutex<State>,
+    /// Signalled whenever something in the state changes that a thread may wait for.
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    faults: Faults,
+    /// Counts the changes of the faults: what counts bytes starts anew with each.
+    generation: u64,
+    random: fastrand::Rng,
+    /// `None` while connections are refused.
+    listener: Option<Arc<TcpListener>>,
+    /// Whether the accepting thread holds the listener.
+    is_accepting: bool,
+    connections: Vec<Arc<Connection>>,
+    threads: Vec<JoinHandle<()>>,
+    accepted: u64,
+    cuts: u64,
+    /// Cuts since the faults were set.
+    cuts_of_these: u64,
+    stopped: bool,
+}
+
+impl Proxy {
+    /// Starts a proxy for this server, at first without any fault. Random places are the same
+    /// in each run.
+    ///
+    /// # Errors
+    ///
+    /// The server's name does not resolve, or no socket or thread is to be had.
+    pub fn start(server: impl ToSocketAddrs) -> io::Result<Self> {
+        Self::with_seed(server, 0)
+    }
+
+    /// The same with other random places: those that belong to this seed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub fn with_seed(server: impl ToSocketAddrs, seed: u64) -> io::Result<Self> {
+        let server = server.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let shared = Arc::new(Shared {
+            name: format!("chaos-{}", next_id()),
+            address: listener.local_addr()?,
+            server,
+            state: Mutex::new(State {
+                faults: Faults::none(),
+                generation: 0,
+                random: fastrand::Rng::with_seed(seed),
+                listener: Some(Arc::new(listener)),
+                is_accepting: false,
+                connections: Vec::new(),
+                threads: Vec::new(),
+                accepted: 0,
+                cuts: 0,
+                cuts_of_these: 0,
+                stopped: false,
+            }),
+            changed: Condvar::new(),
+        });
+        let run = Arc::clone(&shared);
+        let accepting =
+            threads::spawn(&shared.name, "accept", threads::OWN_STACK, move || run.accept())?;
+        Ok(Self { shared, accepting: Some(accepting) })
+    }
+
+    /// Where clients connect to; the same for the whole life of the proxy.
+    pub fn address(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// Does these faults from here on, to new connections and to those there are; what counts
+    /// bytes starts anew.
+    ///
+    /// # Errors
+    ///
+    /// The port, which was given up to have connections refused, cannot be had back.
+    pub fn set(&self, faults: Faults) -> io::Result<()> {
+        let shared = &self.shared;
+        let mut state = shared.state();
+        match (faults.opening == Opening::Refuse, state.listener.is_some()) {
+            (true, true) => {
+                let listener = state.listener.take();
+                // wakes the accepting thread, and once that has let go the port is closed
+                while state.is_accepting {
+                    if let Some(listener) = &listener {
+                        wake(listener);
+                    }
+                    state = shared.wait(state, None);
+                }
+            }
+            (false, false) => state.listener = Some(Arc::new(listen(shared.address)?)),
+            _ => {}
+        }
+        state.faults = faults;
+        state.generation += 1;
+        state.cuts_of_these = 0;
+        drop(state);
+        shared.changed.notify_all();
+        Ok(())
+    }
+
+    /// Cuts all connections that there are now.
+    pub fn cut(&self, how: Cut) {
+        let connections = self.shared.state().connections.clone();
+        for connection in connections {
+            self.shared.cut(&connection, how);
+        }
+    }
+
+    /// How many connections there are now.
+    pub fn connections(&self) -> usize {
+        self.shared.state().connections.len()
+    }
+
+    /// How many connections were accepted so far.
+    pub fn accepted(&self) -> u64 {
+        self.shared.state().accepted
+    }
+
+    /// How many connections were cut so far.
+    pub fn cuts(&self) -> u64 {
+        self.shared.state().cuts
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.stopped = true;
+        if let Some(listener) = state.listener.take() {
+            wake(&listener);
+        }
+        drop(state);
+        self.shared.changed.notify_all();
+        self.cut(Cut::Reset);
+        let accepting = self.accepting.take();
+        let threads = || std::mem::take(&mut self.shared.state().threads);
+        for thread in accepting.into_iter().chain(threads()) {
+            // a thread of this module that panics has said so itself
+            let _ = thread.join();
+        }
+        // those that were accepted while the first were joined
+        self.cut(Cut::Reset);
+        for thread in threads() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // connections of the same port may linger
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+/// Ends an `accept` that blocks: on Linux a listener that is shut down says so, elsewhere it
+/// takes somebody who knocks.
+fn wake(listener: &TcpListener) {
+    let down = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
+    if down.is_err() || !cfg!(target_os = "linux") {
+        if let Ok(address) = listener.local_addr() {
+            let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        match until {
+            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+        }
+    }
+
+    /// Accepts until the proxy is dropped.
+    fn accept(self: &Arc<Self>) {
+        let mut state = self.state();
+        while !state.stopped {
+            let Some(listener) = state.listener.clone() else {
+                state = self.wait(state, None);
+                continue;
+            };
+            state.is_accepting = true;
+            drop(state);
+            let accepted = listener.accept();
+            drop(listener);
+            state = self.state();
+            state.is_accepting = false;
+            self.changed.notify_all();
+            match accepted {
+                Ok((client, _)) if state.listener.is_some() => {
+                    drop(state);
+                    if let Err(error) = self.admit(client) {
+                        log::warn!("{}: {error}", self.name);
+                    }
+                    state = self.state();
+                }
+                Ok(_) => {}
+                Err(error) if state.listener.is_some() => {
+                    // no descriptors, say: trying again at once would meet it again
+                    log::warn!("{}: accept: {error}", self.name);
+                    let until = Instant::now() + Duration::from_millis(50);
+                    state = self.wait(state, Some(until));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, client: TcpStream) -> io::Result<()> {
+        let opening = self.state().faults.opening;
+        client.set_nodelay(true)?;
+        if opening == Opening::Reset {
+            return SockRef::from(&client).set_linger(Some(Duration::ZERO));
+        }
+        let server = match opening {
+            Opening::Mute => None,
+            _ => Some(TcpStream::connect_timeout(&self.server, Duration::from_secs(10))?),
+        };
+        if let Some(server) = &server {
+            server.set_nodelay(true)?;
+        }
+        let connection = Arc::new(Connection::new(client, server));
+        {
+            let mut state = self.state();
+            state.accepted += 1;
+            state.connections.push(Arc::clone(&connection));
+            state.threads.retain(|thread| !thread.is_finished());
+        }
+        for direction in [Direction::ToServer, Direction::ToClient] {
+            let (shared, own) = (Arc::clone(self), Arc::clone(&connection));
+            let role = if direction == Direction::ToServer { "up" } else { "down" };
+            let thread = threads::spawn(&self.name, role, threads::OWN_STACK, move || {
+                connection::forward(&shared, &own, direction);
+                shared.leave(&own);
+            });
+            match thread {
+                Ok(thread) => self.state().threads.push(thread),
+                Err(error) => {
+                    connection.cut(Cut::Reset);
+                    self.state().connections.retain(|other| !Arc::ptr_eq(other, &connection));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One direction of a connection has ended.
+    fn leave(&self, connection: &Arc<Connection>) {
+        if connection.leave() {
+            self.state().connections.retain(|other| !Arc::ptr_eq(other, connection));
+        }
+    }
+
+    fn cut(&self, connection: &Connection, how: Cut) {
+        if connection.cut(how) {
+            let mut state = self.state();
+            state.cuts += 1;
+            state.cuts_of_these += 1;
+        }
+        self.changed.notify_all();
+    }
+}
