@@ -7,6 +7,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use super::Shared;
 use super::liveness::Waiting;
+use super::suspension::Suspension;
 use super::writer;
 use crate::failure::{Failure, guarded};
 use crate::policy::Beat;
@@ -17,6 +18,9 @@ const SECOND_WATCH: u32 = 20;
 /// A beat may be early by this part of the interval: the answer to the last one came a moment
 /// after it, and waiting for that moment again would cost every beat another wake-up.
 const EARLY: u32 = 64;
+
+/// How long a peer has to say something once the machine has slept, at most.
+const AFTER_SUSPENSION: Duration = Duration::from_secs(5);
 
 pub(super) fn run(shared: &Shared) {
     let heartbeat = &shared.settings.heartbeat;
@@ -29,7 +33,16 @@ pub(super) fn run(shared: &Shared) {
     let limit = limit + limit / SECOND_WATCH;
     let mut last_beat = Instant::now();
     let mut stall_said = false;
+    let asks = matches!(heartbeat.beat, Beat::Ping | Beat::Message { .. });
+    let mut suspension = Suspension::new();
+    // by when something has to be heard, whatever the limit
+    let mut grace = None;
     loop {
+        let woken = asks && suspension.is_over();
+        if woken {
+            log::debug!("the machine slept: asking the peer at once");
+            grace = Some((Instant::now(), limit.min(interval * 3).min(AFTER_SUSPENSION)));
+        }
         let waiting = shared.liveness.waiting();
         let (Waiting::ForPeer(quiet) | Waiting::ForProgram(quiet)) = waiting;
         let mut wait = interval.saturating_sub(last_beat.elapsed());
@@ -37,7 +50,7 @@ pub(super) fn run(shared: &Shared) {
             // a busy link carries no pings; a service's own beats go out all the same
             wait = wait.max(interval.saturating_sub(quiet));
         }
-        if wait <= interval / EARLY {
+        if woken || wait <= interval / EARLY {
             // also while the program is to blame: the peer should see that somebody is here
             if let Err(panic) = beat(shared) {
                 return shared.fail(panic);
@@ -52,6 +65,16 @@ pub(super) fn run(shared: &Shared) {
             Waiting::ForPeer(silence) => {
                 stall_said = false;
                 wait = wait.min(limit - silence);
+                if let Some((since, time)) = grace {
+                    let left = time.saturating_sub(since.elapsed());
+                    if silence < since.elapsed() {
+                        grace = None;
+                    } else if left.is_zero() {
+                        return shared.fail(shared.silent(silence));
+                    } else {
+                        wait = wait.min(left);
+                    }
+                }
             }
             Waiting::ForProgram(time) if time >= interval && !stall_said => {
                 stall_said = shared.stalls.try_send(time).is_ok();

@@ -10,6 +10,7 @@ mod lane;
 mod liveness;
 mod progress;
 mod reader;
+mod suspension;
 mod writer;
 
 use std::convert::Infallible;

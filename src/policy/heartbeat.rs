@@ -17,6 +17,9 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// 5.5.2), so a busy link carries no pings; if none came for the limit, the link is dead. Time
 /// in which the program is slow to receive does not count against the peer.
 ///
+/// When the machine has slept, the first beat is not put off (it comes within what was left of
+/// the interval), and the peer has at most 5 s to answer it.
+///
 /// The default is a ping after 10 s and death after 30 s. On `tcp://` the default beat is the
 /// text `ping` each interval, answered with `pong`.
 ///
