@@ -1,0 +1,185 @@
+//! Against implementations that nobody here wrote: Python `websockets` and Node `ws`.
+//!
+//! Says "skipped" unless they are in the folder that the README names.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+
+use everlink::{Answer, Client, CloseFrame, Event, Failure, Heartbeat, Message, Server};
+use support::{PATIENCE, init_log, ms, watch};
+
+const SIZES: [usize; 7] = [0, 1, 125, 126, 65_535, 65_536, 16 << 20];
+
+#[derive(Debug, Clone, Copy)]
+enum Peer {
+    Python,
+    Node,
+}
+
+impl Peer {
+    fn folder() -> PathBuf {
+        let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop");
+        std::env::var_os("EVERLINK_INTEROP").map_or(default, PathBuf::from)
+    }
+
+    /// The peer's program, or `None` if it is not installed.
+    fn command(self) -> Option<Command> {
+        let folder = Self::folder();
+        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+        let (program, needed, script) = match self {
+            Self::Python => {
+                let python = folder.join("venv/bin/python");
+                (python.clone(), python, "peer.py")
+            }
+            Self::Node => ("node".into(), folder.join("node_modules/ws"), "peer.mjs"),
+        };
+        if !needed.exists() {
+            eprintln!("skipped: {self:?} has no {}", needed.display());
+            return None;
+        }
+        let mut command = Command::new(program);
+        command.arg(scripts.join(script)).env("EVERLINK_INTEROP", &folder);
+        Some(command)
+    }
+}
+
+/// The peer as a server, until it is dropped.
+struct PeerServer {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl PeerServer {
+    fn start(peer: Peer) -> Option<Self> {
+        let mut child = peer
+            .command()?
+            .arg("server")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        Some(Self { child, lines })
+    }
+
+    fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("the peer says something")
+    }
+}
+
+impl Drop for PeerServer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Everything that a client does with somebody else's server.
+fn client_against(peer: Peer) {
+    init_log();
+    let Some(server) = PeerServer::start(peer) else { return };
+    let line = server.line();
+    let url = line.strip_prefix("listening ").expect("where it listens");
+    for fragment_size in [usize::MAX, 50_000] {
+        let (builder, watch) = watch(
+            Client::builder(url)
+                .subprotocol("v1")
+                .subprotocol("v2")
+                .fragment_size(fragment_size)
+                // pings of ours between the fragments and the messages
+                .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE)),
+        );
+        let client = builder.connect().unwrap();
+        let Event::Connected { response, .. } = watch.connected() else { unreachable!() };
+        assert_eq!(response.unwrap().headers()["sec-websocket-protocol"], "v2");
+        let ask = |question: &str| -> Message {
+            client.send(question).unwrap();
+            client.recv_timeout(PATIENCE).unwrap()
+        };
+        assert_eq!(ask("subprotocol?").as_text(), Some("v2"));
+        for size in SIZES {
+            let messages = [Message::from("t".repeat(size)), Message::from(vec![b'b'; size])];
+            for message in messages {
+                client.send(message.clone()).unwrap();
+                let echo = client.recv_timeout(PATIENCE).unwrap();
+                assert!(echo == message, "{size} bytes came back as {echo:?}");
+            }
+        }
+        assert_eq!(ask("fragments 100000").as_text(), Some(&*"f".repeat(100_000)));
+        assert_eq!(ask("pings?").as_text(), Some("answered"));
+        client.flush(PATIENCE).unwrap();
+
+        client.send("close 4002 going").unwrap();
+        let cause = watch.disconnected();
+        let Failure::Closed(Some(CloseFrame { code, reason, .. })) = &*cause else {
+            panic!("{cause:?}")
+        };
+        assert_eq!((code.0, reason.as_str()), (4002, "going"));
+        assert!(server.line().starts_with("closed 4002"));
+        watch.connected();
+        let report = client.close_with(4001, "bye").unwrap();
+        assert!(report.ended && report.undelivered.is_empty(), "{report:?}");
+        assert_eq!(server.line(), "closed 4001 bye");
+    }
+}
+
+/// Everything that somebody else's client does with a server.
+fn server_against(peer: Peer) {
+    init_log();
+    let Some(mut command) = peer.command() else { return };
+    let (ended, ends) = mpsc::channel();
+    let server = Server::builder()
+        .on_request(|_| Answer::accept().subprotocol("v2"))
+        .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))
+        .bind("127.0.0.1:0", move |session| {
+            for message in session.iter() {
+                if message.as_text() == Some("close 4002 going") {
+                    session.close_with(4002, "going").unwrap();
+                } else if session.send(message).is_err() {
+                    break;
+                }
+            }
+            let _ = ended.send(session.failure());
+        })
+        .unwrap();
+    let output = command.args(["client", &format!("ws://{}", server.local_addr())]).output();
+    let output = output.unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{peer:?}: {errors}");
+    for expected in [4001, 4002] {
+        let cause = ends.recv_timeout(PATIENCE).unwrap();
+        let is_told = matches!(
+            cause.as_deref(),
+            Some(Failure::Closed(Some(frame))) if frame.code.0 == expected
+        );
+        assert!(is_told, "{expected}: {cause:?}");
+    }
+}
+
+#[test]
+fn a_client_of_a_server_of_python_websockets() {
+    client_against(Peer::Python);
+}
+
+#[test]
+fn a_client_of_a_server_of_node_ws() {
+    client_against(Peer::Node);
+}
+
+#[test]
+fn a_server_of_a_client_of_python_websockets() {
+    server_against(Peer::Python);
+}
+
+#[test]
+fn a_server_of_a_client_of_node_ws() {
+    server_against(Peer::Node);
+}
