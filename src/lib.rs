@@ -48,6 +48,10 @@ mod endpoint;
 mod error;
 mod event;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+#[allow(missing_docs, reason = "not part of the interface: only `cargo fuzz` sets `fuzzing`")]
+pub mod fuzzing;
 mod http_head;
 mod inbox;
 mod link;

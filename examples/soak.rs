@@ -1,0 +1,318 @@
+//! Clients that are cut off all the time, for as long as you like, and a count at the end.
+//!
+//! ```text
+//! cargo run --release --example soak -- [--minutes 2] [--clients 50] [--seed 0]
+//! ```
+//!
+//! Every client sends numbers, at least once, through one of ten proxies to one server. The
+//! proxies do random bad things. At the end every number must have arrived, in order on each
+//! connection, and no thread, descriptor or memory may be left over.
+
+use std::collections::HashSet;
+use std::fs;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use everlink::chaos::{Cut, Direction, Faults, Proxy};
+use everlink::{Backoff, Client, Decision, Delivery, Event, Heartbeat, Server, Session};
+
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+
+const PROXIES: usize = 10;
+const DEAD_AFTER: Duration = Duration::from_millis(1500);
+/// The pause between two messages of a client.
+const PACE: Duration = Duration::from_millis(5);
+/// How much more memory than at the start is no leak yet: what allocators keep.
+const SLACK_KIB: u64 = 64 * 1024;
+
+#[derive(Debug, Parser)]
+#[command(about = "Clients that are cut off all the time, and a count at the end")]
+struct Options {
+    /// How long it takes
+    #[arg(long, default_value_t = 2.0)]
+    minutes: f64,
+    /// How many clients
+    #[arg(long, default_value_t = 50)]
+    clients: usize,
+    /// Which random faults
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("soak: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the server has seen of one client.
+#[derive(Debug, Default)]
+struct Seen {
+    numbers: HashSet<u64>,
+    duplicates: u64,
+    /// Numbers that did not follow on the one before them on their connection.
+    out_of_order: u64,
+}
+
+/// What the clients' events tell.
+#[derive(Debug, Default)]
+struct Times {
+    /// From the fault to the event, in milliseconds.
+    detection: Vec<f64>,
+    /// From the lost link to the next one, in milliseconds.
+    recovery: Vec<f64>,
+}
+
+/// When the last fault that kills was done to the connections of a proxy.
+type Struck = Arc<Mutex<Option<Instant>>>;
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn run(options: &Options) -> Result<bool> {
+    let seen: Arc<Vec<Mutex<Seen>>> =
+        Arc::new((0..options.clients).map(|_| Mutex::default()).collect());
+    let times = Arc::new(Mutex::new(Times::default()));
+
+    // once round without faults, so that what is allocated once is not taken for a leak
+    soak(options, Duration::from_secs(1), false, &seen, &times)?;
+    *lock(&times) = Times::default();
+    seen.iter().for_each(|seen| *lock(seen) = Seen::default());
+    let before = Machine::now();
+    let time = Duration::from_secs_f64(options.minutes * 60.0);
+    let (sent, reconnects, faults) = soak(options, time, true, &seen, &times)?;
+    let numbers: u64 = seen.iter().map(|seen| lock(seen).numbers.len() as u64).sum();
+    let duplicates: u64 = seen.iter().map(|seen| lock(seen).duplicates).sum();
+    let out_of_order: u64 = seen.iter().map(|seen| lock(seen).out_of_order).sum();
+    let lost = sent - numbers;
+    // what was noted is no leak
+    seen.iter().for_each(|seen| *lock(seen) = Seen::default());
+    let after = Machine::now();
+    let times = lock(&times);
+    println!(
+        "soak: {} clients, {:.0} s, seed {}",
+        options.clients,
+        time.as_secs_f64(),
+        options.seed
+    );
+    println!("  {faults} faults, {reconnects} reconnects");
+    println!("  {sent} sent, {lost} lost, {out_of_order} out of order, {duplicates} sent again");
+    println!("  detection of a cut or a black hole: {}", percentiles(&times.detection));
+    println!("  recovery, from link to link:        {}", percentiles(&times.recovery));
+    println!("  threads {} -> {}", before.threads, after.threads);
+    println!("  descriptors {} -> {}", before.descriptors, after.descriptors);
+    println!("  memory {} -> {} KiB", before.resident, after.resident);
+    let leaked = after.threads.saturating_sub(before.threads)
+        + after.descriptors.saturating_sub(before.descriptors);
+    let grown = after.resident.saturating_sub(before.resident);
+    println!("soak: {lost} lost, {leaked} leaked");
+    Ok(lost == 0 && out_of_order == 0 && leaked == 0 && grown < SLACK_KIB)
+}
+
+/// Runs everything once from nothing to nothing; returns how much was sent, how often clients
+/// came back, and how many faults there were.
+fn soak(
+    options: &Options,
+    time: Duration,
+    with_faults: bool,
+    seen: &Arc<Vec<Mutex<Seen>>>,
+    times: &Arc<Mutex<Times>>,
+) -> Result<(u64, u64, u64)> {
+    let server = Server::builder().max_connections(100 * options.clients).bind("127.0.0.1:0", {
+        let seen = Arc::clone(seen);
+        move |session| serve(&session, &seen)
+    })?;
+    let proxies: Vec<(Proxy, Struck)> = (0..PROXIES as u64)
+        .map(|number| {
+            let proxy = Proxy::with_seed(server.local_addr(), options.seed + number)?;
+            Ok((proxy, Struck::default()))
+        })
+        .collect::<Result<_>>()?;
+    let clients: Vec<Client> = (0..options.clients)
+        .map(|number| {
+            let (proxy, struck) = &proxies[number % PROXIES];
+            start(proxy, Arc::clone(struck), Arc::clone(times))
+        })
+        .collect::<Result<_>>()?;
+
+    let deadline = Instant::now() + time;
+    let sending: Vec<_> = clients
+        .iter()
+        .enumerate()
+        .map(|(name, client)| {
+            let client = client.clone();
+            thread::spawn(move || send(&client, name, deadline))
+        })
+        .collect();
+    let mut random = fastrand::Rng::with_seed(options.seed);
+    let mut faults = 0;
+    while Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(random.u64(50..300)));
+        if with_faults {
+            let (proxy, struck) = &proxies[random.usize(..PROXIES)];
+            strike(proxy, struck, &mut random)?;
+            faults += 1;
+        }
+    }
+    for (proxy, _) in &proxies {
+        proxy.set(Faults::none())?;
+    }
+    let mut sent = 0;
+    for sending in sending {
+        sent += sending.join().map_err(|_| "a sending thread panicked")??;
+    }
+    for client in &clients {
+        client.flush(Duration::from_secs(60))?;
+    }
+    let reconnects = clients.iter().map(|client| client.stats().reconnects).sum();
+    for client in clients {
+        client.close();
+    }
+    server.shutdown(Duration::from_secs(10));
+    Ok((sent, reconnects, faults))
+}
+
+fn start(proxy: &Proxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result<Client> {
+    let mut had_link = false;
+    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
+    Ok(Client::builder(&format!("ws://{}", proxy.address()))
+        .delivery(Delivery::AtLeastOnce)
+        .heartbeat(Heartbeat::every(DEAD_AFTER / 3).dead_after(DEAD_AFTER))
+        .handshake_timeout(DEAD_AFTER)
+        .backoff(
+            Backoff::exponential()
+                .initial(Duration::from_millis(50))
+                .max(Duration::from_millis(500)),
+        )
+        // a proxy that cuts a handshake in two is no reason to give up
+        .decide(|_| Decision::Retry)
+        .on_message(|_, _| {})
+        .on_event(move |event| match event {
+            Event::Disconnected { .. } => {
+                if let Some(struck) = *lock(&struck) {
+                    lock(&times).detection.push(milliseconds(struck.elapsed()));
+                }
+            }
+            // the first time is no recovery
+            Event::Connected { downtime, .. } if std::mem::replace(&mut had_link, true) => {
+                lock(&times).recovery.push(milliseconds(*downtime));
+            }
+            _ => {}
+        })
+        .start()?)
+}
+
+/// Does something bad to the connections of a proxy, or mends it.
+fn strike(proxy: &Proxy, struck: &Struck, random: &mut fastrand::Rng) -> Result<()> {
+    // what kills a link at once or by silence; the rest is slow, or comes later
+    let kills = |kills: bool| *lock(struck) = kills.then(Instant::now);
+    match random.u8(0..12) {
+        0 | 1 => {
+            kills(true);
+            proxy.cut(Cut::Reset);
+        }
+        2 | 3 => {
+            kills(true);
+            proxy.cut(Cut::EndOfStream);
+        }
+        4 => {
+            kills(true);
+            let directions = [Direction::Both, Direction::ToClient, Direction::ToServer];
+            proxy.set(Faults::none().stall(directions[random.usize(..3)]))?;
+        }
+        5 => {
+            proxy.set(Faults::none().refuse())?;
+            kills(true);
+            proxy.cut(Cut::Reset);
+        }
+        6 => {
+            kills(false);
+            proxy.set(Faults::none().cut_within(20_000))?;
+        }
+        7 => proxy.set(Faults::none().delay(Duration::from_millis(30)))?,
+        8 => proxy.set(Faults::none().throttle(20_000))?,
+        9 => proxy.set(Faults::none().single_bytes())?,
+        _ => proxy.set(Faults::none())?,
+    }
+    Ok(())
+}
+
+/// Sends numbers until the deadline; returns how many.
+fn send(client: &Client, name: usize, deadline: Instant) -> Result<u64, everlink::Error> {
+    let mut sent = 0;
+    while Instant::now() < deadline {
+        client.send(format!("{name} {sent}"))?;
+        sent += 1;
+        thread::sleep(PACE);
+    }
+    Ok(sent)
+}
+
+/// Notes the numbers, and echoes them.
+fn serve(session: &Session, seen: &[Mutex<Seen>]) {
+    let mut last: Option<u64> = None;
+    for message in session.iter() {
+        let numbers = message.as_text().and_then(|text| text.split_once(' '));
+        let numbers = numbers.and_then(|(name, number)| {
+            Some((seen.get(name.parse::<usize>().ok()?)?, number.parse::<u64>().ok()?))
+        });
+        let Some((seen, number)) = numbers else { continue };
+        {
+            let mut seen = lock(seen);
+            let is_new = seen.numbers.insert(number);
+            seen.duplicates += u64::from(!is_new);
+            seen.out_of_order += u64::from(last.is_some_and(|last| last + 1 != number));
+        }
+        last = Some(number);
+        // when the connection is gone there may still be messages that came before
+        let _ = session.send(message);
+    }
+}
+
+fn percentiles(times: &[f64]) -> String {
+    let mut times = times.to_vec();
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| {
+        times.get((times.len() as f64 * share) as usize).or(times.last()).copied().unwrap_or(0.0)
+    };
+    format!(
+        "p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, most {:.1} ms ({} of them)",
+        at(0.5),
+        at(0.95),
+        at(0.99),
+        at(1.0),
+        times.len()
+    )
+}
+
+/// What the system says of this process. Linux only: elsewhere everything is zero.
+#[derive(Debug)]
+struct Machine {
+    threads: usize,
+    descriptors: usize,
+    resident: u64,
+}
+
+impl Machine {
+    fn now() -> Self {
+        let count = |folder: &str| fs::read_dir(folder).map_or(0, Iterator::count);
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident = resident.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        Self {
+            threads: count("/proc/self/task"),
+            descriptors: count("/proc/self/fd"),
+            resident: resident.unwrap_or(0),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Everything that takes bytes from outside, as functions of bytes: for the fuzz targets in
+//! `tests/fuzz`, and for property tests of the same. None may panic, and none may hold more than
+//! its limits allow.
+
+use std::io::{self, Read, Write};
+
+use tungstenite::protocol::Role;
+
+use crate::endpoint::Endpoint;
+use crate::failure::Failure;
+use crate::message::Message;
+use crate::protocol::{Framing, Item, Limits, Prefix, Protocol, websocket};
+use crate::request::Request;
+use crate::transport::Proxy;
+
+const LIMITS: Limits = Limits { message: 1000, frame: 500 };
+
+/// Yields the bytes in small pieces, then the end; takes whatever is written.
+struct Peer<'a> {
+    bytes: &'a [u8],
+    piece: usize,
+}
+
+impl Read for Peer<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let count = self.piece.min(buf.len()).min(self.bytes.len());
+        buf[..count].copy_from_slice(&self.bytes[..count]);
+        self.bytes = &self.bytes[count..];
+        Ok(count)
+    }
+}
+
+impl Write for Peer<'_> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A peer for all but the first byte, which says how large its pieces are, and that byte.
+fn peer(bytes: &[u8]) -> (u8, Peer<'_>) {
+    let (first, bytes) = bytes.split_first().unwrap_or((&0, &[]));
+    (*first, Peer { bytes, piece: usize::from(*first / 8) + 1 })
+}
+
+fn decode(protocol: Protocol, mut peer: Peer<'_>) {
+    let mut left = peer.bytes.len();
+    let mut decoder = protocol.decoder(Vec::new(), LIMITS);
+    loop {
+        match decoder.next(&mut peer) {
+            Ok(Item::Message(message)) => {
+                assert!(message.len() <= LIMITS.message);
+                left = left.checked_sub(message.len()).expect("more came out than went in");
+            }
+            Ok(Item::Ping(_) | Item::Pong(_) | Item::Close(_)) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The reading side of a WebSocket, as client or as server.
+pub fn websocket(bytes: &[u8]) {
+    let (first, peer) = peer(bytes);
+    let role = if first % 2 == 0 { Role::Client } else { Role::Server };
+    decode(Protocol::WebSocket(role), peer);
+}
+
+/// The reading side of framed TCP, with each framing; what was read is encoded and read again.
+pub fn framed(bytes: &[u8]) {
+    let (first, peer) = peer(bytes);
+    let prefix = [Prefix::U16, Prefix::U32, Prefix::U64][usize::from(first) % 3];
+    let framing = match first % 8 {
+        0 | 1 => Framing::lines(),
+        2 => Framing::raw(),
+        3 => Framing::length_prefixed(prefix).little_endian(),
+        4 => Framing::length_prefixed(prefix).inclusive(),
+        _ => Framing::length_prefixed(prefix),
+    };
+    decode(Protocol::Framed(framing.max_length(200)), peer);
+}
+
+/// What a server says to the opening handshake.
+pub fn response(bytes: &[u8]) {
+    let (_, mut peer) = peer(bytes);
+    let request = Request::new(Endpoint::parse("ws://localhost/").expect("a url"));
+    let opened = websocket::open(&mut peer, &request);
+    // nobody guesses the key
+    assert!(matches!(opened, Err(Failure::Handshake(_) | Failure::Rejected { .. })));
+}
+
+/// What a client says to a server.
+pub fn request(bytes: &[u8]) {
+    let (_, mut peer) = peer(bytes);
+    if let Ok((request, _)) = websocket::read_request(&mut peer) {
+        let _ = websocket::accept(&mut peer, &request, Some("chat"), &http::HeaderMap::new());
+    }
+}
+
+/// What an HTTP or a SOCKS5 proxy answers.
+pub fn proxy(bytes: &[u8]) {
+    let (first, mut peer) = peer(bytes);
+    let url = if first % 2 == 0 { "http://u:p@localhost" } else { "socks5://u:p@localhost" };
+    let proxy = Proxy::new(url).expect("a url");
+    let _ = proxy.open(&mut peer, "example.org", 80);
+}
+
+/// URLs, of endpoints and proxies, and where a redirect leads: whatever is accepted cannot end
+/// a line of the request.
+pub fn url(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let home = Endpoint::parse("ws://user:word@localhost:1/a?b").expect("a url");
+    let endpoints = [Endpoint::parse(text), home.join(text)];
+    for endpoint in endpoints.into_iter().flatten() {
+        let line = format!("{} {}", endpoint.authority(), endpoint.path_and_query);
+        assert!(!line.contains(['\r', '\n']) && line.split(' ').count() == 2, "{line:?}");
+        let shown = endpoint.to_string();
+        assert!(!shown.contains("word") || text.contains("word"), "{shown:?}");
+    }
+    let _ = Proxy::new(text);
+}
+
+/// Names and values of headers: what is accepted cannot add another.
+pub fn header(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let (name, value) = text.split_once(':').unwrap_or((text, text));
+    let mut request = Request::new(Endpoint::parse("ws://localhost/").expect("a url"));
+    if request.set_header(name, value).is_ok() {
+        assert!(!name.contains(['\r', '\n']) && !value.contains(['\r', '\n']), "{text:?}");
+    }
+    let _ = Message::from(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    fn arbitrary() -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(any::<u8>(), 0..400)
+    }
+
+    /// Bytes that look like something: pieces of what the parsers know.
+    fn plausible() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            any::<u8>().prop_map(|byte| vec![byte]),
+            prop::sample::select(
+                &[
+                    "HTTP/1.1 ",
+                    "101 ",
+                    "200 OK",
+                    "\r\n",
+                    "GET / ",
+                    "Upgrade: websocket",
+                    "Connection: ",
+                    "Sec-WebSocket-Key: ",
+                    "Retry-After: ",
+                    "Location: ",
+                    "ws://",
+                    "wss://",
+                    "@",
+                    ":",
+                    "/",
+                    "?",
+                    "[::1]",
+                    "\u{5}\0",
+                    "\u{5}\u{2}",
+                    "\u{1}\0",
+                    "\u{81}",
+                    "\n",
+                ][..]
+            )
+            .prop_map(|text| text.as_bytes().to_vec()),
+        ];
+        prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_from_outside_are_no_panic(bytes in prop_oneof![arbitrary(), plausible()]) {
+            super::websocket(&bytes);
+            super::framed(&bytes);
+            super::response(&bytes);
+            super::request(&bytes);
+            super::proxy(&bytes);
+            super::url(&bytes);
+            super::header(&bytes);
+        }
+    }
+}
