@@ -1,0 +1,124 @@
+//! Credentials are in no log record at any level and in no `Debug`. Alone in its file, for the
+//! logger is the whole process's.
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::sync::Mutex;
+use std::thread;
+
+use everlink::{Client, Proxy};
+use log::{LevelFilter, Log, Metadata, Record};
+use support::{Listener, Watch, reset, watch};
+
+/// Each is part of something that only the server, or the proxy, is to know.
+const SECRETS: [&str; 6] =
+    ["hunter2", "aHVudGVyMg", "opensesame", "swordfish", "c3dvcmRm", "xyzzy"];
+
+struct Captured(Mutex<Vec<(String, String)>>);
+
+static CAPTURED: Captured = Captured(Mutex::new(Vec::new()));
+
+impl Log for Captured {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let line = (record.target().to_owned(), record.args().to_string());
+        self.0.lock().unwrap().push(line);
+    }
+
+    fn flush(&self) {}
+}
+
+fn assert_silent(what: &str, text: &str) {
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret} in {what}: {text}");
+    }
+}
+
+fn all_events(watch: &Watch) -> String {
+    format!("{:?}", watch.rest())
+}
+
+#[test]
+fn credentials_are_never_logged_nor_shown() {
+    log::set_logger(&CAPTURED).unwrap();
+    log::set_max_level(LevelFilter::Trace);
+
+    let listener = Listener::new();
+    let url = format!("ws://user:hunter2@{}/feed?token=opensesame", listener.address());
+    let builder = Client::builder(&url)
+        .header("X-Api-Key", "opensesame")
+        .request(|request| {
+            request.set_header("Authorization", "Bearer swordfish")?;
+            let shown = format!("{request:?}");
+            assert_silent("the request", &shown);
+            Ok(())
+        })
+        .login(|session| {
+            let shown = format!("{session:?}");
+            assert_silent("the login session", &shown);
+            Ok(())
+        });
+    assert_silent("the builder", &format!("{builder:?}"));
+    let (builder, first) = watch(builder);
+    let client = builder.start().unwrap();
+    // refused, redirected, broken off, accepted and reset
+    let answers = [
+        "HTTP/1.1 503 Busy\r\n\r\n".to_owned(),
+        format!("HTTP/1.1 302 Found\r\nLocation: ws://u:xyzzy@{}/x\r\n\r\n", listener.address()),
+        "HTTP/1.1 200\r\n".to_owned(),
+    ];
+    for answer in answers {
+        let (_stream, request) = listener.answer(&answer);
+        assert!(request.contains("Bearer swordfish") || answer.contains("200"), "{request}");
+        client.reconnect().unwrap();
+    }
+    let peer = listener.accept();
+    first.connected();
+    assert_silent("the client", &format!("{client:?}"));
+    reset(peer);
+    first.disconnected();
+    assert_silent("events", &all_events(&first));
+    client.close();
+
+    // a proxy that refuses, with credentials of its own
+    let proxies = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Proxy::new(&format!("http://user:swordfish@{}", proxies.local_addr().unwrap()));
+    let proxy = proxy.unwrap();
+    assert_silent("the proxy", &format!("{proxy:?}"));
+    let (builder, second) = watch(Client::builder("ws://example.invalid/").proxy(proxy));
+    assert_silent("a builder with a proxy", &format!("{builder:?}"));
+    let client = builder.start().unwrap();
+    let refuse = thread::spawn(move || {
+        let (mut stream, _) = proxies.accept().unwrap();
+        let head = support::read_head(&mut stream);
+        assert!(head.contains("Proxy-Authorization"), "{head}");
+        stream.write_all(b"HTTP/1.1 407 Who are you\r\n\r\n").unwrap();
+    });
+    second.gave_up();
+    refuse.join().unwrap();
+    assert_silent("events", &all_events(&second));
+    client.close();
+
+    // what is no URL at all is an error that does not repeat it
+    for wrong in ["ws://user:hunter2@", "http://user:hunter2@host", "ws://user:hunter2@ho st/"] {
+        let error = Client::connect(wrong).unwrap_err();
+        assert_silent("an error", &format!("{error} {error:?}"));
+        if let Err(error) = Proxy::new(wrong) {
+            assert_silent("an error", &format!("{error} {error:?}"));
+        }
+    }
+
+    let captured = CAPTURED.0.lock().unwrap();
+    assert!(
+        captured.iter().any(|(target, _)| target.starts_with("everlink")),
+        "nothing was logged"
+    );
+    for (target, line) in captured.iter() {
+        assert_silent(target, line);
+    }
+}
