@@ -69,6 +69,7 @@ mod settings;
 mod signal;
 mod stats;
 mod status;
+mod sync;
 mod threads;
 mod transport;
 

@@ -3,17 +3,16 @@
 mod queue;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::Error;
 use crate::message::Message;
 use crate::policy::{Delivery, Overflow, Queue};
 use crate::protocol::Framing;
 use crate::receipt::{Receipt, Undelivered};
+use crate::sync::{AtomicBool, Condvar, Doorbell, Mutex, MutexGuard};
 pub(crate) use queue::Entry;
 use queue::{Gate, State};
 
@@ -36,7 +35,7 @@ pub(crate) struct Outbox {
     state: Mutex<State>,
     /// Signalled when room appears, something is confirmed, or the outbox shuts.
     room: Condvar,
-    doorbell: (Sender<()>, Receiver<()>),
+    doorbell: Doorbell,
     shortcut: Mutex<Option<Weak<dyn Shortcut>>>,
     /// Whether something was received since the shortcut was last taken.
     turn: AtomicBool,
@@ -112,9 +111,9 @@ impl Outbox {
     ) -> Self {
         let max_message =
             max_message.min(limits.bytes).min(framing.as_ref().map_or(usize::MAX, Framing::limit));
-        let (state, room) = (Mutex::default(), Condvar::new());
-        let doorbell = bounded(1);
-        let (shortcut, turn) = (Mutex::default(), AtomicBool::new(true));
+        let (state, room) = (Mutex::new(State::default()), Condvar::new());
+        let doorbell = Doorbell::new();
+        let (shortcut, turn) = (Mutex::new(None), AtomicBool::new(true));
         Self {
             limits,
             max_message,
@@ -375,12 +374,12 @@ impl Outbox {
 
     /// Wakes the writer.
     pub(crate) fn ring(&self) {
-        let _ = self.doorbell.0.try_send(());
+        self.doorbell.ring();
     }
 
     /// What the writer sleeps on. A token says "look again", no more.
-    pub(crate) fn doorbell(&self) -> &Receiver<()> {
-        &self.doorbell.1
+    pub(crate) fn doorbell(&self) -> &Doorbell {
+        &self.doorbell
     }
 
     /// Whether threads may wait for room. They may not once the client has given up.

@@ -56,14 +56,19 @@ impl Connection {
         self.directions.fetch_sub(1, SeqCst) == 1
     }
 
-    /// Cuts; returns whether it was whole before.
-    pub(super) fn cut(&self, how: Cut) -> bool {
+    /// Says that the connection is about to be cut; returns whether it was whole before.
+    pub(super) fn condemn(&self, how: Cut) -> bool {
         let end = if how == Cut::Silence { SILENT } else { CUT };
         let before = self.end.compare_exchange(WHOLE, end, SeqCst, SeqCst);
         if before == Err(SILENT) && how != Cut::Silence {
             // the client's end is still there
             self.end.store(CUT, SeqCst);
         }
+        before.is_ok()
+    }
+
+    /// Cuts.
+    pub(super) fn cut(&self, how: Cut) {
         let sides = [Some(&self.client), self.server.as_ref()];
         for (side, writing) in sides.into_iter().zip(&self.writing) {
             let Some(side) = side else { continue };
@@ -80,7 +85,6 @@ impl Connection {
             };
             let _ = side.shutdown(down);
         }
-        before.is_ok()
     }
 
     fn is_whole(&self) -> bool {

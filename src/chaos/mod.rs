@@ -319,6 +319,7 @@ impl Shared {
             match thread {
                 Ok(thread) => self.state().threads.push(thread),
                 Err(error) => {
+                    connection.condemn(Cut::Reset);
                     connection.cut(Cut::Reset);
                     self.state().connections.retain(|other| !Arc::ptr_eq(other, &connection));
                     return Err(error);
@@ -336,11 +337,13 @@ impl Shared {
     }
 
     fn cut(&self, connection: &Connection, how: Cut) {
-        if connection.cut(how) {
+        // counted first, so that who notices it finds it counted
+        if connection.condemn(how) {
             let mut state = self.state();
             state.cuts += 1;
             state.cuts_of_these += 1;
         }
+        connection.cut(how);
         self.changed.notify_all();
     }
 }

@@ -5,9 +5,13 @@
 //! up, and the other two wake and end. The reader ends last: it first delivers what had already
 //! arrived.
 
+mod cause;
+mod desk;
 mod heartbeat;
 mod lane;
 mod liveness;
+#[cfg(all(test, shuttle))]
+mod model;
 mod progress;
 mod reader;
 mod suspension;
@@ -15,7 +19,7 @@ mod writer;
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -31,10 +35,12 @@ use crate::threads;
 use crate::transport::{Duplex, Hangup};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
+use cause::Cause;
+use desk::Desk;
 use lane::Lane;
 use liveness::Liveness;
 use progress::Progress;
-use writer::Desk;
+use writer::Pen;
 
 /// Where the inbox is between two readers. Empty while a reader holds it.
 pub(crate) type InboxSlot = Arc<Mutex<Option<Inbox>>>;
@@ -67,10 +73,10 @@ struct Shared {
     hangup: Arc<dyn Hangup>,
     mailbox: Arc<Mailbox>,
     lane: Lane,
-    desk: Desk,
+    desk: Desk<Box<Pen>>,
     liveness: Liveness,
     progress: Progress,
-    cause: Mutex<Option<Arc<Failure>>>,
+    cause: Cause,
     /// Raised when the peer has said goodbye, or has no business to any more.
     goodbye: Signal,
     /// Raised when the link dies.
@@ -95,28 +101,13 @@ impl Shared {
         if !civil {
             self.hangup.reset_when_dropped();
         }
-        self.record(cause);
+        self.cause.record(cause);
         self.died.raise();
         self.hangup.hang_up();
         if self.only {
             self.outbox.shut();
         }
         self.outbox.link_lost();
-    }
-
-    /// Notes why the link is about to die. The first cause wins, with one exception: a peer
-    /// that says goodbye and is gone often breaks our next write before the reader has come to
-    /// the goodbye, and the goodbye tells more.
-    fn record(&self, cause: Failure) {
-        let mut slot = self.cause.lock().unwrap_or_else(PoisonError::into_inner);
-        let keep = match slot.as_deref() {
-            None => false,
-            Some(Failure::Io(_)) => !matches!(cause, Failure::Closed(_)),
-            Some(_) => true,
-        };
-        if !keep {
-            *slot = Some(Arc::new(cause));
-        }
     }
 
     /// An answer has come that confirms everything up to this number.
@@ -183,10 +174,10 @@ impl Link {
             protocol,
             only: parts.only,
             lane: Lane::new(),
-            desk: Desk::default(),
+            desk: Desk::new(),
             liveness: Liveness::new(),
             progress: Progress::new(Arc::clone(&counters)),
-            cause: Mutex::new(None),
+            cause: Cause::new(),
             goodbye: Signal::new(),
             died: Signal::new(),
             abandoned: Signal::new(),
@@ -306,7 +297,7 @@ impl Handle {
 
     /// Says beforehand why the link will die.
     pub(crate) fn expect(&self, cause: Failure) {
-        self.shared.record(cause);
+        self.shared.cause.record(cause);
     }
 
     /// Ends the link for a reason of the owner's.
@@ -322,7 +313,7 @@ impl Handle {
 
     /// Why the link has died, or is about to.
     pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
-        self.shared.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.cause.get()
     }
 
     /// Waits for the end of the link.

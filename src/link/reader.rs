@@ -61,13 +61,13 @@ fn read(shared: &Shared, decoder: &mut Decoder, stream: &mut Watched<'_>) -> Fai
             }
             Ok(Item::Pong(payload)) => shared.confirmed(shared.progress.pong(&payload)),
             Ok(Item::Close(frame)) => {
-                shared.record(Failure::Closed(frame.clone()));
+                shared.cause.record(Failure::Closed(frame.clone()));
                 return say_goodbye(shared, stream, frame.clone(), Failure::Closed(frame));
             }
             Err(Failure::Protocol { code, reason }) => {
                 let frame = CloseFrame::new(code, "");
                 let cause = || Failure::Protocol { code, reason: reason.clone() };
-                shared.record(cause());
+                shared.cause.record(cause());
                 return say_goodbye(shared, stream, Some(frame), cause());
             }
             Err(Failure::Io(error)) if is_timeout(&error) => {

@@ -1,13 +1,12 @@
 //! The writer thread: control lane and outbox -> encoder -> socket.
 //!
 //! It is the only one that ever waits for the socket to take something. While it sleeps its
-//! [`Pen`] lies on the [`Desk`], where a thread that has one small message to send, or a beat,
+//! [`Pen`] lies on the [`Desk`](super::desk::Desk), where a thread that has one small message to send, or a beat,
 //! can take it to write without waiting: that saves two switches of threads. Nobody writes
 //! without the pen, so frames never interleave.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::select;
@@ -33,7 +32,7 @@ const ASK_AFTER: Duration = Duration::from_millis(10);
 pub(super) const SMALL: usize = 16 * 1024;
 
 /// What it takes to write. Whoever holds it is the only one who writes to the socket: the writer
-/// thread, and while that sleeps, whoever takes it from the [`Desk`].
+/// thread, and while that sleeps, whoever takes it from the desk.
 #[derive(Debug)]
 pub(super) struct Pen {
     encoder: Encoder,
@@ -46,52 +45,6 @@ pub(super) struct Pen {
     /// Messages that were encoded and may not have reached the socket whole, each with the
     /// place in the stream where it ends.
     unwritten: VecDeque<(u64, Entry)>,
-}
-
-/// Where the pen lies while the writer thread sleeps. It is never held while somebody waits for
-/// the socket, so getting it back takes no time.
-#[derive(Debug, Default)]
-pub(super) struct Desk {
-    place: Mutex<Place>,
-    returned: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Place {
-    pen: Option<Box<Pen>>,
-    /// Whether the writer thread waits for it: a signal is a system call, heard or not.
-    is_wanted: bool,
-}
-
-impl Desk {
-    fn place(&self) -> MutexGuard<'_, Place> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn put(&self, pen: Box<Pen>) {
-        let mut place = self.place();
-        place.pen = Some(pen);
-        if place.is_wanted {
-            self.returned.notify_one();
-        }
-    }
-
-    fn try_take(&self) -> Option<Box<Pen>> {
-        self.place().pen.take()
-    }
-
-    /// For the one who has put it there: it comes back.
-    fn take(&self) -> Box<Pen> {
-        let mut place = self.place();
-        loop {
-            if let Some(pen) = place.pen.take() {
-                place.is_wanted = false;
-                return pen;
-            }
-            place.is_wanted = true;
-            place = self.returned.wait(place).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
 }
 
 /// The writer thread.
@@ -109,12 +62,7 @@ pub(super) fn run(shared: &Shared, mut half: Box<dyn WriteHalf>) {
     let mut result = Ok(ready.map(|()| Rest::Until(Some(Instant::now()))));
     while let Ok(Ok(Rest::Until(due))) = result {
         shared.desk.put(pen);
-        let doorbell = shared.outbox.doorbell();
-        // the sender lives as long as the receiver, so this only ends with a token or a timeout
-        let _ = match due {
-            None => doorbell.recv().ok(),
-            Some(due) => doorbell.recv_deadline(due).ok(),
-        };
+        shared.outbox.doorbell().wait(due);
         pen = shared.desk.take();
         let mut writer = Writer { shared, pen, may_wait: true };
         // a transport can be the program's own

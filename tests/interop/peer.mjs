@@ -21,11 +21,17 @@ function inFragments(socket, text, size) {
 
 async function checkPings(socket) {
   for (const payload of ["", "p".repeat(125)]) {
-    socket.ping(payload);
-    // answers to pings from before may still be under way
-    for (let answer; answer !== payload; ) {
-      answer = (await once(socket, "pong"))[0].toString();
-    }
+    await new Promise((answered) => {
+      // answers to pings from before may still be under way
+      const check = (answer) => {
+        if (answer.toString() === payload) {
+          socket.off("pong", check);
+          answered();
+        }
+      };
+      socket.on("pong", check);
+      socket.ping(payload);
+    });
   }
 }
 

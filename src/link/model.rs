@@ -1,0 +1,225 @@
+//! The outbox, the desk and the teardown under shuttle, which runs each model with many ways of
+//! interleaving its threads and calls a deadlock what waits for ever.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg shuttle" cargo test --release --lib model
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
+
+use shuttle::thread;
+
+use super::cause::Cause;
+use super::desk::Desk;
+use crate::failure::Failure;
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::outbox::{Outbox, Patience, Refused, Shortcut, Terms};
+use crate::policy::{Delivery, Queue};
+use crate::sync::Mutex;
+
+const RUNS: usize = 20_000;
+
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let model = Arc::new(model);
+    let again = Arc::clone(&model);
+    shuttle::check_random(move || model(), RUNS);
+    // rare orders first
+    shuttle::check_pct(move || again(), RUNS, 3);
+}
+
+/// A link without a socket: what is written is noted.
+struct Link {
+    outbox: Arc<Outbox>,
+    /// What was written. Whoever holds it is the one who writes.
+    desk: Desk<Vec<Message>>,
+    stop: Mutex<bool>,
+}
+
+impl Link {
+    fn new(messages: usize) -> Arc<Self> {
+        let limits = Queue::new().messages(messages);
+        let outbox = Outbox::new(limits, usize::MAX, None, Delivery::AtMostOnce, true);
+        let link =
+            Arc::new(Self { outbox: Arc::new(outbox), desk: Desk::new(), stop: Mutex::new(false) });
+        let shortcut: Weak<dyn Shortcut> = Arc::<Self>::downgrade(&link) as _;
+        link.outbox.offer_shortcut(shortcut);
+        link
+    }
+
+    fn write(&self, written: &mut Vec<Message>, bytes: usize) -> bool {
+        let mut batch = VecDeque::new();
+        self.outbox.take(&mut batch, bytes);
+        written.extend(batch.iter().map(|entry| entry.message.clone()));
+        let any = !batch.is_empty();
+        self.outbox.written(batch.into_iter());
+        any
+    }
+
+    /// The writer thread, until it is told to stop.
+    fn run(&self) -> Vec<Message> {
+        let mut written = Vec::new();
+        loop {
+            while self.write(&mut written, 64) {}
+            if *self.stop.lock().expect("nobody panics") {
+                return written;
+            }
+            self.desk.put(written);
+            self.outbox.doorbell().wait(None);
+            written = self.desk.take();
+        }
+    }
+
+    fn stop(&self) {
+        *self.stop.lock().expect("nobody panics") = true;
+        self.outbox.ring();
+    }
+}
+
+impl Shortcut for Link {
+    fn write_one(&self) -> bool {
+        let Some(mut written) = self.desk.try_take() else { return false };
+        self.write(&mut written, 1);
+        self.desk.put(written);
+        self.outbox.is_quiet()
+    }
+}
+
+fn send(link: &Link, text: &str) -> Result<(), Refused> {
+    link.outbox.push(text.into(), Terms::default(), Patience::Forever)
+}
+
+/// Senders and the writer, with room for so many messages: everything is written once, each
+/// sender's in order, and nobody sleeps for ever.
+fn everything_is_written(room: usize) {
+    const SENDERS: usize = 2;
+    const EACH: usize = 3;
+    let link = Link::new(room);
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|sender| {
+            let link = Arc::clone(&link);
+            thread::spawn(move || {
+                for number in 0..EACH {
+                    send(&link, &format!("{sender}{number}")).expect("there will be room");
+                    // as if an answer had come: the next may take the shortcut
+                    link.outbox.heard();
+                }
+            })
+        })
+        .collect();
+    let writer = {
+        let link = Arc::clone(&link);
+        thread::spawn(move || link.run())
+    };
+    for sender in senders {
+        sender.join().expect("no sender panics");
+    }
+    // before the writer is woken to stop: a message for which nobody woke it would show here
+    link.outbox.wait_written(None).expect("everything is written");
+    link.stop();
+    let written = writer.join().expect("the writer does not panic");
+    for sender in 0..SENDERS {
+        let name = sender.to_string();
+        let texts = written.iter().filter_map(Message::as_text);
+        let own: Vec<&str> = texts.filter(|text| text.starts_with(&name)).collect();
+        let expected: Vec<String> = (0..EACH).map(|number| format!("{name}{number}")).collect();
+        assert_eq!(own, expected);
+    }
+}
+
+#[test]
+fn everything_is_written_once_and_in_order() {
+    check(|| everything_is_written(100));
+}
+
+#[test]
+fn senders_that_wait_for_room_get_it() {
+    check(|| everything_is_written(1));
+}
+
+#[test]
+fn a_sender_that_waits_is_told_of_the_end() {
+    check(|| {
+        let link = Link::new(1);
+        let sender = {
+            let link = Arc::clone(&link);
+            thread::spawn(move || (0..3).map(|_| send(&link, "x")).collect::<Vec<_>>())
+        };
+        let closer = {
+            let link = Arc::clone(&link);
+            thread::spawn(move || {
+                link.outbox.shut();
+                link.outbox.link_lost();
+            })
+        };
+        let results = sender.join().expect("no sender panics");
+        closer.join().expect("nor does who closes");
+        let accepted = results.iter().filter(|result| result.is_ok()).count();
+        assert_eq!(
+            results.iter().filter(|result| **result == Err(Refused::Shut)).count(),
+            3 - accepted
+        );
+        assert!(accepted <= 1);
+        assert_eq!(link.outbox.drain().len(), accepted);
+    });
+}
+
+#[test]
+fn a_flush_ends_with_the_confirmation_or_with_the_end() {
+    check(|| {
+        let link = Link::new(10);
+        send(&link, "x").expect("there is room");
+        let flush = {
+            let link = Arc::clone(&link);
+            thread::spawn(move || link.outbox.flush(None))
+        };
+        let closer = {
+            let link = Arc::clone(&link);
+            thread::spawn(move || link.outbox.shut())
+        };
+        let mut written = Vec::new();
+        link.write(&mut written, 64);
+        link.outbox.confirmed(1);
+        closer.join().expect("nobody panics");
+        let result = flush.join().expect("nobody panics");
+        assert!(matches!(result, Ok(()) | Err(Refused::Unconfirmed(1))), "{result:?}");
+    });
+}
+
+#[test]
+fn the_first_cause_wins_and_a_goodbye_explains_a_broken_write() {
+    check(|| {
+        let cause = Arc::new(Cause::new());
+        let first = Arc::new(Mutex::new(None));
+        let goodbye = CloseFrame { code: CloseCode::GOING_AWAY, reason: String::new() };
+        let failures = [
+            Failure::Io(std::io::ErrorKind::BrokenPipe.into()),
+            Failure::Closed(Some(goodbye)),
+            Failure::HeartbeatTimeout { silence: std::time::Duration::ZERO, unanswered: 0 },
+        ];
+        let threads: Vec<_> = failures
+            .into_iter()
+            .enumerate()
+            .map(|(number, failure)| {
+                let (cause, first) = (Arc::clone(&cause), Arc::clone(&first));
+                thread::spawn(move || {
+                    // the order in which they come is the order of this lock
+                    let mut first = first.lock().expect("nobody panics");
+                    first.get_or_insert(number);
+                    cause.record(failure);
+                    cause.get().expect("there is one from here on")
+                })
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("nobody panics");
+        }
+        let kept = cause.get().expect("there is one");
+        let first = first.lock().expect("nobody panics").expect("one was first");
+        match first {
+            0 => assert!(matches!(&*kept, Failure::Closed(_) | Failure::Io(_)), "{kept:?}"),
+            1 => assert!(matches!(&*kept, Failure::Closed(_)), "{kept:?}"),
+            _ => assert!(matches!(&*kept, Failure::HeartbeatTimeout { .. }), "{kept:?}"),
+        }
+    });
+}
