@@ -19,7 +19,9 @@
 //! ```
 //!
 //! Where to look next: [`Client`] for what it does and guarantees, [`Builder`] for every
-//! setting, [`Framing`] for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`] for what happened, [`Stats`] for what was counted.
+//! setting, [`Framing`] for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`]
+//! for what happened, [`Stats`] for what was counted, and `chaos` (with the feature of that name)
+//! for a proxy that breaks connections on purpose.
 //!
 //! # Threads
 //!
@@ -32,7 +34,8 @@
 //!
 //! The last three live as long as one link and are joined before the next is dialed. A name
 //! lookup and each connecting address have short-lived threads of their own, so that nothing
-//! that hangs holds anything else up.
+//! that hangs holds anything else up. While the writer sleeps, a thread that has one small message
+//! to send writes it by itself, without waiting ([`Builder::send_directly`]).
 //!
 //! # Logging
 //!

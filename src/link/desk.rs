@@ -36,8 +36,10 @@ impl<T> Desk<T> {
         }
     }
 
+    /// For others, who let the owner go first.
     pub(crate) fn try_take(&self) -> Option<T> {
-        self.place().pen.take()
+        let mut place = self.place();
+        if place.is_wanted { None } else { place.pen.take() }
     }
 
     /// For the owner, who has put it there: it comes back.
