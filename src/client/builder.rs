@@ -187,7 +187,7 @@ impl Builder {
         self
     }
 
-    /// How the link proves that the peer is alive. Default: a ping after 10 s idle, death after
+    /// How the link proves that the peer is alive. Default: a ping after 20 s idle, death after
     /// 30 s of silence.
     pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
         self.settings.heartbeat = heartbeat;

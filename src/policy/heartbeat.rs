@@ -20,7 +20,7 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// When the machine has slept, the first beat is not put off (it comes within what was left of
 /// the interval), and the peer has at most 5 s to answer it.
 ///
-/// The default is a ping after 10 s and death after 30 s. On `tcp://` the default beat is the
+/// The default is a ping after 20 s and death after 30 s. On `tcp://` the default beat is the
 /// text `ping` each interval, answered with `pong`.
 ///
 /// ```
@@ -153,7 +153,7 @@ impl Heartbeat {
 
 impl Default for Heartbeat {
     fn default() -> Self {
-        Self::every(Duration::from_secs(10))
+        Self::every(Duration::from_secs(20)).dead_after(Duration::from_secs(30))
     }
 }
 

@@ -104,7 +104,7 @@ impl ServerBuilder {
         self
     }
 
-    /// How dead clients are noticed and removed. Default for WebSocket: a ping after 10 s idle,
+    /// How dead clients are noticed and removed. Default for WebSocket: a ping after 20 s idle,
     /// death after 30 s. Default for plain TCP: the client's `ping` is answered with `pong`, and
     /// 60 s of silence are death.
     pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
@@ -141,6 +141,13 @@ impl ServerBuilder {
     /// The bounds of each session's queue to be sent. Default: 1024 messages, 16 MiB, wait.
     pub fn outbox(mut self, queue: Queue) -> Self {
         self.settings.outbox = queue;
+        self
+    }
+
+    /// Whether a thread that sends may write to the socket itself, as
+    /// [`Builder::send_directly`](crate::Builder::send_directly) says. Default: true.
+    pub fn send_directly(mut self, allowed: bool) -> Self {
+        self.settings.send_directly = allowed;
         self
     }
 

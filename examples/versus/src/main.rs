@@ -155,9 +155,9 @@ impl Run {
 
     /// Each contender in a process of its own, so that all it measures of itself is its own.
     fn idle(&self) -> Result<()> {
-        // past the first beat of everlink's default heartbeat, which comes after 10 s
+        // past the first beat of everlink's default heartbeat, which comes after 20 s
         let (count, [warm_up, period]) =
-            if self.quick { (50, ["1", "2"]) } else { (500, ["12", "10"]) };
+            if self.quick { (50, ["1", "2"]) } else { (500, ["22", "20"]) };
         let mut columns = [const { Vec::new() }; 3];
         for number in 0..self.contenders.len() {
             let mut child = Command::new(std::env::current_exe()?)
