@@ -305,10 +305,12 @@ fn a_broadcast_reaches_everybody_and_waits_for_nobody() {
 
 #[test]
 fn shutdown_says_goodbye_drains_and_joins() {
-    let server = Server::bind(LOOPBACK, |session| {
+    let (said, all_said) = crossbeam_channel::unbounded();
+    let server = Server::bind(LOOPBACK, move |session| {
         for number in 0..100 {
             session.send(number.to_string()).unwrap();
         }
+        said.send(()).unwrap();
         for _ in session.iter() {}
     })
     .unwrap();
@@ -319,10 +321,9 @@ fn shutdown_says_goodbye_drains_and_joins() {
             (builder.connect().unwrap(), watch)
         })
         .collect();
-    eventually("ten sessions", || match server.stats().sessions {
-        10 => Ok(()),
-        count => Err(count),
-    });
+    for _ in &clients {
+        all_said.recv_timeout(PATIENCE).unwrap();
+    }
     let opening = TcpStream::connect(server.local_addr()).unwrap();
     let address = server.local_addr();
     let report = server.shutdown(PATIENCE);

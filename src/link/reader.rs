@@ -101,6 +101,15 @@ fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
+/// What the transport has received and not yet given out.
+struct Held<'a>(&'a mut dyn ReadHalf);
+
+impl Read for Held<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.read_buffered(buf)
+    }
+}
+
 /// The read half, with an eye on how long the peer is silent. What was received is delivered
 /// before more is read: one delivery for all the messages of a read.
 struct Watched<'a> {
@@ -154,6 +163,13 @@ impl Read for Watched<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.ahead.has_unread() {
             return self.ahead.read(buf, &mut io::empty());
+        }
+        let held = self.ahead.read(buf, &mut Held(&mut *self.half))?;
+        if self.half.wants_write() {
+            self.shared.outbox.ring();
+        }
+        if held > 0 {
+            return Ok(held);
         }
         self.deliver_batch();
         loop {

@@ -71,6 +71,9 @@ impl Ahead {
 
     /// `count` bytes came where `asked` would have fitted.
     fn adapt(&mut self, count: usize, asked: usize) {
+        if count == 0 {
+            return;
+        }
         if count == asked {
             self.room = (asked * 4).clamp(LEAST, MOST);
         }

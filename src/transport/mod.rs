@@ -40,6 +40,18 @@ pub trait ReadHalf: Read + Send + Debug {
     /// Whatever is in the way; the link dies of it.
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
+    /// Reads from what was received before, without asking the connection; 0 if there is nothing.
+    /// What can be read like this is delivered together. A transport that keeps nothing back has
+    /// nothing, as this says.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    fn read_buffered(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let _ = buf;
+        Ok(0)
+    }
+
     /// Whether the last reads have left something for the other half to flush. Asking takes the
     /// answer back. A transport without a protocol of its own says no, as this does.
     fn wants_write(&mut self) -> bool {
