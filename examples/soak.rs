@@ -215,30 +215,31 @@ fn start(proxy: &Proxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result<Clie
 /// Does something bad to the connections of a proxy, or mends it.
 fn strike(proxy: &Proxy, struck: &Struck, random: &mut fastrand::Rng) -> Result<()> {
     // what kills a link at once or by silence; the rest is slow, or comes later
-    let kills = |kills: bool| *lock(struck) = kills.then(Instant::now);
+    let kills = || *lock(struck) = Some(Instant::now());
+    *lock(struck) = None;
     match random.u8(0..12) {
+        // with no other fault beside it, or what that does later would be counted from here
         0 | 1 => {
-            kills(true);
+            proxy.set(Faults::none())?;
+            kills();
             proxy.cut(Cut::Reset);
         }
         2 | 3 => {
-            kills(true);
+            proxy.set(Faults::none())?;
+            kills();
             proxy.cut(Cut::EndOfStream);
         }
         4 => {
-            kills(true);
+            kills();
             let directions = [Direction::Both, Direction::ToClient, Direction::ToServer];
             proxy.set(Faults::none().stall(directions[random.usize(..3)]))?;
         }
         5 => {
             proxy.set(Faults::none().refuse())?;
-            kills(true);
+            kills();
             proxy.cut(Cut::Reset);
         }
-        6 => {
-            kills(false);
-            proxy.set(Faults::none().cut_within(20_000))?;
-        }
+        6 => proxy.set(Faults::none().cut_within(20_000))?,
         7 => proxy.set(Faults::none().delay(Duration::from_millis(30)))?,
         8 => proxy.set(Faults::none().throttle(20_000))?,
         9 => proxy.set(Faults::none().single_bytes())?,
