@@ -30,24 +30,16 @@ fn a_thousand_sessions_are_beaten_and_the_silent_ones_removed() {
         })
         .unwrap();
     let url = format!("ws://{}", server.local_addr());
-    let clients: Vec<_> = (0..SESSIONS)
+    let connect = || {
+        let stream = TcpStream::connect(server.local_addr()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        tungstenite::client(url.as_str(), stream).unwrap().0
+    };
+    // nine hundred answer their pings from the start, each on a small thread; a hundred, which
+    // come last, do nothing any more
+    let answering: Vec<_> = (0..SESSIONS - SILENT)
         .map(|_| {
-            let stream = TcpStream::connect(server.local_addr()).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            tungstenite::client(url.as_str(), stream).unwrap().0
-        })
-        .collect();
-    eventually("a thousand sessions", || match server.stats().sessions {
-        SESSIONS => Ok(()),
-        count => Err(count),
-    });
-
-    // nine hundred answer their pings, each on a small thread; a hundred do nothing any more
-    let mut clients = clients.into_iter();
-    let silent: Vec<_> = clients.by_ref().take(SILENT).collect();
-    let begun = Instant::now();
-    let answering: Vec<_> = clients
-        .map(|mut client| {
+            let mut client = connect();
             let read = move || {
                 while client.read().is_ok() {}
                 let _ = client.flush();
@@ -55,6 +47,12 @@ fn a_thousand_sessions_are_beaten_and_the_silent_ones_removed() {
             thread::Builder::new().stack_size(64 * 1024).spawn(read).unwrap()
         })
         .collect();
+    let silent: Vec<_> = (0..SILENT).map(|_| connect()).collect();
+    let begun = Instant::now();
+    eventually("a thousand sessions", || match server.stats().sessions {
+        SESSIONS => Ok(()),
+        count => Err(count),
+    });
     for number in 0..SILENT {
         let cause = heard.recv_timeout(PATIENCE).unwrap_or_else(|_| {
             panic!("only {number} silent sessions were noticed: {:?}", server.stats())
