@@ -100,10 +100,10 @@ impl Core {
     }
 
     pub(crate) fn reconnect(&self) -> Result<(), Error> {
-        self.command(Command::Reconnect)?;
+        // first, for by the time that this thread goes on the manager may have given up again
         self.status.resume();
         self.outbox.set_drained(true);
-        Ok(())
+        self.command(Command::Reconnect)
     }
 
     fn command(&self, command: Command) -> Result<(), Error> {
@@ -150,5 +150,54 @@ impl Core {
             total_downtime,
             ..self.counters.snapshot()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Failure;
+    use crate::policy::Delivery;
+    use crate::status::State;
+
+    #[test]
+    fn a_client_is_sent_off_before_its_manager_hears_of_it() {
+        // a manager that hears of it first may have given up again by then, and what the caller
+        // changes after that would have everybody wait for an attempt that nobody makes
+        let settings = Arc::new(Settings::default());
+        let counters = Arc::new(Counters::default());
+        let (commands, heard) = crossbeam_channel::bounded(0);
+        let core = Core {
+            id: next_id(),
+            outbox: Arc::new(Outbox::new(
+                settings.outbox,
+                settings.limits.message,
+                None,
+                Delivery::default(),
+                true,
+            )),
+            mailbox: Arc::new(Mailbox::new(settings.inbox, Arc::clone(&counters))),
+            counters,
+            status: Status::new(),
+            publisher: Publisher::new(None),
+            commands,
+            interrupt: Arc::new(Interrupt::new()),
+            done: Signal::new(),
+            undelivered: Mutex::default(),
+            settings,
+        };
+        core.status.enter(State::GaveUp, Some(Arc::new(Failure::ClosedAbnormally)));
+        std::thread::scope(|scope| {
+            let caller = scope.spawn(|| core.reconnect());
+            // it is held up until somebody listens
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while core.status.state() == State::GaveUp && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            let state = core.status.state();
+            heard.recv().unwrap();
+            caller.join().unwrap().unwrap();
+            assert_eq!(state, State::Connecting);
+        });
     }
 }
