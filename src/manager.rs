@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, select};
+use crossbeam_channel::{Receiver, RecvError, Sender, select};
 
 use crate::core::Core;
 use crate::event::{Event, Next};
@@ -183,6 +183,7 @@ impl Manager {
                 }
             }
         };
+        let uptime = born.elapsed();
         if !closing {
             self.core.status.enter(State::BackingOff, None);
         }
@@ -192,7 +193,6 @@ impl Manager {
             recv(self.core.interrupt.raised()) -> _ => handle.abandon(),
         }
         let ended = link.bury();
-        let uptime = born.elapsed();
         if closing {
             return After::Close { clean: ended.is_clean() };
         }
@@ -274,10 +274,7 @@ impl Manager {
         log::info!("{}: redial in {delay:.1?}", self.core.name());
         self.core.status.enter(State::BackingOff, None);
         select! {
-            recv(self.commands) -> command => match command {
-                Ok(Command::Close(_)) => After::Close { clean: false },
-                Ok(Command::Reconnect) | Err(_) => After::Redial(Duration::ZERO),
-            },
+            recv(self.commands) -> command => self.obey(command),
             recv(crossbeam_channel::after(delay)) -> _ => After::Redial(Duration::ZERO),
         }
     }
@@ -290,15 +287,21 @@ impl Manager {
         self.core.mailbox.look_again();
         self.core.outbox.set_drained(false);
         self.core.publisher.publish(Event::GaveUp { cause, attempts });
-        match self.commands.recv() {
-            Ok(Command::Reconnect) => {
-                self.row = Row::default();
-                // once more: it may have come before this client gave up
-                self.core.outbox.set_drained(true);
-                After::Redial(Duration::ZERO)
-            }
-            Ok(Command::Close(_)) | Err(_) => After::Close { clean: false },
+        let after = self.obey(self.commands.recv());
+        // once more: it may have come before this client gave up
+        self.core.outbox.set_drained(true);
+        after
+    }
+
+    /// Does what the program wants of a client without a link. One attempt is the answer to
+    /// however many wishes there are for one by now; a close goes before them all.
+    fn obey(&mut self, command: Result<Command, RecvError>) -> After {
+        let mut commands = command.into_iter().chain(self.commands.try_iter());
+        if commands.any(|command| matches!(command, Command::Close(_))) {
+            return After::Close { clean: false };
         }
+        self.row = Row { attempts: self.row.attempts, ..Row::default() };
+        After::Redial(Duration::ZERO)
     }
 }
 

@@ -4,6 +4,7 @@ mod support;
 
 use std::net::TcpListener;
 use std::thread;
+use std::time::Instant;
 
 use everlink::{Backoff, Client, Decision, Error, Event, Failure, Next, State};
 use support::*;
@@ -232,6 +233,55 @@ fn reconnect_cuts_a_backoff_short_and_replaces_a_live_link() {
     watch.connected();
     client.close();
     assert!(matches!(client.reconnect(), Err(Error::Closed)));
+}
+
+#[test]
+fn any_number_of_wishes_for_a_new_link_make_one_attempt() {
+    let listener = Listener::new();
+    let builder = listener.client().backoff(Backoff::fixed(PATIENCE * 100));
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    let held = listener.accept_raw();
+    for _ in 0..50 {
+        client.reconnect().unwrap();
+    }
+    drop(held);
+    watch.attempt_failed();
+    drop(listener.accept_raw());
+    watch.attempt_failed();
+    assert!(!listener.is_dialed_within(ms(300)), "{:?}", watch.rest());
+    assert_eq!(client.state(), State::BackingOff);
+}
+
+#[test]
+fn a_slow_program_does_not_make_a_link_look_stable() {
+    let listener = Listener::new();
+    let (arrived, has_arrived) = crossbeam_channel::bounded(1);
+    let (release, released) = crossbeam_channel::bounded::<()>(0);
+    let (builder, watch) = watch(listener.client().on_message(move |_, _| {
+        let _ = arrived.send(());
+        let _ = released.recv();
+    }));
+    let begun = Instant::now();
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    watch.connected();
+    peer.send("x".into()).unwrap();
+    has_arrived.recv_timeout(PATIENCE).unwrap();
+    reset(peer);
+    eventually("the death of the link", || {
+        client.send("x").unwrap();
+        let state = client.state();
+        if state == State::BackingOff { Ok(()) } else { Err(state) }
+    });
+    let lived = begun.elapsed();
+    assert!(!listener.is_dialed_within(ms(100)), "the program is not done with the old link");
+    drop(release);
+    let uptime = watch.until(|event| match event {
+        Event::Disconnected { uptime, .. } => Some(*uptime),
+        _ => None,
+    });
+    assert!(uptime <= lived, "{uptime:?} of {lived:?}");
 }
 
 #[test]

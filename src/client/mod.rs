@@ -284,8 +284,9 @@ impl Client {
 
     /// Makes a new link now: leaves off resting after giving up, cuts a backoff short, or
     /// replaces the present link (its cause is then
-    /// [`ReconnectRequested`](crate::Failure::ReconnectRequested)). While an attempt is under
-    /// way it does nothing. Counters of failures start anew.
+    /// [`ReconnectRequested`](crate::Failure::ReconnectRequested)). An attempt that is under way
+    /// goes on; should it fail, the next follows at once, one for however many calls. Counters of
+    /// failures start anew.
     ///
     /// It returns at once; [`wait_connected`](Self::wait_connected) waits.
     ///
