@@ -109,6 +109,31 @@ fn a_lookup_that_hangs_fails_at_its_deadline_and_is_not_started_twice() {
 }
 
 #[test]
+fn lookups_that_hang_are_not_started_twice_for_several_endpoints_either() {
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let (started, lookups) = crossbeam_channel::unbounded();
+    let (builder, watch) = watch(
+        Client::builder("ws://one.test")
+            .fallback("ws://two.test")
+            .dns_timeout(ms(30))
+            .backoff(everlink::Backoff::fixed(ms(1)))
+            .resolver(move |host: &str, _| {
+                let _ = started.send(host.to_owned());
+                let _ = held.recv();
+                Err(std::io::ErrorKind::NotFound.into())
+            }),
+    );
+    let client = builder.start().unwrap();
+    for _ in 0..6 {
+        watch.attempt_failed();
+    }
+    let names: Vec<String> = lookups.try_iter().collect();
+    assert_eq!(names, ["one.test", "two.test"]);
+    drop(hold);
+    drop(client);
+}
+
+#[test]
 fn a_resolver_that_panics_is_a_dns_failure() {
     let builder = Client::builder("ws://panics.test")
         .resolver(|_: &str, _| -> std::io::Result<Vec<SocketAddr>> { panic!("no dns today") });

@@ -52,7 +52,8 @@ type Answer = io::Result<Vec<SocketAddr>>;
 pub(crate) struct Resolver {
     resolve: Arc<dyn Resolve>,
     thread_prefix: String,
-    pending: Option<Pending>,
+    /// The lookups that have not answered in time.
+    pending: Vec<Pending>,
 }
 
 struct Pending {
@@ -63,7 +64,7 @@ struct Pending {
 
 impl Resolver {
     pub(crate) fn new(resolve: Arc<dyn Resolve>, thread_prefix: String) -> Self {
-        Self { resolve, thread_prefix, pending: None }
+        Self { resolve, thread_prefix, pending: Vec::new() }
     }
 
     pub(crate) fn resolve(
@@ -77,17 +78,20 @@ impl Resolver {
         if let Ok(address) = host.parse() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
-        let pending = match self.pending.take() {
-            Some(pending) if pending.host == host && pending.port == port => pending,
-            _ => self.start(host, port)?,
+        let is_same = |pending: &Pending| pending.host == host && pending.port == port;
+        let pending = match self.pending.iter().position(is_same) {
+            Some(index) => self.pending.swap_remove(index),
+            None => self.start(host, port)?,
         };
+        // whatever has answered meanwhile would be old by the time that it is asked for
+        self.pending.retain(|pending| pending.answer.is_empty());
         let answer = select! {
             recv(pending.answer) -> answer => {
                 answer.unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")))
             }
             recv(interrupt.raised()) -> _ => return Err(Failure::Interrupted),
             recv(crossbeam_channel::at(deadline)) -> _ => {
-                self.pending = Some(pending);
+                self.pending.push(pending);
                 return Err(failed(io::ErrorKind::TimedOut.into()));
             }
         };
@@ -117,8 +121,6 @@ impl Resolver {
 
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Resolver")
-            .field("pending", &self.pending.as_ref().map(|pending| &pending.host))
-            .finish_non_exhaustive()
+        f.debug_struct("Resolver").field("pending", &self.pending.len()).finish_non_exhaustive()
     }
 }
