@@ -22,7 +22,10 @@ pub(crate) fn spawn<T: Send + 'static>(
     stack: usize,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    Builder::new().name(format!("{prefix}-{role}")).stack_size(stack).spawn(run)
+    let name = format!("{prefix}-{role}");
+    #[cfg(test)]
+    tests::may_start(&name)?;
+    Builder::new().name(name).stack_size(stack).spawn(run)
 }
 
 /// Marks the current thread as one of the client with this number.
@@ -34,4 +37,78 @@ pub(crate) fn belong_to(client: u64) {
 /// wait for it.
 pub(crate) fn belongs_to(client: u64) -> bool {
     OWNER.get() == client
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Mutex;
+    use std::time::{Duration, Instant};
+
+    use crate::core::thread_prefix;
+    use crate::{Backoff, Client, Event, Failure, Server};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// The name of the thread for which the system has no room, as far as these tests go.
+    static REFUSED: Mutex<String> = Mutex::new(String::new());
+
+    pub(super) fn may_start(name: &str) -> io::Result<()> {
+        if *REFUSED.lock().unwrap() == name {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+
+    fn refuse(name: String) {
+        *REFUSED.lock().unwrap() = name;
+    }
+
+    fn threads_of(client: &Client) -> usize {
+        let prefix = format!("{}-", thread_prefix(client.id()));
+        let tasks = std::fs::read_dir("/proc/self/task").expect("this test needs /proc");
+        tasks
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
+            .filter(|name| name.starts_with(&prefix))
+            .count()
+    }
+
+    #[test]
+    fn without_threads_attempts_fail_with_that_cause_until_there_are_some() {
+        let server = Server::bind("127.0.0.1:0", |session| {
+            for message in session.iter() {
+                let _ = session.send(message);
+            }
+        })
+        .unwrap();
+        let address = server.local_addr();
+        let client = Client::builder("ws://server.test")
+            .resolver(move |_: &str, _| Ok(vec![address]))
+            .backoff(Backoff::fixed(Duration::from_millis(1)))
+            .connect()
+            .unwrap();
+        let events = client.events();
+        let next = || events.recv_timeout(PATIENCE).expect("something happens");
+        for role in ["resolver", "connect", "reader", "writer", "heartbeat"] {
+            refuse(format!("{}-{role}", thread_prefix(client.id())));
+            client.reconnect().unwrap();
+            let cause = loop {
+                if let Event::AttemptFailed { cause, .. } = next() {
+                    break cause;
+                }
+            };
+            assert!(matches!(&*cause, Failure::Thread(_)), "{role}: {cause:?}");
+            refuse(String::new());
+            while !matches!(next(), Event::Connected { .. }) {}
+            client.send(role).unwrap();
+            let echo = client.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(echo.as_text(), Some(role), "the inbox is not lost");
+            // one that resolves or connects may be on its last line
+            let deadline = Instant::now() + PATIENCE;
+            while threads_of(&client) != 4 {
+                assert!(Instant::now() < deadline, "{role}: {} threads", threads_of(&client));
+                std::thread::yield_now();
+            }
+        }
+    }
 }

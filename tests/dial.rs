@@ -70,7 +70,8 @@ fn a_black_holed_first_address_costs_no_more_than_the_stagger() {
     assert_echo(&client);
     eventually("the end of the other attempt", || {
         let threads = everlink_threads();
-        if threads.iter().any(|name| name.contains("-co")) { Err(threads) } else { Ok(()) }
+        let connects = format!("everlink-{}-co", client.id());
+        if threads.iter().any(|name| name.starts_with(&connects)) { Err(threads) } else { Ok(()) }
     });
 }
 

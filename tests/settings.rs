@@ -50,6 +50,12 @@ fn senseless_settings_leave_nothing_behind() {
     assert_eq!(setting(refused(builder().outbox(Queue::new().messages(0)))), "outbox");
     assert_eq!(setting(refused(builder().inbox(Queue::new().messages(0)))), "inbox");
 
+    #[cfg(feature = "tls")]
+    {
+        let nonsense = everlink::Tls::new().root_certificates_pem(b"nonsense");
+        assert_eq!(setting(refused(Client::builder("wss://host").tls(nonsense))), "tls");
+    }
+
     // an absurd wait is a wait without end, not a panic
     let client = builder().max_attempts(1).start().unwrap();
     let waited = client.wait_connected(Duration::MAX);

@@ -61,7 +61,8 @@ fn while_connecting_to_a_black_hole() {
     let client = Client::builder(&format!("ws://{address}")).start().unwrap();
     eventually("the thread that connects", || {
         let threads = everlink_threads();
-        if threads.iter().any(|name| name.contains("-co")) { Ok(()) } else { Err(threads) }
+        let connects = format!("everlink-{}-co", client.id());
+        if threads.iter().any(|name| name.starts_with(&connects)) { Ok(()) } else { Err(threads) }
     });
     let time = timed_close(&client);
     assert!(time < BOUND, "{time:?}");

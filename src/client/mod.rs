@@ -105,6 +105,12 @@ impl Client {
         &self.guard.0
     }
 
+    /// The number in the names of this client's threads and in its log records, which no other
+    /// client or session of the process has.
+    pub fn id(&self) -> u64 {
+        self.core().id
+    }
+
     /// Queues a message, whether there is a link or not. If the outbox is full this waits for
     /// room, as its [`Overflow`](crate::Overflow) policy says; on the client's own threads (in
     /// a handler, say) it never waits.
@@ -333,7 +339,7 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("id", &self.core().id)
+            .field("id", &self.id())
             .field("state", &self.state())
             .finish_non_exhaustive()
     }
