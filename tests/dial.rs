@@ -239,6 +239,106 @@ fn a_transport_that_panics_costs_a_link_and_nothing_else() {
     }
 }
 
+/// A socket on which a signal interrupts whoever waits, every few milliseconds.
+#[derive(Debug)]
+struct Nervous(TcpStream);
+
+impl Nervous {
+    fn connect(address: SocketAddr) -> std::io::Result<Duplex> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(ms(5)))?;
+        stream.set_write_timeout(Some(ms(5)))?;
+        Ok(Duplex::new(Self(stream.try_clone()?), Self(stream.try_clone()?), Self(stream)))
+    }
+
+    fn interrupt(result: std::io::Result<usize>) -> std::io::Result<usize> {
+        result.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => std::io::ErrorKind::Interrupted.into(),
+            _ => error,
+        })
+    }
+}
+
+impl std::io::Read for Nervous {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        Self::interrupt(self.0.read(buf))
+    }
+}
+
+impl std::io::Write for Nervous {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        Self::interrupt(self.0.write(buf))
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl everlink::ReadHalf for Nervous {
+    fn set_read_timeout(&mut self, _: Option<Duration>) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl everlink::WriteHalf for Nervous {
+    fn set_write_timeout(&mut self, _: Option<Duration>) -> std::io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        self.0.shutdown(std::net::Shutdown::Write)
+    }
+}
+
+impl everlink::Hangup for Nervous {
+    fn hang_up(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+#[test]
+fn signals_do_not_make_a_silent_peer_look_alive() {
+    let listener = Listener::new();
+    let address = listener.address();
+    let heartbeat = Heartbeat::every(ms(200)).dead_after(ms(1000));
+    let client = listener.client().heartbeat(heartbeat);
+    let (builder, watch) = watch(client.connector(move |_: &str, _| Nervous::connect(address)));
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    watch.connected();
+    let silenced = Instant::now();
+    let cause = watch.disconnected();
+    let time = silenced.elapsed();
+    assert!(matches!(&*cause, Failure::HeartbeatTimeout { .. }), "{cause:?}");
+    assert!((ms(900)..ms(1100)).contains(&time), "{time:?}");
+    read_to_end(&mut peer);
+    // nor a lively one dead
+    let peer = listener.accept();
+    watch.connected();
+    let server = thread::spawn(move || echo(peer));
+    assert!(!listener.is_dialed_within(ms(1500)), "{:?}", watch.rest());
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn signals_do_not_give_a_peer_that_takes_nothing_more_time() {
+    let listener = Listener::new();
+    let address = listener.address();
+    let client = listener.client().heartbeat(Heartbeat::off()).write_timeout(ms(300));
+    let (builder, watch) = watch(client.connector(move |_: &str, _| Nervous::connect(address)));
+    let client = builder.start().unwrap();
+    let peer = listener.accept();
+    watch.connected();
+    let begun = Instant::now();
+    client.send(vec![0; 32 << 20]).unwrap();
+    let cause = watch.disconnected();
+    assert!(matches!(&*cause, Failure::WriteTimeout { .. }), "{cause:?}");
+    assert!(begun.elapsed() >= ms(300), "{:?}", begun.elapsed());
+    drop(peer);
+}
+
 #[test]
 fn a_connector_that_hangs_fails_or_panics_holds_nothing_up() {
     let (hold, held) = crossbeam_channel::bounded::<()>(0);

@@ -19,6 +19,7 @@
 //! | slow programs, full queues, panics, closing from anywhere | `messages.rs`, `shutdown.rs` |
 //! | descriptors: the server's | `server_load.rs` |
 //! | threads that cannot be started | `src/threads.rs` |
+//! | signals | `dial.rs` |
 //! | suspension of the machine | `src/link/suspension.rs` |
 //! | half-open for real, interfaces, addresses | `namespaces.rs` |
 

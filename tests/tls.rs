@@ -7,12 +7,14 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 
+use everlink::chaos::{Faults, Proxy};
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::rustls::{
     self, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 use everlink::{
-    Builder, Client, Error, Failure, Framing, HandshakeError, Message, Server, Tls, TlsError,
+    Builder, Client, Error, Failure, Framing, HandshakeError, Heartbeat, Message, Server, Tls,
+    TlsError,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::*;
@@ -337,6 +339,30 @@ fn the_end_of_a_websocket_carries_a_close_notify() {
     assert!(client.close().ended);
     let rest = server.join().unwrap();
     assert!(rest.is_ok_and(|rest| rest.is_empty()), "no close_notify");
+}
+
+#[test]
+fn a_record_that_comes_piece_by_piece_is_a_sign_of_life() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost", |_| {}).config();
+    let message = Message::from(vec![7; 12_000]);
+    let reply = message.clone();
+    let answer = move |session: everlink::Session| {
+        for _ in session.iter() {
+            let _ = session.send(reply.clone());
+        }
+    };
+    let server = Server::builder().tls(config).bind("127.0.0.1:0", answer).unwrap();
+    let proxy = Proxy::start(server.local_addr()).unwrap();
+    let heartbeat = Heartbeat::every(ms(200)).dead_after(ms(600));
+    let (builder, watch) = watch(client(proxy.address(), authority.tls()).heartbeat(heartbeat));
+    let client = builder.connect().unwrap();
+    watch.connected();
+    // one record, more than twice as long on its way as the limit, and pongs come behind it
+    proxy.set(Faults::none().throttle(8_000)).unwrap();
+    client.send("go").unwrap();
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap(), message);
+    assert!(watch.rest().is_empty());
 }
 
 #[test]

@@ -152,7 +152,10 @@ fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::R
     let mut buffer = vec![0; 16 * 1024];
     let mut flow = Flow { shared, connection, direction, passed: 0, generation: 0 };
     loop {
-        let count = from.read(&mut buffer)?;
+        let count = match from.read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        };
         if count == 0 {
             return Ok(());
         }

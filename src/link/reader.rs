@@ -11,7 +11,7 @@ use crate::inbox::Inbox;
 use crate::message::{CloseFrame, Message};
 use crate::policy::Beat;
 use crate::protocol::{Decoder, Incoming, Item};
-use crate::transport::{Ahead, ReadHalf};
+use crate::transport::{Ahead, NoDataYet, ReadHalf};
 
 const READER: &str = "reader";
 
@@ -29,8 +29,16 @@ pub(super) fn run(
         return shared.fail(Failure::Panicked { place: "reader", message });
     };
     let batch = VecDeque::new();
-    let mut stream =
-        Watched { half, shared, inbox, batch, ahead: Ahead::new(), deadline: None, place: READER };
+    let mut stream = Watched {
+        half,
+        shared,
+        inbox,
+        batch,
+        ahead: Ahead::new(),
+        shortened: false,
+        deadline: None,
+        place: READER,
+    };
     // one guard for all of the program's code that runs here (its transport, its predicate, its
     // handler), none of which must take the inbox with it: a guard for each message costs
     let cause = guarded(READER, || read(shared, &mut decoder, &mut stream));
@@ -118,6 +126,8 @@ struct Watched<'a> {
     inbox: Inbox,
     batch: VecDeque<Message>,
     ahead: Ahead,
+    /// Whether the read timeout is below the heartbeat's limit at the moment.
+    shortened: bool,
     /// When to stop reading, whatever comes.
     deadline: Option<Instant>,
     /// Whose code runs at the moment, should it panic.
@@ -157,6 +167,18 @@ impl Watched<'_> {
             self.inbox.deliver(&mut self.batch, self.shared.abandoned.raised());
         }
     }
+
+    /// A read was interrupted. The peer does not get more time for that: what is left is what
+    /// is left of its silence.
+    fn read_on(&mut self) -> io::Result<()> {
+        let Some(limit) = self.shared.settings.heartbeat.limit() else { return Ok(()) };
+        let left = limit.saturating_sub(self.shared.liveness.silence());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.shortened = true;
+        self.half.set_read_timeout(Some(left.max(Duration::from_millis(1))))
+    }
 }
 
 impl Read for Watched<'_> {
@@ -172,6 +194,7 @@ impl Read for Watched<'_> {
             return Ok(held);
         }
         self.deliver_batch();
+        self.shared.liveness.reading();
         loop {
             if let Some(deadline) = self.deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -180,16 +203,24 @@ impl Read for Watched<'_> {
                 }
                 self.half.set_read_timeout(Some(left))?;
             }
-            self.shared.liveness.reading();
             let result = self.ahead.read(buf, &mut self.half);
             if self.half.wants_write() {
                 self.shared.outbox.ring();
             }
             match result {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    if NoDataYet::is_in(&error) {
+                        self.shared.liveness.reading();
+                    }
+                    self.read_on()?;
+                }
                 result => {
                     self.shared.liveness.heard();
                     self.shared.outbox.heard();
+                    if result.is_ok() && std::mem::take(&mut self.shortened) {
+                        let limit = self.shared.settings.heartbeat.limit();
+                        self.half.set_read_timeout(limit)?;
+                    }
                     return result;
                 }
             }

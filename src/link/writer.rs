@@ -407,6 +407,16 @@ impl Counted<'_> {
         if left.is_zero() || self.shared.is_dead() {
             return Err(io::ErrorKind::TimedOut.into());
         }
+        self.shorten(left)
+    }
+
+    /// A signal came. The socket does not get more time for that.
+    fn interrupted(&mut self, since: Instant) -> io::Result<()> {
+        let left = self.stream.timeout.saturating_sub(since.elapsed());
+        if left.is_zero() { self.stuck() } else { self.shorten(left) }
+    }
+
+    fn shorten(&mut self, left: Duration) -> io::Result<()> {
         self.stream.shortened = true;
         self.stream.half.set_write_timeout(Some(left.max(Duration::from_millis(1))))
     }
@@ -420,6 +430,7 @@ impl Write for Counted<'_> {
             self.stream.written += count as u64;
             return Ok(count);
         }
+        let begun = Instant::now();
         loop {
             match self.stream.half.write(buf) {
                 Ok(count) => {
@@ -429,7 +440,7 @@ impl Write for Counted<'_> {
                     }
                     return Ok(count);
                 }
-                Err(error) if error.kind() == Interrupted => {}
+                Err(error) if error.kind() == Interrupted => self.interrupted(begun)?,
                 Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => self.stuck()?,
                 Err(error) => return Err(error),
             }

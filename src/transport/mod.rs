@@ -11,7 +11,7 @@ mod timed;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,8 @@ pub use tls::Tls;
 /// The half of a connection that one thread reads.
 ///
 /// `read` returns 0 at the end of the stream, and an error of the kind `WouldBlock` or
-/// `TimedOut` when its timeout has passed.
+/// `TimedOut` when its timeout has passed. After one of the kind `Interrupted`, which a signal
+/// causes, it is called again with what is left of the time.
 pub trait ReadHalf: Read + Send + Debug {
     /// How long one `read` may block; `None` for as long as it takes.
     ///
@@ -59,8 +60,34 @@ pub trait ReadHalf: Read + Send + Debug {
     }
 }
 
+/// What a `read` is interrupted by that has received something and has no data to show for it: a
+/// sign of life, which a signal is not.
+#[derive(Debug)]
+pub(crate) struct NoDataYet;
+
+impl NoDataYet {
+    pub(crate) fn is_in(error: &io::Error) -> bool {
+        error.get_ref().is_some_and(|inner| inner.is::<Self>())
+    }
+}
+
+impl std::error::Error for NoDataYet {}
+
+impl fmt::Display for NoDataYet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("what was received is no data yet")
+    }
+}
+
+impl From<NoDataYet> for io::Error {
+    fn from(sign: NoDataYet) -> Self {
+        Self::new(io::ErrorKind::Interrupted, sign)
+    }
+}
+
 /// The half of a connection that one thread writes. What `write` has accepted is on its way;
-/// after an error it is called again with the same bytes, or not at all.
+/// after an error it is called again with the same bytes, or not at all. `Interrupted` is no more
+/// an end than for a [`ReadHalf`].
 pub trait WriteHalf: Write + Send + Debug {
     /// How long one `write` may block without taking a byte; `None` for as long as it takes.
     ///

@@ -51,11 +51,80 @@ impl Read for Timed<'_> {
 
 impl Write for Timed<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.duplex.writer.set_write_timeout(Some(self.left()?))?;
-        say_timed_out(self.duplex.writer.write(buf))
+        loop {
+            self.duplex.writer.set_write_timeout(Some(self.left()?))?;
+            match self.duplex.writer.write(buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return say_timed_out(result),
+            }
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.duplex.writer.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{Hangup, ReadHalf, WriteHalf};
+
+    /// Interrupted by signals so many times, and then does as it is told.
+    #[derive(Debug)]
+    struct Nervous(u32);
+
+    impl Nervous {
+        fn signal(&mut self) -> io::Result<usize> {
+            self.0 = self.0.saturating_sub(1);
+            if self.0 > 0 { Err(io::ErrorKind::Interrupted.into()) } else { Ok(1) }
+        }
+    }
+
+    impl Read for Nervous {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            self.signal()
+        }
+    }
+
+    impl Write for Nervous {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            self.signal()
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl ReadHalf for Nervous {
+        fn set_read_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl WriteHalf for Nervous {
+        fn set_write_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn finish(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Hangup for Nervous {
+        fn hang_up(&self) {}
+    }
+
+    #[test]
+    fn a_signal_is_no_end_and_no_more_time() {
+        let talk = |signals, time| {
+            let mut duplex = Duplex::new(Nervous(signals), Nervous(signals), Nervous(0));
+            let mut timed = Timed::new(&mut duplex, Instant::now() + time);
+            [timed.write(b"x"), timed.read(&mut [0])].map(|result| result.map_err(|e| e.kind()))
+        };
+        assert_eq!(talk(5, Duration::from_secs(3600)), [Ok(1); 2]);
+        assert_eq!(talk(u32::MAX, Duration::from_millis(20)), [Err(io::ErrorKind::TimedOut); 2]);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
-use crate::transport::{Ahead, ReadHalf};
+use crate::transport::{Ahead, NoDataYet, ReadHalf};
 
 /// The reading half. Ciphertext that rustls has not taken yet waits in a buffer of its own.
 #[derive(Debug)]
@@ -50,7 +50,6 @@ impl TlsReader {
 }
 
 impl Read for TlsReader {
-    /// `Interrupted` says that bytes have come and were no plaintext: a sign of life.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if let Some(result) = self.decrypt(buf) {
             return result;
@@ -61,7 +60,7 @@ impl Read for TlsReader {
             connection.read_tls(&mut io::empty())?;
             return connection.reader().read(buf);
         }
-        self.decrypt(buf).unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into()))
+        self.decrypt(buf).unwrap_or_else(|| Err(NoDataYet.into()))
     }
 }
 
