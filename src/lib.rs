@@ -43,6 +43,13 @@
 //! Credentials are never logged by this crate; tungstenite logs frames with their payload at
 //! `trace`, under the target `tungstenite`.
 
+// what the outside can influence is no reason to panic; nothing sleeps, and no wall clock decides
+// (.clippy.toml)
+#![cfg_attr(
+    not(test),
+    warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)
+)]
+
 #[cfg(feature = "chaos")]
 pub mod chaos;
 mod client;

@@ -39,6 +39,7 @@ fn all_time() -> Duration {
 
 /// The wall clock is the only one that std has: setting it forward costs a ping.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
+#[allow(clippy::disallowed_methods, reason = "there is no other clock that goes on in sleep")]
 fn all_time() -> Duration {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let time = time.unwrap_or_default();

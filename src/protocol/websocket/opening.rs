@@ -126,8 +126,11 @@ fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), Strin
     Ok(())
 }
 
-/// Seconds or a date (RFC 9110 section 10.2.3); a date in the past is zero. The wall clock is
-/// asked once, here; what comes of it is a length of time.
+/// Seconds or a date (RFC 9110 section 10.2.3); a date in the past is zero.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "asked once, and what comes of it is a length of time"
+)]
 fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
     let delay = match text.parse() {
