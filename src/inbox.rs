@@ -84,7 +84,7 @@ struct State {
     /// against the bounds until the front is empty.
     held: Held,
     at_front: Held,
-    receivers_waiting: usize,
+    is_receiver_waiting: bool,
     is_reader_waiting: bool,
     /// Nothing more will come.
     ended: bool,
@@ -178,8 +178,15 @@ impl Mailbox {
                 let Some(message) = batch.pop_front() else { break };
                 state.push(message);
             }
-            if state.held.messages > before && state.receivers_waiting > 0 {
+            if state.held.messages > before && std::mem::take(&mut state.is_receiver_waiting) {
+                // whoever wakes wants the lock first thing
+                drop(state);
                 self.filled.notify_all();
+                if batch.is_empty() {
+                    return;
+                }
+                state = self.state();
+                continue;
             }
             if batch.is_empty() {
                 return;
@@ -260,29 +267,37 @@ impl Mailbox {
                 drop(front);
                 return channel.recv(deadline, interrupted, alarm);
             }
-            if let Some(message) = self.advance(&mut front, &mut state) {
+            let first = self.advance(&mut front, &mut state);
+            drop(front);
+            if std::mem::take(&mut state.is_reader_waiting) {
+                // whatever the front held is out, even if nothing came in
+                drop(state);
+                self.room.notify_one();
+                match first {
+                    Some(message) => return Ok(message),
+                    None => continue,
+                }
+            }
+            if let Some(message) = first {
                 return Ok(message);
             }
-            drop(front);
             if state.ended {
                 return Err(Nothing::Ended);
             }
             if interrupted() {
                 return Err(Nothing::Interrupted);
             }
-            state.receivers_waiting += 1;
-            state = match deadline {
-                None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
+            state.is_receiver_waiting = true;
+            match deadline {
+                None => drop(self.filled.wait(state)),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
-                        state.receivers_waiting -= 1;
                         return Err(Nothing::TimedOut);
                     }
-                    self.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                    drop(self.filled.wait_timeout(state, left));
                 }
-            };
-            state.receivers_waiting -= 1;
+            }
         }
     }
 
@@ -304,10 +319,6 @@ impl Mailbox {
                 state.at_front.add(&message);
                 front.push_back(message);
             }
-        }
-        // whatever the front held is out, even if nothing came in
-        if std::mem::take(&mut state.is_reader_waiting) {
-            self.room.notify_one();
         }
         first
     }
