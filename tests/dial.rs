@@ -366,6 +366,18 @@ fn a_connector_that_hangs_fails_or_panics_holds_nothing_up() {
 }
 
 #[test]
+fn a_socket_that_was_connected_to_itself_has_reached_nobody() {
+    // whoever dials a dead port of its own machine is one day given that port as its own
+    let free = TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
+    let builder = Client::builder(&format!("tcp://{free}")).local_address(free);
+    let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
+    let Failure::Connect { address, source } = &*cause else { panic!("{cause:?}") };
+    assert_eq!((*address, source.kind()), (free, std::io::ErrorKind::ConnectionRefused));
+    assert!(source.to_string().contains("itself"), "{source}");
+    TcpListener::bind(free).expect("the port is free again");
+}
+
+#[test]
 fn local_address_and_buffers_are_set_where_asked_for() {
     let listener = Listener::new();
     let client = listener

@@ -340,7 +340,8 @@ impl Builder {
 
     /// Another endpoint of the same service, which is tried after those before it: each failure
     /// moves on to the next, and after the last comes the first. Headers and subprotocols are
-    /// sent to all of them.
+    /// sent to all of them. A permanent failure of one ends the search, unless
+    /// [`decide`](Self::decide) says otherwise.
     pub fn fallback(mut self, url: &str) -> Self {
         self.fallbacks.push(url.into());
         self

@@ -178,20 +178,40 @@ impl Drop for UnderWay {
 
 fn into_stream(socket: Arc<Socket>) -> io::Result<TcpStream> {
     // the dialer's copy was dropped with its entry, so this one is the last
-    match Arc::try_unwrap(socket) {
-        Ok(socket) => Ok(socket.into()),
-        Err(shared) => shared.try_clone().map(TcpStream::from),
+    let stream: TcpStream = match Arc::try_unwrap(socket) {
+        Ok(socket) => socket.into(),
+        Err(shared) => shared.try_clone()?.into(),
+    };
+    if is_connected_to_itself(&stream) {
+        // with a reset, for whoever should listen there may be about to come back
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        let reason = "nobody listens: the socket was connected to itself";
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, reason));
     }
+    Ok(stream)
 }
 
-/// Keeps the resolver's order within each family and its first family first (RFC 8305 section 4).
+/// Whoever dials a port of its own machine often enough is one day given that very port as the
+/// local one, and TCP connects the two (RFC 9293 section 3.5, simultaneous initiation).
+fn is_connected_to_itself(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(here), Ok(there)) if here == there)
+}
+
+/// Keeps the resolver's order within each family and its first family first (RFC 8305 section 4),
+/// and each address once.
 fn alternate_families(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let mut different: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
+    for address in addresses {
+        if !different.contains(address) {
+            different.push(*address);
+        }
+    }
+    let first_is_v6 = different.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) =
-        addresses.iter().copied().partition(|address| address.is_ipv6() == first_is_v6);
+        different.iter().copied().partition(|address| address.is_ipv6() == first_is_v6);
     let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut order = Vec::with_capacity(addresses.len());
-    while order.len() < addresses.len() {
+    let mut order = Vec::with_capacity(different.len());
+    while order.len() < different.len() {
         order.extend(first.next());
         order.extend(second.next());
     }
@@ -203,9 +223,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn families_alternate_and_keep_their_order() {
+    fn families_alternate_and_keep_their_order_and_nothing_is_dialed_twice() {
         let order: Vec<String> = alternate_families(
-            &["[::1]:1", "[::2]:1", "[::3]:1", "10.0.0.1:1", "10.0.0.2:1"]
+            &["[::1]:1", "[::2]:1", "[::1]:1", "[::3]:1", "10.0.0.1:1", "10.0.0.2:1", "10.0.0.1:1"]
                 .map(|address| address.parse().unwrap()),
         )
         .iter()
