@@ -46,12 +46,16 @@ struct Run {
 
 impl Run {
     fn new(arguments: &[&str]) -> Result<Self> {
-        let wanted = arguments.iter().filter(|argument| !argument.starts_with("--"));
+        let (options, wanted): (Vec<&str>, Vec<&str>) =
+            arguments.iter().partition(|argument| argument.starts_with("--"));
+        if options.iter().any(|option| *option != "--quick") {
+            return Err("usage: versus [--quick] [WORKLOAD ...]".into());
+        }
         Ok(Self {
             contenders: contender::all(),
             server: Server::spawn()?,
-            quick: arguments.contains(&"--quick"),
-            wanted: wanted.map(|argument| (*argument).to_owned()).collect(),
+            quick: !options.is_empty(),
+            wanted: wanted.into_iter().map(str::to_owned).collect(),
         })
     }
 
