@@ -197,23 +197,26 @@ impl Publisher {
         Events { shared }
     }
 
-    /// Called on the manager thread.
-    pub(crate) fn publish(&self, event: Event) {
-        let last = matches!(event, Event::Closed { .. });
+    /// Tells the callback alone. Called on the manager thread.
+    pub(crate) fn call_back(&self, event: &Event) {
         let mut slot = self.callback.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(callback) = slot.as_mut() {
-            if let Err(panic) = guarded("event callback", || callback(&event)) {
+            if let Err(panic) = guarded("event callback", || callback(event)) {
                 log::error!("{panic}");
             }
         }
-        if last {
+        if matches!(event, Event::Closed { .. }) {
             // it may hold a handle to this very client
             let callback = slot.take();
             drop(slot);
             drop(callback);
-        } else {
-            drop(slot);
         }
+    }
+
+    /// Called on the manager thread.
+    pub(crate) fn publish(&self, event: Event) {
+        let last = matches!(event, Event::Closed { .. });
+        self.call_back(&event);
         let mut subscriptions = self.subscriptions.lock().unwrap_or_else(PoisonError::into_inner);
         subscriptions.ended |= last;
         subscriptions.list.retain(|subscription| {

@@ -64,6 +64,17 @@ enum After {
     Close { clean: bool },
 }
 
+/// What ends the watch over a link.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    /// The link's own.
+    Death,
+    /// The program wants another one.
+    Wish,
+    /// The program wants no more.
+    Close,
+}
+
 impl Manager {
     /// Runs until the client is closed.
     pub(crate) fn run(&mut self) {
@@ -96,8 +107,10 @@ impl Manager {
             });
             let after = match opened {
                 Ok((link, response, endpoint)) => {
+                    // whoever wished for a link before it was announced has it
+                    let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
                     self.announce(response, endpoint);
-                    self.serve(link)
+                    self.serve(link, close)
                 }
                 Err(Failure::Interrupted) => After::Close { clean: false },
                 Err(failure) => self.attempt_failed(failure),
@@ -134,21 +147,24 @@ impl Manager {
         let downtime = self.core.status.enter(State::Connected, None);
         let attempts = std::mem::take(&mut self.row.attempts);
         log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
-        if let Some(first) = self.first.take() {
-            let _ = first.send(Ok(()));
-        }
         let response = response.map(Arc::new);
-        self.core.publisher.publish(Event::Connected { attempts, downtime, endpoint, response });
+        let event = Event::Connected { attempts, downtime, endpoint, response };
+        match self.first.take() {
+            None => self.core.publisher.publish(event),
+            // nobody can have subscribed before this, and who does next is told what comes next
+            Some(first) => {
+                let _ = first.send(Ok(()));
+                self.core.publisher.call_back(&event);
+            }
+        }
     }
 
     /// Watches over a link until it is dead and buried.
-    fn serve(&mut self, link: Link) -> After {
+    fn serve(&mut self, link: Link, mut close: Option<Command>) -> After {
         let born = Instant::now();
         let handle = link.handle();
-        // what was asked for while there was no link is done, but for closing
-        let mut early = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
-        let closing = loop {
-            let command = match early.take() {
+        let ending = loop {
+            let command = match close.take() {
                 Some(command) => command,
                 None => select! {
                     recv(self.commands) -> command => match command {
@@ -156,7 +172,7 @@ impl Manager {
                         // the core holds a sender as long as this manager runs
                         Err(_) => continue,
                     },
-                    recv(handle.died()) -> _ => break false,
+                    recv(handle.died()) -> _ => break Ending::Death,
                     recv(link.stalls()) -> waiting => {
                         if let Ok(waiting) = waiting {
                             self.core.publisher.publish(Event::ReceiverStalled { waiting });
@@ -172,19 +188,19 @@ impl Manager {
                     handle.wait_until(Instant::now() + self.core.settings.close_timeout);
                     handle.kill(Failure::Interrupted);
                     handle.abandon();
-                    break true;
+                    break Ending::Close;
                 }
                 Command::Reconnect => {
                     handle.expect(Failure::ReconnectRequested);
                     handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
                     handle.wait_until(Instant::now() + GOODBYE);
                     handle.kill(Failure::ReconnectRequested);
-                    break false;
+                    break Ending::Wish;
                 }
             }
         };
         let uptime = born.elapsed();
-        if !closing {
+        if ending != Ending::Close {
             self.core.status.enter(State::BackingOff, None);
         }
         // the reader first delivers what had arrived, and the program may be slow
@@ -193,7 +209,7 @@ impl Manager {
             recv(self.core.interrupt.raised()) -> _ => handle.abandon(),
         }
         let ended = link.bury();
-        if closing {
+        if ending == Ending::Close {
             return After::Close { clean: ended.is_clean() };
         }
         self.core.outbox.link_buried();
@@ -201,7 +217,11 @@ impl Manager {
         if uptime >= self.core.settings.stable_after {
             self.row = Row::default();
         }
-        let (cause, after) = self.judge(ended.cause);
+        let (cause, after) = match ending {
+            // whatever else ended it meanwhile
+            Ending::Wish => (ended.cause, self.redial_at_once()),
+            _ => self.judge(ended.cause),
+        };
         log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), cause.report());
         let (unconfirmed, next) = (ended.unconfirmed, next(&after));
         let endpoint = self.opener.endpoint();
@@ -237,10 +257,6 @@ impl Manager {
 
     /// Decides what comes after a failure, and when.
     fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, After) {
-        if matches!(*cause, Failure::ReconnectRequested) {
-            self.row = Row::default();
-            return (cause, After::Redial(Duration::ZERO));
-        }
         let decision = match &mut self.decide {
             None => Ok(cause.decision()),
             Some(decide) => guarded("decision function", || decide(&cause)),
@@ -300,6 +316,11 @@ impl Manager {
         if commands.any(|command| matches!(command, Command::Close(_))) {
             return After::Close { clean: false };
         }
+        self.redial_at_once()
+    }
+
+    /// The program wants to start over.
+    fn redial_at_once(&mut self) -> After {
         self.row = Row { attempts: self.row.attempts, ..Row::default() };
         After::Redial(Duration::ZERO)
     }

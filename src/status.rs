@@ -91,11 +91,11 @@ impl Status {
         down
     }
 
-    /// Leaves `GaveUp` at once, for calls that come right after `reconnect()` and before the
-    /// manager has heard of it.
+    /// Leaves `GaveUp` and `Connected` at once, for calls that come right after `reconnect()` and
+    /// before the manager has heard of it: they wait for the next link.
     pub(crate) fn resume(&self) {
         let mut inner = self.inner();
-        if inner.state == State::GaveUp {
+        if matches!(inner.state, State::GaveUp | State::Connected) {
             inner.set(State::Connecting, None);
         }
         drop(inner);

@@ -34,6 +34,31 @@ fn connect_returns_a_connected_client() {
 }
 
 #[test]
+fn who_subscribes_after_connecting_is_told_what_comes_next() {
+    let listener = Listener::new();
+    let address = listener.address();
+    let server = thread::spawn(move || {
+        echo(listener.accept());
+        echo(listener.accept());
+    });
+    // nobody has subscribed by the time that this has the event
+    let builder = Client::builder(&format!("ws://{address}")).on_event(|event| {
+        if matches!(event, Event::Connected { .. }) {
+            thread::park_timeout(ms(50));
+        }
+    });
+    let client = builder.connect().unwrap();
+    let events = client.events();
+    client.reconnect().unwrap();
+    let next = events.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(next, Event::Disconnected { .. }), "{next:?}");
+    let next = events.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(next, Event::Connected { .. }), "{next:?}");
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
 fn connect_returns_the_error_of_the_first_attempt() {
     let url = Listener::new().url();
     let error = Client::connect(&url).unwrap_err();

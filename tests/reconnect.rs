@@ -224,6 +224,8 @@ fn reconnect_cuts_a_backoff_short_and_replaces_a_live_link() {
     watch.connected();
 
     client.reconnect().unwrap();
+    // at once, not when the old link is gone
+    assert_ne!(client.state(), State::Connected);
     let farewell = read_to_end(&mut peer).expect("the old link is closed politely");
     assert_eq!(u16::from(farewell.code), 1000);
     drop(peer);
@@ -233,6 +235,19 @@ fn reconnect_cuts_a_backoff_short_and_replaces_a_live_link() {
     watch.connected();
     client.close();
     assert!(matches!(client.reconnect(), Err(Error::Closed)));
+}
+
+#[test]
+fn a_wish_for_a_new_link_that_meets_the_end_of_the_old_one_is_not_lost() {
+    let listener = Listener::new();
+    let builder = listener.client().backoff(Backoff::fixed(PATIENCE * 100));
+    let client = builder.start().unwrap();
+    for _ in 0..100 {
+        let peer = listener.accept();
+        client.wait_connected(PATIENCE).unwrap();
+        reset(peer);
+        client.reconnect().unwrap();
+    }
 }
 
 #[test]

@@ -254,7 +254,9 @@ impl Client {
         self.core().mailbox.receiver()
     }
 
-    /// Subscribes to the client's events from here on. [`Builder::on_event`] sees them all.
+    /// Subscribes to the client's events from here on; after [`connect`](Builder::connect) the
+    /// first is not the link that it made, but what becomes of that. [`Builder::on_event`] sees
+    /// them all.
     pub fn events(&self) -> Events {
         self.core().publisher.subscribe()
     }
@@ -294,7 +296,7 @@ impl Client {
     /// goes on; should it fail, the next follows at once, one for however many calls. Counters of
     /// failures start anew.
     ///
-    /// It returns at once; [`wait_connected`](Self::wait_connected) waits.
+    /// It returns at once; [`wait_connected`](Self::wait_connected) then waits for the new link.
     ///
     /// # Errors
     ///
