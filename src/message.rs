@@ -191,7 +191,8 @@ impl fmt::Display for CloseFrame {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.code)?;
         if !self.reason.is_empty() {
-            write!(f, " ({})", self.reason)?;
+            // quoted and escaped: it is the peer's, and logs have lines
+            write!(f, " ({:?})", self.reason)?;
         }
         Ok(())
     }

@@ -1,16 +1,17 @@
-//! Credentials are in no log record at any level and in no `Debug`. Alone in its file, for the
-//! logger is the whole process's.
+//! Credentials are in no log record at any level and in no `Debug`, and nothing that a peer says
+//! can pass for a record of its own. Alone in their file, for the logger is the whole process's.
 
 mod support;
 
 use std::io::Write;
 use std::net::TcpListener;
-use std::sync::Mutex;
+use std::sync::{Mutex, Once};
 use std::thread;
 
-use everlink::{Client, Proxy};
+use everlink::{Client, Decision, Failure, Proxy, Server};
 use log::{LevelFilter, Log, Metadata, Record};
-use support::{Listener, Watch, reset, watch};
+use support::{Listener, PATIENCE, Watch, read_to_end, reset, watch};
+use tungstenite::protocol::CloseFrame;
 
 /// Each is part of something that only the server, or the proxy, is to know.
 const SECRETS: [&str; 6] =
@@ -33,6 +34,13 @@ impl Log for Captured {
     fn flush(&self) {}
 }
 
+/// Has everything captured that is logged from here on.
+fn capture() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| log::set_logger(&CAPTURED).unwrap());
+    log::set_max_level(LevelFilter::Trace);
+}
+
 fn assert_silent(what: &str, text: &str) {
     for secret in SECRETS {
         assert!(!text.contains(secret), "{secret} in {what}: {text}");
@@ -45,9 +53,7 @@ fn all_events(watch: &Watch) -> String {
 
 #[test]
 fn credentials_are_never_logged_nor_shown() {
-    log::set_logger(&CAPTURED).unwrap();
-    log::set_max_level(LevelFilter::Trace);
-
+    capture();
     let listener = Listener::new();
     let url = format!("ws://user:hunter2@{}/feed?token=opensesame", listener.address());
     let builder = Client::builder(&url)
@@ -120,5 +126,40 @@ fn credentials_are_never_logged_nor_shown() {
     );
     for (target, line) in captured.iter() {
         assert_silent(target, line);
+    }
+}
+
+#[test]
+fn a_peer_cannot_forge_a_record_of_the_log() {
+    const FORGED: &str = "bye)\n[ERROR root] forged\u{1b}[2J\u{202e}";
+    capture();
+    let listener = Listener::new();
+    let (builder, watch) = watch(listener.client().decide(|_| Decision::Retry));
+    let client = builder.start().unwrap();
+    for head in ["HTTP/1.1 404 ", "HTTP/1.1 101 Yes\r\nUpgrade: ", "SSH-2.0-"] {
+        drop(listener.answer(&format!("{head}{FORGED}\r\n\r\n")));
+        watch.attempt_failed();
+    }
+    let mut peer = listener.accept();
+    peer.close(Some(CloseFrame { code: 1000.into(), reason: FORGED.into() })).unwrap();
+    read_to_end(&mut peer);
+    drop(peer);
+    let cause = watch.disconnected();
+    assert!(matches!(&*cause, Failure::Closed(Some(frame)) if frame.reason == FORGED), "{cause:?}");
+    client.close();
+
+    // and the other way round
+    let server = Server::bind("127.0.0.1:0", |session| while session.recv().is_ok() {}).unwrap();
+    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    client.close_with(1000, FORGED).unwrap();
+    server.shutdown(PATIENCE);
+
+    let captured = CAPTURED.0.lock().unwrap();
+    let ours = captured.iter().filter(|(target, _)| target.starts_with("everlink"));
+    let goodbyes = ours.clone().filter(|(_, line)| line.contains("bye)")).count();
+    assert!(goodbyes >= 2, "the close frames were not logged: {captured:?}");
+    for (_, line) in ours {
+        let is_plain = |c: char| !c.is_control() && c != '\u{202e}';
+        assert!(line.chars().all(is_plain), "{line:?}");
     }
 }
