@@ -151,8 +151,16 @@ impl Outbox {
         }
         let mut state = self.state();
         while state.gate != Gate::Shut && !self.has_room(&state, size) {
+            if state.drop_expired() {
+                // others may have waited for that room, or for those messages
+                self.room.notify_all();
+                continue;
+            }
             match self.limits.overflow {
-                Overflow::Wait => state = self.wait(state, patience)?,
+                Overflow::Wait => {
+                    let expiry = state.next_expiry();
+                    state = self.wait(state, patience, expiry)?;
+                }
                 Overflow::Fail => return Err(Refused::Full),
                 Overflow::DropOldest if state.drop_oldest() => {}
                 // or all of it is written already: that is past dropping
@@ -204,10 +212,12 @@ impl Outbox {
         state.messages() < self.limits.messages && state.bytes() + size <= self.limits.bytes
     }
 
+    /// Waits for a signal, or until then.
     fn wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         patience: Patience,
+        until: Option<Instant>,
     ) -> Result<MutexGuard<'a, State>, Refused> {
         if state.gate == Gate::NobodyDrains {
             return Err(Refused::NobodyDrains);
@@ -217,15 +227,15 @@ impl Outbox {
             Patience::Forever => None,
             Patience::Until(deadline) => Some(deadline),
         };
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Refused::TimedOut);
+        }
         state.waiting += 1;
-        let mut state = match deadline {
+        let mut state = match deadline.into_iter().chain(until).min() {
             None => self.room.wait(state).unwrap_or_else(PoisonError::into_inner),
-            Some(deadline) => {
-                let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    state.waiting -= 1;
-                    return Err(Refused::TimedOut);
-                }
+            Some(time) => {
+                let left = time.saturating_duration_since(now);
                 self.room.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
             }
         };
@@ -245,7 +255,7 @@ impl Outbox {
             if state.gate == Gate::Shut {
                 break Err(Refused::Shut);
             }
-            match self.wait(state, patience) {
+            match self.wait(state, patience, None) {
                 Ok(again) => state = again,
                 Err(refused) => {
                     self.state().eager -= 1;
@@ -272,7 +282,7 @@ impl Outbox {
             if outstanding == 0 || state.gate == Gate::Shut {
                 break Ok(outstanding + lost);
             }
-            match self.wait(state, patience) {
+            match self.wait(state, patience, None) {
                 Ok(again) => state = again,
                 Err(Refused::TimedOut) => {
                     state = self.state();
@@ -497,6 +507,36 @@ mod tests {
         outbox.shut();
         assert_eq!(waiter.join().unwrap(), Err(Refused::Shut));
         assert_eq!(texts(outbox.drain()), ["next"]);
+    }
+
+    #[test]
+    fn what_has_expired_is_in_nobodys_way() {
+        let push = |outbox: &Outbox, text: &str, ttl: Option<u64>, patience| {
+            let expires = ttl.map(|millis| Instant::now() + Duration::from_millis(millis));
+            outbox.push(text.into(), Terms { receipt: None, expires }, patience)
+        };
+        for overflow in [Overflow::Fail, Overflow::DropOldest, Overflow::DropNewest] {
+            let outbox = outbox(3, overflow);
+            push(&outbox, "lasting", None, Patience::None).unwrap();
+            push(&outbox, "stale", Some(0), Patience::None).unwrap();
+            push(&outbox, "lasting too", Some(1 << 30), Patience::None).unwrap();
+            push(&outbox, "fresh", Some(1 << 30), Patience::None).unwrap();
+            assert_eq!(outbox.counts(), [0, 1, 0], "{overflow:?}");
+            assert_eq!(outbox.depth(), (3, "lastinglasting toofresh".len()));
+            assert_eq!(texts(outbox.drain()), ["lasting", "lasting too", "fresh"]);
+        }
+        // nobody has to say so to who waits already
+        let outbox = outbox(1, Overflow::Wait);
+        push(&outbox, "soon stale", Some(20), Patience::None).unwrap();
+        push(&outbox, "fresh", None, Patience::Forever).unwrap();
+        assert_eq!(texts(outbox.drain()), ["fresh"]);
+        // what a link gives back expires as well
+        push(&outbox, "soon stale", Some(20), Patience::None).unwrap();
+        let mut batch = VecDeque::new();
+        outbox.take(&mut batch, 1);
+        outbox.restore(&mut batch);
+        push(&outbox, "fresh", None, Patience::Forever).unwrap();
+        assert_eq!(texts(outbox.drain()), ["fresh"]);
     }
 
     #[test]

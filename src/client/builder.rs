@@ -282,7 +282,7 @@ impl Builder {
     }
 
     /// How long a message may wait in the outbox: what could not be written in that time is not
-    /// written any more. Default: for as long as it takes.
+    /// written any more, and makes room for who wants to send. Default: for as long as it takes.
     /// [`Client::send_with`] says so for a single message.
     pub fn message_ttl(mut self, time: Duration) -> Self {
         self.settings.message_ttl = Some(time);

@@ -36,6 +36,8 @@ pub(super) struct State {
     /// To be written, in order.
     pub(super) queue: VecDeque<Entry>,
     queue_bytes: usize,
+    /// Nothing in the queue expires before this; `None` if nothing does.
+    next_expiry: Option<Instant>,
     /// What the writer holds: counted, but out of reach of the overflow policy.
     pub(super) taken: usize,
     taken_bytes: usize,
@@ -89,7 +91,48 @@ impl State {
             self.receipts.push_back((number, receipt.cell()));
         }
         self.queue_bytes += message.len();
+        self.expect_expiry(terms.expires);
         self.queue.push_back(Entry { number, message, expires: terms.expires, again: false });
+    }
+
+    fn expect_expiry(&mut self, expires: Option<Instant>) {
+        if let Some(time) = expires {
+            self.next_expiry = Some(self.next_expiry.map_or(time, |next| next.min(time)));
+        }
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.next_expiry
+    }
+
+    /// Makes room by taking out what has expired; returns whether anything has.
+    pub(super) fn drop_expired(&mut self) -> bool {
+        let now = Instant::now();
+        if self.next_expiry.is_none_or(|time| time > now) {
+            return false;
+        }
+        let mut expired = Vec::new();
+        self.queue.retain(|entry| {
+            let is_fresh = entry.expires.is_none_or(|time| time > now);
+            if !is_fresh {
+                expired.push((entry.number, entry.message.len()));
+            }
+            is_fresh
+        });
+        self.next_expiry = self.queue.iter().filter_map(|entry| entry.expires).min();
+        for (number, size) in &expired {
+            self.queue_bytes -= size;
+            self.expired += 1;
+            self.fail_one(*number, Undelivered::Expired);
+        }
+        !expired.is_empty()
+    }
+
+    /// What was taken from the queue comes back to its front.
+    fn put_back(&mut self, entry: Entry) {
+        self.queue_bytes += entry.message.len();
+        self.expect_expiry(entry.expires);
+        self.queue.push_front(entry);
     }
 
     /// Makes room; returns whether there was anything to drop.
@@ -165,17 +208,16 @@ impl State {
             let size = entry.message.len();
             self.taken -= 1;
             self.taken_bytes -= size;
-            self.queue_bytes += size;
-            self.queue.push_front(entry);
+            self.put_back(entry);
         }
     }
 
     pub(super) fn link_buried(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::AtLeastOnce => {
-                self.queue_bytes += std::mem::take(&mut self.kept_bytes);
+                self.kept_bytes = 0;
                 while let Some(entry) = self.kept.pop_back() {
-                    self.queue.push_front(entry);
+                    self.put_back(entry);
                 }
             }
             Delivery::AtMostOnce => {
