@@ -233,7 +233,8 @@ impl Builder {
         self
     }
 
-    /// How many redirects of an opening handshake are followed (never from TLS to none).
+    /// How many redirects of an opening handshake are followed (never from TLS to none). To another
+    /// origin the headers of the request go along, but for `Authorization`, `Cookie` and `Host`.
     /// Default 5.
     pub fn max_redirects(mut self, limit: u32) -> Self {
         self.settings.max_redirects = limit;
