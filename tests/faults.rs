@@ -21,6 +21,7 @@
 //! | threads that cannot be started | `src/threads.rs` |
 //! | signals | `dial.rs` |
 //! | suspension of the machine | `src/link/suspension.rs` |
+//! | a process that is held up | `heartbeat.rs` |
 //! | half-open for real, interfaces, addresses | `namespaces.rs` |
 
 mod support;

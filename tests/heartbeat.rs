@@ -107,6 +107,7 @@ fn child_echo_server() {
     }
 }
 
+/// Another process, of which one has an address; it ends with this.
 struct ChildServer {
     child: Child,
     url: String,
@@ -200,6 +201,60 @@ fn a_stopped_peer_is_declared_dead_while_idle() {
 #[test]
 fn a_stopped_peer_is_declared_dead_while_sending() {
     stopped_peer(true);
+}
+
+/// Not a test of its own: the client of the next one, in a process of its own.
+#[test]
+fn child_client() {
+    let Ok(url) = std::env::var("EVERLINK_TEST_CHILD_URL") else { return };
+    let client = Client::builder(&url)
+        .heartbeat(Heartbeat::every(ms(300)).dead_after(ms(900)))
+        .backoff(everlink::Backoff::fixed(ms(10)))
+        .connect()
+        .unwrap();
+    for message in &client {
+        client.send(message).unwrap();
+    }
+}
+
+#[test]
+fn a_process_that_was_held_up_asks_before_it_gives_a_peer_up() {
+    let listener = Listener::new();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_client"])
+        .env("EVERLINK_TEST_CHILD_URL", listener.url())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let child = ChildServer { child, url: String::new() };
+    let mut peer = listener.accept();
+    peer.send("first".into()).unwrap();
+    assert_eq!(next_text(&mut peer), "first");
+    let hold_up = || {
+        child.signal(Signal::STOP);
+        // far beyond the limit; nothing happens meanwhile that could be waited for
+        thread::park_timeout(ms(3000));
+        child.signal(Signal::CONT);
+    };
+    hold_up();
+    loop {
+        match peer.read().expect("the link is still up") {
+            Message::Ping(_) => break,
+            other => assert!(other.is_pong(), "{other:?}"),
+        }
+    }
+    peer.send("second".into()).unwrap();
+    assert_eq!(next_text(&mut peer), "second");
+
+    // now the peer says nothing any more
+    hold_up();
+    let asked = Instant::now();
+    let mut stream = peer.get_ref();
+    // to the end of the stream, or its reset
+    let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    let time = asked.elapsed();
+    assert!(time < ms(5000), "{time:?}");
+    drop(listener.accept());
 }
 
 #[test]

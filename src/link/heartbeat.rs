@@ -19,8 +19,12 @@ const SECOND_WATCH: u32 = 20;
 /// after it, and waiting for that moment again would cost every beat another wake-up.
 const EARLY: u32 = 64;
 
-/// How long a peer has to say something once the machine has slept, at most.
-const AFTER_SUSPENSION: Duration = Duration::from_secs(5);
+/// A thread that wakes so much too late was held up with the whole process: stopped, frozen,
+/// migrated with its machine. Nobody has asked the peer meanwhile.
+const HELD_UP: Duration = Duration::from_secs(1);
+
+/// How long a peer has to say something after that, or once the machine has slept, at most.
+const GRACE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(shared: &Shared) {
     let heartbeat = &shared.settings.heartbeat;
@@ -33,15 +37,16 @@ pub(super) fn run(shared: &Shared) {
     let limit = limit + limit / SECOND_WATCH;
     let mut last_beat = Instant::now();
     let mut stall_said = false;
-    let asks = matches!(heartbeat.beat, Beat::Ping | Beat::Message { .. });
     let mut suspension = Suspension::new();
     // by when something has to be heard, whatever the limit
     let mut grace = None;
+    let mut due = Instant::now();
     loop {
-        let woken = asks && suspension.is_over();
+        let is_late = due.elapsed() >= HELD_UP;
+        let woken = (suspension.is_over() || is_late) && heartbeat.asks();
         if woken {
-            log::debug!("the machine slept: asking the peer at once");
-            grace = Some((Instant::now(), limit.min(interval * 3).min(AFTER_SUSPENSION)));
+            log::debug!("the machine slept, or this process did: asking the peer at once");
+            grace = Some((Instant::now(), limit.min(interval * 3).min(GRACE)));
         }
         let waiting = shared.liveness.waiting();
         let (Waiting::ForPeer(quiet) | Waiting::ForProgram(quiet)) = waiting;
@@ -59,29 +64,25 @@ pub(super) fn run(shared: &Shared) {
             wait = interval;
         }
         match waiting {
-            Waiting::ForPeer(silence) if silence >= limit => {
-                return shared.fail(shared.silent(silence));
-            }
             Waiting::ForPeer(silence) => {
                 stall_said = false;
-                wait = wait.min(limit - silence);
-                if let Some((since, time)) = grace {
-                    let left = time.saturating_sub(since.elapsed());
-                    if silence < since.elapsed() {
-                        grace = None;
-                    } else if left.is_zero() {
-                        return shared.fail(shared.silent(silence));
-                    } else {
-                        wait = wait.min(left);
-                    }
+                grace = grace.filter(|(since, _)| silence >= since.elapsed());
+                let left = match grace {
+                    None => limit.saturating_sub(silence),
+                    Some((since, time)) => time.saturating_sub(since.elapsed()),
+                };
+                if left.is_zero() {
+                    return shared.fail(shared.silent(silence));
                 }
+                wait = wait.min(left);
             }
             Waiting::ForProgram(time) if time >= interval && !stall_said => {
                 stall_said = shared.stalls.try_send(time).is_ok();
             }
             Waiting::ForProgram(_) => {}
         }
-        match shared.died.raised().recv_timeout(wait.max(Duration::from_millis(1))) {
+        due = Instant::now() + wait.max(Duration::from_millis(1));
+        match shared.died.raised().recv_deadline(due) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
             Ok(never) => match never {},
@@ -90,6 +91,7 @@ pub(super) fn run(shared: &Shared) {
 }
 
 fn beat(shared: &Shared) -> Result<(), Failure> {
+    shared.liveness.ask();
     match &shared.settings.heartbeat.beat {
         Beat::Ping => {
             if writer::write_now(shared, |writer| writer.ping_now()) {

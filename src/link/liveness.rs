@@ -10,6 +10,8 @@ pub(super) struct Liveness {
     /// Microseconds since `origin`, shifted left by one; the low bit says whether the reader
     /// waits for the peer (1) or for the program (0).
     state: AtomicU64,
+    /// Microseconds since `origin` when the peer was last asked for a sign of life.
+    asked: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub(super) enum Waiting {
 
 impl Liveness {
     pub(super) fn new() -> Self {
-        Self { origin: Instant::now(), state: AtomicU64::new(1) }
+        Self { origin: Instant::now(), state: AtomicU64::new(1), asked: AtomicU64::new(0) }
     }
 
     fn now(&self) -> u64 {
@@ -44,6 +46,17 @@ impl Liveness {
         let state = self.state.load(Relaxed);
         let time = Duration::from_micros(self.now().saturating_sub(state >> 1));
         if state & 1 == 1 { Waiting::ForPeer(time) } else { Waiting::ForProgram(time) }
+    }
+
+    /// The peer is asked for a sign of life.
+    pub(super) fn ask(&self) {
+        self.asked.store(self.now(), Relaxed);
+    }
+
+    /// Whether the peer was asked in its present silence, at least this long ago.
+    pub(super) fn had_to_answer(&self, time: Duration) -> bool {
+        let (silent_since, asked) = (self.state.load(Relaxed) >> 1, self.asked.load(Relaxed));
+        asked > silent_since && Duration::from_micros(self.now().saturating_sub(asked)) >= time
     }
 
     /// How long the peer has been silent although somebody listened.
@@ -67,5 +80,18 @@ mod tests {
         liveness.heard();
         assert!(matches!(liveness.waiting(), Waiting::ForProgram(_)));
         assert_eq!(liveness.silence(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_question_counts_for_the_silence_in_which_it_was_put() {
+        let liveness = Liveness::new();
+        let pass = || std::thread::park_timeout(Duration::from_millis(1));
+        pass();
+        liveness.ask();
+        assert!(liveness.had_to_answer(Duration::ZERO));
+        assert!(!liveness.had_to_answer(Duration::from_secs(100)));
+        pass();
+        liveness.reading();
+        assert!(!liveness.had_to_answer(Duration::ZERO));
     }
 }

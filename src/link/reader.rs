@@ -36,6 +36,7 @@ pub(super) fn run(
         batch,
         ahead: Ahead::new(),
         shortened: false,
+        deferred: false,
         deadline: None,
         place: READER,
     };
@@ -128,6 +129,8 @@ struct Watched<'a> {
     ahead: Ahead,
     /// Whether the read timeout is below the heartbeat's limit at the moment.
     shortened: bool,
+    /// Whether the peer was given more time in its present silence.
+    deferred: bool,
     /// When to stop reading, whatever comes.
     deadline: Option<Instant>,
     /// Whose code runs at the moment, should it panic.
@@ -168,16 +171,32 @@ impl Watched<'_> {
         }
     }
 
-    /// A read was interrupted. The peer does not get more time for that: what is left is what
-    /// is left of its silence.
-    fn read_on(&mut self) -> io::Result<()> {
-        let Some(limit) = self.shared.settings.heartbeat.limit() else { return Ok(()) };
-        let left = limit.saturating_sub(self.shared.liveness.silence());
+    /// A read ended with nothing, for its time is over or a signal came: goes on as long as the
+    /// peer has time. A signal does not give it more, for what is left is what is left of its
+    /// silence.
+    fn read_on(&mut self, is_over: bool) -> io::Result<()> {
+        let mut left = match self.shared.settings.heartbeat.limit() {
+            None if !is_over => return Ok(()),
+            Some(limit) if !is_over => limit.saturating_sub(self.shared.liveness.silence()),
+            _ => Duration::ZERO,
+        };
+        if left.is_zero() {
+            left = self.time_to_answer();
+        }
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
         self.shortened = true;
         self.half.set_read_timeout(Some(left.max(Duration::from_millis(1))))
+    }
+
+    /// How much more time a peer has that was silent for the limit: none, unless nobody has asked
+    /// it, because this whole process was held up.
+    fn time_to_answer(&mut self) -> Duration {
+        let heartbeat = &self.shared.settings.heartbeat;
+        let time = heartbeat.dead_after.saturating_sub(heartbeat.interval);
+        let was_asked = !heartbeat.asks() || self.shared.liveness.had_to_answer(time / 2);
+        if was_asked || std::mem::replace(&mut self.deferred, true) { Duration::ZERO } else { time }
     }
 }
 
@@ -195,6 +214,7 @@ impl Read for Watched<'_> {
         }
         self.deliver_batch();
         self.shared.liveness.reading();
+        self.deferred = false;
         loop {
             if let Some(deadline) = self.deadline {
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -212,7 +232,10 @@ impl Read for Watched<'_> {
                     if NoDataYet::is_in(&error) {
                         self.shared.liveness.reading();
                     }
-                    self.read_on()?;
+                    self.read_on(false)?;
+                }
+                Err(error) if is_timeout(&error) && self.deadline.is_none() => {
+                    self.read_on(true)?;
                 }
                 result => {
                     self.shared.liveness.heard();

@@ -18,7 +18,8 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// in which the program is slow to receive does not count against the peer.
 ///
 /// When the machine has slept, the first beat is not put off (it comes within what was left of
-/// the interval), and the peer has at most 5 s to answer it.
+/// the interval), and the peer has at most 5 s to answer it. The same goes for a process that was
+/// held up while time went on, stopped or frozen or migrated: it asks before it gives a peer up.
 ///
 /// The default is a ping after 20 s and death after 30 s. On `tcp://` the default beat is the
 /// text `ping` each interval, answered with `pong`.
@@ -127,6 +128,11 @@ impl Heartbeat {
     /// How long nothing may come; `None` if that is not watched.
     pub(crate) fn limit(&self) -> Option<Duration> {
         (!matches!(self.beat, Beat::Off)).then_some(self.dead_after)
+    }
+
+    /// Whether a peer that is silent is asked for a sign of life.
+    pub(crate) fn asks(&self) -> bool {
+        matches!(self.beat, Beat::Ping | Beat::Message { .. })
     }
 
     /// Whether an answer comes back on a connection that has no pings of its own.
