@@ -73,7 +73,7 @@ impl Run {
         println!("| workload | {} |", names.join(" | "));
         println!("| --- |{}", " --- |".repeat(names.len()));
 
-        let plain = [(32, 1_000_000), (1024, 300_000), (65_536, 10_000), (1 << 20, 600)];
+        let plain = [(32, 1_000_000), (1024, 300_000), (65_536, 40_000), (1 << 20, 600)];
         let secure = [(32, 500_000), (65_536, 10_000)];
         let loads = plain.iter().map(|(size, count)| (*size, *count, false));
         let loads = loads.chain(secure.iter().map(|(size, count)| (*size, *count, true)));
