@@ -84,6 +84,7 @@ struct State {
     /// against the bounds until the front is empty.
     held: Held,
     at_front: Held,
+    /// Whether somebody has to be woken; whoever does takes it back.
     is_receiver_waiting: bool,
     is_reader_waiting: bool,
     /// Nothing more will come.

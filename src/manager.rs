@@ -312,8 +312,9 @@ impl Manager {
     /// Does what the program wants of a client without a link. One attempt is the answer to
     /// however many wishes there are for one by now; a close goes before them all.
     fn obey(&mut self, command: Result<Command, RecvError>) -> After {
-        let mut commands = command.into_iter().chain(self.commands.try_iter());
-        if commands.any(|command| matches!(command, Command::Close(_))) {
+        let closes = |command| matches!(command, Command::Close(_));
+        // no error comes: the core holds a sender as long as this manager runs
+        if command.map_or(true, closes) || self.commands.try_iter().any(closes) {
             return After::Close { clean: false };
         }
         self.redial_at_once()
