@@ -21,7 +21,7 @@ const EARLY: u32 = 64;
 
 /// A thread that wakes so much too late was held up with the whole process: stopped, frozen,
 /// migrated with its machine. Nobody has asked the peer meanwhile.
-const HELD_UP: Duration = Duration::from_secs(1);
+pub(super) const HELD_UP: Duration = Duration::from_secs(1);
 
 /// How long a peer has to say something after that, or once the machine has slept, at most.
 const GRACE: Duration = Duration::from_secs(5);

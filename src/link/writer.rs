@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 
 use super::Shared;
+use super::heartbeat::HELD_UP;
 use super::lane::{Close, Slots};
 use crate::failure::Failure;
 use crate::failure::guarded;
@@ -53,7 +54,7 @@ pub(super) fn run(shared: &Shared, mut half: Box<dyn WriteHalf>) {
     let ready = half.set_write_timeout(Some(timeout));
     let mut pen = Box::new(Pen {
         encoder: shared.protocol.encoder(),
-        stream: Stream { half, timeout, shortened: false, written: 0 },
+        stream: Stream { half, timeout, now: timeout, written: 0 },
         sequence: 0,
         last: 0,
         unasked: Unasked::default(),
@@ -386,8 +387,8 @@ impl Writer<'_> {
 struct Stream {
     half: Box<dyn WriteHalf>,
     timeout: Duration,
-    /// Whether the socket's timeout is below `timeout` at the moment.
-    shortened: bool,
+    /// What the socket's timeout is at the moment.
+    now: Duration,
     written: u64,
 }
 
@@ -401,24 +402,27 @@ struct Counted<'a> {
 impl Counted<'_> {
     /// The socket took nothing for a whole timeout. A peer that still sends is alive all the
     /// same, and so is one that waits for this program to receive: they get until they have
-    /// been silent for as long.
-    fn stuck(&mut self) -> io::Result<()> {
-        let left = self.stream.timeout.saturating_sub(self.shared.liveness.silence());
+    /// been silent for as long. Nor is it the peer's fault if this process was held up.
+    fn stuck(&mut self, due: Instant) -> io::Result<()> {
+        let mut left = self.stream.timeout.saturating_sub(self.shared.liveness.silence());
+        if due.elapsed() >= HELD_UP {
+            left = self.stream.timeout;
+        }
         if left.is_zero() || self.shared.is_dead() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.shorten(left)
+        self.set_timeout(left)
     }
 
     /// A signal came. The socket does not get more time for that.
-    fn interrupted(&mut self, since: Instant) -> io::Result<()> {
-        let left = self.stream.timeout.saturating_sub(since.elapsed());
-        if left.is_zero() { self.stuck() } else { self.shorten(left) }
+    fn interrupted(&mut self, due: Instant) -> io::Result<()> {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() { self.stuck(due) } else { self.set_timeout(left) }
     }
 
-    fn shorten(&mut self, left: Duration) -> io::Result<()> {
-        self.stream.shortened = true;
-        self.stream.half.set_write_timeout(Some(left.max(Duration::from_millis(1))))
+    fn set_timeout(&mut self, time: Duration) -> io::Result<()> {
+        self.stream.now = time.max(Duration::from_millis(1));
+        self.stream.half.set_write_timeout(Some(self.stream.now))
     }
 }
 
@@ -430,18 +434,18 @@ impl Write for Counted<'_> {
             self.stream.written += count as u64;
             return Ok(count);
         }
-        let begun = Instant::now();
         loop {
+            let due = Instant::now() + self.stream.now;
             match self.stream.half.write(buf) {
                 Ok(count) => {
                     self.stream.written += count as u64;
-                    if std::mem::take(&mut self.stream.shortened) {
-                        self.stream.half.set_write_timeout(Some(self.stream.timeout))?;
+                    if self.stream.now != self.stream.timeout {
+                        self.set_timeout(self.stream.timeout)?;
                     }
                     return Ok(count);
                 }
-                Err(error) if error.kind() == Interrupted => self.interrupted(begun)?,
-                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => self.stuck()?,
+                Err(error) if error.kind() == Interrupted => self.interrupted(due)?,
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => self.stuck(due)?,
                 Err(error) => return Err(error),
             }
         }
