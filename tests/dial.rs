@@ -239,16 +239,21 @@ fn a_transport_that_panics_costs_a_link_and_nothing_else() {
     }
 }
 
-/// A socket on which a signal interrupts whoever waits, every few milliseconds.
+/// A socket on which a signal interrupts whoever waits, every few milliseconds, and whose writes
+/// are held up as long as the time for it lasts.
 #[derive(Debug)]
-struct Nervous(TcpStream);
+struct Nervous {
+    stream: TcpStream,
+    held_up: Duration,
+}
 
 impl Nervous {
-    fn connect(address: SocketAddr) -> std::io::Result<Duplex> {
+    fn connect(address: SocketAddr, held_up: Duration) -> std::io::Result<Duplex> {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(ms(5)))?;
         stream.set_write_timeout(Some(ms(5)))?;
-        Ok(Duplex::new(Self(stream.try_clone()?), Self(stream.try_clone()?), Self(stream)))
+        let half = |held_up| Ok::<_, std::io::Error>(Self { stream: stream.try_clone()?, held_up });
+        Ok(Duplex::new(half(Duration::ZERO)?, half(held_up)?, half(Duration::ZERO)?))
     }
 
     fn interrupt(result: std::io::Result<usize>) -> std::io::Result<usize> {
@@ -261,13 +266,19 @@ impl Nervous {
 
 impl std::io::Read for Nervous {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        Self::interrupt(self.0.read(buf))
+        Self::interrupt(self.stream.read(buf))
     }
 }
 
 impl std::io::Write for Nervous {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
-        Self::interrupt(self.0.write(buf))
+        let time = std::mem::take(&mut self.held_up);
+        if !time.is_zero() && buf.len() > 1000 {
+            thread::park_timeout(time);
+            return Err(std::io::ErrorKind::WouldBlock.into());
+        }
+        self.held_up = time;
+        Self::interrupt(self.stream.write(buf))
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
@@ -287,13 +298,13 @@ impl everlink::WriteHalf for Nervous {
     }
 
     fn finish(&mut self) -> std::io::Result<()> {
-        self.0.shutdown(std::net::Shutdown::Write)
+        self.stream.shutdown(std::net::Shutdown::Write)
     }
 }
 
 impl everlink::Hangup for Nervous {
     fn hang_up(&self) {
-        let _ = self.0.shutdown(std::net::Shutdown::Both);
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
 }
 
@@ -303,7 +314,8 @@ fn signals_do_not_make_a_silent_peer_look_alive() {
     let address = listener.address();
     let heartbeat = Heartbeat::every(ms(200)).dead_after(ms(1000));
     let client = listener.client().heartbeat(heartbeat);
-    let (builder, watch) = watch(client.connector(move |_: &str, _| Nervous::connect(address)));
+    let connect = move |_: &str, _| Nervous::connect(address, Duration::ZERO);
+    let (builder, watch) = watch(client.connector(connect));
     let client = builder.start().unwrap();
     let mut peer = listener.accept();
     watch.connected();
@@ -327,7 +339,8 @@ fn signals_do_not_give_a_peer_that_takes_nothing_more_time() {
     let listener = Listener::new();
     let address = listener.address();
     let client = listener.client().heartbeat(Heartbeat::off()).write_timeout(ms(300));
-    let (builder, watch) = watch(client.connector(move |_: &str, _| Nervous::connect(address)));
+    let connect = move |_: &str, _| Nervous::connect(address, Duration::ZERO);
+    let (builder, watch) = watch(client.connector(connect));
     let client = builder.start().unwrap();
     let peer = listener.accept();
     watch.connected();
@@ -337,6 +350,22 @@ fn signals_do_not_give_a_peer_that_takes_nothing_more_time() {
     assert!(matches!(&*cause, Failure::WriteTimeout { .. }), "{cause:?}");
     assert!(begun.elapsed() >= ms(300), "{:?}", begun.elapsed());
     drop(peer);
+}
+
+#[test]
+fn a_write_that_was_held_up_with_the_process_goes_on() {
+    let listener = Listener::new();
+    let address = listener.address();
+    let client = listener.client().heartbeat(Heartbeat::off()).write_timeout(ms(100));
+    // it comes back much later than its timeout, and with nothing written
+    let connect = move |_: &str, _| Nervous::connect(address, ms(1500));
+    let (builder, watch) = watch(client.connector(connect));
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    watch.connected();
+    client.send("x".repeat(2000)).unwrap();
+    assert_eq!(next_text(&mut peer).len(), 2000);
+    assert!(watch.rest().is_empty());
 }
 
 #[test]

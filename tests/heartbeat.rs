@@ -207,53 +207,26 @@ fn a_stopped_peer_is_declared_dead_while_sending() {
 #[test]
 fn child_client() {
     let Ok(url) = std::env::var("EVERLINK_TEST_CHILD_URL") else { return };
-    let builder = Client::builder(&url).backoff(everlink::Backoff::fixed(ms(10)));
-    if url.ends_with("/flood") {
-        let builder = builder.heartbeat(Heartbeat::off()).write_timeout(ms(4000));
-        let client = builder.connect().unwrap();
-        client.send(vec![7; FLOOD]).unwrap();
-        let _ = client.recv();
-        return;
-    }
-    let heartbeat = Heartbeat::every(ms(300)).dead_after(ms(900));
-    let client = builder.heartbeat(heartbeat).connect().unwrap();
+    let client = Client::builder(&url)
+        .heartbeat(Heartbeat::every(ms(300)).dead_after(ms(900)))
+        .backoff(everlink::Backoff::fixed(ms(10)))
+        .connect()
+        .unwrap();
     for message in &client {
         client.send(message).unwrap();
     }
 }
 
-/// More than the sockets of a connection hold.
-const FLOOD: usize = 15 << 20;
-
-fn start_child_client(url: String) -> OtherProcess {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "child_client"])
-        .env("EVERLINK_TEST_CHILD_URL", &url)
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    OtherProcess { child, url }
-}
-
-#[test]
-fn a_process_that_was_held_up_goes_on_with_a_write_that_could_have_gone_on() {
-    let listener = Listener::new();
-    let child = start_child_client(format!("{}/flood", listener.url()));
-    let mut peer = listener.accept();
-    // the write is stuck by now, or will be; it has nearly all of its time left
-    thread::park_timeout(ms(500));
-    child.signal(Signal::STOP);
-    let receive = thread::spawn(move || peer.read().map(|message| message.len()));
-    // beyond the write timeout by more than any load would hold it up
-    thread::park_timeout(ms(6000));
-    child.signal(Signal::CONT);
-    assert_eq!(receive.join().unwrap().expect("the link is still up"), FLOOD);
-}
-
 #[test]
 fn a_process_that_was_held_up_asks_before_it_gives_a_peer_up() {
     let listener = Listener::new();
-    let child = start_child_client(listener.url());
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_client"])
+        .env("EVERLINK_TEST_CHILD_URL", listener.url())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let child = OtherProcess { child, url: String::new() };
     let mut peer = listener.accept();
     peer.send("first".into()).unwrap();
     assert_eq!(next_text(&mut peer), "first");

@@ -40,13 +40,14 @@ pub(super) fn run(shared: &Shared) {
     let mut suspension = Suspension::new();
     // by when something has to be heard, whatever the limit
     let mut grace = None;
-    let mut due = Instant::now();
+    let mut due = shared.liveness.origin();
     loop {
-        let is_late = due.elapsed() >= HELD_UP;
+        let now = Instant::now();
+        let is_late = now.saturating_duration_since(due) >= HELD_UP;
         let woken = (suspension.is_over() || is_late) && heartbeat.asks();
         if woken {
             log::debug!("the machine slept, or this process did: asking the peer at once");
-            grace = Some((Instant::now(), limit.min(interval * 3).min(GRACE)));
+            grace = Some((now, limit.min(interval * 3).min(GRACE)));
         }
         let waiting = shared.liveness.waiting();
         let (Waiting::ForPeer(quiet) | Waiting::ForProgram(quiet)) = waiting;
@@ -71,7 +72,7 @@ pub(super) fn run(shared: &Shared) {
                     None => limit.saturating_sub(silence),
                     Some((since, time)) => time.saturating_sub(since.elapsed()),
                 };
-                if left.is_zero() {
+                if left.is_zero() && now.elapsed() < HELD_UP {
                     return shared.fail(shared.silent(silence));
                 }
                 wait = wait.min(left);
@@ -81,7 +82,7 @@ pub(super) fn run(shared: &Shared) {
             }
             Waiting::ForProgram(_) => {}
         }
-        due = Instant::now() + wait.max(Duration::from_millis(1));
+        due = now + wait.max(Duration::from_millis(1));
         match shared.died.raised().recv_deadline(due) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,

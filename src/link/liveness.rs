@@ -28,6 +28,11 @@ impl Liveness {
         Self { origin: Instant::now(), state: AtomicU64::new(1), asked: AtomicU64::new(0) }
     }
 
+    /// When the link began.
+    pub(super) fn origin(&self) -> Instant {
+        self.origin
+    }
+
     fn now(&self) -> u64 {
         self.origin.elapsed().as_micros() as u64
     }
