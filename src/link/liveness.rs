@@ -10,7 +10,8 @@ pub(super) struct Liveness {
     /// Microseconds since `origin`, shifted left by one; the low bit says whether the reader
     /// waits for the peer (1) or for the program (0).
     state: AtomicU64,
-    /// Microseconds since `origin` when the peer was last asked for a sign of life.
+    /// Microseconds since `origin` when the peer was first asked for a sign of life in the silence
+    /// in which it was last asked.
     asked: AtomicU64,
 }
 
@@ -55,7 +56,9 @@ impl Liveness {
 
     /// The peer is asked for a sign of life.
     pub(super) fn ask(&self) {
-        self.asked.store(self.now(), Relaxed);
+        if self.asked.load(Relaxed) <= self.state.load(Relaxed) >> 1 {
+            self.asked.store(self.now(), Relaxed);
+        }
     }
 
     /// Whether the peer was asked in its present silence, at least this long ago.
@@ -95,7 +98,10 @@ mod tests {
         liveness.ask();
         assert!(liveness.had_to_answer(Duration::ZERO));
         assert!(!liveness.had_to_answer(Duration::from_secs(100)));
+        let first = liveness.asked.load(Relaxed);
         pass();
+        liveness.ask();
+        assert_eq!(liveness.asked.load(Relaxed), first, "asking again gives no time");
         liveness.reading();
         assert!(!liveness.had_to_answer(Duration::ZERO));
     }
