@@ -4,7 +4,8 @@ use std::io;
 use std::sync::Arc;
 
 use crate::failure::Failure;
-use crate::receipt::Undelivered;
+use crate::message::{CloseCode, CloseFrame};
+use crate::policy::Undelivered;
 
 /// Why a call on a [`Client`](crate::Client) or its builder failed.
 ///
@@ -96,4 +97,17 @@ pub enum Error {
     /// The system refused a thread.
     #[error("could not start a thread")]
     Thread(#[source] io::Error),
+}
+
+/// A close frame that may be sent.
+pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Result<CloseFrame, Error> {
+    if !code.is_sendable() {
+        return Err(Error::InvalidClose { reason: format!("code {code} must not be sent") });
+    }
+    if reason.len() > CloseFrame::MAX_REASON {
+        let (size, limit) = (reason.len(), CloseFrame::MAX_REASON);
+        let reason = format!("a reason of {size} bytes is over the limit of {limit}");
+        return Err(Error::InvalidClose { reason });
+    }
+    Ok(CloseFrame::new(code, reason))
 }

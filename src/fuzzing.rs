@@ -6,12 +6,14 @@ use std::io::{self, Read, Write};
 
 use tungstenite::protocol::Role;
 
-use crate::endpoint::Endpoint;
+use crate::dial::Proxy;
 use crate::failure::Failure;
+use crate::handshake;
+use crate::handshake::Endpoint;
+use crate::handshake::Request;
 use crate::message::Message;
-use crate::protocol::{Framing, Item, Limits, Prefix, Protocol, websocket};
-use crate::request::Request;
-use crate::transport::Proxy;
+use crate::policy::{Framing, Limits, Prefix};
+use crate::wire::{Item, Protocol};
 
 const LIMITS: Limits = Limits { message: 1000, frame: 500 };
 
@@ -86,7 +88,7 @@ pub fn framed(bytes: &[u8]) {
 pub fn response(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     let request = Request::new(Endpoint::parse("ws://localhost/").expect("a url"));
-    let opened = websocket::open(&mut peer, &request);
+    let opened = handshake::open(&mut peer, &request);
     // nobody guesses the key
     assert!(matches!(opened, Err(Failure::Handshake(_) | Failure::Rejected { .. })));
 }
@@ -94,8 +96,8 @@ pub fn response(bytes: &[u8]) {
 /// What a client says to a server.
 pub fn request(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
-    if let Ok((request, _)) = websocket::read_request(&mut peer) {
-        let _ = websocket::accept(&mut peer, &request, Some("chat"), &http::HeaderMap::new());
+    if let Ok((request, _)) = handshake::read_request(&mut peer) {
+        let _ = handshake::accept(&mut peer, &request, Some("chat"), &http::HeaderMap::new());
     }
 }
 

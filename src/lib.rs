@@ -53,54 +53,42 @@
 #[cfg(feature = "chaos")]
 pub mod chaos;
 mod client;
-mod core;
-mod endpoint;
+mod dial;
 mod error;
-mod event;
 mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the interface: only `cargo fuzz` sets `fuzzing`")]
 pub mod fuzzing;
-mod http_head;
-mod inbox;
+mod handshake;
 mod link;
-mod login;
-mod manager;
 mod message;
-mod open;
-mod outbox;
 mod policy;
-mod protocol;
-mod receipt;
-mod request;
+mod queues;
 mod server;
 mod settings;
-mod signal;
-mod stats;
-mod status;
 mod sync;
-mod threads;
 mod transport;
+mod wire;
 
-pub use client::{Builder, Client, CloseReport, Iter, SendOptions, Sender};
+pub use client::{
+    Builder, Client, CloseReport, Event, Events, Iter, LoginError, LoginSession, Next, SendOptions,
+    Sender, State,
+};
+pub use dial::{Connect, Proxy, Resolve};
 pub use error::Error;
-pub use event::{Event, Events, Next};
 pub use failure::{Decision, Failure, HandshakeError, ProxyError, TlsError};
-pub use login::{LoginError, LoginSession};
+pub use handshake::Request;
+pub use link::Stats;
 pub use message::{CloseCode, CloseFrame, Message};
-pub use policy::{Backoff, Delivery, Heartbeat, Overflow, Queue};
-pub use protocol::{Framing, Prefix};
-pub use receipt::{Receipt, Undelivered};
-pub use request::Request;
+pub use policy::{Backoff, Delivery, Framing, Heartbeat, Overflow, Prefix, Queue, Undelivered};
+pub use queues::Receipt;
 pub use server::{
     Answer, Server, ServerBuilder, ServerStats, Session, ShutdownReport, SlowSession,
 };
-pub use stats::Stats;
-pub use status::State;
 #[cfg(feature = "tls")]
 pub use transport::Tls;
-pub use transport::{Connect, Duplex, Hangup, Proxy, ReadHalf, Resolve, WriteHalf};
+pub use transport::{Duplex, Hangup, ReadHalf, WriteHalf};
 
 /// The HTTP types of the public interface: statuses, headers, responses.
 pub use http;

@@ -4,8 +4,6 @@ use std::fmt;
 
 use tungstenite::{Bytes, Utf8Bytes};
 
-use crate::error::Error;
-
 /// One message of the application, whole: never a fragment, never a control frame.
 ///
 /// Both kinds are reference-counted, so cloning a message does not copy its payload.
@@ -196,17 +194,4 @@ impl fmt::Display for CloseFrame {
         }
         Ok(())
     }
-}
-
-/// A close frame that may be sent.
-pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Result<CloseFrame, Error> {
-    if !code.is_sendable() {
-        return Err(Error::InvalidClose { reason: format!("code {code} must not be sent") });
-    }
-    if reason.len() > CloseFrame::MAX_REASON {
-        let (size, limit) = (reason.len(), CloseFrame::MAX_REASON);
-        let reason = format!("a reason of {size} bytes is over the limit of {limit}");
-        return Err(Error::InvalidClose { reason });
-    }
-    Ok(CloseFrame::new(code, reason))
 }

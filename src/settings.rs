@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::error::Error;
-use crate::policy::{Backoff, Delivery, Heartbeat, MAX_DURATION, Queue};
-use crate::protocol::{Framing, Limits};
-use crate::transport::SocketOptions;
+use crate::policy::{
+    Backoff, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, Queue, SocketOptions,
+};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
@@ -24,8 +24,6 @@ pub(crate) struct Settings {
     /// How messages are set off on `tcp://`.
     pub(crate) framing: Framing,
     pub(crate) socket: SocketOptions,
-    #[cfg(feature = "tls")]
-    pub(crate) tls: crate::transport::Tls,
     /// Whether threads that send may write to the socket themselves.
     pub(crate) send_directly: bool,
     pub(crate) fragment_size: Option<usize>,
@@ -53,8 +51,6 @@ impl Default for Settings {
             limits: Limits { message: 64 << 20, frame: 16 << 20 },
             framing: Framing::lines(),
             socket: SocketOptions::default(),
-            #[cfg(feature = "tls")]
-            tls: crate::transport::Tls::default(),
             send_directly: true,
             fragment_size: None,
             delivery: Delivery::default(),

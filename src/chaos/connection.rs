@@ -3,13 +3,13 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use socket2::SockRef;
 
 use super::Shared;
 use super::faults::{Cut, Direction, Faults, Place};
+use crate::sync::Mutex;
 
 /// How often a throttled second is divided.
 const SLICES: u64 = 20;
@@ -94,7 +94,7 @@ impl Connection {
     /// How much of `count` bytes may still go, and the cut that follows if it is not all.
     fn allow(&self, shared: &Shared, count: usize) -> (usize, Option<Cut>) {
         let mut state = shared.state();
-        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budget = self.budget.lock();
         if budget.generation != Some(state.generation) {
             budget.generation = Some(state.generation);
             budget.left = state.faults.cut.map(|(place, how)| {

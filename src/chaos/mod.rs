@@ -39,14 +39,15 @@ mod faults;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::core::next_id;
-use crate::threads;
+use crate::sync::threads;
+use crate::sync::threads::next_id;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use connection::Connection;
 use faults::Opening;
 pub use faults::{Cut, Direction, Faults};
@@ -237,7 +238,7 @@ fn wake(listener: &TcpListener) {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn wait<'a>(
@@ -246,10 +247,10 @@ impl Shared {
         until: Option<Instant>,
     ) -> MutexGuard<'a, State> {
         match until {
-            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            None => self.changed.wait(state),
             Some(until) => {
                 let left = until.saturating_duration_since(Instant::now());
-                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                self.changed.wait_timeout(state, left)
             }
         }
     }

@@ -3,31 +3,33 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 
+use super::attempt::{Opener, RequestHook, Route};
+use super::core::Core;
+use super::events::{Event, Publisher};
+use super::life::{Decide, Manager, Row};
+use super::login::{Hook, LoginError, LoginSession};
+use super::status::Status;
 use super::{Client, Sender};
-use crate::core::{Core, next_id, thread_prefix};
+use crate::dial::{Connect, Dialer, Interrupt, Proxy, Resolve, Resolver, System};
 use crate::error::Error;
-use crate::event::{Event, Publisher};
 use crate::failure::{Decision, Failure};
-use crate::inbox::{Handler, Inbox, Mailbox};
-use crate::login::{Hook, LoginError, LoginSession};
-use crate::manager::{Decide, Manager, Row};
+use crate::handshake::{Request, dialable};
+use crate::link::stats::Counters;
 use crate::message::Message;
-use crate::open::{Opener, RequestHook, Route};
-use crate::outbox::Outbox;
+use crate::policy::Framing;
 use crate::policy::{Backoff, Delivery, Heartbeat, Queue};
-use crate::protocol::Framing;
-use crate::request::{Request, dialable};
+use crate::queues::inbox::{Handler, Inbox, Mailbox};
+use crate::queues::outbox::Outbox;
 use crate::settings::Settings;
-use crate::signal::Signal;
-use crate::stats::Counters;
-use crate::status::Status;
-use crate::threads;
-use crate::transport::{Connect, Dialer, Interrupt, Proxy, Resolve, Resolver, System};
+use crate::sync::Mutex;
+use crate::sync::Signal;
+use crate::sync::threads;
+use crate::sync::threads::{next_id, thread_prefix};
 
 /// Makes the handler, once there is a sender for it to answer with.
 type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
@@ -55,6 +57,8 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 #[must_use = "a builder does nothing until start() or connect()"]
 pub struct Builder {
     settings: Settings,
+    #[cfg(feature = "tls")]
+    tls: crate::transport::Tls,
     request: Result<Request, Error>,
     request_hook: Option<RequestHook>,
     login_hook: Option<Hook>,
@@ -72,6 +76,8 @@ impl Builder {
     pub(crate) fn new(url: &str) -> Self {
         Self {
             settings: Settings::default(),
+            #[cfg(feature = "tls")]
+            tls: crate::transport::Tls::default(),
             request: dialable(url).map(Request::new),
             request_hook: None,
             login_hook: None,
@@ -314,7 +320,7 @@ impl Builder {
     /// certificates, and no certificate of our own.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
-        self.settings.tls = tls;
+        self.tls = tls;
         self
     }
 
@@ -454,7 +460,7 @@ impl Builder {
         let counters = Arc::new(Counters::default());
         let interrupt = Arc::new(Interrupt::new());
         let (commands, inbound_commands) = unbounded();
-        let mailbox = Arc::new(Mailbox::new(settings.inbox, Arc::clone(&counters)));
+        let mailbox = Arc::new(Mailbox::new(settings.inbox));
         let core = Arc::new(Core {
             id,
             outbox: Arc::new(Outbox::new(
@@ -480,7 +486,7 @@ impl Builder {
         };
         let opener = Opener {
             #[cfg(feature = "tls")]
-            tls: settings.tls.build()?,
+            tls: self.tls.build()?,
             resolver: Resolver::new(self.resolve, thread_prefix(id)),
             dialer: Dialer::new(settings.socket.clone(), thread_prefix(id)),
             interrupt,

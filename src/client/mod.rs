@@ -1,24 +1,31 @@
 //! The handles that a program holds.
 
+mod attempt;
 mod builder;
+mod core;
+mod events;
+mod life;
+mod login;
 mod sender;
+mod status;
 
 use std::fmt;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 pub use builder::Builder;
+pub use events::{Event, Events, Next};
+pub use login::{LoginError, LoginSession};
 pub use sender::{SendOptions, Sender};
+pub use status::State;
 
-use crate::core::Core;
-use crate::error::Error;
-use crate::event::Events;
-use crate::message::{CloseCode, CloseFrame, Message, close_frame};
-use crate::receipt::Receipt;
-use crate::stats::Stats;
-use crate::status::State;
+use self::core::Core;
+use crate::error::{Error, close_frame};
+use crate::link::stats::Stats;
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::queues::receipt::Receipt;
 
 /// A WebSocket client that stays connected.
 ///
@@ -333,7 +340,7 @@ impl Client {
     fn finish(&self, frame: CloseFrame) -> CloseReport {
         let core = self.core();
         let ended = core.close(frame);
-        let mut slot = core.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = core.undelivered.lock();
         CloseReport { ended, undelivered: std::mem::take(&mut *slot) }
     }
 }

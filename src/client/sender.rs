@@ -4,12 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::core::Core;
-use crate::error::Error;
-use crate::message::{CloseCode, Message, close_frame};
-use crate::outbox::{Patience, Terms};
-use crate::receipt::Receipt;
-use crate::status::State;
+use super::core::Core;
+use super::status::State;
+use crate::error::{Error, close_frame};
+use crate::message::{CloseCode, Message};
+use crate::queues::outbox::{Patience, Terms};
+use crate::queues::receipt::Receipt;
 
 /// Sends and closes, and does not keep the client open. A handler gets one to answer with.
 #[derive(Clone)]

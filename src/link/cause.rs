@@ -1,6 +1,6 @@
 //! Why a link dies.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use crate::failure::Failure;
 use crate::sync::Mutex;
@@ -18,7 +18,7 @@ impl Cause {
     /// that says goodbye and is gone often breaks our next write before the reader has come to
     /// the goodbye, and the goodbye tells more.
     pub(crate) fn record(&self, cause: Failure) {
-        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self.0.lock();
         let keep = match slot.as_deref() {
             None => false,
             Some(Failure::Io(_)) => !matches!(cause, Failure::Closed(_)),
@@ -30,6 +30,6 @@ impl Cause {
     }
 
     pub(crate) fn get(&self) -> Option<Arc<Failure>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }

@@ -1,7 +1,5 @@
 //! Something that one thread owns, and lends while it sleeps.
 
-use std::sync::PoisonError;
-
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Where the pen lies while its owner, the writer thread, sleeps. Others take it only for what
@@ -25,7 +23,7 @@ impl<T> Desk<T> {
     }
 
     fn place(&self) -> MutexGuard<'_, Place<T>> {
-        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+        self.place.lock()
     }
 
     pub(crate) fn put(&self, pen: T) {
@@ -51,7 +49,7 @@ impl<T> Desk<T> {
                 return pen;
             }
             place.is_wanted = true;
-            place = self.returned.wait(place).unwrap_or_else(PoisonError::into_inner);
+            place = self.returned.wait(place);
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::RecvTimeoutError;
 
 use super::Shared;
-use super::liveness::Waiting;
+use super::liveness::{HELD_UP, Waiting};
 use super::suspension::Suspension;
 use super::writer;
 use crate::failure::{Failure, guarded};
@@ -18,10 +18,6 @@ const SECOND_WATCH: u32 = 20;
 /// A beat may be early by this part of the interval: the answer to the last one came a moment
 /// after it, and waiting for that moment again would cost every beat another wake-up.
 const EARLY: u32 = 64;
-
-/// A thread that wakes so much too late was held up with the whole process: stopped, frozen,
-/// migrated with its machine. Nobody has asked the peer meanwhile.
-pub(super) const HELD_UP: Duration = Duration::from_secs(1);
 
 /// How long a peer has to say something after that, or once the machine has slept, at most.
 const GRACE: Duration = Duration::from_secs(5);

@@ -1,11 +1,11 @@
 //! The control lane: what goes out ahead of all data.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tungstenite::Bytes;
 
 use crate::message::{CloseFrame, Message};
+use crate::sync::{Mutex, MutexGuard};
 
 /// No more pongs and no more replies wait than this. A peer that sends pings faster than pongs can be written gets
 /// answers to the latest ones (RFC 6455 section 5.5.3), and costs no memory.
@@ -40,7 +40,7 @@ impl Lane {
     }
 
     fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     pub(super) fn pong(&self, payload: Bytes) {

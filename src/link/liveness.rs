@@ -3,6 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+/// A thread that wakes so much too late was held up with the whole process: stopped, frozen,
+/// migrated with its machine. Nobody has asked the peer meanwhile.
+pub(super) const HELD_UP: Duration = Duration::from_secs(1);
+
 /// What the reader does, and since when. Written by the reader, read by the other two.
 #[derive(Debug)]
 pub(super) struct Liveness {

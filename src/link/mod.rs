@@ -14,32 +14,35 @@ mod liveness;
 mod model;
 mod progress;
 mod reader;
+pub(crate) mod stats;
 mod suspension;
 mod writer;
 
 use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
-use crate::inbox::{Inbox, Mailbox};
+use crate::link::stats::Counters;
 use crate::message::CloseFrame;
-use crate::outbox::{Outbox, Shortcut};
-use crate::protocol::{Decoder, Protocol};
+use crate::queues::inbox::{Inbox, Mailbox};
+use crate::queues::outbox::{Outbox, Shortcut};
 use crate::settings::Settings;
-use crate::signal::Signal;
-use crate::stats::Counters;
-use crate::threads;
+use crate::sync::Signal;
+use crate::sync::threads;
 use crate::transport::{Duplex, Hangup};
+use crate::wire::{Decoder, Protocol};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
+use crate::sync::Mutex;
 use cause::Cause;
 use desk::Desk;
 use lane::Lane;
 use liveness::Liveness;
 use progress::Progress;
+pub use stats::Stats;
 use writer::Pen;
 
 /// Where the inbox is between two readers. Empty while a reader holds it.

@@ -14,8 +14,8 @@ use super::cause::Cause;
 use super::desk::Desk;
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::outbox::{Outbox, Patience, Refused, Shortcut, Terms};
 use crate::policy::{Delivery, Queue};
+use crate::queues::outbox::{Outbox, Patience, Refused, Shortcut, Terms};
 use crate::sync::Mutex;
 
 const RUNS: usize = 20_000;
@@ -61,7 +61,7 @@ impl Link {
         let mut written = Vec::new();
         loop {
             while self.write(&mut written, 64) {}
-            if *self.stop.lock().expect("nobody panics") {
+            if *self.stop.lock() {
                 return written;
             }
             self.desk.put(written);
@@ -71,7 +71,7 @@ impl Link {
     }
 
     fn stop(&self) {
-        *self.stop.lock().expect("nobody panics") = true;
+        *self.stop.lock() = true;
         self.outbox.ring();
     }
 }
@@ -204,7 +204,7 @@ fn the_first_cause_wins_and_a_goodbye_explains_a_broken_write() {
                 let (cause, first) = (Arc::clone(&cause), Arc::clone(&first));
                 thread::spawn(move || {
                     // the order in which they come is the order of this lock
-                    let mut first = first.lock().expect("nobody panics");
+                    let mut first = first.lock();
                     first.get_or_insert(number);
                     cause.record(failure);
                     cause.get().expect("there is one from here on")
@@ -215,7 +215,7 @@ fn the_first_cause_wins_and_a_goodbye_explains_a_broken_write() {
             thread.join().expect("nobody panics");
         }
         let kept = cause.get().expect("there is one");
-        let first = first.lock().expect("nobody panics").expect("one was first");
+        let first = (*first.lock()).expect("one was first");
         match first {
             0 => assert!(matches!(&*kept, Failure::Closed(_) | Failure::Io(_)), "{kept:?}"),
             1 => assert!(matches!(&*kept, Failure::Closed(_)), "{kept:?}"),

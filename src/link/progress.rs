@@ -1,13 +1,14 @@
 //! Which pings are out, and what their pongs prove.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use tungstenite::Bytes;
 
-use crate::stats::Counters;
+use crate::link::stats::Counters;
+use crate::sync::{Mutex, MutexGuard};
 
 /// How many unanswered pings are remembered; beyond that the oldest is only counted.
 const REMEMBERED: usize = 64;
@@ -51,7 +52,7 @@ impl Progress {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// A ping goes out now, after `after` messages of which the last has the number `covers`;

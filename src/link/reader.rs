@@ -2,16 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use super::{InboxSlot, Shared};
 use crate::failure::{Failure, HANDLER, guarded};
-use crate::inbox::Inbox;
 use crate::message::{CloseFrame, Message};
 use crate::policy::Beat;
-use crate::protocol::{Decoder, Incoming, Item};
+use crate::queues::inbox::Inbox;
 use crate::transport::{Ahead, NoDataYet, ReadHalf};
+use crate::wire::{Decoder, Incoming, Item};
 
 const READER: &str = "reader";
 
@@ -24,7 +23,7 @@ pub(super) fn run(
     half: Box<dyn ReadHalf>,
     slot: &InboxSlot,
 ) {
-    let Some(inbox) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+    let Some(inbox) = slot.lock().take() else {
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: "reader", message });
     };
@@ -50,7 +49,7 @@ pub(super) fn run(
         (Inbox::Mailbox(mailbox), true) => mailbox.end(),
         (_, true) => {}
         (_, false) => {
-            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream.inbox);
+            *slot.lock() = Some(stream.inbox);
         }
     }
 }

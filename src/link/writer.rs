@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::select;
 
 use super::Shared;
-use super::heartbeat::HELD_UP;
 use super::lane::{Close, Slots};
+use super::liveness::HELD_UP;
 use crate::failure::Failure;
 use crate::failure::guarded;
 use crate::message::Message;
-use crate::outbox::Entry;
 use crate::policy::Beat;
-use crate::protocol::websocket::WRITE_BUFFER;
-use crate::protocol::{Encoder, Protocol};
+use crate::queues::outbox::Entry;
 use crate::transport::WriteHalf;
+use crate::wire::websocket::WRITE_BUFFER;
+use crate::wire::{Encoder, Protocol};
 
 /// When to ask the peer what it has: after so many messages, so many bytes or so much time with
 /// something written, whichever is first, and only when no answer is outstanding.

@@ -33,3 +33,23 @@ pub enum Delivery {
     /// They are sent again on the next link, first and in order, after the login hook.
     AtLeastOnce,
 }
+
+/// Why a message is not, or not surely, with the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Undelivered {
+    /// The link died after the message was written and before the peer confirmed it, and
+    /// [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) does not send it again. The peer
+    /// may or may not have it.
+    #[error("lost with its link")]
+    Lost,
+    /// The outbox's overflow policy dropped it.
+    #[error("dropped by the outbox's policy")]
+    Dropped,
+    /// Its time to live was over before it could be written.
+    #[error("expired before it was written")]
+    Expired,
+    /// The client was closed before the peer confirmed it.
+    #[error("not delivered before the client was closed")]
+    Closed,
+}

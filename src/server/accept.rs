@@ -9,8 +9,8 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::{ServerCore, serve};
-use crate::core::{next_id, thread_prefix};
-use crate::threads;
+use crate::sync::threads;
+use crate::sync::threads::{next_id, thread_prefix};
 use crate::transport::Duplex;
 
 /// How long to wait after an error that trying again at once would meet again: no descriptors,

@@ -10,13 +10,13 @@ use super::answer::Answer;
 use super::registry::Registry;
 use super::session::Session;
 use super::{OnRequest, Server, ServerCore, accept};
-use crate::core::{next_id, thread_prefix};
 use crate::error::Error;
+use crate::policy::Framing;
 use crate::policy::{Heartbeat, Queue};
-use crate::protocol::Framing;
 use crate::settings::Settings;
-use crate::signal::Signal;
-use crate::threads;
+use crate::sync::Signal;
+use crate::sync::threads;
+use crate::sync::threads::{next_id, thread_prefix};
 
 /// What a broadcast does to a session whose outbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

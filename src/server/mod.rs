@@ -18,13 +18,13 @@ pub use answer::Answer;
 pub use builder::{ServerBuilder, SlowSession};
 pub use session::Session;
 
-use crate::core::thread_prefix;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::protocol::Framing;
+use crate::policy::Framing;
 use crate::settings::Settings;
-use crate::signal::Signal;
+use crate::sync::Signal;
+use crate::sync::threads::thread_prefix;
 use registry::Registry;
 
 /// After the time for goodbyes is over, how long the threads have to notice.

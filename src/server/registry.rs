@@ -1,12 +1,13 @@
 //! Who is connected: for limits, broadcasts and the end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::session::Session;
 use crate::message::CloseFrame;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::transport::Hangup;
 
 /// Every connection of a server, from accept to the last line of its thread.
@@ -42,7 +43,7 @@ enum Phase {
 
 impl Registry {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// How many connections there are, those that are opening included.
@@ -148,7 +149,7 @@ impl Registry {
                 join(ended);
                 return left;
             }
-            state = self.left.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+            state = self.left.wait_timeout(state, time);
         }
     }
 }

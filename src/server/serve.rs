@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
@@ -12,16 +12,18 @@ use tungstenite::protocol::Role;
 use super::ServerCore;
 use super::answer::Answer;
 use super::session::{Inner, Session};
-use crate::core::thread_prefix;
 use crate::failure::{Failure, HandshakeError, guarded};
-use crate::inbox::{Inbox, Mailbox};
+use crate::handshake;
+use crate::link::stats::Counters;
 use crate::link::{Link, Parts};
 use crate::message::{CloseCode, CloseFrame};
-use crate::outbox::Outbox;
 use crate::policy::Delivery;
-use crate::protocol::{Decoder, Protocol, websocket};
-use crate::stats::Counters;
+use crate::queues::inbox::{Inbox, Mailbox};
+use crate::queues::outbox::Outbox;
+use crate::sync::Mutex;
+use crate::sync::threads::thread_prefix;
 use crate::transport::{Duplex, Timed};
+use crate::wire::{Decoder, Protocol};
 
 /// How long a client may take to read an answer that is no upgrade.
 const LINGER: Duration = Duration::from_secs(1);
@@ -81,7 +83,7 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Opened, Failure> {
         return Ok(Opened { duplex, decoder, protocol, request: None });
     }
     let mut timed = Timed::new(&mut duplex, deadline);
-    let (request, read) = websocket::read_request(&mut timed).map_err(|f| f.in_time(timeout))?;
+    let (request, read) = handshake::read_request(&mut timed).map_err(|f| f.in_time(timeout))?;
     let answer = match &server.on_request {
         None => Answer::accept(),
         Some(decide) => guarded("request closure", || decide(&request)).unwrap_or_else(|panic| {
@@ -90,10 +92,10 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Opened, Failure> {
         }),
     };
     let result = if answer.is_upgrade() {
-        websocket::accept(&mut timed, &request, answer.subprotocol.as_deref(), &answer.headers)
+        handshake::accept(&mut timed, &request, answer.subprotocol.as_deref(), &answer.headers)
     } else {
         let status = answer.status;
-        websocket::respond(&mut timed, status, &answer.headers, &answer.body).and_then(|()| {
+        handshake::respond(&mut timed, status, &answer.headers, &answer.body).and_then(|()| {
             let text = format!("answered {status}");
             Err(Failure::Handshake(HandshakeError::BadUpgrade(text)))
         })
@@ -144,7 +146,7 @@ fn start(
     let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
     let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, false);
     let outbox = Arc::new(outbox);
-    let mailbox = Arc::new(Mailbox::new(settings.inbox, Arc::clone(&counters)));
+    let mailbox = Arc::new(Mailbox::new(settings.inbox));
     let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
     let link = Link::start(Parts {
         duplex,
@@ -178,9 +180,9 @@ fn start(
 pub(super) fn refuse(stream: TcpStream) {
     let mut duplex = Duplex::from(stream);
     let mut timed = Timed::new(&mut duplex, Instant::now() + LINGER);
-    if websocket::read_request(&mut timed).is_ok() {
+    if handshake::read_request(&mut timed).is_ok() {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let _ = websocket::respond(&mut timed, status, &HeaderMap::new(), b"too many connections");
+        let _ = handshake::respond(&mut timed, status, &HeaderMap::new(), b"too many connections");
         let_read(&mut duplex);
     }
 }

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::ServerCore;
-use crate::error::Error;
+use crate::error::{Error, close_frame};
 use crate::failure::Failure;
-use crate::inbox::{Mailbox, Nothing};
 use crate::link::Handle;
-use crate::message::{CloseCode, CloseFrame, Message, close_frame};
-use crate::outbox::{Outbox, Patience, Terms};
+use crate::link::stats::{Counters, Stats};
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::queues::inbox::{Mailbox, Nothing};
+use crate::queues::outbox::{Outbox, Patience, Terms};
 use crate::settings::Settings;
-use crate::stats::{Counters, Stats};
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
 ///
@@ -160,6 +160,7 @@ impl Session {
             outbox_messages,
             outbox_bytes,
             inbox_messages: self.inner.mailbox.len(),
+            inbox_dropped: self.inner.mailbox.dropped(),
             outbox_dropped,
             expired,
             resent,

@@ -1,11 +1,7 @@
-//! Bytes in both directions at once: dialing, and halves that can be read, written, hung up.
+//! Bytes in both directions at once: halves of a connection that can be read, written, hung up.
 
 mod ahead;
-mod connect;
-mod dial;
-mod interrupt;
-mod proxy;
-mod resolve;
+pub(crate) mod head;
 mod socket;
 mod timed;
 #[cfg(feature = "tls")]
@@ -17,13 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use ahead::Ahead;
-pub use connect::Connect;
-pub(crate) use connect::connect;
-pub(crate) use dial::{Dialer, SocketOptions};
-pub(crate) use interrupt::Interrupt;
-pub use proxy::Proxy;
-pub use resolve::Resolve;
-pub(crate) use resolve::{Resolver, System};
 pub(crate) use timed::Timed;
 #[cfg(feature = "tls")]
 pub use tls::Tls;

@@ -13,7 +13,7 @@ mod reader;
 mod writer;
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::Connection;
@@ -21,6 +21,7 @@ use rustls::Connection;
 use super::{Duplex, Timed};
 use crate::failure::{Failure, HandshakeError, TlsError};
 
+use crate::sync::{Mutex, MutexGuard};
 pub use config::Tls;
 pub(crate) use config::client_connection;
 use reader::TlsReader;
@@ -32,7 +33,7 @@ struct Shared(Mutex<Connection>);
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Connection> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

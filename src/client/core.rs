@@ -1,0 +1,201 @@
+//! What a client's handles and its manager share.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+
+use super::events::Publisher;
+use super::status::Status;
+use crate::dial::Interrupt;
+use crate::error::Error;
+use crate::link::stats::{Counters, Stats};
+use crate::message::{CloseFrame, Message};
+use crate::queues::inbox::{Mailbox, Nothing};
+use crate::queues::outbox::{Outbox, Patience, Refused, Terms};
+use crate::settings::Settings;
+use crate::sync::Mutex;
+use crate::sync::Signal;
+use crate::sync::threads::{self, thread_prefix};
+
+/// How much longer than the closing handshake `close` waits for the threads.
+const JOIN_GRACE: Duration = Duration::from_millis(100);
+
+/// What a program asks of a manager. [`Core::close`] raises the interrupt as well, for a
+/// manager that is not listening at the moment.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Reconnect,
+    Close(CloseFrame),
+}
+
+pub(crate) struct Core {
+    pub(crate) id: u64,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) status: Status,
+    pub(crate) publisher: Publisher,
+    pub(crate) commands: Sender<Command>,
+    pub(crate) interrupt: Arc<Interrupt>,
+    /// Raised when the manager has ended, and everything with it.
+    pub(crate) done: Signal,
+    pub(crate) undelivered: Mutex<Vec<Message>>,
+}
+
+impl Core {
+    pub(crate) fn name(&self) -> String {
+        thread_prefix(self.id)
+    }
+
+    pub(crate) fn send(
+        &self,
+        message: Message,
+        mut terms: Terms,
+        patience: Patience,
+    ) -> Result<(), Error> {
+        if terms.expires.is_none() {
+            let ttl = self.settings.message_ttl;
+            terms.expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
+        }
+        // a thread of the client's own must not wait for a link that waits for that thread
+        let patience = if threads::belongs_to(self.id) { Patience::None } else { patience };
+        self.outbox.push(message, terms, patience).map_err(|refused| self.refusal(refused))
+    }
+
+    pub(crate) fn wait_sent(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        self.outbox.wait_written(deadline).map_err(|refused| self.refusal(refused))
+    }
+
+    pub(crate) fn flush(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        self.outbox.flush(deadline).map_err(|refused| self.refusal(refused))
+    }
+
+    fn refusal(&self, refused: Refused) -> Error {
+        match refused {
+            Refused::NobodyDrains => self.status.end().unwrap_or(Error::Full),
+            other => other.into(),
+        }
+    }
+
+    pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+        let ended = || self.status.end().is_some();
+        loop {
+            return match self.mailbox.recv(deadline, ended, || self.status.ended()) {
+                Ok(message) => Ok(message),
+                Err(Nothing::TimedOut) => Err(Error::Timeout),
+                Err(Nothing::Ended) => Err(Error::Closed),
+                Err(Nothing::Interrupted) => match self.status.end() {
+                    Some(error) => Err(error),
+                    // it was sent off again in between
+                    None => continue,
+                },
+            };
+        }
+    }
+
+    pub(crate) fn reconnect(&self) -> Result<(), Error> {
+        // first, for by the time that this thread goes on the manager may have given up again
+        self.status.resume();
+        self.outbox.set_drained(true);
+        self.command(Command::Reconnect)
+    }
+
+    fn command(&self, command: Command) -> Result<(), Error> {
+        if self.done.is_raised() {
+            return Err(Error::Closed);
+        }
+        self.commands.send(command).map_err(|_| Error::Closed)
+    }
+
+    /// Closes, and waits until everything has ended; returns whether it has. A thread of the
+    /// client's own does not wait: it would wait for itself.
+    pub(crate) fn close(&self, frame: CloseFrame) -> bool {
+        self.outbox.shut();
+        let _ = self.command(Command::Close(frame));
+        self.interrupt.raise();
+        if threads::belongs_to(self.id) {
+            return false;
+        }
+        let bound = self.settings.close_timeout + JOIN_GRACE;
+        let ended = self.done.raised().recv_timeout(bound);
+        matches!(ended, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
+    }
+
+    /// Puts aside what was not delivered and could be sent again; returns how much it is.
+    pub(crate) fn keep_undelivered(&self) -> usize {
+        let left = self.outbox.drain();
+        let count = left.len();
+        self.undelivered.lock().extend(left);
+        count
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let (outbox_messages, outbox_bytes) = self.outbox.depth();
+        let [outbox_dropped, expired, resent] = self.outbox.counts();
+        let (uptime, total_downtime) = self.status.times();
+        Stats {
+            outbox_messages,
+            outbox_bytes,
+            inbox_messages: self.mailbox.len(),
+            inbox_dropped: self.mailbox.dropped(),
+            outbox_dropped,
+            expired,
+            resent,
+            uptime,
+            total_downtime,
+            ..self.counters.snapshot()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::State;
+    use crate::failure::Failure;
+    use crate::policy::Delivery;
+    use crate::sync::threads::next_id;
+
+    #[test]
+    fn a_client_is_sent_off_before_its_manager_hears_of_it() {
+        // a manager that hears of it first may have given up again by then, and what the caller
+        // changes after that would have everybody wait for an attempt that nobody makes
+        let settings = Arc::new(Settings::default());
+        let counters = Arc::new(Counters::default());
+        let (commands, heard) = crossbeam_channel::bounded(0);
+        let core = Core {
+            id: next_id(),
+            outbox: Arc::new(Outbox::new(
+                settings.outbox,
+                settings.limits.message,
+                None,
+                Delivery::default(),
+                true,
+            )),
+            mailbox: Arc::new(Mailbox::new(settings.inbox)),
+            counters,
+            status: Status::new(),
+            publisher: Publisher::new(None),
+            commands,
+            interrupt: Arc::new(Interrupt::new()),
+            done: Signal::new(),
+            undelivered: Mutex::default(),
+            settings,
+        };
+        core.status.enter(State::GaveUp, Some(Arc::new(Failure::ClosedAbnormally)));
+        std::thread::scope(|scope| {
+            let caller = scope.spawn(|| core.reconnect());
+            // it is held up until somebody listens
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while core.status.state() == State::GaveUp && Instant::now() < deadline {
+                std::thread::yield_now();
+            }
+            let state = core.status.state();
+            heard.recv().unwrap();
+            caller.join().unwrap().unwrap();
+            assert_eq!(state, State::Connecting);
+        });
+    }
+}

@@ -1,0 +1,282 @@
+//! What happened to the connection, for whoever wants to know.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::failure::{Failure, guarded};
+use crate::sync::Mutex;
+
+/// A step in the life of a client.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A link is up, the login hook included.
+    #[non_exhaustive]
+    Connected {
+        /// Which attempt succeeded, counted from 1 since the last link was lost.
+        attempts: u32,
+        /// How long there was no link; for the first one, since the client was started.
+        downtime: Duration,
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// The server's answer to the opening handshake, its subprotocol header included;
+        /// `None` on `tcp://`, which has none.
+        response: Option<Arc<http::Response<()>>>,
+    },
+    /// The link died.
+    #[non_exhaustive]
+    Disconnected {
+        /// Why: the first cause that any thread noticed.
+        cause: Arc<Failure>,
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// How long it was up.
+        uptime: Duration,
+        /// Messages that were written after the last answered ping: the peer may or may not
+        /// have them.
+        unconfirmed: u64,
+        /// Whether those are sent again on the next link:
+        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce).
+        will_be_resent: bool,
+        /// What comes next.
+        next: Next,
+    },
+    /// An attempt to make a link failed.
+    #[non_exhaustive]
+    AttemptFailed {
+        /// The number of the attempt, counted from 1 since the last link was lost.
+        attempts: u32,
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// Why.
+        cause: Arc<Failure>,
+        /// What comes next.
+        next: Next,
+    },
+    /// The program has not taken a received message for a whole heartbeat interval, so nothing
+    /// is being read. This is not held against the peer. Said once for each time it happens.
+    #[non_exhaustive]
+    ReceiverStalled {
+        /// How long the reader has been waiting for the program.
+        waiting: Duration,
+    },
+    /// No further attempt will be made until [`reconnect`](crate::Client::reconnect).
+    #[non_exhaustive]
+    GaveUp {
+        /// The last failure.
+        cause: Arc<Failure>,
+        /// How many attempts failed in a row.
+        attempts: u32,
+    },
+    /// The client is closed for good. This is the last event.
+    #[non_exhaustive]
+    Closed {
+        /// Whether the closing handshake was completed (RFC 6455 section 7.1.4). False also
+        /// when there was no link to close.
+        clean: bool,
+        /// Messages that were accepted and not delivered:
+        /// [`CloseReport::undelivered`](crate::CloseReport::undelivered).
+        undelivered: usize,
+    },
+}
+
+/// What comes after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Next {
+    /// A redial after this delay.
+    Redial {
+        /// How long until then.
+        delay: Duration,
+    },
+    /// Nothing, until [`reconnect`](crate::Client::reconnect).
+    GiveUp,
+    /// The end: the client is closing.
+    Close,
+}
+
+/// A subscription to a client's events, from [`Client::events`](crate::Client::events).
+///
+/// It holds the newest 256 events that were not taken yet: whoever reads too slowly misses old
+/// ones ([`Events::missed`]), and nobody's memory grows. Dropping it ends the subscription.
+#[derive(Debug)]
+pub struct Events {
+    shared: Arc<Subscription>,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    sender: Sender<Event>,
+    receiver: Receiver<Event>,
+    missed: AtomicU64,
+    /// Raised with the last event.
+    ended: crate::sync::Signal,
+}
+
+impl Events {
+    /// How many events a subscription holds.
+    pub const CAPACITY: usize = 256;
+
+    /// Waits for the next event; `None` once the client is closed and all events were taken.
+    pub fn recv(&self) -> Option<Event> {
+        crossbeam_channel::select_biased! {
+            recv(self.shared.receiver) -> event => event.ok(),
+            recv(self.shared.ended.raised()) -> _ => self.shared.receiver.try_recv().ok(),
+        }
+    }
+
+    /// Waits for the next event, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`](crate::Error::Timeout) if there was none, and
+    /// [`Error::Closed`](crate::Error::Closed) once the client is closed and all events were
+    /// taken.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, crate::Error> {
+        crossbeam_channel::select_biased! {
+            recv(self.shared.receiver) -> event => event.map_err(|_| crate::Error::Closed),
+            recv(self.shared.ended.raised()) -> _ => {
+                self.shared.receiver.try_recv().map_err(|_| crate::Error::Closed)
+            }
+            default(timeout) => Err(crate::Error::Timeout),
+        }
+    }
+
+    /// The channel behind it, for `select!`. It never disconnects: [`Event::Closed`] is the end.
+    pub fn receiver(&self) -> &Receiver<Event> {
+        &self.shared.receiver
+    }
+
+    /// How many events were dropped because nobody took them.
+    pub fn missed(&self) -> u64 {
+        self.shared.missed.load(Relaxed)
+    }
+}
+
+impl Iterator for Events {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        self.recv()
+    }
+}
+
+type Callback = Box<dyn FnMut(&Event) + Send>;
+
+/// Hands events to the callback of the builder and to every subscription.
+#[derive(Default)]
+pub(crate) struct Publisher {
+    /// Called on the manager thread only, so the lock is never contended.
+    callback: Mutex<Option<Callback>>,
+    subscriptions: Mutex<Subscriptions>,
+}
+
+#[derive(Default)]
+struct Subscriptions {
+    list: Vec<Weak<Subscription>>,
+    ended: bool,
+}
+
+impl Publisher {
+    pub(crate) fn new(callback: Option<Callback>) -> Self {
+        Self { callback: Mutex::new(callback), subscriptions: Mutex::default() }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        let (sender, receiver) = bounded(Events::CAPACITY);
+        let ended = crate::sync::Signal::new();
+        let shared = Arc::new(Subscription { sender, receiver, missed: AtomicU64::new(0), ended });
+        let mut subscriptions = self.subscriptions.lock();
+        if subscriptions.ended {
+            shared.ended.raise();
+        } else {
+            subscriptions.list.push(Arc::downgrade(&shared));
+        }
+        Events { shared }
+    }
+
+    /// Tells the callback alone. Called on the manager thread.
+    pub(crate) fn call_back(&self, event: &Event) {
+        let mut slot = self.callback.lock();
+        if let Some(callback) = slot.as_mut() {
+            if let Err(panic) = guarded("event callback", || callback(event)) {
+                log::error!("{panic}");
+            }
+        }
+        if matches!(event, Event::Closed { .. }) {
+            // it may hold a handle to this very client
+            let callback = slot.take();
+            drop(slot);
+            drop(callback);
+        }
+    }
+
+    /// Called on the manager thread.
+    pub(crate) fn publish(&self, event: Event) {
+        let last = matches!(event, Event::Closed { .. });
+        self.call_back(&event);
+        let mut subscriptions = self.subscriptions.lock();
+        subscriptions.ended |= last;
+        subscriptions.list.retain(|subscription| {
+            let Some(subscription) = subscription.upgrade() else { return false };
+            subscription.put(event.clone());
+            if last {
+                subscription.ended.raise();
+            }
+            true
+        });
+    }
+}
+
+impl Subscription {
+    fn put(&self, mut event: Event) {
+        while let Err(TrySendError::Full(back)) = self.sender.try_send(event) {
+            event = back;
+            if self.receiver.try_recv().is_ok() {
+                self.missed.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stalled(seconds: u64) -> Event {
+        Event::ReceiverStalled { waiting: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn a_slow_subscriber_misses_the_oldest_and_costs_no_memory() {
+        let publisher = Publisher::default();
+        let events = publisher.subscribe();
+        for second in 0..Events::CAPACITY as u64 + 10 {
+            publisher.publish(stalled(second));
+        }
+        assert_eq!(events.missed(), 10);
+        let first = events.recv().unwrap();
+        assert!(matches!(first, Event::ReceiverStalled { waiting } if waiting.as_secs() == 10));
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten() {
+        let publisher = Publisher::default();
+        drop(publisher.subscribe());
+        publisher.publish(stalled(1));
+        assert!(publisher.subscriptions.lock().list.is_empty());
+    }
+
+    #[test]
+    fn the_closed_event_is_the_end_for_old_and_new_subscribers() {
+        let publisher = Publisher::default();
+        let events = publisher.subscribe();
+        publisher.publish(stalled(1));
+        publisher.publish(Event::Closed { clean: true, undelivered: 0 });
+        assert_eq!(events.count(), 2);
+        assert!(publisher.subscribe().recv().is_none());
+    }
+}

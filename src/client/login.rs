@@ -1,0 +1,158 @@
+//! The login hook: straight-line code on a link that carries nothing else yet.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+
+use crate::failure::Failure;
+use crate::message::{CloseFrame, Message};
+use crate::transport::{Duplex, Timed};
+use crate::wire::{Decoder, Encoder, Item};
+
+/// What the program does on a fresh link before anything queued is sent.
+pub(crate) type Hook = Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send>;
+
+/// A fresh link, in the hands of the hook of [`Builder::login`](crate::Builder::login).
+///
+/// Calls block, at most until the [`login_timeout`](crate::Builder::login_timeout) is over, and
+/// end early when the client is closed. Pings of the server are answered while a call waits.
+/// What the server sends and the hook does not receive is received by the program afterwards.
+#[derive(Debug)]
+pub struct LoginSession<'a> {
+    duplex: &'a mut Duplex,
+    decoder: &'a mut Decoder,
+    encoder: Encoder,
+    deadline: Instant,
+    response: Option<&'a http::Response<()>>,
+}
+
+impl<'a> LoginSession<'a> {
+    pub(crate) fn new(
+        duplex: &'a mut Duplex,
+        decoder: &'a mut Decoder,
+        encoder: Encoder,
+        deadline: Instant,
+        response: Option<&'a http::Response<()>>,
+    ) -> Self {
+        Self { duplex, decoder, encoder, deadline, response }
+    }
+
+    /// The server's answer to the opening handshake; `None` on `tcp://`, which has none.
+    pub fn response(&self) -> Option<&http::Response<()>> {
+        self.response
+    }
+
+    /// Sends a message ahead of everything in the outbox.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut).
+    pub fn send(&mut self, message: impl Into<Message>) -> Result<(), Failure> {
+        let mut stream = Timed::new(self.duplex, self.deadline);
+        self.encoder.message(message.into(), &mut stream)?;
+        Ok(self.encoder.flush(&mut stream)?)
+    }
+
+    /// Receives the next message, waiting for it until the login's time is over.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ended the link: [`Failure::Closed`], [`Failure::ClosedAbnormally`],
+    /// [`Failure::Protocol`] or [`Failure::Io`]; a timeout is an `Io` of the kind
+    /// [`TimedOut`](io::ErrorKind::TimedOut).
+    pub fn recv(&mut self) -> Result<Message, Failure> {
+        self.recv_until(self.deadline)
+    }
+
+    /// Receives the next message, waiting for it at most for `timeout`. After a timeout it can
+    /// be called again.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Message, Failure> {
+        let deadline = Instant::now().checked_add(timeout).unwrap_or(self.deadline);
+        self.recv_until(deadline.min(self.deadline))
+    }
+
+    fn recv_until(&mut self, deadline: Instant) -> Result<Message, Failure> {
+        loop {
+            let mut stream = Timed::new(self.duplex, deadline);
+            match self.decoder.next(&mut stream) {
+                Ok(Item::Message(message)) => return Ok(message),
+                Ok(Item::Pong(_)) => {}
+                Ok(Item::Ping(payload)) => {
+                    self.encoder.pong(payload, &mut stream)?;
+                    self.encoder.flush(&mut stream)?;
+                }
+                Ok(Item::Close(frame)) => {
+                    // the goodbye is a courtesy: the link is over either way
+                    let _ = self.encoder.close(frame.as_ref(), &mut stream);
+                    return Err(Failure::Closed(frame));
+                }
+                Err(failure) => {
+                    if let Failure::Protocol { code, .. } = &failure {
+                        let frame = CloseFrame::new(*code, "");
+                        let _ = self.encoder.close(Some(&frame), &mut stream);
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+    }
+}
+
+/// Why a login failed. Any error converts into one with `?`, and is retried; the program says
+/// with [`LoginError::permanent`] that trying again cannot help.
+///
+/// ```no_run
+/// use everlink::{Client, LoginError};
+///
+/// let client = Client::builder("ws://localhost:9001").login(|session| {
+///     session.send(r#"{"op":"auth","key":"..."}"#)?;
+///     match session.recv()?.as_text() {
+///         Some(r#"{"auth":"ok"}"#) => session.send(r#"{"op":"subscribe"}"#)?,
+///         Some(r#"{"auth":"denied"}"#) => return Err(LoginError::permanent("key denied")),
+///         other => return Err(LoginError::new(format!("unexpected answer {other:?}"))),
+///     }
+///     Ok(())
+/// });
+/// # let _ = client;
+/// ```
+pub struct LoginError {
+    pub(crate) permanent: bool,
+    pub(crate) source: Box<dyn StdError + Send + Sync>,
+}
+
+impl LoginError {
+    /// A failure that another attempt may not meet.
+    pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { permanent: false, source: source.into() }
+    }
+
+    /// A failure that every attempt would meet: the client gives up.
+    pub fn permanent(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { permanent: true, source: source.into() }
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for LoginError {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+impl fmt::Debug for LoginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginError")
+            .field("permanent", &self.permanent)
+            .field("source", &self.source)
+            .finish()
+    }
+}
+
+/// Said by a hook that ran past the login's time without a call that could have told it so.
+pub(crate) fn timed_out() -> LoginError {
+    LoginError::new(io::Error::from(io::ErrorKind::TimedOut))
+}

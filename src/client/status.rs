@@ -1,0 +1,171 @@
+//! Which state a client is in, and since when.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::sync::{Condvar, Mutex, MutexGuard};
+
+/// The state of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// An attempt is under way: name lookup, connecting, opening handshake, login.
+    Connecting,
+    /// The link is up.
+    Connected,
+    /// The delay before a redial is running.
+    BackingOff,
+    /// No attempt will be made until [`reconnect`](crate::Client::reconnect).
+    GaveUp,
+    /// The link is up, what is queued is being written, and the closing handshake follows.
+    Closing,
+    /// Closed for good.
+    Closed,
+}
+
+/// Written by the manager thread, and by [`Status::resume`]; read and waited for by everybody.
+#[derive(Debug)]
+pub(crate) struct Status {
+    inner: Mutex<Inner>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct Inner {
+    state: State,
+    /// Why the client gave up.
+    cause: Option<Arc<Failure>>,
+    up_since: Option<Instant>,
+    down_since: Instant,
+    downtime: Duration,
+    /// Disconnects when nothing more will be received; replaced when a client that gave up is
+    /// sent off again.
+    ended: (Option<Sender<Infallible>>, Receiver<Infallible>),
+}
+
+impl Status {
+    pub(crate) fn new() -> Self {
+        let (sender, receiver) = bounded(0);
+        let inner = Inner {
+            state: State::Connecting,
+            cause: None,
+            up_since: None,
+            down_since: Instant::now(),
+            downtime: Duration::ZERO,
+            ended: (Some(sender), receiver),
+        };
+        Self { inner: Mutex::new(inner), changed: Condvar::new() }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.inner().state
+    }
+
+    /// Moves on to a state in which `cause` is what ended things, if anything did. Returns how
+    /// long there has been no link: of interest when it is up again.
+    pub(crate) fn enter(&self, state: State, cause: Option<Arc<Failure>>) -> Duration {
+        let mut inner = self.inner();
+        let now = Instant::now();
+        let was_up = inner.up_since.is_some();
+        let is_up = matches!(state, State::Connected | State::Closing);
+        let mut down = Duration::ZERO;
+        if is_up && !was_up {
+            down = now.saturating_duration_since(inner.down_since);
+            inner.downtime += down;
+            inner.up_since = Some(now);
+        } else if was_up && !is_up {
+            inner.up_since = None;
+            inner.down_since = now;
+        }
+        inner.set(state, cause);
+        drop(inner);
+        self.changed.notify_all();
+        down
+    }
+
+    /// Leaves `GaveUp` and `Connected` at once, for calls that come right after `reconnect()` and
+    /// before the manager has heard of it: they wait for the next link.
+    pub(crate) fn resume(&self) {
+        let mut inner = self.inner();
+        if matches!(inner.state, State::GaveUp | State::Connected) {
+            inner.set(State::Connecting, None);
+        }
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Waits for a link.
+    pub(crate) fn wait_connected(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        let mut inner = self.inner();
+        loop {
+            if inner.state == State::Connected {
+                return Ok(());
+            }
+            if let Some(error) = inner.end() {
+                return Err(error);
+            }
+            inner = match deadline {
+                None => self.changed.wait(inner),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(Error::Timeout);
+                    }
+                    self.changed.wait_timeout(inner, left)
+                }
+            };
+        }
+    }
+
+    /// What a call meets that needs a link now or later, if there will be none.
+    pub(crate) fn end(&self) -> Option<Error> {
+        self.inner().end()
+    }
+
+    /// Disconnects when nothing more will be received.
+    pub(crate) fn ended(&self) -> Receiver<Infallible> {
+        self.inner().ended.1.clone()
+    }
+
+    /// For how long the link has been up, and for how long there was none in all.
+    pub(crate) fn times(&self) -> (Option<Duration>, Duration) {
+        let inner = self.inner();
+        let uptime = inner.up_since.map(|since| since.elapsed());
+        let now_down = match (uptime, inner.state) {
+            (Some(_), _) | (None, State::Closed) => Duration::ZERO,
+            (None, _) => inner.down_since.elapsed(),
+        };
+        (uptime, inner.downtime + now_down)
+    }
+}
+
+impl Inner {
+    fn set(&mut self, state: State, cause: Option<Arc<Failure>>) {
+        let ends = matches!(state, State::GaveUp | State::Closed);
+        if ends {
+            self.ended.0 = None;
+        } else if self.ended.0.is_none() {
+            let (sender, receiver) = bounded(0);
+            self.ended = (Some(sender), receiver);
+        }
+        self.state = state;
+        self.cause = cause;
+    }
+
+    fn end(&self) -> Option<Error> {
+        match (self.state, &self.cause) {
+            (State::Closed, _) => Some(Error::Closed),
+            (State::GaveUp, Some(cause)) => Some(Error::GaveUp(Arc::clone(cause))),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What the client says in the opening handshake.
+
+use std::fmt;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::error::Error;
+use crate::handshake::Endpoint;
+
+/// The request of one opening handshake, given anew for each attempt to the closure of
+/// [`Builder::request`](crate::Builder::request).
+///
+/// Its `Debug` shows the names of the headers, never their values.
+#[derive(Clone)]
+pub struct Request {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) headers: HeaderMap,
+    pub(crate) subprotocols: Vec<String>,
+    pub(crate) attempt: u32,
+}
+
+/// Set by the handshake itself, or meaningless in it.
+const RESERVED: [HeaderName; 8] = [
+    header::CONNECTION,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_VERSION,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::SEC_WEBSOCKET_ACCEPT,
+];
+
+impl Request {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, headers: HeaderMap::new(), subprotocols: Vec::new(), attempt: 1 }
+    }
+
+    /// Which attempt this is, counted from 1 since the last link was lost.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Dials this URL instead, this time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUrl`] and [`Error::TlsUnavailable`].
+    pub fn set_url(&mut self, url: &str) -> Result<(), Error> {
+        let endpoint = dialable(url)?;
+        self.check_kind(&endpoint)?;
+        self.endpoint = endpoint;
+        Ok(())
+    }
+
+    /// Sets a header, replacing one of the same name.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidHeader`] for a name or value that HTTP does not allow (a line break among
+    /// them) and for the headers that the handshake sets itself.
+    pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
+        let invalid =
+            |reason: &str| Error::InvalidHeader { name: name.into(), reason: reason.into() };
+        let key = HeaderName::from_bytes(name.as_bytes())
+            .map_err(|_| invalid("not a name that http allows"))?;
+        let mut value =
+            HeaderValue::from_str(value).map_err(|_| invalid("not a value that http allows"))?;
+        if RESERVED.contains(&key) {
+            return Err(invalid("set by the opening handshake itself"));
+        }
+        if key == header::SEC_WEBSOCKET_PROTOCOL {
+            return Err(invalid("use subprotocol() instead"));
+        }
+        value.set_sensitive(true);
+        self.headers.insert(key, value);
+        Ok(())
+    }
+
+    /// Offers a subprotocol, after those offered before (RFC 6455 section 1.9).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidHeader`] for a name that is not an HTTP token, or that was offered before.
+    pub fn add_subprotocol(&mut self, name: &str) -> Result<(), Error> {
+        let is_token = !name.is_empty()
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
+        if !is_token || self.subprotocols.iter().any(|known| known == name) {
+            let reason = if is_token { "offered twice" } else { "not an http token" };
+            let name = format!("Sec-WebSocket-Protocol: {name}");
+            return Err(Error::InvalidHeader { name, reason: reason.into() });
+        }
+        self.subprotocols.push(name.into());
+        Ok(())
+    }
+
+    /// Refuses an endpoint that the client cannot take turns with.
+    pub(crate) fn check_kind(&self, endpoint: &Endpoint) -> Result<(), Error> {
+        if endpoint.scheme.is_websocket() == self.endpoint.scheme.is_websocket() {
+            return Ok(());
+        }
+        let reason = "a client speaks WebSocket or framed TCP, not one after the other".into();
+        Err(Error::InvalidUrl { reason })
+    }
+
+    /// Refuses what only an opening handshake could carry.
+    pub(crate) fn check_bare(&self) -> Result<(), Error> {
+        let name = match (self.headers.keys().next(), self.subprotocols.first()) {
+            (Some(name), _) => name.to_string(),
+            (None, Some(subprotocol)) => format!("Sec-WebSocket-Protocol: {subprotocol}"),
+            (None, None) => return Ok(()),
+        };
+        Err(Error::InvalidHeader { name, reason: "tcp:// has no opening handshake".into() })
+    }
+
+    /// The same request at the place a redirect leads to. At another origin the headers that
+    /// authenticate are left out: they were meant for the first one.
+    pub(crate) fn redirected(&self, endpoint: Endpoint) -> Self {
+        let mut request = Self { endpoint, ..self.clone() };
+        if !self.endpoint.is_same_origin(&request.endpoint) {
+            for name in [header::AUTHORIZATION, header::COOKIE, header::HOST] {
+                request.headers.remove(name);
+            }
+        }
+        request
+    }
+}
+
+/// Parses a URL that this build can dial.
+pub(crate) fn dialable(url: &str) -> Result<Endpoint, Error> {
+    if let Some((scheme @ ("http" | "https"), _)) = url.split_once("://") {
+        let reason = format!("unknown scheme {scheme:?}; did you mean ws or wss?");
+        return Err(Error::InvalidUrl { reason });
+    }
+    Endpoint::parse(url).and_then(built_in)
+}
+
+/// Lets through what this build can dial.
+pub(crate) fn built_in(endpoint: Endpoint) -> Result<Endpoint, Error> {
+    if endpoint.scheme.is_tls() && !cfg!(feature = "tls") {
+        return Err(Error::TlsUnavailable { scheme: endpoint.scheme.as_str() });
+    }
+    Ok(endpoint)
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("endpoint", &self.endpoint)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("subprotocols", &self.subprotocols)
+            .field("attempt", &self.attempt)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request() -> Request {
+        Request::new(Endpoint::parse("ws://user:pw@host/").unwrap())
+    }
+
+    #[test]
+    fn nothing_can_be_injected() {
+        let mut request = request();
+        for (name, value) in [
+            ("X-A\r\nX-B", "1"),
+            ("X-A", "1\r\nX-B: 2"),
+            ("X-A", "1\n"),
+            ("", "1"),
+            ("X A", "1"),
+            ("Sec-WebSocket-Key", "x"),
+            ("upgrade", "x"),
+            ("Content-Length", "5"),
+        ] {
+            let error = request.set_header(name, value).unwrap_err();
+            assert!(matches!(error, Error::InvalidHeader { .. }), "{name:?}: {error}");
+        }
+        for name in ["", "a b", "a,b", "a\r\nb", "é"] {
+            assert!(request.add_subprotocol(name).is_err(), "{name:?} was accepted");
+        }
+        request.add_subprotocol("chat.v2").unwrap();
+        assert!(request.add_subprotocol("chat.v2").is_err());
+        assert!(request.headers.is_empty());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let mut request = request();
+        request.set_header("Authorization", "Bearer hunter2").unwrap();
+        let shown = format!("{request:?}");
+        assert!(shown.contains("authorization"), "{shown}");
+        assert!(!shown.contains("hunter2") && !shown.contains("pw"), "{shown}");
+    }
+
+    #[test]
+    fn credentials_stay_at_their_origin() {
+        let mut request = request();
+        request.set_header("Authorization", "Bearer hunter2").unwrap();
+        request.set_header("X-Tenant", "7").unwrap();
+        let same = request.redirected(request.endpoint.join("/other").unwrap());
+        assert!(same.headers.contains_key("authorization"));
+        let other = request.redirected(request.endpoint.join("ws://elsewhere/").unwrap());
+        assert!(!other.headers.contains_key("authorization"));
+        assert!(other.headers.contains_key("x-tenant") && other.endpoint.credentials.is_none());
+    }
+}

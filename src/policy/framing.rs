@@ -1,0 +1,131 @@
+//! Where one message ends and the next begins.
+
+use crate::message::Message;
+
+/// Where one message ends and the next begins on a plain TCP connection.
+///
+/// ```
+/// use everlink::{Framing, Prefix};
+///
+/// let lines = Framing::lines().max_length(8 * 1024);
+/// // a 32-bit little-endian length that counts itself
+/// let records = Framing::length_prefixed(Prefix::U32).little_endian().inclusive();
+/// # let _ = (lines, records);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Framing {
+    pub(crate) kind: FramingKind,
+    pub(crate) max_length: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FramingKind {
+    Lines,
+    Length(LengthPrefix),
+    Raw,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LengthPrefix {
+    pub(crate) size: usize,
+    pub(crate) little_endian: bool,
+    pub(crate) inclusive: bool,
+}
+
+/// The width of a length prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Prefix {
+    /// Two bytes.
+    U16,
+    /// Four bytes.
+    U32,
+    /// Eight bytes.
+    U64,
+}
+
+impl Framing {
+    /// Each message is a line of UTF-8 text, ended by a line feed; a carriage return before it
+    /// is dropped. Messages are text; one that holds a line feed, or is not UTF-8, cannot be
+    /// sent.
+    #[must_use]
+    pub fn lines() -> Self {
+        Self { kind: FramingKind::Lines, max_length: usize::MAX }
+    }
+
+    /// Each message follows its length, an unsigned number: big-endian and not counting itself
+    /// unless said otherwise. Received messages are binary.
+    #[must_use]
+    pub fn length_prefixed(prefix: Prefix) -> Self {
+        let size = match prefix {
+            Prefix::U16 => 2,
+            Prefix::U32 => 4,
+            Prefix::U64 => 8,
+        };
+        let prefix = LengthPrefix { size, little_endian: false, inclusive: false };
+        Self { kind: FramingKind::Length(prefix), max_length: usize::MAX }
+    }
+
+    /// Each read is a message, at most 16 KiB of it, and each message is a write. **Boundaries
+    /// are not kept**: TCP joins and cuts as it likes. Received messages are binary; an empty
+    /// one sends nothing.
+    #[must_use]
+    pub fn raw() -> Self {
+        Self { kind: FramingKind::Raw, max_length: usize::MAX }
+    }
+
+    /// Lengths are little-endian; length prefixes only.
+    #[must_use]
+    pub fn little_endian(mut self) -> Self {
+        if let FramingKind::Length(prefix) = &mut self.kind {
+            prefix.little_endian = true;
+        }
+        self
+    }
+
+    /// Lengths count the prefix too; length prefixes only.
+    #[must_use]
+    pub fn inclusive(mut self) -> Self {
+        if let FramingKind::Length(prefix) = &mut self.kind {
+            prefix.inclusive = true;
+        }
+        self
+    }
+
+    /// The longest message in bytes, both ways. The builder's `max_message_size` holds as well.
+    #[must_use]
+    pub fn max_length(mut self, bytes: usize) -> Self {
+        self.max_length = bytes;
+        self
+    }
+
+    /// The longest message that can be sent.
+    pub(crate) fn limit(&self) -> usize {
+        match self.kind {
+            FramingKind::Length(LengthPrefix { size, inclusive, .. }) => {
+                let most = if size == 8 { u64::MAX } else { (1 << (size * 8)) - 1 };
+                let most = if inclusive { most - size as u64 } else { most };
+                self.max_length.min(usize::try_from(most).unwrap_or(usize::MAX))
+            }
+            FramingKind::Lines | FramingKind::Raw => self.max_length,
+        }
+    }
+
+    /// Whether the answer to a beat can be told from the messages around it.
+    pub(crate) fn keeps_boundaries(&self) -> bool {
+        self.kind != FramingKind::Raw
+    }
+
+    /// What is wrong with a message that is to be sent, if anything is.
+    pub(crate) fn check(&self, message: &Message) -> Result<(), &'static str> {
+        if self.kind != FramingKind::Lines {
+            return Ok(());
+        }
+        if message.as_bytes().contains(&b'\n') {
+            return Err("a line cannot hold a line feed");
+        }
+        if std::str::from_utf8(message.as_bytes()).is_err() {
+            return Err("a line has to be UTF-8");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,350 @@
+//! The state behind the outbox's lock: plain bookkeeping, no waiting.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Terms;
+use crate::message::Message;
+use crate::policy::Delivery;
+use crate::policy::Undelivered;
+use crate::queues::receipt::Cell;
+
+/// A message on its way.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Counted from 1 in the order of acceptance.
+    pub(crate) number: u64,
+    pub(crate) message: Message,
+    expires: Option<Instant>,
+    /// Whether a link that died had taken it before.
+    again: bool,
+}
+
+/// What a send meets.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gate {
+    #[default]
+    Open,
+    /// Messages are still queued while there is room, but waiting for room is pointless.
+    NobodyDrains,
+    /// Nothing more is accepted.
+    Shut,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// To be written, in order.
+    pub(super) queue: VecDeque<Entry>,
+    queue_bytes: usize,
+    /// Nothing in the queue expires before this; `None` if nothing does.
+    next_expiry: Option<Instant>,
+    /// What the writer holds: counted, but out of reach of the overflow policy.
+    pub(super) taken: usize,
+    taken_bytes: usize,
+    /// Written and kept until confirmed, in order; empty unless that is the delivery.
+    kept: VecDeque<Entry>,
+    kept_bytes: usize,
+    /// Receipts that wait for their outcome, by number.
+    pub(super) receipts: VecDeque<(u64, Arc<Cell>)>,
+    flushes: Vec<Flush>,
+    /// The number of the message accepted last.
+    last: u64,
+    /// The number of the message written last, on any link.
+    last_written: u64,
+    /// Everything up to this number is confirmed, or past confirming.
+    settled: u64,
+    /// What is out of the row above that.
+    gaps: Gaps,
+    /// How many threads wait for room, and how many of them for more than that.
+    pub(super) waiting: usize,
+    pub(super) eager: usize,
+    pub(super) gate: Gate,
+    /// Whether something was taken out that will never be written.
+    pub(super) drained: bool,
+    pub(super) dropped: u64,
+    pub(super) expired: u64,
+    pub(super) resent: u64,
+}
+
+/// Somebody waits for everything up to a number.
+#[derive(Debug)]
+struct Flush {
+    id: u64,
+    up_to: u64,
+    /// How many of those will not be confirmed any more.
+    lost: usize,
+}
+
+impl State {
+    pub(super) fn messages(&self) -> usize {
+        self.queue.len() + self.taken + self.kept.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.queue_bytes + self.taken_bytes + self.kept_bytes
+    }
+
+    pub(super) fn accept(&mut self, message: Message, terms: Terms) {
+        self.last += 1;
+        let number = self.last;
+        if let Some(receipt) = terms.receipt {
+            self.receipts.push_back((number, receipt.cell()));
+        }
+        self.queue_bytes += message.len();
+        self.expect_expiry(terms.expires);
+        self.queue.push_back(Entry { number, message, expires: terms.expires, again: false });
+    }
+
+    fn expect_expiry(&mut self, expires: Option<Instant>) {
+        if let Some(time) = expires {
+            self.next_expiry = Some(self.next_expiry.map_or(time, |next| next.min(time)));
+        }
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.next_expiry
+    }
+
+    /// Makes room by taking out what has expired; returns whether anything has.
+    pub(super) fn drop_expired(&mut self) -> bool {
+        let now = Instant::now();
+        if self.next_expiry.is_none_or(|time| time > now) {
+            return false;
+        }
+        let mut expired = Vec::new();
+        self.queue.retain(|entry| {
+            let is_fresh = entry.expires.is_none_or(|time| time > now);
+            if !is_fresh {
+                expired.push((entry.number, entry.message.len()));
+            }
+            is_fresh
+        });
+        self.next_expiry = self.queue.iter().filter_map(|entry| entry.expires).min();
+        for (number, size) in &expired {
+            self.queue_bytes -= size;
+            self.expired += 1;
+            self.fail_one(*number, Undelivered::Expired);
+        }
+        !expired.is_empty()
+    }
+
+    /// What was taken from the queue comes back to its front.
+    fn put_back(&mut self, entry: Entry) {
+        self.queue_bytes += entry.message.len();
+        self.expect_expiry(entry.expires);
+        self.queue.push_front(entry);
+    }
+
+    /// Makes room; returns whether there was anything to drop.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let Some(oldest) = self.queue.pop_front() else { return false };
+        self.queue_bytes -= oldest.message.len();
+        self.dropped += 1;
+        self.fail_one(oldest.number, Undelivered::Dropped);
+        true
+    }
+
+    /// Returns whether something expired.
+    pub(super) fn take(&mut self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
+        let (mut moved, mut expired) = (0, false);
+        while moved < bytes {
+            let Some(entry) = self.queue.pop_front() else { break };
+            let size = entry.message.len();
+            self.queue_bytes -= size;
+            if entry.expires.is_some_and(|time| time <= Instant::now()) {
+                self.expired += 1;
+                self.fail_one(entry.number, Undelivered::Expired);
+                expired = true;
+                continue;
+            }
+            // small messages cost more than their payload: count some overhead, so that a
+            // batch of tiny ones stays short enough for the control lane
+            moved += size + 16;
+            self.taken_bytes += size;
+            self.taken += 1;
+            batch.push_back(entry);
+        }
+        expired
+    }
+
+    pub(super) fn written(&mut self, mut entry: Entry, delivery: Delivery) {
+        let size = entry.message.len();
+        self.taken -= 1;
+        self.taken_bytes -= size;
+        self.last_written = self.last_written.max(entry.number);
+        self.resent += u64::from(entry.again);
+        if delivery == Delivery::AtLeastOnce && entry.number > self.settled {
+            entry.again = true;
+            self.kept_bytes += size;
+            self.kept.push_back(entry);
+        }
+    }
+
+    /// Returns what need not be kept any more, for the caller to drop without the lock.
+    pub(super) fn confirm(&mut self, number: u64) -> VecDeque<Entry> {
+        if number <= self.settled {
+            return VecDeque::new();
+        }
+        self.settled = number;
+        self.gaps.forget(number);
+        let confirmed = self.kept.partition_point(|entry| entry.number <= number);
+        let rest = self.kept.split_off(confirmed);
+        let confirmed = std::mem::replace(&mut self.kept, rest);
+        self.kept_bytes -= confirmed.iter().map(|entry| entry.message.len()).sum::<usize>();
+        self.decide(number, Ok(()));
+        confirmed
+    }
+
+    /// Settles the receipts of everything up to this number.
+    fn decide(&mut self, number: u64, outcome: Result<(), Undelivered>) {
+        let decided = self.receipts.partition_point(|(of, _)| *of <= number);
+        for (_, cell) in self.receipts.drain(..decided) {
+            cell.decide(outcome);
+        }
+    }
+
+    pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>) {
+        while let Some(entry) = batch.pop_back() {
+            let size = entry.message.len();
+            self.taken -= 1;
+            self.taken_bytes -= size;
+            self.put_back(entry);
+        }
+    }
+
+    pub(super) fn link_buried(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::AtLeastOnce => {
+                self.kept_bytes = 0;
+                while let Some(entry) = self.kept.pop_back() {
+                    self.put_back(entry);
+                }
+            }
+            Delivery::AtMostOnce => {
+                let (from, to) = (self.settled, self.last_written);
+                for flush in &mut self.flushes {
+                    flush.lost += self.gaps.outside(from, flush.up_to.min(to));
+                }
+                self.settled = from.max(to);
+                self.gaps.forget(self.settled);
+                self.decide(to, Err(Undelivered::Lost));
+            }
+        }
+    }
+
+    /// Everything that was never confirmed and could be sent again.
+    pub(super) fn drain(&mut self) -> Vec<Message> {
+        self.drained |= !self.queue.is_empty();
+        (self.queue_bytes, self.kept_bytes) = (0, 0);
+        for (_, cell) in self.receipts.drain(..) {
+            cell.decide(Err(Undelivered::Closed));
+        }
+        let left = self.kept.drain(..).chain(self.queue.drain(..));
+        left.map(|entry| entry.message).collect()
+    }
+
+    /// A message that was never written, or not again, is out of the row.
+    fn fail_one(&mut self, number: u64, why: Undelivered) {
+        if let Ok(index) = self.receipts.binary_search_by_key(&number, |(of, _)| *of) {
+            if let Some((_, cell)) = self.receipts.remove(index) {
+                cell.decide(Err(why));
+            }
+        }
+        for flush in &mut self.flushes {
+            flush.lost += usize::from(number <= flush.up_to);
+        }
+        self.gaps.add(number);
+    }
+
+    pub(super) fn begin_flush(&mut self) -> u64 {
+        self.eager += 1;
+        let id = self.flushes.last().map_or(0, |flush| flush.id + 1);
+        self.flushes.push(Flush { id, up_to: self.last, lost: 0 });
+        id
+    }
+
+    /// How many messages of a flush may still be confirmed, and how many may not.
+    pub(super) fn flush_progress(&self, id: u64) -> (usize, usize) {
+        let Some(flush) = self.flushes.iter().find(|flush| flush.id == id) else { return (0, 0) };
+        let queued = self.queue.partition_point(|entry| entry.number <= flush.up_to);
+        // what the writer has and what is written lie between what is settled and what is queued
+        let next = self.queue.front().map_or(self.last + 1, |entry| entry.number);
+        let under_way = self.gaps.outside(self.settled, (next - 1).min(flush.up_to));
+        (queued + under_way, flush.lost)
+    }
+
+    pub(super) fn end_flush(&mut self, id: u64) {
+        self.eager -= 1;
+        self.flushes.retain(|flush| flush.id != id);
+    }
+
+    /// Whether somebody waits for the confirmation of something that is written.
+    pub(super) fn wants_flush(&self) -> bool {
+        self.flushes.iter().any(|flush| self.settled < flush.up_to.min(self.last_written))
+    }
+}
+
+/// Numbers that were dropped or have expired, as ranges: a queue that drops its oldest all day
+/// makes one long gap.
+#[derive(Debug, Default)]
+struct Gaps(VecDeque<(u64, u64)>);
+
+impl Gaps {
+    fn add(&mut self, number: u64) {
+        let at = self.0.partition_point(|(_, to)| *to < number);
+        let joins_next = self.0.get(at).is_some_and(|(from, _)| *from == number + 1);
+        let joins_last = at > 0 && self.0[at - 1].1 + 1 == number;
+        match (joins_last, joins_next) {
+            (true, true) => {
+                self.0[at - 1].1 = self.0[at].1;
+                self.0.remove(at);
+            }
+            (true, false) => self.0[at - 1].1 = number,
+            (false, true) => self.0[at].0 = number,
+            (false, false) => self.0.insert(at, (number, number)),
+        }
+    }
+
+    /// Everything up to this number is settled.
+    fn forget(&mut self, number: u64) {
+        let gone = self.0.partition_point(|(_, to)| *to <= number);
+        self.0.drain(..gone);
+    }
+
+    /// How many numbers after `from` and up to `to` are in no gap.
+    fn outside(&self, from: u64, to: u64) -> usize {
+        let all = to.saturating_sub(from);
+        let inside: u64 = self
+            .0
+            .iter()
+            .map(|(first, last)| ((*last).min(to) + 1).saturating_sub((*first).max(from + 1)))
+            .sum();
+        all.saturating_sub(inside) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn gaps_are_counted_like_a_set(
+            numbers in prop::collection::btree_set(1..60_u64, 0..40),
+            order in any::<u64>(),
+            from in 0..60_u64,
+            to in 0..60_u64,
+        ) {
+            let mut shuffled: Vec<u64> = numbers.iter().copied().collect();
+            fastrand::Rng::with_seed(order).shuffle(&mut shuffled);
+            let mut gaps = Gaps::default();
+            shuffled.iter().for_each(|number| gaps.add(*number));
+            let expected = (from + 1..=to).filter(|number| !numbers.contains(number)).count();
+            prop_assert_eq!(gaps.outside(from, to), expected);
+            gaps.forget(from);
+            prop_assert_eq!(gaps.outside(from, to), expected);
+        }
+    }
+}

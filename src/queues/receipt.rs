@@ -1,0 +1,73 @@
+//! What became of a message.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::policy::Undelivered;
+use crate::sync::{Condvar, Mutex};
+
+/// Follows one message to the peer's endpoint, from
+/// [`Client::send_confirmed`](crate::Client::send_confirmed). Dropping it changes nothing.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    cell: Arc<Cell>,
+}
+
+/// The outbox's end of a receipt.
+#[derive(Debug, Default)]
+pub(crate) struct Cell {
+    outcome: Mutex<Option<Result<(), Undelivered>>>,
+    decided: Condvar,
+}
+
+impl Receipt {
+    pub(crate) fn new() -> Self {
+        Self { cell: Arc::new(Cell::default()) }
+    }
+
+    pub(crate) fn cell(&self) -> Arc<Cell> {
+        Arc::clone(&self.cell)
+    }
+
+    /// Whether the peer's endpoint has confirmed the message.
+    pub fn is_confirmed(&self) -> bool {
+        matches!(*self.cell.outcome.lock(), Some(Ok(())))
+    }
+
+    /// Waits for the confirmation, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`] while nothing is known, and [`Error::Undelivered`] if the message will
+    /// not be confirmed any more.
+    pub fn wait(&self, timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now().checked_add(timeout);
+        let mut outcome = self.cell.outcome.lock();
+        loop {
+            if let Some(outcome) = *outcome {
+                return outcome.map_err(Error::Undelivered);
+            }
+            outcome = match deadline {
+                None => self.cell.decided.wait(outcome),
+                Some(deadline) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Err(Error::Timeout);
+                    }
+                    self.cell.decided.wait_timeout(outcome, left)
+                }
+            };
+        }
+    }
+}
+
+impl Cell {
+    /// The first outcome stays.
+    pub(crate) fn decide(&self, outcome: Result<(), Undelivered>) {
+        let mut slot = self.outcome.lock();
+        slot.get_or_insert(outcome);
+        drop(slot);
+        self.decided.notify_all();
+    }
+}

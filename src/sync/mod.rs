@@ -1,0 +1,18 @@
+//! Locks, signals and threads, for everything above.
+//!
+//! What is model-checked takes its locks from here: std's, and under `--cfg shuttle` those of
+//! shuttle, which tries the ways in which threads can be interleaved (see `src/link/model.rs`).
+
+mod doorbell;
+mod lock;
+mod signal;
+pub(crate) mod threads;
+
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::AtomicBool;
+#[cfg(not(shuttle))]
+pub(crate) use std::sync::atomic::AtomicBool;
+
+pub(crate) use doorbell::Doorbell;
+pub(crate) use lock::{Condvar, Mutex, MutexGuard};
+pub(crate) use signal::Signal;
