@@ -1,0 +1,71 @@
+//! The client that the Autobahn test suite tests: runs all its cases, echoing, then asks for the
+//! report. [tests/autobahn/run.sh](../tests/autobahn/run.sh) starts it, and the server of the suite.
+//!
+//! ```text
+//! cargo run --release --example autobahn_client -- ws://127.0.0.1:9101
+//! ```
+
+use std::error::Error as StdError;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use everlink::{Client, Decision, Error};
+
+/// The longest silence in a case. The suite itself waits less.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A case that takes longer is mentioned.
+const SLOW: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Parser)]
+#[command(about = "The client that the Autobahn test suite tests")]
+struct Options {
+    /// Where `wstest -m fuzzingserver` listens
+    url: String,
+    /// The name in the report
+    #[arg(long, default_value = "everlink")]
+    agent: String,
+}
+
+fn main() -> Result<(), Box<dyn StdError>> {
+    env_logger::init();
+    let Options { url, agent } = Options::parse();
+    let url = url.trim_end_matches('/');
+    let count = case_count(&format!("{url}/getCaseCount"))?;
+    println!("{count} cases");
+    for case in 1..=count {
+        let begun = Instant::now();
+        let end = echo(&format!("{url}/runCase?case={case}&agent={agent}"))?;
+        let took = begun.elapsed();
+        if took > SLOW {
+            println!("case number {case} took {took:.1?}: {end}");
+        }
+    }
+    echo(&format!("{url}/updateReports?agent={agent}"))?;
+    Ok(())
+}
+
+/// One link and no second: each case looks at a link from its beginning to its end.
+fn connect(url: &str) -> Result<Client, Error> {
+    Client::builder(url).decide(|_| Decision::GiveUp).connect()
+}
+
+fn case_count(url: &str) -> Result<u32, Box<dyn StdError>> {
+    let client = connect(url)?;
+    let message = client.recv_timeout(SILENCE)?;
+    client.close();
+    Ok(message.as_text().ok_or("the number of cases is not a text")?.parse()?)
+}
+
+/// Sends back what comes until the link ends; returns why it ended.
+fn echo(url: &str) -> Result<Error, Error> {
+    let client = connect(url)?;
+    let end = loop {
+        match client.recv_timeout(SILENCE).and_then(|message| client.send(message)) {
+            Ok(()) => {}
+            Err(end) => break end,
+        }
+    };
+    client.close();
+    Ok(end)
+}
