@@ -137,11 +137,11 @@ impl Run {
         &self,
         mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<T>>,
     ) -> Result<Vec<Option<T>>> {
-        let turn = |contender: &Box<dyn Contender>| {
-            turn(contender.as_ref(), &self.server)
+        let mut turn = |contender: &dyn Contender| {
+            turn(contender, &self.server)
                 .map_err(|error| format!("{}: {error}", contender.name()).into())
         };
-        self.contenders.iter().map(turn).collect()
+        self.contenders.iter().map(|contender| turn(contender.as_ref())).collect()
     }
 
     fn measure(

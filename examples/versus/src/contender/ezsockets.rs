@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use ezsockets::{Bytes, Client, ClientConfig, ClientExt, Error, Utf8Bytes};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::tokio::run;
+use super::on_tokio::run;
 use super::{Contender, Echoes, Load, Result, Watch};
 use crate::server::Server;
 
@@ -61,7 +61,7 @@ async fn receive(comes: &mut UnboundedReceiver<Come>) -> Result<()> {
 
 impl Contender for Ezsockets {
     fn name(&self) -> &'static str {
-        "ezsockets"
+        "ezsockets (tokio)"
     }
 
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {

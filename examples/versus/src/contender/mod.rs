@@ -2,9 +2,13 @@
 
 mod everlink;
 mod ezsockets;
+mod fastwebsockets;
+mod on_tokio;
 mod raw;
-mod tokio;
+mod sockudo;
+mod tokio_tungstenite;
 mod ws_tool;
+mod yawc;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,11 +17,15 @@ use std::time::{Duration, Instant};
 use crate::machine;
 use crate::server::Server;
 
-pub use everlink::Everlink;
-pub use ezsockets::Ezsockets;
-pub use raw::Raw;
-pub use tokio::Tokio;
-pub use ws_tool::WsTool;
+use everlink::Everlink;
+use ezsockets::Ezsockets;
+use fastwebsockets::FastWebsockets;
+use on_tokio::OnTokio;
+use raw::Raw;
+use sockudo::Sockudo;
+use tokio_tungstenite::TokioTungstenite;
+use ws_tool::WsTool;
+use yawc::Yawc;
 
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -66,7 +74,10 @@ pub fn all() -> Vec<Box<dyn Contender>> {
         Box::new(Raw { batched: false }),
         Box::new(Raw { batched: true }),
         Box::new(WsTool),
-        Box::new(Tokio),
+        OnTokio::<TokioTungstenite>::boxed(),
+        OnTokio::<FastWebsockets>::boxed(),
+        OnTokio::<Yawc>::boxed(),
+        OnTokio::<Sockudo>::boxed(),
         Box::new(Ezsockets),
         Box::new(Everlink { handler: false }),
         Box::new(Everlink { handler: true }),

@@ -34,7 +34,7 @@ fn receive(socket: &mut Socket) -> Result<()> {
 
 impl Contender for WsTool {
     fn name(&self) -> &'static str {
-        "ws-tool"
+        "ws-tool (blocking)"
     }
 
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
