@@ -12,12 +12,13 @@
 mod contender;
 mod machine;
 mod server;
+mod ticks;
 
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use contender::{Contender, Load, Result};
+use contender::{Contender, Content, Load, Result};
 use server::Server;
 
 /// How a process is told to idle: the number of a contender, of connections and
@@ -79,15 +80,19 @@ impl Run {
         let loads = loads.chain(secure.iter().map(|(size, count)| (*size, *count, true)));
         for (size, count, tls) in loads {
             let kind = if tls { " over TLS" } else { "" };
-            let load = Load { size, count: self.share(count), tls };
-            self.measure(&format!("send {size} B{kind}, 1/s"), |contender, server| {
-                Ok(contender.send(server, load)?.map(|time| rate(load.count, time)))
+            let load = Load { count: self.share(count), content: Content::Bytes(size), tls };
+            self.one_way(&format!("send {size} B{kind}, 1/s"), load, |contender, server| {
+                contender.send(server, load)
             })?;
             let load = Load { count: self.share(count * 2), ..load };
-            self.measure(&format!("receive {size} B{kind}, 1/s"), |contender, server| {
-                Ok(contender.receive(server, load)?.map(|time| rate(load.count, time)))
+            self.one_way(&format!("receive {size} B{kind}, 1/s"), load, |contender, server| {
+                contender.receive(server, load)
             })?;
         }
+        let load = Load { count: self.share(1_000_000), content: Content::Ticks, tls: false };
+        self.one_way("receive JSON ticks of about 200 B, 1/s", load, |contender, server| {
+            contender.receive(server, load)
+        })?;
         let count = self.share(500_000);
         self.measure("pipelined echo 32 B, 256 under way, 1/s", |contender, server| {
             Ok(contender.pipelined(server, count, 256)?.map(|time| rate(count, time)))
@@ -142,6 +147,19 @@ impl Run {
                 .map_err(|error| format!("{}: {error}", contender.name()).into())
         };
         self.contenders.iter().map(|contender| turn(contender.as_ref())).collect()
+    }
+
+    /// The rate of those who can.
+    fn one_way(
+        &self,
+        workload: &str,
+        load: Load,
+        mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<Duration>>,
+    ) -> Result<()> {
+        self.measure(workload, |contender, server| {
+            let time = if contender.can(load) { turn(contender, server)? } else { None };
+            Ok(time.map(|time| rate(load.count, time)))
+        })
     }
 
     fn measure(

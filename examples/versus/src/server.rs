@@ -1,7 +1,7 @@
 //! The neutral peer, a process of its own: tungstenite on threads, one for each connection, and
 //! over rustls on a second port. What it does depends on the path: `/echo`, `/sink?COUNT` (reads
 //! so many messages, then says so), `/source?COUNT&SIZE` (writes so many as fast as it can),
-//! `/reset` (resets the connection after the first message).
+//! `/ticks?COUNT` (the same with JSON), `/reset` (resets the connection after the first message).
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -16,9 +16,13 @@ use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
 
 use crate::contender::Result;
+use crate::ticks::Ticks;
 
 /// How the program is told to be the server.
 pub const ARGUMENT: &str = "--server";
+
+/// Made beforehand, and many more than what deflate can look back on.
+const DIFFERENT_TICKS: usize = 4096;
 
 /// Where the server listens, and what its certificate is. Dropped, it is gone.
 pub struct Server {
@@ -135,7 +139,12 @@ fn serve<S: Read + Write>(
     let numbers: Vec<usize> = numbers.split('&').filter_map(|n| n.parse().ok()).collect();
     match (task, numbers.as_slice()) {
         ("/sink", [count]) => sink(&mut socket, *count)?,
-        ("/source", [count, size]) => source(&mut socket, *count, *size)?,
+        ("/source", [count, size]) => source(&mut socket, *count, &[vec![1; *size].into()])?,
+        ("/ticks", [count]) => {
+            let ticks: Vec<Message> =
+                Ticks::new().take(DIFFERENT_TICKS).map(Message::from).collect();
+            source(&mut socket, *count, &ticks)?;
+        }
         ("/reset", _) => {
             socket.read()?;
             socket2::SockRef::from(&below).set_linger(Some(Duration::ZERO))?;
@@ -155,15 +164,15 @@ fn sink<S: Read + Write>(socket: &mut WebSocket<S>, count: usize) -> tungstenite
     socket.send("done".into())
 }
 
+/// Sends these messages over and over.
 fn source<S: Read + Write>(
     socket: &mut WebSocket<S>,
     count: usize,
-    size: usize,
+    messages: &[Message],
 ) -> tungstenite::Result<()> {
     // starts when told to, so that connecting is not measured
     socket.read()?;
-    let message = Message::from(vec![1; size]);
-    for _ in 0..count {
+    for message in messages.iter().cycle().take(count) {
         socket.write(message.clone())?;
     }
     socket.flush()

@@ -27,9 +27,13 @@ impl Contender for Everlink {
         if self.handler { "everlink, handler" } else { "everlink, channel" }
     }
 
+    fn can(&self, _: Load) -> bool {
+        true
+    }
+
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        let client = builder(server, &format!("/sink?{}", load.count), load.tls)?.connect()?;
-        let message = Message::from(vec![7; load.size]);
+        let client = builder(server, &load.sink(), load.tls)?.connect()?;
+        let message = Message::from(load.payload());
         let begun = Instant::now();
         for _ in 0..load.count {
             client.send(message.clone())?;
@@ -39,8 +43,7 @@ impl Contender for Everlink {
     }
 
     fn receive(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        let path = format!("/source?{}&{}", load.count, load.size);
-        let mut builder = builder(server, &path, load.tls)?;
+        let mut builder = builder(server, &load.source(), load.tls)?;
         let (done, ended) = mpsc::channel();
         if self.handler {
             let mut left = load.count;

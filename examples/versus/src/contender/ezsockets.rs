@@ -65,12 +65,9 @@ impl Contender for Ezsockets {
     }
 
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        if load.tls {
-            return Ok(None);
-        }
         run(async move {
-            let (client, mut comes) = connect(server, &format!("/sink?{}", load.count)).await?;
-            let payload = Bytes::from(vec![7; load.size]);
+            let (client, mut comes) = connect(server, &load.sink()).await?;
+            let payload = Bytes::from(load.payload());
             let begun = Instant::now();
             for _ in 0..load.count {
                 client.binary(payload.clone())?;
@@ -81,12 +78,8 @@ impl Contender for Ezsockets {
     }
 
     fn receive(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        if load.tls {
-            return Ok(None);
-        }
         run(async move {
-            let path = format!("/source?{}&{}", load.count, load.size);
-            let (client, mut comes) = connect(server, &path).await?;
+            let (client, mut comes) = connect(server, &load.source()).await?;
             client.text("go")?;
             let begun = Instant::now();
             for _ in 0..load.count {

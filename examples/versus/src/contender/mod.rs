@@ -29,12 +29,43 @@ use yawc::Yawc;
 
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// One-way messages, all of one size.
+/// Messages in one direction.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
     pub count: usize,
-    pub size: usize,
+    pub content: Content,
     pub tls: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub enum Content {
+    /// Binary messages, all of this size.
+    Bytes(usize),
+    /// Text messages: [`Ticks`](crate::ticks::Ticks).
+    Ticks,
+}
+
+impl Load {
+    /// Where the server takes it.
+    fn sink(&self) -> String {
+        format!("/sink?{}", self.count)
+    }
+
+    /// Where the server sends it, once told to by a message.
+    fn source(&self) -> String {
+        match self.content {
+            Content::Bytes(size) => format!("/source?{}&{size}", self.count),
+            Content::Ticks => format!("/ticks?{}", self.count),
+        }
+    }
+
+    /// A message to send again and again.
+    fn payload(&self) -> Vec<u8> {
+        match self.content {
+            Content::Bytes(size) => vec![7; size],
+            Content::Ticks => crate::ticks::Ticks::new().next().unwrap_or_default().into_bytes(),
+        }
+    }
 }
 
 /// A series of echoes, one after the other.
@@ -47,6 +78,11 @@ pub struct Echoes {
 /// What is measured. A contender that has no such thing says `None`.
 pub trait Contender {
     fn name(&self) -> &'static str;
+
+    /// Whether it can send and receive such messages in such a way.
+    fn can(&self, load: Load) -> bool {
+        !load.tls
+    }
 
     /// Time to send and to hear that all have arrived.
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>>;

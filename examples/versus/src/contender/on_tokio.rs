@@ -43,12 +43,9 @@ impl<S: Socket> Contender for OnTokio<S> {
     }
 
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        if load.tls {
-            return Ok(None);
-        }
         run(async move {
-            let mut socket = S::connect(server.plain, &format!("/sink?{}", load.count)).await?;
-            let payload = Bytes::from(vec![7; load.size]);
+            let mut socket = S::connect(server.plain, &load.sink()).await?;
+            let payload = Bytes::from(load.payload());
             let begun = Instant::now();
             for _ in 0..load.count {
                 socket.send(payload.clone()).await?;
@@ -59,12 +56,8 @@ impl<S: Socket> Contender for OnTokio<S> {
     }
 
     fn receive(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        if load.tls {
-            return Ok(None);
-        }
         run(async move {
-            let path = format!("/source?{}&{}", load.count, load.size);
-            let mut socket = S::connect(server.plain, &path).await?;
+            let mut socket = S::connect(server.plain, &load.source()).await?;
             socket.send(Bytes::from_static(b"go")).await?;
             let begun = Instant::now();
             for _ in 0..load.count {

@@ -25,9 +25,13 @@ impl Contender for Raw {
         if self.batched { "raw, batched by hand" } else { "raw tungstenite" }
     }
 
+    fn can(&self, _: Load) -> bool {
+        true
+    }
+
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        let mut socket = connect(server, &format!("/sink?{}", load.count), load.tls)?;
-        let message = Message::from(vec![7; load.size]);
+        let mut socket = connect(server, &load.sink(), load.tls)?;
+        let message = Message::from(load.payload());
         let begun = Instant::now();
         for number in 1..=load.count {
             socket.write(message.clone())?;
@@ -44,8 +48,7 @@ impl Contender for Raw {
         if self.batched {
             return Ok(None);
         }
-        let mut socket =
-            connect(server, &format!("/source?{}&{}", load.count, load.size), load.tls)?;
+        let mut socket = connect(server, &load.source(), load.tls)?;
         socket.send(Message::from("go"))?;
         let begun = Instant::now();
         for _ in 0..load.count {

@@ -38,11 +38,8 @@ impl Contender for WsTool {
     }
 
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        if load.tls {
-            return Ok(None);
-        }
-        let mut socket = connect(server, &format!("/sink?{}", load.count))?;
-        let payload = vec![7; load.size];
+        let mut socket = connect(server, &load.sink())?;
+        let payload = load.payload();
         let begun = Instant::now();
         for _ in 0..load.count {
             send(&mut socket, &payload)?;
@@ -52,10 +49,7 @@ impl Contender for WsTool {
     }
 
     fn receive(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
-        if load.tls {
-            return Ok(None);
-        }
-        let mut socket = connect(server, &format!("/source?{}&{}", load.count, load.size))?;
+        let mut socket = connect(server, &load.source())?;
         send(&mut socket, b"go")?;
         let begun = Instant::now();
         for _ in 0..load.count {
