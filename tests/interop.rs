@@ -1,7 +1,10 @@
-//! Against implementations that nobody here wrote: Python `websockets` and Node `ws`.
+//! Against implementations that nobody here wrote: Python `websockets` and `aiohttp`, Node `ws`.
 //!
 //! Says "skipped" unless they are in the folder that the README names.
 
+#[cfg(feature = "tls")]
+#[path = "interop/aiohttp.rs"]
+mod aiohttp;
 mod support;
 
 use std::io::{BufRead, BufReader};
@@ -17,6 +20,8 @@ const SIZES: [usize; 7] = [0, 1, 125, 126, 65_535, 65_536, 16 << 20];
 #[derive(Debug, Clone, Copy)]
 enum Peer {
     Python,
+    #[cfg(feature = "tls")]
+    Aiohttp,
     Node,
 }
 
@@ -30,15 +35,19 @@ impl Peer {
     fn command(self) -> Option<Command> {
         let folder = Self::folder();
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
-        let (program, needed, script) = match self {
-            Self::Python => {
-                let python = folder.join("venv/bin/python");
-                (python.clone(), python, "peer.py")
-            }
-            Self::Node => ("node".into(), folder.join("node_modules/ws"), "peer.mjs"),
+        let python = folder.join("venv/bin/python");
+        let library = |name: &str| {
+            let import = Command::new(&python).args(["-c", &format!("import {name}")]).output();
+            import.is_ok_and(|output| output.status.success())
         };
-        if !needed.exists() {
-            eprintln!("skipped: {self:?} has no {}", needed.display());
+        let (is_there, program, script) = match self {
+            Self::Python => (library("websockets"), python, "peer.py"),
+            #[cfg(feature = "tls")]
+            Self::Aiohttp => (library("aiohttp"), python, "aiohttp.py"),
+            Self::Node => (folder.join("node_modules/ws").exists(), "node".into(), "peer.mjs"),
+        };
+        if !is_there {
+            eprintln!("skipped: {self:?} is not in {}", folder.display());
             return None;
         }
         let mut command = Command::new(program);
@@ -54,20 +63,15 @@ struct PeerServer {
 }
 
 impl PeerServer {
-    fn start(peer: Peer) -> Option<Self> {
-        let mut child = peer
-            .command()?
-            .arg("server")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+    fn start(peer: &mut Command) -> Self {
+        let mut child =
+            peer.arg("server").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
-        Some(Self { child, lines })
+        Self { child, lines }
     }
 
     fn line(&self) -> String {
@@ -85,7 +89,8 @@ impl Drop for PeerServer {
 /// Everything that a client does with somebody else's server.
 fn client_against(peer: Peer) {
     init_log();
-    let Some(server) = PeerServer::start(peer) else { return };
+    let Some(mut command) = peer.command() else { return };
+    let server = PeerServer::start(&mut command);
     let line = server.line();
     let url = line.strip_prefix("listening ").expect("where it listens");
     for fragment_size in [usize::MAX, 50_000] {
@@ -131,6 +136,14 @@ fn client_against(peer: Peer) {
     }
 }
 
+/// The code with which a session was closed.
+fn close_code(cause: Option<Arc<Failure>>) -> u16 {
+    match cause.as_deref() {
+        Some(Failure::Closed(Some(frame))) => frame.code.0,
+        _ => panic!("{cause:?}"),
+    }
+}
+
 /// Everything that somebody else's client does with a server.
 fn server_against(peer: Peer) {
     init_log();
@@ -155,11 +168,7 @@ fn server_against(peer: Peer) {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{peer:?}: {errors}");
     // the second session may be over before the first one has noticed its end
-    let code = |cause: Option<Arc<Failure>>| match cause.as_deref() {
-        Some(Failure::Closed(Some(frame))) => frame.code.0,
-        _ => panic!("{cause:?}"),
-    };
-    let mut codes = [(); 2].map(|()| code(ends.recv_timeout(PATIENCE).unwrap()));
+    let mut codes = [(); 2].map(|()| close_code(ends.recv_timeout(PATIENCE).unwrap()));
     codes.sort_unstable();
     assert_eq!(codes, [4001, 4002]);
 }
