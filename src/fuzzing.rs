@@ -13,6 +13,7 @@ use crate::handshake::Endpoint;
 use crate::handshake::Request;
 use crate::message::Message;
 use crate::policy::{Framing, Limits, Prefix};
+use crate::transport::ReadBuffer;
 use crate::wire::{Item, Protocol};
 
 const LIMITS: Limits = Limits { message: 1000, frame: 500 };
@@ -50,15 +51,21 @@ fn peer(bytes: &[u8]) -> (u8, Peer<'_>) {
 
 fn decode(protocol: Protocol, mut peer: Peer<'_>) {
     let mut left = peer.bytes.len();
-    let mut decoder = protocol.decoder(Vec::new(), LIMITS);
+    let (mut decoder, mut buffer) = (protocol.decoder(LIMITS), ReadBuffer::new(Vec::new()));
     loop {
-        match decoder.next(&mut peer) {
-            Ok(Item::Message(message)) => {
+        match decoder.decode(&mut buffer) {
+            Ok(Some(Item::Message(message))) => {
                 assert!(message.len() <= LIMITS.message);
                 left = left.checked_sub(message.len()).expect("more came out than went in");
+                continue;
             }
-            Ok(Item::Ping(_) | Item::Pong(_) | Item::Close(_)) => {}
+            Ok(Some(_)) => continue,
+            Ok(None) => {}
             Err(_) => return,
+        }
+        match peer.read(buffer.space()) {
+            Ok(0) | Err(_) => return,
+            Ok(count) => buffer.filled(count),
         }
     }
 }

@@ -80,7 +80,7 @@ pub use error::Error;
 pub use failure::{Decision, Failure, HandshakeError, ProxyError, TlsError};
 pub use handshake::Request;
 pub use link::Stats;
-pub use message::{CloseCode, CloseFrame, Message};
+pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
 pub use policy::{Backoff, Delivery, Framing, Heartbeat, Overflow, Prefix, Queue, Undelivered};
 pub use queues::Receipt;
 pub use server::{
@@ -90,10 +90,10 @@ pub use server::{
 pub use transport::Tls;
 pub use transport::{Duplex, Hangup, ReadHalf, WriteHalf};
 
+/// What a long [`Payload`] is made of, and made into, without copying it.
+pub use bytes::Bytes;
 /// The HTTP types of the public interface: statuses, headers, responses.
 pub use http;
 /// The TLS types of the public interface: configurations.
 #[cfg(feature = "tls")]
 pub use rustls;
-/// The payload types of [`Message`].
-pub use tungstenite::{Bytes, Utf8Bytes};

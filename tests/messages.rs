@@ -339,7 +339,7 @@ fn messages_come_by_every_way_of_receiving() {
 #[test]
 fn a_handler_gets_each_message_and_can_answer() {
     let listener = Listener::new();
-    let builder = listener.client().on_message(|message, sender| {
+    let builder = listener.client().on_message(|sender, message| {
         sender.send(format!("{} to you", message.as_text().unwrap())).unwrap();
     });
     let client = builder.start().unwrap();
@@ -357,7 +357,7 @@ fn a_handler_never_waits_for_room() {
     let (said, heard) = mpsc::channel();
     let builder =
         listener.client().write_timeout(PATIENCE).outbox(Queue::new().messages(4)).on_message(
-            move |_, sender| {
+            move |sender, _| {
                 let message = Message::from(vec![0; 16 << 20]);
                 let refused = (0..10).find_map(|_| sender.send(message.clone()).err());
                 let _ = said.send(refused);

@@ -168,15 +168,15 @@ fn bad_input_ends_its_own_session_with_a_clear_cause_and_no_other() {
         let _ = std::io::copy(&mut stream, &mut std::io::sink());
     };
     send(&prefixed, &[0xff; 4]);
-    expect("4294967295 bytes are announced");
+    expect("4294967295 bytes is announced");
     send(&lines, &[b'x'; 4000]);
-    expect("a line has no end");
+    expect("a line without end");
     send(&lines, b"\xff\n");
     expect("not UTF-8");
     let mut socket = plain_client(web.local_addr());
     socket.send(Message::Binary(vec![0; 2000].into())).unwrap();
     assert_eq!(read_to_end(&mut socket).map(|frame| u16::from(frame.code)), Some(1009));
-    expect("2000 bytes are over the limit");
+    expect("2000 bytes is over the limit");
     drop(TcpStream::connect(prefixed.local_addr()).unwrap());
     expect("the peer ended the stream");
 

@@ -242,7 +242,7 @@ fn a_handler_may_close_or_drop_the_last_handle() {
     for drops in [false, true] {
         let listener = Listener::new();
         let (give, given) = mpsc::channel::<Client>();
-        let builder = listener.client().on_message(move |_, sender| {
+        let builder = listener.client().on_message(move |sender, _| {
             let client = given.recv_timeout(PATIENCE).unwrap();
             assert!(matches!(sender.send("bye"), Ok(())));
             if drops {

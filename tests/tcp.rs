@@ -236,10 +236,10 @@ fn close_ends_the_stream_after_all_was_written() {
 #[test]
 fn bad_input_ends_the_link_with_a_clear_cause_and_bounded_memory() {
     for (framing, bytes, word) in [
-        (Framing::length_prefixed(Prefix::U32), vec![0xff; 4], "4294967295 bytes are announced"),
-        (Framing::length_prefixed(Prefix::U64), vec![0xff; 8], "are announced"),
+        (Framing::length_prefixed(Prefix::U32), vec![0xff; 4], "4294967295 bytes is announced"),
+        (Framing::length_prefixed(Prefix::U64), vec![0xff; 8], "is announced"),
         (Framing::length_prefixed(Prefix::U32).inclusive(), vec![0; 4], "does not even hold"),
-        (Framing::lines().max_length(1000), vec![b'x'; 5000], "no end"),
+        (Framing::lines().max_length(1000), vec![b'x'; 5000], "without end"),
         (Framing::lines(), b"\xff\xfe\n".to_vec(), "not UTF-8"),
     ] {
         let listener = Listener::new();

@@ -16,9 +16,10 @@ use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
 use crate::handshake::Endpoint;
 use crate::handshake::{Request, built_in};
+use crate::link::Opened;
 use crate::settings::Settings;
 use crate::transport::{Duplex, Timed};
-use crate::wire::{Decoder, Protocol};
+use crate::wire::Protocol;
 
 /// The program's say in the request of each attempt.
 pub(crate) type RequestHook =
@@ -64,11 +65,9 @@ impl Route {
     }
 }
 
-/// A connection that is ready for messages.
-pub(crate) struct Opened {
-    pub(crate) duplex: Duplex,
-    pub(crate) decoder: Decoder,
-    pub(crate) protocol: Protocol,
+/// An attempt that has succeeded.
+pub(crate) struct Success {
+    pub(crate) opened: Opened,
     /// What the server said to the opening handshake, where there is one.
     pub(crate) response: Option<http::Response<()>>,
     /// For events and logs.
@@ -89,12 +88,12 @@ impl Opener {
     /// Makes an attempt, the `attempt`-th in a row.
     // what it needs of the stack is not kept while the link lives
     #[inline(never)]
-    pub(crate) fn open(&mut self, attempt: u32) -> Result<Opened, Failure> {
+    pub(crate) fn open(&mut self, attempt: u32) -> Result<Success, Failure> {
         let mut request = Request { attempt, ..self.requests[0].clone() };
         if let Some(hook) = &mut self.request_hook {
             guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
         }
-        let result = self.follow(request).and_then(|opened| self.log_in(opened));
+        let result = self.follow(request).and_then(|success| self.log_in(success));
         self.interrupt.unwatch();
         if self.interrupt.is_raised() {
             return Err(Failure::Interrupted);
@@ -103,11 +102,11 @@ impl Opener {
     }
 
     /// Opens what the request names, or what the server there redirects to.
-    fn follow(&mut self, mut request: Request) -> Result<Opened, Failure> {
+    fn follow(&mut self, mut request: Request) -> Result<Success, Failure> {
         let mut redirects = 0;
         loop {
             let failure = match self.shake_hands(&request) {
-                Ok(opened) => return Ok(opened),
+                Ok(success) => return Ok(success),
                 Err(failure) => failure,
             };
             let Some(location) = location(&failure) else { return Err(failure) };
@@ -130,7 +129,7 @@ impl Opener {
         }
     }
 
-    fn shake_hands(&mut self, request: &Request) -> Result<Opened, Failure> {
+    fn shake_hands(&mut self, request: &Request) -> Result<Success, Failure> {
         let endpoint = &request.endpoint;
         let mut duplex = self.connect(endpoint)?;
         let timeout = self.settings.handshake_timeout;
@@ -143,15 +142,15 @@ impl Opener {
         let (endpoint, limits) = (endpoint.to_string(), self.settings.limits);
         if !request.endpoint.scheme.is_websocket() {
             let protocol = Protocol::Framed(self.settings.framing);
-            let decoder = protocol.decoder(Vec::new(), limits);
-            return Ok(Opened { duplex, decoder, protocol, response: None, endpoint });
+            let opened = Opened::new(duplex, protocol, limits, Vec::new());
+            return Ok(Success { opened, response: None, endpoint });
         }
         let protocol = Protocol::WebSocket(Role::Client);
         let mut timed = Timed::new(&mut duplex, deadline);
         let (response, read) =
             handshake::open(&mut timed, request).map_err(|failure| failure.in_time(timeout))?;
-        let decoder = protocol.decoder(read, limits);
-        Ok(Opened { duplex, decoder, protocol, response: Some(response), endpoint })
+        let opened = Opened::new(duplex, protocol, limits, read);
+        Ok(Success { opened, response: Some(response), endpoint })
     }
 
     /// Connects to the endpoint: with the program's connector, through a proxy, or straight.
@@ -202,18 +201,17 @@ impl Opener {
         Ok(duplex)
     }
 
-    fn log_in(&mut self, mut opened: Opened) -> Result<Opened, Failure> {
-        let Some(hook) = &mut self.login_hook else { return Ok(opened) };
+    fn log_in(&mut self, mut success: Success) -> Result<Success, Failure> {
+        let Some(hook) = &mut self.login_hook else { return Ok(success) };
         let deadline = Instant::now() + self.settings.login_timeout;
-        let Opened { duplex, decoder, protocol, response, .. } = &mut opened;
-        let mut session =
-            LoginSession::new(duplex, decoder, protocol.encoder(), deadline, response.as_ref());
+        let Success { opened, response, .. } = &mut success;
+        let mut session = LoginSession::new(opened, deadline, response.as_ref());
         let mut result = guarded("login hook", || hook(&mut session))?;
         if result.is_ok() && Instant::now() >= deadline {
             result = Err(timed_out());
         }
         match result {
-            Ok(()) => Ok(opened),
+            Ok(()) => Ok(success),
             Err(LoginError { permanent, source }) => Err(Failure::Login { permanent, source }),
         }
     }

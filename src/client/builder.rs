@@ -4,14 +4,14 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 
 use super::attempt::{Opener, RequestHook, Route};
 use super::core::Core;
 use super::events::{Event, Publisher};
-use super::life::{Decide, Manager, Row};
+use super::life::{Decide, FailureStreak, Manager};
 use super::login::{Hook, LoginError, LoginSession};
 use super::status::Status;
 use super::{Client, Sender};
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::failure::{Decision, Failure};
 use crate::handshake::{Request, dialable};
 use crate::link::stats::Counters;
-use crate::message::Message;
+use crate::message::MessageRef;
 use crate::policy::Framing;
 use crate::policy::{Backoff, Delivery, Heartbeat, Queue};
 use crate::queues::inbox::{Handler, Inbox, Mailbox};
@@ -41,7 +41,7 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 /// before a thread is started or a byte sent.
 ///
 /// ```no_run
-/// use std::time::Duration;
+/// use std::time::{Duration, Instant};
 /// use everlink::{Backoff, Client, Heartbeat};
 ///
 /// # fn main() -> Result<(), everlink::Error> {
@@ -134,14 +134,27 @@ impl Builder {
     }
 
     /// Calls this with each message on the reader thread, instead of queueing it: the lowest
-    /// latency. While it runs nothing is read, and `send` on that thread does not wait. If it
-    /// panics, the client gives up.
+    /// latency, and a short message is not even copied. While it runs nothing is read, and `send`
+    /// on that thread does not wait. If it panics, the client gives up.
+    ///
+    /// ```no_run
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://localhost:9001")
+    ///     .on_message(|sender, message| match message.as_text() {
+    ///         Some("time?") => drop(sender.send("12:00")),
+    ///         _ => println!("{message:?}"),
+    ///     })
+    ///     .connect()?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn on_message(
         mut self,
-        mut handler: impl FnMut(Message, &Sender) + Send + 'static,
+        mut handler: impl FnMut(&Sender, MessageRef<'_>) + Send + 'static,
     ) -> Self {
-        self.on_message =
-            Some(Box::new(|sender| Box::new(move |message| handler(message, &sender))));
+        self.on_message = Some(Box::new(|sender| {
+            Box::new(move |message: MessageRef<'_>| handler(&sender, message))
+        }));
         self
     }
 
@@ -505,7 +518,9 @@ impl Builder {
             commands: inbound_commands,
             decide: self.decide,
             first: None,
-            row: Row::default(),
+            since: Instant::now(),
+            link: 0,
+            streak: FailureStreak::default(),
         };
         Ok((core, manager))
     }

@@ -11,7 +11,7 @@ use crate::dial::Interrupt;
 use crate::error::Error;
 use crate::link::stats::{Counters, Stats};
 use crate::message::{CloseFrame, Message};
-use crate::queues::inbox::{Mailbox, Nothing};
+use crate::queues::inbox::{Mailbox, NoMessage};
 use crate::queues::outbox::{Outbox, Patience, Refused, Terms};
 use crate::settings::Settings;
 use crate::sync::Mutex;
@@ -84,9 +84,9 @@ impl Core {
         loop {
             return match self.mailbox.recv(deadline, ended, || self.status.ended()) {
                 Ok(message) => Ok(message),
-                Err(Nothing::TimedOut) => Err(Error::Timeout),
-                Err(Nothing::Ended) => Err(Error::Closed),
-                Err(Nothing::Interrupted) => match self.status.end() {
+                Err(NoMessage::TimedOut) => Err(Error::Timeout),
+                Err(NoMessage::Ended) => Err(Error::Closed),
+                Err(NoMessage::Interrupted) => match self.status.end() {
                     Some(error) => Err(error),
                     // it was sent off again in between
                     None => continue,

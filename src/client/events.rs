@@ -16,6 +16,9 @@ pub enum Event {
     /// A link is up, the login hook included.
     #[non_exhaustive]
     Connected {
+        /// The number of the link, counted from 1: what [`Message::link`](crate::Message::link)
+        /// says of the messages that come on it.
+        link: u32,
         /// Which attempt succeeded, counted from 1 since the last link was lost.
         attempts: u32,
         /// How long there was no link; for the first one, since the client was started.
@@ -29,6 +32,8 @@ pub enum Event {
     /// The link died.
     #[non_exhaustive]
     Disconnected {
+        /// The number of the link.
+        link: u32,
         /// Why: the first cause that any thread noticed.
         cause: Arc<Failure>,
         /// The endpoint, without credentials.

@@ -10,19 +10,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, select};
 
-use super::attempt::{Opened, Opener};
+use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
 use super::events::{Event, Next};
 use super::status::State;
 use crate::failure::{Decision, Failure, guarded};
-use crate::link::{InboxSlot, Link, Parts};
+use crate::link::{Ended, InboxSlot, Link, Opened, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
-use crate::transport::Duplex;
-use crate::wire::{Decoder, Protocol};
 
 /// Decides what to do after a failure.
 pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
+
+/// How long the end of a link may wait for what had come to be delivered.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// How long a link that is given up on request has for its goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
@@ -35,12 +36,16 @@ pub(crate) struct Manager {
     pub(crate) decide: Option<Decide>,
     /// Gets the result of the first attempt, which then decides.
     pub(crate) first: Option<Sender<Result<(), Arc<Failure>>>>,
-    pub(crate) row: Row,
+    /// When the last attempt failed or the last link died.
+    pub(crate) since: Instant,
+    /// The number of the present link, or of the last one.
+    pub(crate) link: u32,
+    pub(crate) streak: FailureStreak,
 }
 
 /// What has happened since the last link that stayed up.
 #[derive(Debug, Default)]
-pub(crate) struct Row {
+pub(crate) struct FailureStreak {
     /// Attempts since the last link was lost.
     attempts: u32,
     /// Attempts in a row that led to no stable link.
@@ -91,15 +96,14 @@ impl Manager {
     fn live(&mut self) -> bool {
         loop {
             self.core.status.enter(State::Connecting, None);
-            self.row.attempts += 1;
-            let opened = self.opener.open(self.row.attempts).and_then(|opened| {
-                let Opened { duplex, decoder, protocol, response, endpoint } = opened;
-                let link = Link::start(self.parts(duplex, decoder, protocol))?;
-                Ok((link, response, endpoint))
+            self.streak.attempts += 1;
+            let attempt = self.opener.open(self.streak.attempts).and_then(|success| {
+                let Success { opened, response, endpoint } = success;
+                Ok((Link::start(self.parts(opened))?, response, endpoint))
             });
-            let after = match opened {
+            let after = match attempt {
                 Ok((link, response, endpoint)) => {
-                    // whoever wished for a link before it was announced has it
+                    // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
                     self.announce(response, endpoint);
                     self.serve(link, close)
@@ -118,32 +122,32 @@ impl Manager {
         }
     }
 
-    fn parts(&self, duplex: Duplex, decoder: Decoder, protocol: Protocol) -> Parts {
+    fn parts(&self, opened: Opened) -> Parts {
         Parts {
-            duplex,
-            decoder,
-            protocol,
+            opened,
             settings: Arc::clone(&self.core.settings),
             outbox: Arc::clone(&self.core.outbox),
             inbox: Arc::clone(&self.inbox),
             mailbox: Arc::clone(&self.core.mailbox),
             counters: Arc::clone(&self.core.counters),
-            owner: self.core.id,
-            thread_prefix: self.core.name(),
-            only: false,
+            owner: Owner::Client,
+            id: self.core.id,
+            link: self.link + 1,
         }
     }
 
     fn announce(&mut self, response: Option<http::Response<()>>, endpoint: String) {
         self.core.counters.connects.fetch_add(1, Relaxed);
+        self.link += 1;
         let downtime = self.core.status.enter(State::Connected, None);
-        let attempts = std::mem::take(&mut self.row.attempts);
+        let attempts = std::mem::take(&mut self.streak.attempts);
         log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
         let response = response.map(Arc::new);
-        let event = Event::Connected { attempts, downtime, endpoint, response };
+        let link = self.link;
+        let event = Event::Connected { link, attempts, downtime, endpoint, response };
         match self.first.take() {
             None => self.core.publisher.publish(event),
-            // nobody can have subscribed before this, and who does next is told what comes next
+            // nobody can have subscribed before this; later subscribers start with what follows
             Some(first) => {
                 let _ = first.send(Ok(()));
                 self.core.publisher.call_back(&event);
@@ -152,10 +156,33 @@ impl Manager {
     }
 
     /// Watches over a link until it is dead and buried.
-    fn serve(&mut self, link: Link, mut close: Option<Command>) -> After {
+    fn serve(&mut self, link: Link, close: Option<Command>) -> After {
         let born = Instant::now();
+        let ending = self.watch(&link, close);
+        if ending == Ending::Close {
+            return After::Close { clean: link.bury().is_clean };
+        }
+        self.since = Instant::now();
+        let uptime = self.since.duration_since(born);
+        self.core.status.enter(State::Disconnected, None);
+        // what had come is delivered in a moment, and can tell more of the cause; unless a handler
+        // is running, and the end is made known without waiting for that
+        if link.wait_read(self.since + MOMENT) {
+            let ended = link.bury();
+            self.core.outbox.link_buried();
+            return self.link_ended(ending, ended, uptime);
+        }
+        let after = self.link_ended(ending, link.ended(), uptime);
+        // the handler is the next link's too, so that waits for it
+        link.bury();
+        self.core.outbox.link_buried();
+        after
+    }
+
+    /// Waits for the end of a link, or brings it about.
+    fn watch(&mut self, link: &Link, mut close: Option<Command>) -> Ending {
         let handle = link.handle();
-        let ending = loop {
+        loop {
             let command = match close.take() {
                 Some(command) => command,
                 None => select! {
@@ -164,7 +191,7 @@ impl Manager {
                         // the core holds a sender as long as this manager runs
                         Err(_) => continue,
                     },
-                    recv(handle.died()) -> _ => break Ending::Death,
+                    recv(handle.died()) -> _ => return Ending::Death,
                     recv(link.stalls()) -> waiting => {
                         if let Ok(waiting) = waiting {
                             self.core.publisher.publish(Event::ReceiverStalled { waiting });
@@ -176,38 +203,27 @@ impl Manager {
             match command {
                 Command::Close(frame) => {
                     self.core.status.enter(State::Closing, None);
-                    handle.close_after_data(frame);
+                    handle.close_after_data(frame.clone());
                     handle.wait_until(Instant::now() + self.core.settings.close_timeout);
-                    handle.kill(Failure::Interrupted);
-                    handle.abandon();
-                    break Ending::Close;
+                    handle.end_close(frame);
+                    return Ending::Close;
                 }
                 Command::Reconnect => {
                     handle.expect(Failure::ReconnectRequested);
                     handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
                     handle.wait_until(Instant::now() + GOODBYE);
                     handle.kill(Failure::ReconnectRequested);
-                    break Ending::Wish;
+                    return Ending::Wish;
                 }
             }
-        };
-        let uptime = born.elapsed();
-        if ending != Ending::Close {
-            self.core.status.enter(State::BackingOff, None);
         }
-        // the reader first delivers what had arrived, and the program may be slow
-        select! {
-            recv(link.reader_ended()) -> _ => {}
-            recv(self.core.interrupt.raised()) -> _ => handle.abandon(),
-        }
-        let ended = link.bury();
-        if ending == Ending::Close {
-            return After::Close { clean: ended.is_clean() };
-        }
-        self.core.outbox.link_buried();
-        self.row.failed += 1;
+    }
+
+    /// Decides what comes after a link, and makes it known.
+    fn link_ended(&mut self, ending: Ending, ended: Ended, uptime: Duration) -> After {
+        self.streak.failed += 1;
         if uptime >= self.core.settings.stable_after {
-            self.row = Row::default();
+            self.streak = FailureStreak::default();
         }
         let (cause, after) = match ending {
             // whatever else ended it meanwhile
@@ -215,25 +231,25 @@ impl Manager {
             _ => self.judge(ended.cause),
         };
         log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), cause.report());
-        let (unconfirmed, next) = (ended.unconfirmed, next(&after));
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
-        let event = Event::Disconnected {
-            cause: Arc::clone(&cause),
+        self.core.publisher.publish(Event::Disconnected {
+            link: self.link,
+            cause,
             endpoint,
             uptime,
-            unconfirmed,
+            unconfirmed: ended.unconfirmed,
             will_be_resent: self.core.settings.delivery == Delivery::AtLeastOnce,
-            next,
-        };
-        self.core.publisher.publish(event);
+            next: next(&after),
+        });
         after
     }
 
     fn attempt_failed(&mut self, failure: Failure) -> After {
+        self.since = Instant::now();
         self.core.counters.failed_attempts.fetch_add(1, Relaxed);
-        self.row.failed += 1;
-        let attempts = self.row.attempts;
+        self.streak.failed += 1;
+        let attempts = self.streak.attempts;
         let (cause, mut after) = self.judge(Arc::new(failure));
         log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), cause.report());
         if let Some(first) = self.first.take() {
@@ -263,11 +279,11 @@ impl Manager {
                 return (Arc::clone(&cause), After::GiveUp(cause));
             }
         };
-        if self.core.settings.max_attempts.is_some_and(|most| self.row.failed >= most) {
+        if self.core.settings.max_attempts.is_some_and(|most| self.streak.failed >= most) {
             return (Arc::clone(&cause), After::GiveUp(cause));
         }
-        self.row.retries += 1;
-        let retry = self.row.retries;
+        self.streak.retries += 1;
+        let retry = self.streak.retries;
         match guarded("backoff", || self.core.settings.backoff.delay(retry)) {
             Ok(delay) => (cause, After::Redial(delay.max(not_before).min(MAX_DURATION))),
             Err(panic) => {
@@ -277,20 +293,21 @@ impl Manager {
         }
     }
 
-    /// Lets the delay pass, unless the program wants something else.
+    /// Lets the delay pass, which began with the failure, unless the program wants something else.
     fn back_off(&mut self, delay: Duration) -> After {
+        let due = self.since + delay;
         log::info!("{}: redial in {delay:.1?}", self.core.name());
         self.core.status.enter(State::BackingOff, None);
         select! {
             recv(self.commands) -> command => self.obey(command),
-            recv(crossbeam_channel::after(delay)) -> _ => After::Redial(Duration::ZERO),
+            recv(crossbeam_channel::at(due)) -> _ => After::Redial(Duration::ZERO),
         }
     }
 
     /// Does nothing until the program wants something.
     fn rest(&mut self, cause: Arc<Failure>) -> After {
         log::error!("{}: gave up: {}", self.core.name(), cause.report());
-        let attempts = self.row.failed;
+        let attempts = self.streak.failed;
         self.core.status.enter(State::GaveUp, Some(Arc::clone(&cause)));
         self.core.mailbox.look_again();
         self.core.outbox.set_drained(false);
@@ -314,7 +331,7 @@ impl Manager {
 
     /// The program wants to start over.
     fn redial_at_once(&mut self) -> After {
-        self.row = Row { attempts: self.row.attempts, ..Row::default() };
+        self.streak = FailureStreak { attempts: self.streak.attempts, ..FailureStreak::default() };
         After::Redial(Duration::ZERO)
     }
 }
@@ -329,6 +346,6 @@ fn next(after: &After) -> Next {
 
 impl fmt::Debug for Manager {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Manager").field("row", &self.row).finish_non_exhaustive()
+        f.debug_struct("Manager").field("streak", &self.streak).finish_non_exhaustive()
     }
 }

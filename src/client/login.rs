@@ -2,13 +2,14 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io;
+use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
+use crate::link::Opened;
 use crate::message::{CloseFrame, Message};
-use crate::transport::{Duplex, Timed};
-use crate::wire::{Decoder, Encoder, Item};
+use crate::transport::Timed;
+use crate::wire::{Encoder, Item, Output};
 
 /// What the program does on a fresh link before anything queued is sent.
 pub(crate) type Hook = Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send>;
@@ -20,22 +21,21 @@ pub(crate) type Hook = Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), LoginE
 /// What the server sends and the hook does not receive is received by the program afterwards.
 #[derive(Debug)]
 pub struct LoginSession<'a> {
-    duplex: &'a mut Duplex,
-    decoder: &'a mut Decoder,
+    opened: &'a mut Opened,
     encoder: Encoder,
+    out: Output,
     deadline: Instant,
     response: Option<&'a http::Response<()>>,
 }
 
 impl<'a> LoginSession<'a> {
     pub(crate) fn new(
-        duplex: &'a mut Duplex,
-        decoder: &'a mut Decoder,
-        encoder: Encoder,
+        opened: &'a mut Opened,
         deadline: Instant,
         response: Option<&'a http::Response<()>>,
     ) -> Self {
-        Self { duplex, decoder, encoder, deadline, response }
+        let encoder = opened.protocol.encoder();
+        Self { opened, encoder, out: Output::new(), deadline, response }
     }
 
     /// The server's answer to the opening handshake; `None` on `tcp://`, which has none.
@@ -49,9 +49,19 @@ impl<'a> LoginSession<'a> {
     ///
     /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut).
     pub fn send(&mut self, message: impl Into<Message>) -> Result<(), Failure> {
-        let mut stream = Timed::new(self.duplex, self.deadline);
-        self.encoder.message(message.into(), &mut stream)?;
-        Ok(self.encoder.flush(&mut stream)?)
+        self.encoder.message(&message.into(), &mut self.out);
+        Ok(self.drain(self.deadline)?)
+    }
+
+    fn drain(&mut self, deadline: Instant) -> io::Result<()> {
+        let mut stream = Timed::new(&mut self.opened.duplex, deadline);
+        while !self.out.is_empty() {
+            match stream.write(self.out.first(usize::MAX))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => self.out.advance(count),
+            }
+        }
+        stream.flush()
     }
 
     /// Receives the next message, waiting for it until the login's time is over.
@@ -78,28 +88,40 @@ impl<'a> LoginSession<'a> {
 
     fn recv_until(&mut self, deadline: Instant) -> Result<Message, Failure> {
         loop {
-            let mut stream = Timed::new(self.duplex, deadline);
-            match self.decoder.next(&mut stream) {
-                Ok(Item::Message(message)) => return Ok(message),
-                Ok(Item::Pong(_)) => {}
-                Ok(Item::Ping(payload)) => {
-                    self.encoder.pong(payload, &mut stream)?;
-                    self.encoder.flush(&mut stream)?;
+            let Opened { duplex, decoder, buffer, .. } = &mut *self.opened;
+            match decoder.decode(buffer) {
+                Ok(Some(Item::Message(message))) => return Ok(message.into_owned()),
+                Ok(Some(Item::Pong(_))) => {}
+                Ok(Some(Item::Ping(payload))) => {
+                    self.encoder.pong(payload, &mut self.out);
+                    self.drain(deadline)?;
                 }
-                Ok(Item::Close(frame)) => {
-                    // the goodbye is a courtesy: the link is over either way
-                    let _ = self.encoder.close(frame.as_ref(), &mut stream);
+                Ok(Some(Item::Close(frame))) => {
+                    self.say_goodbye(frame.as_ref(), deadline);
                     return Err(Failure::Closed(frame));
+                }
+                Ok(None) => {
+                    let count = Timed::new(duplex, deadline).read(buffer.space())?;
+                    if count == 0 {
+                        return Err(decoder.end_of_stream(buffer));
+                    }
+                    buffer.filled(count);
                 }
                 Err(failure) => {
                     if let Failure::Protocol { code, .. } = &failure {
                         let frame = CloseFrame::new(*code, "");
-                        let _ = self.encoder.close(Some(&frame), &mut stream);
+                        self.say_goodbye(Some(&frame), deadline);
                     }
                     return Err(failure);
                 }
             }
         }
+    }
+
+    /// A courtesy: the link is over either way.
+    fn say_goodbye(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
+        self.encoder.close(frame, &mut self.out);
+        let _ = self.drain(deadline);
     }
 }
 

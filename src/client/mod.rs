@@ -72,6 +72,8 @@ impl Drop for Guard {
         if !self.0.done.is_raised() {
             self.0.close(CloseFrame::new(CloseCode::NORMAL, ""));
         }
+        // nobody is left who could receive
+        self.0.mailbox.abandon();
     }
 }
 
@@ -258,7 +260,7 @@ impl Client {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn receiver(&self) -> &Receiver<Message> {
-        self.core().mailbox.receiver()
+        self.core().mailbox.receiver(&self.core().name())
     }
 
     /// Subscribes to the client's events from here on; after [`connect`](Builder::connect) the

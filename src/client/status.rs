@@ -22,6 +22,9 @@ pub enum State {
     BackingOff,
     /// No attempt will be made until [`reconnect`](crate::Client::reconnect).
     GaveUp,
+    /// The link is gone, and what had come on it is still being handled. The next attempt, or the
+    /// wait for it, begins when the handler returns.
+    Disconnected,
     /// The link is up, what is queued is being written, and the closing handshake follows.
     Closing,
     /// Closed for good.

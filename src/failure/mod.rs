@@ -80,6 +80,9 @@ pub enum Failure {
     /// The peer closed the connection with a close frame.
     #[error("closed by the peer: {}", close_text(.0.as_ref()))]
     Closed(Option<CloseFrame>),
+    /// This side closed the connection; with this close frame, where the protocol has them.
+    #[error("closed here{}", .0.as_ref().map(|frame| format!(": {frame}")).unwrap_or_default())]
+    ClosedHere(Option<CloseFrame>),
     /// Nothing came from the peer for the heartbeat's limit.
     #[error("nothing heard from the peer for {silence:?} ({unanswered} pings unanswered)")]
     HeartbeatTimeout {
@@ -309,6 +312,20 @@ impl fmt::Display for Report<'_> {
 }
 
 impl Failure {
+    /// Whether the connection ended in order, as one side or the other wanted: what is on its way
+    /// still arrives. Everything else ends with a reset.
+    pub(crate) fn is_orderly(&self) -> bool {
+        matches!(
+            self,
+            Self::Closed(_)
+                | Self::ClosedHere(_)
+                | Self::ClosedAbnormally
+                | Self::EndOfStream { .. }
+                | Self::Protocol { .. }
+                | Self::ReconnectRequested
+        )
+    }
+
     /// The same panic, in the place that turned out to be at work.
     pub(crate) fn at(self, place: &'static str) -> Self {
         match self {

@@ -27,7 +27,7 @@ pub(super) fn run(shared: &Shared) {
     let interval = heartbeat.interval;
     let Some(limit) = heartbeat.limit() else {
         // nothing to do but to be there until the end
-        let _ = shared.died.raised().recv();
+        let _ = shared.life.died().recv();
         return;
     };
     let limit = limit + limit / SECOND_WATCH;
@@ -59,10 +59,12 @@ pub(super) fn run(shared: &Shared) {
             }
             last_beat = Instant::now();
             wait = interval;
+            shared.relax();
         }
         match waiting {
-            Waiting::ForPeer(silence) => {
+            Waiting::ForPeer(_) => {
                 stall_said = false;
+                let silence = shared.liveness.silence();
                 grace = grace.filter(|(since, _)| silence >= since.elapsed());
                 let left = match grace {
                     None => limit.saturating_sub(silence),
@@ -74,12 +76,13 @@ pub(super) fn run(shared: &Shared) {
                 wait = wait.min(left);
             }
             Waiting::ForProgram(time) if time >= interval && !stall_said => {
-                stall_said = shared.stalls.try_send(time).is_ok();
+                stall_said = true;
+                shared.stalled(time);
             }
             Waiting::ForProgram(_) => {}
         }
         due = now + wait.max(Duration::from_millis(1));
-        match shared.died.raised().recv_deadline(due) {
+        match shared.life.died().recv_deadline(due) {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
             Ok(never) => match never {},
@@ -91,13 +94,13 @@ fn beat(shared: &Shared) -> Result<(), Failure> {
     shared.liveness.ask();
     match &shared.settings.heartbeat.beat {
         Beat::Ping => {
-            if writer::write_now(shared, |writer| writer.ping_now()) {
+            if writer::write_now(shared, |pen| pen.ping_now(shared)) {
                 return Ok(());
             }
-            shared.lane.ping();
+            shared.control.ping();
         }
         Beat::Message { payload, .. } => {
-            shared.lane.beat(guarded("heartbeat payload", || payload())?)
+            shared.control.beat(guarded("heartbeat payload", || payload())?)
         }
         Beat::Off | Beat::Listen => return Ok(()),
     }

@@ -17,6 +17,9 @@ pub(super) struct Liveness {
     /// Microseconds since `origin` when the peer was first asked for a sign of life in the silence
     /// in which it was last asked.
     asked: AtomicU64,
+    /// Microseconds since `origin` when the socket, after having been full, took something: the
+    /// peer's end takes what we send, although it may have nothing to say meanwhile.
+    took: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +33,12 @@ pub(super) enum Waiting {
 
 impl Liveness {
     pub(super) fn new() -> Self {
-        Self { origin: Instant::now(), state: AtomicU64::new(1), asked: AtomicU64::new(0) }
+        Self {
+            origin: Instant::now(),
+            state: AtomicU64::new(1),
+            asked: AtomicU64::new(0),
+            took: AtomicU64::new(0),
+        }
     }
 
     /// When the link began.
@@ -71,10 +79,21 @@ impl Liveness {
         asked > silent_since && Duration::from_micros(self.now().saturating_sub(asked)) >= time
     }
 
-    /// How long the peer has been silent although somebody listened.
+    /// The socket was full, and has taken something.
+    pub(super) fn took(&self) {
+        self.took.store(self.now(), Relaxed);
+    }
+
+    /// How long the peer has given no sign of life although somebody listened.
     pub(super) fn silence(&self) -> Duration {
         match self.waiting() {
-            Waiting::ForPeer(time) => time,
+            Waiting::ForPeer(time) => {
+                let took = self.took.load(Relaxed);
+                if took == 0 {
+                    return time;
+                }
+                time.min(Duration::from_micros(self.now().saturating_sub(took)))
+            }
             Waiting::ForProgram(_) => Duration::ZERO,
         }
     }

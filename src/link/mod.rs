@@ -1,18 +1,33 @@
 //! One live connection: a reader, a writer and a heartbeat thread that are born together, die
 //! together and are joined together.
 //!
-//! Whoever notices death calls [`Shared::fail`]: the first cause is kept, the socket is hung
-//! up, and the other two wake and end. The reader ends last: it first delivers what had already
-//! arrived.
+//! What they share, each with its reason:
+//!
+//! | what | why |
+//! | --- | --- |
+//! | [`Life`]: a lock, its condition and one signal | how far the link has come and why it ends |
+//! | [`ControlSlots`]: a lock | what goes out ahead of data; filled by all, emptied by whoever writes |
+//! | [`Handoff`]: a lock and its condition | the pen, lent while the writer sleeps |
+//! | [`PingLedger`]: a lock | which pings are out; the writer asks, the reader hears the answer |
+//! | [`Liveness`]: four atomics | since when the peer is silent; hot, so without a lock |
+//! | the outbox and its doorbell, the mailbox | they outlive the link |
+//! | a channel for one stall | the manager selects on it |
+//!
+//! Locks are held for a few lines, none while another of them is taken but [`Life`]'s, which is
+//! innermost: the mailbox asks it how much room there is.
+//!
+//! Whoever notices death calls [`Shared::fail`]: the cause is kept, the socket is hung up, and the
+//! other two wake and end.
 
-mod cause;
-mod desk;
+mod control;
+mod handoff;
 mod heartbeat;
-mod lane;
+pub(crate) mod life;
 mod liveness;
 #[cfg(all(test, shuttle))]
 mod model;
-mod progress;
+mod pen;
+mod pings;
 mod reader;
 pub(crate) mod stats;
 mod suspension;
@@ -24,93 +39,109 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use control::ControlSlots;
+use handoff::Handoff;
+use life::Life;
+use liveness::Liveness;
+use pen::Pen;
+use pings::PingLedger;
+use stats::Counters;
+pub use stats::Stats;
+
 use crate::failure::Failure;
-use crate::link::stats::Counters;
 use crate::message::CloseFrame;
+use crate::policy::Limits;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
 use crate::settings::Settings;
-use crate::sync::Signal;
-use crate::sync::threads;
-use crate::transport::{Duplex, Hangup};
-use crate::wire::{Decoder, Protocol};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
-
 use crate::sync::Mutex;
-use cause::Cause;
-use desk::Desk;
-use lane::Lane;
-use liveness::Liveness;
-use progress::Progress;
-pub use stats::Stats;
-use writer::Pen;
+use crate::sync::threads;
+use crate::transport::{Duplex, Hangup, ReadBuffer};
+use crate::wire::{Decoder, Protocol};
 
 /// Where the inbox is between two readers. Empty while a reader holds it.
 pub(crate) type InboxSlot = Arc<Mutex<Option<Inbox>>>;
 
+/// A connection that is ready for messages.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) duplex: Duplex,
+    pub(crate) protocol: Protocol,
+    pub(crate) decoder: Decoder,
+    /// What was read and is not decoded yet.
+    pub(crate) buffer: ReadBuffer,
+}
+
+impl Opened {
+    /// `read` is what was read past the opening handshake.
+    pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: Limits, read: Vec<u8>) -> Self {
+        let (decoder, buffer) = (protocol.decoder(limits), ReadBuffer::new(read));
+        Self { duplex, protocol, decoder, buffer }
+    }
+}
+
+/// Whose link it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Another link may follow: outbox and inbox outlive this one.
+    Client,
+    /// With the link the outbox shuts and the inbox ends; a handler may answer until it returns.
+    Session,
+}
+
 /// What a link needs from its owner.
 pub(crate) struct Parts {
-    pub(crate) duplex: Duplex,
-    pub(crate) decoder: Decoder,
-    pub(crate) protocol: Protocol,
+    pub(crate) opened: Opened,
     pub(crate) settings: Arc<Settings>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) inbox: InboxSlot,
     /// The mailbox behind the inbox, where a reader may wait for the program.
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) counters: Arc<Counters>,
+    pub(crate) owner: Owner,
     /// The number of the client or session: its threads are named and marked with it.
-    pub(crate) owner: u64,
-    pub(crate) thread_prefix: String,
-    /// No other link follows: with this one the outbox shuts and the inbox ends.
-    pub(crate) only: bool,
+    pub(crate) id: u64,
+    /// The number of the link, for messages that are received on it.
+    pub(crate) link: u32,
 }
 
 /// What the three threads share.
 struct Shared {
     protocol: Protocol,
-    only: bool,
+    owner: Owner,
+    link: u32,
     settings: Arc<Settings>,
     outbox: Arc<Outbox>,
+    mailbox: Arc<Mailbox>,
     counters: Arc<Counters>,
     hangup: Arc<dyn Hangup>,
-    mailbox: Arc<Mailbox>,
-    lane: Lane,
-    desk: Desk<Box<Pen>>,
+    life: Arc<Life>,
+    control: ControlSlots,
+    pen: Handoff<Box<Pen>>,
     liveness: Liveness,
-    progress: Progress,
-    cause: Cause,
-    /// Raised when the peer has said goodbye, or has no business to any more.
-    goodbye: Signal,
-    /// Raised when the link dies.
-    died: Signal,
-    /// Raised when nobody wants what the reader still has to deliver.
-    abandoned: Signal,
+    pings: PingLedger,
     /// One notice a stall, so nothing piles up.
     stalls: Sender<Duration>,
+    name: String,
 }
 
 impl Shared {
-    /// The link is dead, and this is why unless somebody said so before.
+    /// The link is dead, and this is why unless that was noted before.
     fn fail(&self, cause: Failure) {
-        // the peer has ended the stream, or has been told why we do: everyone else gets a reset
-        let civil = matches!(
-            cause,
-            Failure::Closed(_)
-                | Failure::ClosedAbnormally
-                | Failure::EndOfStream { .. }
-                | Failure::Protocol { .. }
-        );
-        if !civil {
+        let Some(cause) = self.life.die(cause) else { return };
+        if !cause.is_orderly() {
+            // what was written and has not arrived is taken back, and a peer that is stuck in a
+            // write learns at once that nobody reads
             self.hangup.reset_when_dropped();
         }
-        self.cause.record(cause);
-        self.died.raise();
         self.hangup.hang_up();
-        if self.only {
+        if self.owner == Owner::Session {
             self.outbox.shut();
         }
         self.outbox.link_lost();
+        self.mailbox.look_again();
     }
 
     /// An answer has come that confirms everything up to this number.
@@ -129,22 +160,33 @@ impl Shared {
         Failure::HeartbeatTimeout { silence, unanswered }
     }
 
-    fn is_dead(&self) -> bool {
-        self.died.is_raised()
+    /// The program has been busy for so long, and nothing is read meanwhile.
+    fn stalled(&self, time: Duration) {
+        log::warn!("{}: the program has received nothing for {time:.1?}", self.name);
+        let _ = self.stalls.try_send(time);
+    }
+
+    /// The connection is idle: gives back what a burst took.
+    fn relax(&self) {
+        self.mailbox.relax();
+        self.outbox.relax();
+        if let Some(mut pen) = self.pen.try_take() {
+            pen.relax();
+            self.pen.put(pen);
+        }
     }
 }
 
 impl Shortcut for Shared {
     fn write_one(&self) -> bool {
-        writer::write_now(self, |writer| writer.write_one())
+        writer::write_now(self, |pen| writer::write_one(self, pen))
     }
 }
 
-/// The owner's end of a live connection.
+/// The owner's end of a live connection. Dropping it ends the link and joins its threads.
 pub(crate) struct Link {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
-    reader_ended: Receiver<Infallible>,
     stalls: Receiver<Duration>,
 }
 
@@ -153,13 +195,8 @@ pub(crate) struct Ended {
     pub(crate) cause: Arc<Failure>,
     /// Messages written after the last answered ping.
     pub(crate) unconfirmed: u64,
-}
-
-impl Ended {
-    /// Whether both sides said goodbye, after one of them had begun.
-    pub(crate) fn is_clean(&self) -> bool {
-        matches!(*self.cause, Failure::Closed(_) | Failure::EndOfStream { inside_message: false })
-    }
+    /// Whether both sides said goodbye.
+    pub(crate) is_clean: bool,
 }
 
 impl Link {
@@ -169,45 +206,43 @@ impl Link {
     ///
     /// [`Failure::Thread`] if one could not be started; the others are gone then.
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
-        let Parts { duplex, decoder, protocol, settings, outbox, inbox, counters, .. } = parts;
+        let Parts { opened, settings, outbox, inbox, mailbox, counters, owner, id, link } = parts;
+        let Opened { duplex, protocol, decoder, buffer } = opened;
         let Duplex { reader, writer, hangup } = duplex;
-        let (owner, prefix) = (parts.owner, parts.thread_prefix);
         let (stall_sender, stalls) = bounded(1);
+        let prefix = threads::thread_prefix(id);
         let shared = Arc::new(Shared {
             protocol,
-            only: parts.only,
-            lane: Lane::new(),
-            desk: Desk::new(),
+            owner,
+            link,
+            control: ControlSlots::default(),
+            pen: Handoff::new(),
             liveness: Liveness::new(),
-            progress: Progress::new(Arc::clone(&counters)),
-            cause: Cause::new(),
-            goodbye: Signal::new(),
-            died: Signal::new(),
-            abandoned: Signal::new(),
+            pings: PingLedger::new(Arc::clone(&counters)),
+            life: Arc::new(Life::new()),
             stalls: stall_sender,
             settings,
             outbox,
+            mailbox,
             counters,
             hangup,
-            mailbox: parts.mailbox,
+            name: prefix.clone(),
         });
         if shared.settings.send_directly {
             // weak, for the link holds the outbox
             let link: Weak<dyn Shortcut> = Arc::downgrade(&shared) as _;
             shared.outbox.offer_shortcut(link);
         }
-        let (reader_alive, reader_ended) = bounded(0);
-        let mut link = Self { shared, threads: Vec::with_capacity(3), reader_ended, stalls };
-
+        let mut link = Self { shared, threads: Vec::with_capacity(3), stalls };
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "reader", threads::PROGRAM_STACK, move || {
-            threads::belong_to(owner);
-            reader::run(&shared, decoder, reader, &inbox);
-            drop(reader_alive);
+            threads::belong_to(id);
+            reader::run(&shared, decoder, buffer, reader, &inbox);
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "writer", threads::OWN_STACK, move || {
-            writer::run(&shared, writer);
+            let pen = Box::new(Pen::new(writer, shared.protocol.encoder()));
+            writer::run(&shared, pen);
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "heartbeat", threads::OWN_STACK, move || {
@@ -223,30 +258,15 @@ impl Link {
         stack: usize,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), Failure> {
-        match threads::spawn(prefix, role, stack, run) {
-            Ok(thread) => {
-                self.threads.push(thread);
-                Ok(())
-            }
-            Err(error) => {
-                self.shared.fail(Failure::Interrupted);
-                self.shared.abandoned.raise();
-                self.shared.mailbox.look_again();
-                self.join();
-                Err(Failure::Thread(error))
-            }
-        }
+        // the threads that run already end when the link is dropped
+        let thread = threads::spawn(prefix, role, stack, run).map_err(Failure::Thread)?;
+        self.threads.push(thread);
+        Ok(())
     }
 
-    /// A handle for others who may end the link.
+    /// A handle for others who may end the link. It keeps nothing of it alive.
     pub(crate) fn handle(&self) -> Handle {
-        Handle { shared: Arc::clone(&self.shared) }
-    }
-
-    /// Disconnects when the reader has delivered all that had arrived. Only then does
-    /// [`Link::bury`] not wait for the program.
-    pub(crate) fn reader_ended(&self) -> &Receiver<Infallible> {
-        &self.reader_ended
+        Handle { life: Arc::clone(&self.shared.life), shared: Arc::downgrade(&self.shared) }
     }
 
     /// Yields how long the reader has been waiting for the program, once for each such wait.
@@ -254,14 +274,25 @@ impl Link {
         &self.stalls
     }
 
+    /// Waits until the reader has delivered all that had come, at most until then; returns
+    /// whether it has. Only a handler that is running can hold that up once the link is dead.
+    pub(crate) fn wait_read(&self, deadline: Instant) -> bool {
+        self.shared.life.wait_read(deadline)
+    }
+
+    /// How a dead link ended, as far as is known.
+    pub(crate) fn ended(&self) -> Ended {
+        // no link dies without a cause, unless one of its threads has a bug and panics
+        let cause = self.shared.life.cause();
+        let cause = cause.unwrap_or_else(|| Arc::new(Failure::ClosedAbnormally));
+        let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
+        Ended { cause, unconfirmed, is_clean: self.shared.life.ask(|state| state.is_clean()) }
+    }
+
     /// Joins the three threads of a dead link.
     pub(crate) fn bury(mut self) -> Ended {
         self.join();
-        let cause = self.handle().cause();
-        let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
-        // no link dies without a cause, unless one of its threads has a bug and panics
-        let cause = cause.unwrap_or_else(|| Arc::new(Failure::ClosedAbnormally));
-        Ended { cause, unconfirmed }
+        self.ended()
     }
 
     fn join(&mut self) {
@@ -274,56 +305,91 @@ impl Link {
     }
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.life.leave();
+        self.shared.fail(Failure::Interrupted);
+        self.join();
+    }
+}
+
 /// What can be done to a link from anywhere.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    shared: Arc<Shared>,
+    life: Arc<Life>,
+    shared: Weak<Shared>,
 }
 
 impl Handle {
-    /// Disconnects when the link dies.
-    pub(crate) fn died(&self) -> &Receiver<Infallible> {
-        self.shared.died.raised()
+    fn with(&self, act: impl FnOnce(&Shared)) {
+        if let Some(shared) = self.shared.upgrade() {
+            act(&shared);
+        }
     }
 
-    /// Starts the closing handshake once everything queued is written.
+    /// Disconnects when the link dies.
+    pub(crate) fn died(&self) -> &Receiver<Infallible> {
+        self.life.died()
+    }
+
+    /// Starts the closing handshake once everything queued is written. What is received from now
+    /// on and finds no room is dropped.
     pub(crate) fn close_after_data(&self, frame: CloseFrame) {
-        self.shared.lane.close_after_data(frame);
-        self.shared.outbox.ring();
+        self.with(|shared| {
+            shared.control.close_after_data(frame);
+            shared.outbox.ring();
+        });
+        self.leave();
+    }
+
+    /// The same, with the code that answers the peer's if the peer has closed first.
+    pub(crate) fn answer_after_data(&self, frame: CloseFrame) {
+        self.with(|shared| {
+            shared.control.answer_after_data(frame);
+            shared.outbox.ring();
+        });
+        self.leave();
     }
 
     /// Starts the closing handshake ahead of everything queued.
     pub(crate) fn close_now(&self, frame: CloseFrame) {
-        self.shared.lane.close_now(Some(frame));
-        self.shared.outbox.ring();
+        self.with(|shared| {
+            shared.control.close_now(Some(frame));
+            shared.outbox.ring();
+        });
     }
 
     /// Says beforehand why the link will die.
     pub(crate) fn expect(&self, cause: Failure) {
-        self.shared.cause.record(cause);
+        self.life.note(cause);
     }
 
     /// Ends the link for a reason of the owner's.
     pub(crate) fn kill(&self, cause: Failure) {
-        self.shared.fail(cause);
+        self.with(|shared| shared.fail(cause));
     }
 
-    /// Drops what the reader still has to deliver.
-    pub(crate) fn abandon(&self) {
-        self.shared.abandoned.raise();
-        self.shared.mailbox.look_again();
+    /// The time for closing is over.
+    pub(crate) fn end_close(&self, frame: CloseFrame) {
+        self.with(|shared| {
+            let frame = shared.protocol.is_websocket().then_some(frame);
+            shared.fail(Failure::ClosedHere(frame));
+        });
+    }
+
+    /// Nobody waits for received messages any more.
+    pub(crate) fn leave(&self) {
+        self.life.leave();
+        self.with(|shared| shared.mailbox.look_again());
     }
 
     /// Why the link has died, or is about to.
     pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
-        self.shared.cause.get()
+        self.life.cause()
     }
 
     /// Waits for the end of the link.
     pub(crate) fn wait_until(&self, deadline: Instant) {
-        select! {
-            recv(self.died()) -> _ => {}
-            recv(crossbeam_channel::at(deadline)) -> _ => {}
-        }
+        self.life.wait(Some(deadline), |_| false);
     }
 }

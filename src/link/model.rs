@@ -1,4 +1,4 @@
-//! The outbox, the desk and the teardown under shuttle, which runs each model with many ways of
+//! Outbox, pen, mailbox and the life of a link under shuttle, which runs each model with many ways of
 //! interleaving its threads and calls a deadlock what waits for ever.
 //!
 //! ```text
@@ -10,11 +10,13 @@ use std::sync::{Arc, Weak};
 
 use shuttle::thread;
 
-use super::cause::Cause;
-use super::desk::Desk;
+use super::control::ControlSlots;
+use super::handoff::Handoff;
+use super::life::{Life, Ours};
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::{Delivery, Queue};
+use crate::queues::inbox::{Batch, Inbox, Mailbox, NoMessage, Room};
 use crate::queues::outbox::{Outbox, Patience, Refused, Shortcut, Terms};
 use crate::sync::Mutex;
 
@@ -31,8 +33,9 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
 /// A link without a socket: what is written is noted.
 struct Link {
     outbox: Arc<Outbox>,
+    control: ControlSlots,
     /// What was written. Whoever holds it is the one who writes.
-    desk: Desk<Vec<Message>>,
+    pen: Handoff<Vec<Message>>,
     stop: Mutex<bool>,
 }
 
@@ -40,8 +43,12 @@ impl Link {
     fn new(messages: usize) -> Arc<Self> {
         let limits = Queue::new().messages(messages);
         let outbox = Outbox::new(limits, usize::MAX, None, Delivery::AtMostOnce, true);
-        let link =
-            Arc::new(Self { outbox: Arc::new(outbox), desk: Desk::new(), stop: Mutex::new(false) });
+        let link = Arc::new(Self {
+            outbox: Arc::new(outbox),
+            control: ControlSlots::default(),
+            pen: Handoff::new(),
+            stop: Mutex::new(false),
+        });
         let shortcut: Weak<dyn Shortcut> = Arc::<Self>::downgrade(&link) as _;
         link.outbox.offer_shortcut(shortcut);
         link
@@ -50,6 +57,9 @@ impl Link {
     fn write(&self, written: &mut Vec<Message>, bytes: usize) -> bool {
         let mut batch = VecDeque::new();
         self.outbox.take(&mut batch, bytes);
+        // in this order: see `ControlSlots`
+        let pongs = self.control.take(false).pongs;
+        written.extend(pongs.into_iter().map(|_| Message::from("pong")));
         written.extend(batch.iter().map(|entry| entry.message.clone()));
         let any = !batch.is_empty();
         self.outbox.written(batch.into_iter());
@@ -64,9 +74,9 @@ impl Link {
             if *self.stop.lock() {
                 return written;
             }
-            self.desk.put(written);
+            self.pen.put(written);
             self.outbox.doorbell().wait(None);
-            written = self.desk.take();
+            written = self.pen.take();
         }
     }
 
@@ -78,9 +88,9 @@ impl Link {
 
 impl Shortcut for Link {
     fn write_one(&self) -> bool {
-        let Some(mut written) = self.desk.try_take() else { return false };
+        let Some(mut written) = self.pen.try_take() else { return false };
         self.write(&mut written, 1);
-        self.desk.put(written);
+        self.pen.put(written);
         self.outbox.is_quiet()
     }
 }
@@ -187,39 +197,133 @@ fn a_flush_ends_with_the_confirmation_or_with_the_end() {
 }
 
 #[test]
+fn an_answer_never_overtakes_the_pong_before_it() {
+    check(|| {
+        let link = Link::new(10);
+        let writer = {
+            let link = Arc::clone(&link);
+            thread::spawn(move || link.run())
+        };
+        // the reader: a ping, and a text that the handler answers
+        link.control.pong(b"");
+        link.outbox.ring();
+        send(&link, "answer").expect("there is room");
+        link.outbox.wait_written(None).expect("it is written");
+        link.stop();
+        let written = writer.join().expect("the writer does not panic");
+        assert_eq!(written, ["pong", "answer"].map(Message::from));
+    });
+}
+
+fn goodbye() -> Failure {
+    let frame = CloseFrame { code: CloseCode::GOING_AWAY, reason: String::new() };
+    Failure::Closed(Some(frame))
+}
+
+#[test]
 fn the_first_cause_wins_and_a_goodbye_explains_a_broken_write() {
     check(|| {
-        let cause = Arc::new(Cause::new());
+        let life = Arc::new(Life::new());
         let first = Arc::new(Mutex::new(None));
-        let goodbye = CloseFrame { code: CloseCode::GOING_AWAY, reason: String::new() };
         let failures = [
             Failure::Io(std::io::ErrorKind::BrokenPipe.into()),
-            Failure::Closed(Some(goodbye)),
+            goodbye(),
             Failure::HeartbeatTimeout { silence: std::time::Duration::ZERO, unanswered: 0 },
         ];
         let threads: Vec<_> = failures
             .into_iter()
             .enumerate()
             .map(|(number, failure)| {
-                let (cause, first) = (Arc::clone(&cause), Arc::clone(&first));
+                let (life, first) = (Arc::clone(&life), Arc::clone(&first));
                 thread::spawn(move || {
                     // the order in which they come is the order of this lock
                     let mut first = first.lock();
                     first.get_or_insert(number);
-                    cause.record(failure);
-                    cause.get().expect("there is one from here on")
+                    life.note(failure);
+                    life.cause().expect("there is one from here on")
                 })
             })
             .collect();
         for thread in threads {
             thread.join().expect("nobody panics");
         }
-        let kept = cause.get().expect("there is one");
+        let kept = life.cause().expect("there is one");
         let first = (*first.lock()).expect("one was first");
         match first {
             0 => assert!(matches!(&*kept, Failure::Closed(_) | Failure::Io(_)), "{kept:?}"),
             1 => assert!(matches!(&*kept, Failure::Closed(_)), "{kept:?}"),
             _ => assert!(matches!(&*kept, Failure::HeartbeatTimeout { .. }), "{kept:?}"),
         }
+    });
+}
+
+#[test]
+fn a_link_dies_once_and_everybody_who_waits_is_told() {
+    check(|| {
+        let life = Arc::new(Life::new());
+        let spawn = |act: fn(&Life) -> usize| {
+            let life = Arc::clone(&life);
+            thread::spawn(move || act(&life))
+        };
+        let dying = [
+            // the owner closes and the time for that is over
+            spawn(|life| {
+                life.leave();
+                usize::from(life.die(Failure::ClosedHere(None)).is_some())
+            }),
+            // the reader hears a goodbye, and has it answered
+            spawn(|life| {
+                life.peer_ends(goodbye());
+                life.wait(None, |state| state.ours > Ours::Open);
+                usize::from(life.die(Failure::ClosedAbnormally).is_some())
+            }),
+            // the writer answers, and meets a broken socket
+            spawn(|life| {
+                life.wait(None, |state| state.is_leaving);
+                life.closed_here(None);
+                usize::from(life.die(Failure::Io(std::io::ErrorKind::BrokenPipe.into())).is_some())
+            }),
+        ];
+        let waiting = spawn(|life| usize::from(life.wait(None, |_| false)));
+        let deaths: usize = dying.into_iter().map(|thread| thread.join().expect("no panic")).sum();
+        assert_eq!(deaths, 1);
+        assert_eq!(waiting.join().expect("no panic"), 1);
+        let kept = life.cause().expect("there is one");
+        assert!(matches!(&*kept, Failure::Closed(_) | Failure::ClosedHere(_)), "{kept:?}");
+    });
+}
+
+#[test]
+fn a_reader_that_waits_for_the_program_gives_everything_up_at_the_end() {
+    check(|| {
+        let mailbox = Arc::new(Mailbox::new(Queue::new().messages(1)));
+        let life = Arc::new(Life::new());
+        let reader = {
+            let (mailbox, life) = (Arc::clone(&mailbox), Arc::clone(&life));
+            thread::spawn(move || {
+                let mut batch = Batch::default();
+                (0..3).for_each(|number: u32| batch.push(number.to_string().into()));
+                Inbox::Mailbox(mailbox).deliver(&mut batch, || {
+                    let is_over = life.ask(|state| state.is_dead);
+                    if is_over { Room::Beyond } else { Room::Within }
+                });
+            })
+        };
+        let killer = {
+            let (mailbox, life) = (Arc::clone(&mailbox), Arc::clone(&life));
+            thread::spawn(move || {
+                life.die(goodbye());
+                mailbox.look_again();
+            })
+        };
+        let recv = || mailbox.recv(None, || false, crossbeam_channel::never);
+        let first = recv();
+        reader.join().expect("no panic");
+        killer.join().expect("no panic");
+        mailbox.end();
+        let received = [first, recv(), recv()].map(|message| message.expect("all are there"));
+        assert_eq!(received, ["0", "1", "2"].map(Message::from));
+        assert_eq!(recv(), Err(NoMessage::Ended));
+        assert_eq!(mailbox.dropped(), 0);
     });
 }

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tungstenite::Bytes;
+use bytes::Bytes;
 
-use crate::message::Message;
+use crate::message::{Message, MessageRef};
 
 /// No timeout is longer than this: a thousand days. It keeps every deadline representable.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
@@ -43,7 +43,7 @@ pub struct Heartbeat {
     pub(crate) answer: Option<(Bytes, Message)>,
 }
 
-type Predicate = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
+type Predicate = Arc<dyn Fn(&MessageRef<'_>) -> bool + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) enum Beat {
@@ -91,7 +91,7 @@ impl Heartbeat {
     pub fn message(
         self,
         payload: impl Into<Message>,
-        is_answer: impl Fn(&Message) -> bool + Send + Sync + 'static,
+        is_answer: impl Fn(&MessageRef<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
         let payload = payload.into();
         self.message_with(move || payload.clone(), is_answer)
@@ -103,7 +103,7 @@ impl Heartbeat {
     pub fn message_with(
         mut self,
         payload: impl Fn() -> Message + Send + Sync + 'static,
-        is_answer: impl Fn(&Message) -> bool + Send + Sync + 'static,
+        is_answer: impl Fn(&MessageRef<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.beat = Beat::Message { payload: Arc::new(payload), is_answer: Arc::new(is_answer) };
         self

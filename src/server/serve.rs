@@ -15,7 +15,7 @@ use super::session::{Inner, Session};
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
 use crate::link::stats::Counters;
-use crate::link::{Link, Parts};
+use crate::link::{Link, Opened, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
@@ -23,16 +23,14 @@ use crate::queues::outbox::Outbox;
 use crate::sync::Mutex;
 use crate::sync::threads::thread_prefix;
 use crate::transport::{Duplex, Timed};
-use crate::wire::{Decoder, Protocol};
+use crate::wire::Protocol;
 
 /// How long a client may take to read an answer that is no upgrade.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection that is ready for messages.
-struct Opened {
-    duplex: Duplex,
-    decoder: Decoder,
-    protocol: Protocol,
+struct Accepted {
+    opened: Opened,
     request: Option<http::Request<()>>,
 }
 
@@ -54,24 +52,22 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
         }
     };
     log::info!("{name}: {peer} connected");
-    let frame = match server.registry.opened(id, session.clone()) {
-        Some(going_away) => going_away,
+    match server.registry.opened(id, session.clone()) {
+        Some(going_away) => session.finish(going_away),
         None => match guarded("session handler", || (server.handler)(session.clone())) {
-            Ok(()) => CloseFrame::new(CloseCode::NORMAL, ""),
+            Ok(()) => session.end(),
             Err(panic) => {
                 log::error!("{name}: {panic}");
-                CloseFrame::new(CloseCode::INTERNAL_ERROR, "")
+                session.finish(CloseFrame::new(CloseCode::INTERNAL_ERROR, ""));
             }
         },
     };
-    // nobody receives any more, and the reader must not wait for somebody who does
-    link.handle().abandon();
-    session.finish(frame);
     let ended = link.bury();
+    session.forget();
     log::info!("{name}: {peer} ended: {}", ended.cause.report());
 }
 
-fn open(server: &ServerCore, duplex: Duplex) -> Result<Opened, Failure> {
+fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
     let limits = server.settings.limits;
     let timeout = server.settings.handshake_timeout;
     let deadline = Instant::now() + timeout;
@@ -79,8 +75,8 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Opened, Failure> {
         secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
     if let Some(framing) = server.framing {
         let protocol = Protocol::Framed(framing);
-        let decoder = protocol.decoder(Vec::new(), limits);
-        return Ok(Opened { duplex, decoder, protocol, request: None });
+        let opened = Opened::new(duplex, protocol, limits, Vec::new());
+        return Ok(Accepted { opened, request: None });
     }
     let mut timed = Timed::new(&mut duplex, deadline);
     let (request, read) = handshake::read_request(&mut timed).map_err(|f| f.in_time(timeout))?;
@@ -105,8 +101,8 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Opened, Failure> {
         return Err(failure.in_time(timeout));
     }
     let protocol = Protocol::WebSocket(Role::Server);
-    let decoder = protocol.decoder(read, limits);
-    Ok(Opened { duplex, decoder, protocol, request: Some(request) })
+    let opened = Opened::new(duplex, protocol, limits, read);
+    Ok(Accepted { opened, request: Some(request) })
 }
 
 #[cfg(feature = "tls")]
@@ -138,9 +134,9 @@ fn start(
     server: &Arc<ServerCore>,
     id: u64,
     peer: SocketAddr,
-    opened: Opened,
+    accepted: Accepted,
 ) -> Result<(Link, Session), Failure> {
-    let Opened { duplex, decoder, protocol, request } = opened;
+    let Accepted { opened, request } = accepted;
     let settings = &server.settings;
     let counters = Arc::new(Counters::default());
     let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
@@ -149,17 +145,15 @@ fn start(
     let mailbox = Arc::new(Mailbox::new(settings.inbox));
     let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
     let link = Link::start(Parts {
-        duplex,
-        decoder,
-        protocol,
+        opened,
         settings: Arc::clone(settings),
         outbox: Arc::clone(&outbox),
         inbox: Arc::new(Mutex::new(Some(inbox))),
         mailbox: Arc::clone(&mailbox),
         counters: Arc::clone(&counters),
-        owner: id,
-        thread_prefix: thread_prefix(id),
-        only: true,
+        owner: Owner::Session,
+        id,
+        link: 1,
     })?;
     let session = Session::new(Inner {
         id,

@@ -13,9 +13,10 @@ use crate::failure::Failure;
 use crate::link::Handle;
 use crate::link::stats::{Counters, Stats};
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::queues::inbox::{Mailbox, Nothing};
+use crate::queues::inbox::{Mailbox, NoMessage};
 use crate::queues::outbox::{Outbox, Patience, Terms};
 use crate::settings::Settings;
+use crate::sync::threads::thread_prefix;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
 ///
@@ -111,7 +112,7 @@ impl Session {
     fn recv_until(&self, deadline: Option<Instant>) -> Result<Message, Error> {
         let mailbox = &self.inner.mailbox;
         mailbox.recv(deadline, || false, crossbeam_channel::never).map_err(|nothing| {
-            if nothing == Nothing::TimedOut { Error::Timeout } else { Error::Closed }
+            if nothing == NoMessage::TimedOut { Error::Timeout } else { Error::Closed }
         })
     }
 
@@ -144,7 +145,7 @@ impl Session {
 
     /// The channel of received messages, for `select!`. It disconnects at the end.
     pub fn receiver(&self) -> &Receiver<Message> {
-        self.inner.mailbox.receiver()
+        self.inner.mailbox.receiver(&thread_prefix(self.inner.id))
     }
 
     /// Why the session is over; `None` while it is not.
@@ -189,14 +190,32 @@ impl Session {
 
     /// Closes and waits for the end, at most for the closing timeout.
     pub(super) fn finish(&self, frame: CloseFrame) {
-        self.begin_close(frame);
-        self.inner.link.wait_until(Instant::now() + self.inner.settings.close_timeout);
-        self.kill();
+        self.begin_close(frame.clone());
+        self.wait_for_end(frame);
     }
 
     pub(super) fn begin_close(&self, frame: CloseFrame) {
         self.inner.outbox.shut();
         self.inner.link.close_after_data(frame);
+    }
+
+    /// The handler has returned: the same with 1000, or with what answers the peer's close frame.
+    pub(super) fn end(&self) {
+        let frame = CloseFrame::new(CloseCode::NORMAL, "");
+        self.inner.outbox.shut();
+        self.inner.link.answer_after_data(frame.clone());
+        self.wait_for_end(frame);
+    }
+
+    /// The link is gone: clones of this keep nothing that was to be sent.
+    pub(super) fn forget(&self) {
+        drop(self.inner.outbox.drain());
+    }
+
+    fn wait_for_end(&self, frame: CloseFrame) {
+        let link = &self.inner.link;
+        link.wait_until(Instant::now() + self.inner.settings.close_timeout);
+        link.end_close(frame);
     }
 
     /// Ends the session without a goodbye, if it is not over already.
@@ -206,6 +225,13 @@ impl Session {
 
     pub(super) fn end_with(&self, cause: Failure) {
         self.inner.link.kill(cause);
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // nobody is left who could receive
+        self.mailbox.abandon();
     }
 }
 

@@ -1,18 +1,18 @@
 //! Bytes in both directions at once: halves of a connection that can be read, written, hung up.
 
-mod ahead;
 pub(crate) mod head;
+mod read_buffer;
 mod socket;
 mod timed;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
 use std::fmt::{self, Debug};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) use ahead::Ahead;
+pub(crate) use read_buffer::ReadBuffer;
 pub(crate) use timed::Timed;
 #[cfg(feature = "tls")]
 pub use tls::Tls;
@@ -42,6 +42,10 @@ pub trait ReadHalf: Read + Send + Debug {
         Ok(0)
     }
 
+    /// The connection is idle: a transport that holds on to memory for a burst gives it back. One
+    /// without buffers of its own has nothing to do, as this says.
+    fn relax(&mut self) {}
+
     /// Whether the last reads have left something for the other half to flush. Asking takes the
     /// answer back. A transport without a protocol of its own says no, as this does.
     fn wants_write(&mut self) -> bool {
@@ -54,25 +58,38 @@ pub trait ReadHalf: Read + Send + Debug {
 #[derive(Debug)]
 pub(crate) struct NoDataYet;
 
-impl NoDataYet {
-    pub(crate) fn is_in(error: &io::Error) -> bool {
-        error.get_ref().is_some_and(|inner| inner.is::<Self>())
-    }
+/// What a `write` or `flush` is interrupted by that has handed on some of what was accepted
+/// before, and is to be called again.
+#[derive(Debug)]
+pub(crate) struct Advanced;
+
+/// Gives a reason for `Interrupted` that can be told from a signal.
+macro_rules! interruption {
+    ($name:ident, $words:literal) => {
+        impl $name {
+            pub(crate) fn is_in(error: &io::Error) -> bool {
+                error.get_ref().is_some_and(|inner| inner.is::<Self>())
+            }
+        }
+
+        impl std::error::Error for $name {}
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str($words)
+            }
+        }
+
+        impl From<$name> for io::Error {
+            fn from(reason: $name) -> Self {
+                Self::new(io::ErrorKind::Interrupted, reason)
+            }
+        }
+    };
 }
 
-impl std::error::Error for NoDataYet {}
-
-impl fmt::Display for NoDataYet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("what was received is no data yet")
-    }
-}
-
-impl From<NoDataYet> for io::Error {
-    fn from(sign: NoDataYet) -> Self {
-        Self::new(io::ErrorKind::Interrupted, sign)
-    }
-}
+interruption!(NoDataYet, "what was received is no data yet");
+interruption!(Advanced, "some of what was accepted is written");
 
 /// The half of a connection that one thread writes. What `write` has accepted is on its way;
 /// after an error it is called again with the same bytes, or not at all. `Interrupted` is no more
@@ -94,6 +111,28 @@ pub trait WriteHalf: Write + Send + Debug {
     fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let _ = buf;
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// The same from several buffers, of which the first ones are written first. A transport that
+    /// takes one buffer at a time takes the first that is not empty, as this does.
+    ///
+    /// # Errors
+    ///
+    /// Those of `write`.
+    fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        let first = bufs.iter().find(|buf| !buf.is_empty());
+        first.map_or(Ok(0), |first| self.try_write(first))
+    }
+
+    /// Flushes without blocking; an error of the kind `WouldBlock` if something that `write` has
+    /// accepted could not be handed on. A transport that keeps nothing back has nothing to do, as
+    /// this says.
+    ///
+    /// # Errors
+    ///
+    /// Those of `flush`.
+    fn try_flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 
     /// Says that no more data follows, where the transport can say so without ending.

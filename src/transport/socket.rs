@@ -1,7 +1,7 @@
 //! A plain socket: one descriptor, shared by both halves.
 
 use std::fmt::Debug;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
@@ -18,12 +18,14 @@ trait Socket: Send + Sync + Debug + 'static {
     fn send(&self, buf: &[u8]) -> io::Result<usize>;
 
     /// Sends what fits without blocking.
-    fn try_send(&self, buf: &[u8]) -> io::Result<usize> {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        return self.options().send_with_flags(buf, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn try_send(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        #[cfg(unix)]
+        return self
+            .options()
+            .send_vectored_with_flags(bufs, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
+        #[cfg(not(unix))]
         {
-            let _ = buf;
+            let _ = bufs;
             Err(io::ErrorKind::WouldBlock.into())
         }
     }
@@ -69,6 +71,12 @@ impl Socket for UnixStream {
     }
 }
 
+/// What is left of a deadline is handed to the system in whole microseconds, and no time at all
+/// means for ever there.
+fn least(time: Duration) -> Duration {
+    time.max(Duration::from_micros(1))
+}
+
 #[derive(Debug)]
 struct Half<S>(Arc<S>);
 
@@ -80,7 +88,7 @@ impl<S: Socket> Read for Half<S> {
 
 impl<S: Socket> ReadHalf for Half<S> {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.options().set_read_timeout(timeout)
+        self.0.options().set_read_timeout(timeout.map(least))
     }
 }
 
@@ -96,11 +104,15 @@ impl<S: Socket> Write for Half<S> {
 
 impl<S: Socket> WriteHalf for Half<S> {
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.options().set_write_timeout(timeout)
+        self.0.options().set_write_timeout(timeout.map(least))
     }
 
     fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.try_send(buf)
+        self.0.try_send(&[IoSlice::new(buf)])
+    }
+
+    fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_send(bufs)
     }
 
     fn finish(&mut self) -> io::Result<()> {

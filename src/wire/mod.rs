@@ -1,29 +1,28 @@
-//! Bytes to messages and back.
+//! Bytes to items and back, without any I/O: a decoder takes what is in a [`ReadBuffer`], an
+//! encoder appends to an [`Output`]. Neither ever sees a socket, so a read that yields half a
+//! frame, a write that takes half of one, and a timeout are nothing that they could get wrong.
 
+mod assembly;
 pub(crate) mod framed;
+mod output;
 pub(crate) mod websocket;
 
-use std::io::{self, Read, Write};
+pub(crate) use output::{Output, SLICES};
 
-use tungstenite::Bytes;
 use tungstenite::protocol::Role;
 
 use crate::failure::Failure;
-use crate::message::{CloseFrame, Message};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
 use crate::policy::{Framing, Limits};
+use crate::transport::ReadBuffer;
 
 /// What a decoder finds in the stream.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Item {
-    Message(Message),
-    Ping(Bytes),
-    Pong(Bytes),
+#[derive(Debug)]
+pub(crate) enum Item<'a> {
+    Message(MessageRef<'a>),
+    Ping(&'a [u8]),
+    Pong(&'a [u8]),
     Close(Option<CloseFrame>),
-}
-
-/// A stream that is read, and takes the messages that were in it.
-pub(crate) trait Incoming: Read {
-    fn deliver(&mut self, message: Message);
 }
 
 /// How the two ends of a connection talk, and which end this is.
@@ -34,22 +33,22 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// The reading side; `read` is what was read past the opening handshake.
-    pub(crate) fn decoder(self, read: Vec<u8>, limits: Limits) -> Decoder {
+    pub(crate) fn decoder(self, limits: Limits) -> Decoder {
         match self {
-            Self::WebSocket(role) => {
-                Decoder::WebSocket(Box::new(websocket::Decoder::new(role, read, limits)))
-            }
-            Self::Framed(framing) => Decoder::Framed(framed::Decoder::new(framing, read, limits)),
+            Self::WebSocket(role) => Decoder::WebSocket(websocket::Decoder::new(role, limits)),
+            Self::Framed(framing) => Decoder::Framed(framed::Decoder::new(framing, limits)),
         }
     }
 
-    /// The writing side.
     pub(crate) fn encoder(self) -> Encoder {
         match self {
-            Self::WebSocket(role) => Encoder::WebSocket(Box::new(websocket::Encoder::new(role))),
+            Self::WebSocket(role) => Encoder::WebSocket(websocket::Encoder::new(role)),
             Self::Framed(framing) => Encoder::Framed(framed::Encoder::new(framing)),
         }
+    }
+
+    pub(crate) fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocket(_))
     }
 
     /// Whether this side ends the stream once it has said goodbye. The client of a WebSocket
@@ -60,119 +59,92 @@ impl Protocol {
     }
 }
 
-/// The reading side of either protocol. It keeps what it has read of an unfinished message, so
-/// a read that times out loses nothing.
+/// The reading side of either protocol.
 #[derive(Debug)]
 pub(crate) enum Decoder {
-    /// Boxed, for it is five times the size of the other.
-    WebSocket(Box<websocket::Decoder>),
+    WebSocket(websocket::Decoder),
     Framed(framed::Decoder),
 }
 
 impl Decoder {
-    /// Reads until there is something to report.
+    /// The next item, or `None` if more bytes have to come first. Whatever there is of an
+    /// unfinished message is kept.
     ///
     /// # Errors
     ///
-    /// [`Failure::Io`] as the stream said it, [`Failure::ClosedAbnormally`] or
-    /// [`Failure::EndOfStream`] at its end, and [`Failure::Protocol`] with the close code that
-    /// the peer is to be told.
-    pub(crate) fn next(&mut self, stream: &mut dyn Read) -> Result<Item, Failure> {
+    /// [`Failure::Protocol`] with the close code that the peer is to be told. Nothing can be
+    /// decoded after it.
+    #[inline(always)]
+    pub(crate) fn decode<'a>(
+        &'a mut self,
+        buffer: &'a mut ReadBuffer,
+    ) -> Result<Option<Item<'a>>, Failure> {
         match self {
-            Self::WebSocket(decoder) => decoder.next(stream),
-            Self::Framed(decoder) => decoder.next(stream).map(Item::Message),
+            Self::WebSocket(decoder) => decoder.decode(buffer),
+            Self::Framed(decoder) => Ok(decoder.decode(buffer)?.map(Item::Message)),
         }
     }
 
-    /// The same for a stream that takes each message itself: returns what else there is to
-    /// report. A message is moved once on its way, which is what a small one costs most.
-    pub(crate) fn deliver(&mut self, stream: &mut impl Incoming) -> Result<Item, Failure> {
+    /// What the end of the stream means at this point.
+    pub(crate) fn end_of_stream(&self, buffer: &ReadBuffer) -> Failure {
         match self {
-            Self::WebSocket(decoder) => decoder.deliver(stream),
-            Self::Framed(decoder) => loop {
-                let message = decoder.next(stream)?;
-                stream.deliver(message);
-            },
+            Self::WebSocket(_) => Failure::ClosedAbnormally,
+            Self::Framed(decoder) => {
+                let inside_message = !buffer.unread().is_empty() || decoder.is_inside_message();
+                Failure::EndOfStream { inside_message }
+            }
         }
     }
 }
 
-/// The writing side of either protocol. It encodes into a buffer of its own, which goes to the
-/// stream when it is full or flushed.
+/// The writing side of either protocol.
 #[derive(Debug)]
 pub(crate) enum Encoder {
-    /// Boxed, for it is five times the size of the other.
-    WebSocket(Box<websocket::Encoder>),
+    WebSocket(websocket::Encoder),
     Framed(framed::Encoder),
 }
 
 impl Encoder {
-    /// How many bytes have been encoded, buffered ones included.
-    pub(crate) fn encoded(&self) -> u64 {
+    /// Encodes a whole message.
+    pub(crate) fn message(&mut self, message: &Message, out: &mut Output) {
         match self {
-            Self::WebSocket(encoder) => encoder.encoded(),
-            Self::Framed(encoder) => encoder.encoded(),
+            Self::WebSocket(encoder) => encoder.message(message, out),
+            Self::Framed(encoder) => encoder.message(message, out),
         }
     }
 
-    pub(crate) fn message(&mut self, message: Message, stream: &mut dyn Write) -> io::Result<()> {
-        match self {
-            Self::WebSocket(encoder) => encoder.message(message, stream),
-            Self::Framed(encoder) => encoder.message(&message, stream),
-        }
-    }
-
-    /// Encodes a message in pieces of at most `size` bytes, with `between` after each but the
-    /// last; whole where the protocol has no pieces.
-    pub(crate) fn fragments<S: Write>(
-        &mut self,
-        message: Message,
-        size: usize,
-        stream: &mut S,
-        mut between: impl FnMut(&mut websocket::Encoder, &mut S) -> io::Result<()>,
-    ) -> io::Result<()> {
-        match self {
-            Self::WebSocket(encoder) => {
-                encoder.fragments(message, size, stream, |encoder, stream| between(encoder, stream))
-            }
-            Self::Framed(encoder) => encoder.message(&message, stream),
-        }
+    /// Whether nothing but a write of its own sets a message off from the next.
+    pub(crate) fn needs_writes_of_its_own(&self) -> bool {
+        matches!(self, Self::Framed(encoder) if encoder.is_raw())
     }
 
     /// Encodes a ping; nothing where the protocol has none.
-    pub(crate) fn ping(&mut self, payload: Bytes, stream: &mut dyn Write) -> io::Result<()> {
-        match self {
-            Self::WebSocket(encoder) => encoder.ping(payload, stream),
-            Self::Framed(_) => Ok(()),
+    pub(crate) fn ping(&mut self, payload: &[u8], out: &mut Output) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.ping(payload, out);
         }
     }
 
     /// Encodes a pong; nothing where the protocol has none.
-    pub(crate) fn pong(&mut self, payload: Bytes, stream: &mut dyn Write) -> io::Result<()> {
-        match self {
-            Self::WebSocket(encoder) => encoder.pong(payload, stream),
-            Self::Framed(_) => Ok(()),
+    pub(crate) fn pong(&mut self, payload: &[u8], out: &mut Output) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.pong(payload, out);
         }
     }
 
-    /// Encodes a close frame, where the protocol has one, and flushes; nothing may be encoded
-    /// after it.
-    pub(crate) fn close(
-        &mut self,
-        frame: Option<&CloseFrame>,
-        stream: &mut dyn Write,
-    ) -> io::Result<()> {
-        match self {
-            Self::WebSocket(encoder) => encoder.close(frame, stream),
-            Self::Framed(encoder) => encoder.flush(stream),
+    /// Encodes a close frame, where the protocol has one; nothing may be encoded after it.
+    pub(crate) fn close(&mut self, frame: Option<&CloseFrame>, out: &mut Output) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.close(frame, out);
         }
     }
+}
 
-    /// Writes out what is buffered.
-    pub(crate) fn flush(&mut self, stream: &mut dyn Write) -> io::Result<()> {
-        match self {
-            Self::WebSocket(encoder) => encoder.flush(stream),
-            Self::Framed(encoder) => encoder.flush(stream),
-        }
-    }
+/// A violation of the protocol, for which the peer is told this code.
+fn violation(code: CloseCode, reason: impl Into<String>) -> Failure {
+    Failure::Protocol { code, reason: reason.into() }
+}
+
+fn too_big(what: impl std::fmt::Display, limit: usize) -> Failure {
+    violation(CloseCode::MESSAGE_TOO_BIG, format!("{what} over the limit of {limit} bytes"))
 }

@@ -416,6 +416,11 @@ impl Outbox {
         left
     }
 
+    /// The connection is idle: gives back what a burst took.
+    pub(crate) fn relax(&self) {
+        self.state().relax();
+    }
+
     /// How many messages and bytes wait, are being written or are kept.
     pub(crate) fn depth(&self) -> (usize, usize) {
         let state = self.state();

@@ -233,6 +233,19 @@ impl State {
         }
     }
 
+    /// Gives back what a burst took.
+    pub(super) fn relax(&mut self) {
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+        if self.kept.is_empty() {
+            self.kept = VecDeque::new();
+        }
+        if self.receipts.is_empty() {
+            self.receipts = VecDeque::new();
+        }
+    }
+
     /// Everything that was never confirmed and could be sent again.
     pub(super) fn drain(&mut self) -> Vec<Message> {
         self.drained |= !self.queue.is_empty();

@@ -5,20 +5,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
-use crate::transport::{Ahead, NoDataYet, ReadHalf};
+use crate::transport::{NoDataYet, ReadBuffer, ReadHalf};
 
 /// The reading half. Ciphertext that rustls has not taken yet waits in a buffer of its own.
 #[derive(Debug)]
 pub(super) struct TlsReader {
     half: Box<dyn ReadHalf>,
     shared: Arc<Shared>,
-    ciphertext: Ahead,
+    ciphertext: ReadBuffer,
     wants_write: bool,
 }
 
 impl TlsReader {
     pub(super) fn new(half: Box<dyn ReadHalf>, shared: Arc<Shared>) -> Self {
-        Self { half, shared, ciphertext: Ahead::new(), wants_write: false }
+        let ciphertext = ReadBuffer::new(Vec::new());
+        Self { half, shared, ciphertext, wants_write: false }
     }
 
     /// Yields plaintext if there is some, feeding rustls what was read; `None` if the socket has
@@ -30,14 +31,16 @@ impl TlsReader {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return Some(result),
             }
-            if !self.ciphertext.has_unread() {
+            let mut input = self.ciphertext.unread();
+            if input.is_empty() {
                 return None;
             }
-            let mut input = self.ciphertext.unread();
             match connection.read_tls(&mut input) {
                 // rustls has no room although all plaintext was taken: a record without end
                 Ok(0) => return Some(Err(io::ErrorKind::InvalidData.into())),
-                Ok(taken) => self.ciphertext.consume(taken),
+                Ok(taken) => {
+                    self.ciphertext.take(taken);
+                }
                 Err(error) => return Some(Err(error)),
             }
             let result = connection.process_new_packets();
@@ -54,12 +57,14 @@ impl Read for TlsReader {
         if let Some(result) = self.decrypt(buf) {
             return result;
         }
-        if self.ciphertext.fill(&mut self.half)? == 0 {
+        let count = self.half.read(self.ciphertext.space())?;
+        if count == 0 {
             // has rustls know of the end: without a close_notify before it, it is a truncation
             let mut connection = self.shared.lock();
             connection.read_tls(&mut io::empty())?;
             return connection.reader().read(buf);
         }
+        self.ciphertext.filled(count);
         self.decrypt(buf).unwrap_or_else(|| Err(NoDataYet.into()))
     }
 }
@@ -75,5 +80,9 @@ impl ReadHalf for TlsReader {
 
     fn wants_write(&mut self) -> bool {
         std::mem::take(&mut self.wants_write)
+    }
+
+    fn relax(&mut self) {
+        self.ciphertext.relax();
     }
 }

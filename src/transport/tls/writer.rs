@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
-use crate::transport::WriteHalf;
+use crate::transport::{Advanced, WriteHalf};
 
 /// How much plaintext is encrypted before the records are written.
 const PLAINTEXT: usize = 64 * 1024;
 
-/// The writing half.
+/// A socket that is full is offered no more than this at a time: it takes that as soon as it has
+/// room, so that whoever waits knows that it took something.
+const PIECE: usize = 16 * 1024;
+
+/// The writing half. Plaintext counts as written once it is encrypted: its records are on their
+/// way from then on, one after the other, and no failure can tell which of them have arrived.
 #[derive(Debug)]
 pub(super) struct TlsWriter {
     half: Box<dyn WriteHalf>,
@@ -18,27 +23,33 @@ pub(super) struct TlsWriter {
     /// Records on their way to the socket, of which `sent` bytes are there.
     records: Vec<u8>,
     sent: usize,
-    /// How much plaintext the records carry that `write` has not owned up to yet.
-    in_records: usize,
 }
 
 impl TlsWriter {
     pub(super) fn new(half: Box<dyn WriteHalf>, shared: Arc<Shared>) -> Self {
-        Self { half, shared, records: Vec::new(), sent: 0, in_records: 0 }
+        Self { half, shared, records: Vec::new(), sent: 0 }
     }
 
     /// Writes what records there are. After an error the rest is still to be written.
-    fn drain(&mut self) -> io::Result<()> {
+    fn drain(&mut self, may_wait: bool) -> io::Result<()> {
         while self.sent < self.records.len() {
-            match self.half.write(&self.records[self.sent..])? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => self.sent += count,
+            let rest = &self.records[self.sent..];
+            match self.half.try_write(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_wait => {
+                    self.sent += self.half.write(&rest[..rest.len().min(PIECE)])?;
+                    if self.sent < self.records.len() {
+                        return Err(Advanced.into());
+                    }
+                }
+                Err(error) => return Err(error),
             }
         }
         self.records.clear();
         self.records.shrink_to(2 * PLAINTEXT);
         self.sent = 0;
-        Ok(())
+        if may_wait { self.half.flush() } else { self.half.try_flush() }
     }
 
     /// Encrypts, and takes out all that rustls wants to send.
@@ -53,31 +64,49 @@ impl TlsWriter {
         }
         Ok(taken)
     }
+
+    fn accept(&mut self, plaintext: &[u8], may_wait: bool) -> io::Result<usize> {
+        // what is on its way goes first
+        self.drain(may_wait)?;
+        let taken = self.encrypt(&plaintext[..plaintext.len().min(PLAINTEXT)])?;
+        match self.drain(may_wait) {
+            Ok(()) => Ok(taken),
+            // the next call meets the error, or goes on
+            Err(_) if taken > 0 => Ok(taken),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn flush_all(&mut self, may_wait: bool) -> io::Result<()> {
+        self.drain(may_wait)?;
+        self.encrypt(&[])?;
+        self.drain(may_wait)
+    }
 }
 
 impl Write for TlsWriter {
-    /// Encrypts and writes. After an error nothing of `buf` counts as written, although its
-    /// records may be half on their way: call again with the same bytes, and they go on.
+    /// Encrypts and writes. What is accepted may be half on its way when the connection breaks.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.in_records == 0 {
-            self.drain()?;
-            self.in_records = self.encrypt(&buf[..buf.len().min(PLAINTEXT)])?;
-        }
-        self.drain()?;
-        Ok(std::mem::take(&mut self.in_records))
+        self.accept(buf, true)
     }
 
-    /// Writes what rustls has to say of itself.
+    /// Writes what is on its way, and what rustls has to say of itself.
     fn flush(&mut self) -> io::Result<()> {
-        self.drain()?;
-        self.encrypt(&[])?;
-        self.drain()
+        self.flush_all(true)
     }
 }
 
 impl WriteHalf for TlsWriter {
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.half.set_write_timeout(timeout)
+    }
+
+    fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.accept(buf, false)
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        self.flush_all(false)
     }
 
     fn say_goodbye(&mut self) -> io::Result<()> {

@@ -2,6 +2,8 @@
 
 mod decoder;
 mod encoder;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;

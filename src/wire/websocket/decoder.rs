@@ -1,220 +1,235 @@
 //! From bytes to messages.
 
-use std::io::{self, Cursor, Read, Write};
+use std::io::Cursor;
 
-use tungstenite::error::{CapacityError, ProtocolError};
-use tungstenite::protocol::{Role, WebSocketContext};
-use tungstenite::{Error, Message as Wire};
+use tungstenite::protocol::Role;
+use tungstenite::protocol::frame::FrameHeader;
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
+use super::mask::Mask;
 use crate::failure::Failure;
-use crate::message::{CloseCode, CloseFrame, Message};
-use crate::wire::{Incoming, Item, Limits};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
+use crate::policy::Limits;
+use crate::transport::ReadBuffer;
+use crate::wire::assembly::{Assembly, NotUtf8};
+use crate::wire::{Item, too_big, violation};
 
-/// The reading side of a WebSocket. It keeps what it has read of an unfinished message, so a
-/// read that times out loses nothing.
+/// The longest payload of a control frame (RFC 6455 section 5.5).
+const MAX_CONTROL: usize = 125;
+
+/// The reading side of a WebSocket.
+///
+/// A message whose only frame lies whole in the buffer is lent from there. Everything else is
+/// gathered: what is left in the buffer is never more than the start of a header or of a control
+/// frame.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    context: WebSocketContext,
-    /// What was read past the opening handshake, and how much of it is decoded.
-    early: Cursor<Vec<u8>>,
+    role: Role,
+    limits: Limits,
+    /// The message whose pieces are coming.
+    message: Option<Assembly>,
+    /// The data frame whose payload is coming.
+    frame: Option<Frame>,
 }
 
-/// What tungstenite sees: a stream that is read, and that takes every automatic answer without
-/// sending it.
-struct Source<'a> {
-    early: &'a mut Cursor<Vec<u8>>,
-    stream: &'a mut dyn Read,
-}
-
-impl Read for Source<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.early.read(buf)? {
-            0 => self.stream.read(buf),
-            count => Ok(count),
-        }
-    }
-}
-
-impl Write for Source<'_> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        Ok(buf.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// What is known of a data frame whose payload is coming.
+#[derive(Debug)]
+struct Frame {
+    left: usize,
+    mask: Option<Mask>,
+    is_last: bool,
 }
 
 impl Decoder {
-    /// `read` is what was read past the opening handshake.
-    pub(crate) fn new(role: Role, read: Vec<u8>, limits: Limits) -> Self {
-        // a context that is given what was read starts with a buffer of that size, and goes back
-        // to it whenever a message still holds the larger one: a read for each few bytes
-        let context = WebSocketContext::new(role, Some(super::config(limits)));
-        Self { context, early: Cursor::new(read) }
+    pub(crate) fn new(role: Role, limits: Limits) -> Self {
+        Self { role, limits, message: None, frame: None }
     }
 
-    /// Reads until there is something to report.
-    ///
-    /// # Errors
-    ///
-    /// [`Failure::Io`] as the stream said it, [`Failure::ClosedAbnormally`] at its end, and
-    /// [`Failure::Protocol`] with the close code that the peer is to be told.
-    pub(crate) fn next(&mut self, stream: &mut dyn Read) -> Result<Item, Failure> {
-        item(self.context.read(&mut Source { early: &mut self.early, stream }))
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.message.as_ref().map_or(0, Assembly::capacity)
     }
 
-    /// The same for a stream that takes each message itself.
-    pub(crate) fn deliver(&mut self, stream: &mut impl Incoming) -> Result<Item, Failure> {
+    /// As [`Decoder::decode`](crate::wire::Decoder::decode).
+    #[inline]
+    pub(crate) fn decode<'a>(
+        &'a mut self,
+        buffer: &'a mut ReadBuffer,
+    ) -> Result<Option<Item<'a>>, Failure> {
         loop {
-            match self.context.read(&mut Source { early: &mut self.early, stream }) {
-                Ok(Wire::Text(text)) => stream.deliver(Message::Text(text)),
-                Ok(Wire::Binary(bytes)) => stream.deliver(Message::Binary(bytes)),
-                other => return item(other),
+            if self.frame.is_some() {
+                match self.gather(buffer)? {
+                    Gathered::Part => return Ok(None),
+                    Gathered::Frame => continue,
+                    Gathered::Message(message) => {
+                        return Ok(Some(Item::Message(MessageRef::whole(message))));
+                    }
+                }
+            }
+            let unread = buffer.unread();
+            let mut cursor = Cursor::new(unread);
+            let (header, announced) = match FrameHeader::parse(&mut cursor) {
+                Ok(Some(parsed)) => parsed,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(protocol(error.to_string())),
+            };
+            let (size, arrived) = (cursor.position() as usize, unread.len());
+            self.check(&header, announced, size)?;
+            let length = usize::try_from(announced).unwrap_or(usize::MAX);
+            let is_whole = arrived - size >= length;
+            let opcode = match header.opcode {
+                OpCode::Control(opcode) => {
+                    if !is_whole {
+                        return Ok(None);
+                    }
+                    buffer.take(size);
+                    let payload = buffer.take(length);
+                    unmask(header.mask, payload);
+                    return control(opcode, payload).map(Some);
+                }
+                OpCode::Data(opcode) => opcode,
+            };
+            self.begin(opcode, length)?;
+            buffer.take(size);
+            if header.is_final && is_whole && self.message.is_none() {
+                let payload = buffer.take(length);
+                unmask(header.mask, payload);
+                let message = match opcode {
+                    Data::Text => {
+                        MessageRef::text(std::str::from_utf8(payload).map_err(|_| NotUtf8)?)
+                    }
+                    _ => MessageRef::binary(payload),
+                };
+                return Ok(Some(Item::Message(message)));
+            }
+            self.message.get_or_insert_with(|| match opcode {
+                Data::Text => Assembly::text(),
+                _ => Assembly::binary(),
+            });
+            let mask = header.mask.map(Mask::new);
+            self.frame = Some(Frame { left: length, mask, is_last: header.is_final });
+        }
+    }
+
+    /// What holds for every frame (RFC 6455 sections 5.1, 5.2 and 5.5).
+    #[inline]
+    fn check(&self, header: &FrameHeader, announced: u64, size: usize) -> Result<(), Failure> {
+        if header.rsv1 || header.rsv2 || header.rsv3 {
+            return Err(protocol("a reserved bit is set, and no extension was agreed on"));
+        }
+        if header.mask.is_some() != (self.role == Role::Server) {
+            let wrong = match self.role {
+                Role::Server => "a client has to mask its frames",
+                Role::Client => "a server must not mask its frames",
+            };
+            return Err(protocol(wrong));
+        }
+        if size != header.len(announced) {
+            return Err(protocol("the length of a frame is not written in the shortest way"));
+        }
+        if matches!(header.opcode, OpCode::Control(_)) {
+            if !header.is_final {
+                return Err(protocol("a fragmented control frame"));
+            }
+            if announced > MAX_CONTROL as u64 {
+                return Err(protocol(format!("a control frame of {announced} bytes")));
             }
         }
+        Ok(())
+    }
+
+    /// Whether this data frame may come now, and is not too long, which its header decides.
+    #[inline]
+    fn begin(&self, opcode: Data, length: usize) -> Result<(), Failure> {
+        let gathered = match (&self.message, opcode) {
+            (None, Data::Text | Data::Binary) => 0,
+            (Some(message), Data::Continue) => message.len(),
+            (None, _) => return Err(protocol("a continuation of nothing")),
+            (Some(_), _) => return Err(protocol("a message inside a message")),
+        };
+        if length > self.limits.frame {
+            return Err(too_big(format_args!("a frame of {length} bytes is"), self.limits.frame));
+        }
+        let total = gathered.saturating_add(length);
+        if total > self.limits.message {
+            return Err(too_big(
+                format_args!("a message of {total} bytes is"),
+                self.limits.message,
+            ));
+        }
+        Ok(())
+    }
+
+    /// Goes on with a frame whose payload comes in pieces.
+    fn gather(&mut self, buffer: &mut ReadBuffer) -> Result<Gathered, Failure> {
+        let (Some(frame), Some(message)) = (&mut self.frame, &mut self.message) else {
+            self.frame = None;
+            return Ok(Gathered::Frame);
+        };
+        let piece = buffer.take_up_to(frame.left);
+        if let Some(mask) = &mut frame.mask {
+            mask.apply(piece);
+        }
+        frame.left -= piece.len();
+        message.push(piece, frame.left)?;
+        if frame.left > 0 {
+            return Ok(Gathered::Part);
+        }
+        let is_last = frame.is_last;
+        self.frame = None;
+        match self.message.take_if(|_| is_last) {
+            None => Ok(Gathered::Frame),
+            Some(message) => Ok(Gathered::Message(message.finish()?)),
+        }
     }
 }
 
-fn item(read: Result<Wire, Error>) -> Result<Item, Failure> {
-    match read {
-        Ok(Wire::Text(text)) => Ok(Item::Message(Message::Text(text))),
-        Ok(Wire::Binary(bytes)) => Ok(Item::Message(Message::Binary(bytes))),
-        Ok(Wire::Ping(payload)) => Ok(Item::Ping(payload)),
-        Ok(Wire::Pong(payload)) => Ok(Item::Pong(payload)),
-        Ok(Wire::Close(frame)) => Ok(Item::Close(frame.map(|frame| CloseFrame {
-            code: CloseCode(frame.code.into()),
-            reason: frame.reason.as_str().into(),
-        }))),
-        Ok(Wire::Frame(_)) => Err(violation(CloseCode::PROTOCOL_ERROR, "a bare frame")),
-        Err(error) => Err(failure(error)),
+/// How far a message in pieces has come.
+enum Gathered {
+    /// More bytes have to come.
+    Part,
+    /// A frame is whole, and another follows.
+    Frame,
+    Message(Message),
+}
+
+#[inline]
+fn unmask(key: Option<[u8; 4]>, payload: &mut [u8]) {
+    if let Some(key) = key {
+        Mask::new(key).apply(payload);
     }
 }
 
-fn failure(error: Error) -> Failure {
-    match error {
-        Error::Io(error) => Failure::Io(error),
-        Error::ConnectionClosed
-        | Error::AlreadyClosed
-        | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Failure::ClosedAbnormally,
-        Error::Utf8(_) => violation(CloseCode::INVALID_PAYLOAD, "text that is not UTF-8"),
-        Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => violation(
-            CloseCode::MESSAGE_TOO_BIG,
-            &format!("{size} bytes are over the limit of {max_size}"),
-        ),
-        other => violation(CloseCode::PROTOCOL_ERROR, &other.to_string()),
+fn control(opcode: Control, payload: &[u8]) -> Result<Item<'_>, Failure> {
+    match opcode {
+        Control::Ping => Ok(Item::Ping(payload)),
+        Control::Pong => Ok(Item::Pong(payload)),
+        Control::Close => close(payload).map(Item::Close),
+        // never: reading the header refuses them
+        Control::Reserved(opcode) => Err(protocol(format!("the reserved opcode {opcode}"))),
     }
 }
 
-fn violation(code: CloseCode, reason: &str) -> Failure {
-    Failure::Protocol { code, reason: reason.into() }
+/// The body of a close frame (RFC 6455 section 5.5.1), with its code as it came.
+fn close(payload: &[u8]) -> Result<Option<CloseFrame>, Failure> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [_] => return Err(protocol("a close frame of one byte")),
+        [high, low, reason @ ..] => (CloseCode(u16::from_be_bytes([*high, *low])), reason),
+    };
+    if !code.is_sendable() {
+        return Err(protocol(format!("close code {code} in a close frame")));
+    }
+    let reason = std::str::from_utf8(reason).map_err(|_| NotUtf8)?;
+    Ok(Some(CloseFrame::new(code, reason)))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+fn protocol(reason: impl Into<String>) -> Failure {
+    violation(CloseCode::PROTOCOL_ERROR, reason)
+}
 
-    const LIMITS: Limits = Limits { message: 1000, frame: 500 };
-
-    /// Yields its bytes in pieces of the given sizes, then the end.
-    struct Pieces<'a> {
-        bytes: &'a [u8],
-        sizes: std::iter::Cycle<std::slice::Iter<'a, usize>>,
-    }
-
-    impl Read for Pieces<'_> {
-        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            let size = self.sizes.next().copied().unwrap_or(1);
-            let size = size.min(buf.len()).min(self.bytes.len());
-            buf[..size].copy_from_slice(&self.bytes[..size]);
-            self.bytes = &self.bytes[size..];
-            Ok(size)
-        }
-    }
-
-    fn decode(bytes: &[u8], sizes: &[usize]) -> (Vec<Item>, Failure) {
-        let mut decoder = Decoder::new(Role::Client, Vec::new(), LIMITS);
-        let mut stream = Pieces { bytes, sizes: sizes.iter().cycle() };
-        let mut items = Vec::new();
-        loop {
-            match decoder.next(&mut stream) {
-                Ok(item) => items.push(item),
-                Err(failure) => return (items, failure),
-            }
-        }
-    }
-
-    fn code_of(bytes: &[u8]) -> Option<u16> {
-        match decode(bytes, &[64]).1 {
-            Failure::Protocol { code, .. } => Some(code.0),
-            _ => None,
-        }
-    }
-
-    #[test]
-    fn each_violation_has_its_close_code() {
-        assert_eq!(code_of(&[0x81, 2, 0xc3, 0x28]), Some(1007), "text that is not UTF-8");
-        assert_eq!(
-            code_of(&[0x01, 1, 0xc3, 0x80, 1, 0x28]),
-            Some(1007),
-            "the same, split across fragments"
-        );
-        assert_eq!(code_of(&[0xc1, 0]), Some(1002), "a reserved bit");
-        assert_eq!(code_of(&[0x83, 0]), Some(1002), "a reserved opcode");
-        assert_eq!(code_of(&[0x81, 0x80, 0, 0, 0, 0]), Some(1002), "masked by a server");
-        assert_eq!(code_of(&[0x09, 0]), Some(1002), "a fragmented ping");
-        assert_eq!(code_of(&[0x80, 0]), Some(1002), "a continuation of nothing");
-        assert_eq!(code_of(&[0x01, 0, 0x81, 0]), Some(1002), "a message inside a message");
-        assert_eq!(code_of(&[0x88, 1, 0]), Some(1002), "a close frame of one byte");
-        let mut long_ping = vec![0x89, 126, 0, 126];
-        long_ping.resize(4 + 126, 0);
-        assert_eq!(code_of(&long_ping), Some(1002), "a ping of 126 bytes");
-    }
-
-    #[test]
-    fn both_limits_hold_as_soon_as_the_size_is_known() {
-        assert_eq!(code_of(&[0x82, 127, 0, 0, 0, 1, 0, 0, 0, 0]), Some(1009), "4 GiB announced");
-        assert_eq!(code_of(&[0x82, 126, 1, 245]), Some(1009), "one byte over the frame's limit");
-        let mut fragments = Vec::new();
-        for opcode in [0x02, 0x00, 0x00] {
-            fragments.extend([opcode, 126, 1, 144]);
-            fragments.resize(fragments.len() + 400, 0);
-        }
-        assert_eq!(code_of(&fragments), Some(1009), "reached by fragments");
-    }
-
-    #[test]
-    fn an_end_without_a_close_frame_is_abnormal_between_frames_and_inside_one() {
-        for bytes in [&[0x81, 1, b'a'][..], &[0x81, 5, b'a'][..], &[0x01, 1, b'a'][..], &[][..]] {
-            let (_, failure) = decode(bytes, &[64]);
-            assert!(matches!(failure, Failure::ClosedAbnormally), "{failure:?}");
-        }
-    }
-
-    proptest! {
-        /// Whatever a peer sends, there is an end and no panic.
-        #[test]
-        fn arbitrary_bytes_are_no_panic(
-            bytes in prop::collection::vec(any::<u8>(), 0..600),
-            sizes in prop::collection::vec(1..40_usize, 1..5),
-        ) {
-            let _ = decode(&bytes, &sizes);
-        }
-
-        /// Where the reads are cut does not matter.
-        #[test]
-        fn any_split_into_reads_gives_the_same_items(
-            bytes in prop::collection::vec(
-                prop_oneof![Just(0x81_u8), Just(0x01), Just(0x80), Just(0x89), Just(2), Just(1), any::<u8>()],
-                0..120,
-            ),
-            sizes in prop::collection::vec(1..9_usize, 1..5),
-        ) {
-            let (whole, end) = decode(&bytes, &[1000]);
-            let (split, split_end) = decode(&bytes, &sizes);
-            prop_assert_eq!(whole, split);
-            prop_assert_eq!(end.to_string(), split_end.to_string());
-        }
+impl From<NotUtf8> for Failure {
+    fn from(_: NotUtf8) -> Self {
+        violation(CloseCode::INVALID_PAYLOAD, "text that is not UTF-8")
     }
 }

@@ -84,7 +84,7 @@ impl Contender for Everlink {
         let (done, ended) = mpsc::channel();
         let (mut received, again) = (0, message.clone());
         let client = builder(server, "/echo", false)?
-            .on_message(move |_, sender| {
+            .on_message(move |sender, _| {
                 received += 1;
                 if received + window <= count {
                     // there is room: no more than the window is ever queued
@@ -119,7 +119,7 @@ impl Contender for Everlink {
         let (done, ended) = mpsc::channel();
         let (mut watch, again) = (None, message.clone());
         let client = builder(server, "/echo", false)?
-            .on_message(move |_, sender| {
+            .on_message(move |sender, _| {
                 let watch = watch.get_or_insert_with(|| Watch::start(count));
                 if watch.lap() <= count {
                     let _ = sender.try_send(again.clone());

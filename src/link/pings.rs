@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use tungstenite::Bytes;
-
 use crate::link::stats::Counters;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -18,7 +16,7 @@ const REMEMBERED: usize = 64;
 /// Pongs come in the order of the pings, so the answer to a ping proves that the peer's
 /// endpoint has taken everything that was written before it.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(super) struct PingLedger {
     state: Mutex<State>,
     counters: Arc<Counters>,
 }
@@ -44,7 +42,7 @@ struct Ping {
     is_beat: bool,
 }
 
-impl Progress {
+impl PingLedger {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
         counters.unanswered_pings.store(0, Relaxed);
         counters.unconfirmed.store(0, Relaxed);
@@ -57,7 +55,7 @@ impl Progress {
 
     /// A ping goes out now, after `after` messages of which the last has the number `covers`;
     /// returns the payload that it carries.
-    pub(super) fn ping(&self, after: u64, covers: u64) -> Bytes {
+    pub(super) fn ping(&self, after: u64, covers: u64) -> [u8; 8] {
         self.sent(after, covers, false)
     }
 
@@ -71,7 +69,7 @@ impl Progress {
         !self.state().out.is_empty()
     }
 
-    fn sent(&self, after: u64, covers: u64, is_beat: bool) -> Bytes {
+    fn sent(&self, after: u64, covers: u64, is_beat: bool) -> [u8; 8] {
         let mut state = self.state();
         state.pings += 1;
         state.unanswered += 1;
@@ -82,7 +80,7 @@ impl Progress {
         state.out.push_back(Ping { number, sent: Instant::now(), after, covers, is_beat });
         self.counters.pings_sent.fetch_add(1, Relaxed);
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
-        Bytes::copy_from_slice(&number.to_be_bytes())
+        number.to_be_bytes()
     }
 
     /// A pong came. One that answers no ping of ours is ignored (RFC 6455 section 5.5.3); one
@@ -132,19 +130,19 @@ impl Progress {
 mod tests {
     use super::*;
 
-    fn progress() -> (Progress, Arc<Counters>) {
+    fn pings() -> (PingLedger, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
-        (Progress::new(Arc::clone(&counters)), counters)
+        (PingLedger::new(Arc::clone(&counters)), counters)
     }
 
     #[test]
     fn a_pong_confirms_what_was_written_before_its_ping() {
-        let (progress, counters) = progress();
-        progress.written(3);
-        let ping = progress.ping(3, 13);
-        progress.written(2);
+        let (pings, counters) = pings();
+        pings.written(3);
+        let ping = pings.ping(3, 13);
+        pings.written(2);
         assert_eq!(counters.unconfirmed.load(Relaxed), 5);
-        assert_eq!(progress.pong(&ping), Some(13));
+        assert_eq!(pings.pong(&ping), Some(13));
         assert_eq!(counters.unconfirmed.load(Relaxed), 2);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 0);
         assert!(counters.snapshot().last_round_trip.is_some());
@@ -152,27 +150,27 @@ mod tests {
 
     #[test]
     fn the_latest_pong_answers_all_pings_before_it_and_strangers_nothing() {
-        let (progress, counters) = progress();
-        let first = progress.ping(0, 0);
-        let second = progress.ping(0, 0);
-        let third = progress.ping(0, 0);
-        progress.pong(b"hello");
-        progress.pong(&99_u64.to_be_bytes());
+        let (pings, counters) = pings();
+        let first = pings.ping(0, 0);
+        let second = pings.ping(0, 0);
+        let third = pings.ping(0, 0);
+        pings.pong(b"hello");
+        pings.pong(&99_u64.to_be_bytes());
         assert_eq!(counters.unanswered_pings.load(Relaxed), 3);
-        progress.pong(&second);
+        pings.pong(&second);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 1);
-        progress.pong(&first);
-        progress.pong(&third);
+        pings.pong(&first);
+        pings.pong(&third);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 0);
     }
 
     #[test]
     fn a_peer_that_never_answers_costs_no_memory_and_is_counted() {
-        let (progress, counters) = progress();
+        let (pings, counters) = pings();
         for _ in 0..1000 {
-            progress.ping(0, 0);
+            pings.ping(0, 0);
         }
-        assert_eq!(progress.state().out.len(), REMEMBERED);
+        assert_eq!(pings.state().out.len(), REMEMBERED);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 1000);
     }
 }

@@ -1,0 +1,210 @@
+//! How far a link has come, and why it ends: one value, with one signal.
+//!
+//! # The states of a link
+//!
+//! Its two directions end separately.
+//!
+//! | our direction | meaning |
+//! | --- | --- |
+//! | `Open` | messages go out |
+//! | `Closed` | our close frame is written: nothing but the end of the stream follows |
+//! | `Ended` | the stream is ended in this direction |
+//!
+//! | the peer's direction | meaning |
+//! | --- | --- |
+//! | `Open` | messages come in |
+//! | `Closed` | its close frame came; on framed TCP, the end of its stream between two messages |
+//! | `Broken` | it sends no more messages either: its stream ended elsewhere, or it broke the protocol |
+//!
+//! A link is *leaving* once nobody takes messages any more for which there is no room: the client
+//! is being closed, or the session's handler has returned. It is *dead* when its socket was hung
+//! up; the cause that was noted first stays, with one exception ([`Life::note`]).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+
+use crate::failure::Failure;
+use crate::message::CloseFrame;
+use crate::sync::{Condvar, Mutex, Signal};
+
+#[derive(Debug)]
+pub(crate) struct Life {
+    state: Mutex<State>,
+    /// Signalled at every change, while somebody waits.
+    changed: Condvar,
+    /// Raised at the death, for those who wait for other things besides.
+    died: Signal,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) ours: Ours,
+    pub(crate) theirs: Theirs,
+    pub(crate) is_leaving: bool,
+    pub(crate) is_dead: bool,
+    /// The reader has delivered all that had come.
+    pub(crate) is_read: bool,
+    cause: Option<Arc<Failure>>,
+    waiting: usize,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Ours {
+    #[default]
+    Open,
+    Closed,
+    Ended,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd)]
+pub(crate) enum Theirs {
+    #[default]
+    Open,
+    Broken,
+    Closed,
+}
+
+impl Life {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::default(), changed: Condvar::new(), died: Signal::new() }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state.lock();
+        let result = change(&mut state);
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        // a signal is a system call, heard or not
+        if is_awaited {
+            self.changed.notify_all();
+        }
+        result
+    }
+
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&State) -> T) -> T {
+        question(&self.state.lock())
+    }
+
+    pub(crate) fn is_dead(&self) -> bool {
+        self.state.lock().is_dead
+    }
+
+    /// Notes why the link will end. The first cause stays, with one exception: a peer that says
+    /// goodbye and is gone often breaks our next write before the reader has come to the goodbye,
+    /// and the goodbye tells more.
+    pub(crate) fn note(&self, cause: Failure) {
+        self.change(|state| state.note(cause));
+    }
+
+    /// The peer sends no more messages, for this reason.
+    pub(crate) fn peer_ends(&self, cause: Failure) {
+        self.change(|state| {
+            state.theirs = match cause {
+                Failure::Closed(_) | Failure::EndOfStream { inside_message: false } => {
+                    Theirs::Closed
+                }
+                _ => Theirs::Broken,
+            };
+            state.note(cause);
+        });
+    }
+
+    /// Our close frame is written.
+    pub(crate) fn closed_here(&self, frame: Option<CloseFrame>) {
+        self.change(|state| {
+            state.note(Failure::ClosedHere(frame));
+            state.ours = Ours::Closed;
+        });
+    }
+
+    /// Our direction of the stream is ended.
+    pub(crate) fn ended_here(&self) {
+        self.change(|state| state.ours = Ours::Ended);
+    }
+
+    /// Nobody waits for received messages any more.
+    pub(crate) fn leave(&self) {
+        self.change(|state| state.is_leaving = true);
+    }
+
+    /// The reader is done.
+    pub(crate) fn read(&self) {
+        self.change(|state| state.is_read = true);
+    }
+
+    /// The link is dead, for this reason unless one was noted before. Returns the cause if this
+    /// was the death of it, and `None` if it was dead already.
+    pub(crate) fn die(&self, cause: Failure) -> Option<Arc<Failure>> {
+        let died = self.change(|state| {
+            state.note(cause);
+            let was_dead = std::mem::replace(&mut state.is_dead, true);
+            if was_dead { None } else { state.cause.clone() }
+        });
+        self.died.raise();
+        died
+    }
+
+    pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
+        self.state.lock().cause.clone()
+    }
+
+    /// Disconnects when the link dies.
+    pub(crate) fn died(&self) -> &Receiver<Infallible> {
+        self.died.raised()
+    }
+
+    /// Waits until something holds or the link is dead; returns whether one of them came to be.
+    pub(crate) fn wait(
+        &self,
+        deadline: Option<Instant>,
+        condition: impl Fn(&State) -> bool,
+    ) -> bool {
+        self.wait_for(deadline, |state| state.is_dead || condition(state))
+    }
+
+    /// Waits until the reader has delivered all that had come.
+    pub(crate) fn wait_read(&self, deadline: Instant) -> bool {
+        self.wait_for(Some(deadline), |state| state.is_read)
+    }
+
+    fn wait_for(&self, deadline: Option<Instant>, condition: impl Fn(&State) -> bool) -> bool {
+        let mut state = self.state.lock();
+        loop {
+            if condition(&state) {
+                return true;
+            }
+            let left = deadline.map(|time| time.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return false;
+            }
+            state.waiting += 1;
+            state = match left {
+                None => self.changed.wait(state),
+                Some(left) => self.changed.wait_timeout(state, left),
+            };
+            state.waiting -= 1;
+        }
+    }
+}
+
+impl State {
+    /// Whether both sides said goodbye: their close frame came, or on framed TCP their end of the
+    /// stream between two messages, and ours went out.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.ours > Ours::Open && self.theirs == Theirs::Closed
+    }
+
+    fn note(&mut self, cause: Failure) {
+        let stays = match self.cause.as_deref() {
+            None => false,
+            Some(Failure::Io(_)) => !matches!(cause, Failure::Closed(_)),
+            Some(_) => true,
+        };
+        if !stays {
+            self.cause = Some(Arc::new(cause));
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! What it takes to write: encoder, output and the write half, in one hand at a time.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::time::{Duration, Instant};
+
+use super::Shared;
+use super::control::{Close, Slots};
+use super::liveness::HELD_UP;
+use crate::failure::guarded;
+use crate::message::Message;
+use crate::policy::Beat;
+use crate::queues::outbox::Entry;
+use crate::transport::{Advanced, WriteHalf};
+use crate::wire::{Encoder, Output, SLICES};
+
+/// When to ask the peer what it has: after so many messages, so many bytes or so much time with
+/// something written, whichever is first, and only when no answer is outstanding.
+const ASK_AFTER_MESSAGES: u64 = 256;
+const ASK_AFTER_BYTES: usize = 256 * 1024;
+const ASK_AFTER: Duration = Duration::from_millis(10);
+
+/// A socket that is full is offered no more than this at a time: it takes that as soon as it has
+/// room, so that it is known when it took something last.
+const PIECE: usize = 16 * 1024;
+
+/// No larger message is written past the writer thread.
+const SMALL: usize = 16 * 1024;
+
+/// A write that took so long had to wait for room.
+const FULL: Duration = Duration::from_millis(1);
+
+/// How much of a fragmented message is encoded before it is written.
+const ENCODED: u64 = 64 * 1024;
+
+/// Whoever holds it is the only one who writes to the socket: the writer thread, and while that
+/// sleeps, whoever takes it.
+#[derive(Debug)]
+pub(super) struct Pen {
+    half: Box<dyn WriteHalf>,
+    encoder: Encoder,
+    out: Output,
+    /// What the transport holds no part of any more ends at this place.
+    flushed: u64,
+    /// Messages that were encoded and may not have reached the socket whole, each with the
+    /// place in the stream where it ends.
+    entries: VecDeque<(u64, Entry)>,
+    /// Messages that are about to be encoded.
+    pub(super) batch: VecDeque<Entry>,
+    /// How many messages of the outbox were encoded.
+    sequence: u64,
+    /// The number of the last of them.
+    last: u64,
+    unasked: Unasked,
+    /// What the socket's timeout is at the moment.
+    timeout: Option<Duration>,
+    /// When the socket took something last, or was first offered something after a pause.
+    took: Instant,
+    /// Our close frame is encoded: nothing may follow.
+    pub(super) is_closed: bool,
+    /// Whether the socket may be waited for: only the writer thread may.
+    pub(super) may_wait: bool,
+}
+
+/// What was encoded since the last ping.
+#[derive(Debug, Default)]
+struct Unasked {
+    messages: u64,
+    bytes: usize,
+    since: Option<Instant>,
+}
+
+impl Pen {
+    pub(super) fn new(half: Box<dyn WriteHalf>, encoder: Encoder) -> Self {
+        Self {
+            half,
+            encoder,
+            out: Output::new(),
+            flushed: 0,
+            entries: VecDeque::new(),
+            batch: VecDeque::new(),
+            sequence: 0,
+            last: 0,
+            unasked: Unasked::default(),
+            timeout: None,
+            took: Instant::now(),
+            is_closed: false,
+            may_wait: false,
+        }
+    }
+
+    /// Whether everything that was encoded has reached the socket.
+    pub(super) fn is_drained(&self) -> bool {
+        self.out.is_empty() && self.flushed == self.out.taken()
+    }
+
+    /// Writes what is encoded, the only place that does. What the socket takes moves the cursor,
+    /// also if it is not all: whoever drains next goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if it may not wait and not everything was taken; `TimedOut` when the socket
+    /// took nothing for the write timeout.
+    pub(super) fn drain(&mut self, shared: &Shared) -> io::Result<()> {
+        self.took = Instant::now();
+        while !self.out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = self.out.slices(&mut slices);
+            match self.half.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.out.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_wait => {
+                    let count = self.wait(shared, |half, out| half.write(out.first(PIECE)))?;
+                    self.out.advance(count);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match self.half.try_flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_wait => {
+                self.wait(shared, |half, _| half.flush())?;
+            }
+            result => result?,
+        }
+        self.flushed = self.out.taken();
+        Ok(())
+    }
+
+    /// Has the socket take something, however often a signal comes, until the write timeout has
+    /// passed since it took something last. A peer that still sends is alive all the same, and so
+    /// is one that waits for this program to receive: they get until they have been silent for as
+    /// long. Nor is it the peer's fault if this process was held up.
+    fn wait<T>(
+        &mut self,
+        shared: &Shared,
+        mut write: impl FnMut(&mut dyn WriteHalf, &Output) -> io::Result<T>,
+    ) -> io::Result<T> {
+        use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        let timeout = shared.settings.write_timeout;
+        loop {
+            let idle = self.took.elapsed().min(shared.liveness.silence());
+            let left = timeout.saturating_sub(idle);
+            if left.is_zero() || shared.life.is_dead() {
+                return Err(TimedOut.into());
+            }
+            // what is left of a timeout that began anew with the last byte
+            let left = if idle < timeout / 64 { timeout } else { left };
+            if self.timeout != Some(left) {
+                self.half.set_write_timeout(Some(left))?;
+                self.timeout = Some(left);
+            }
+            let begun = Instant::now();
+            match write(&mut *self.half, &self.out) {
+                Err(error) if Advanced::is_in(&error) => self.has_taken(shared),
+                Err(error) if error.kind() == Interrupted => {}
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
+                    if begun.elapsed() >= left + HELD_UP {
+                        self.took = Instant::now();
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok(result) => {
+                    if begun.elapsed() >= FULL {
+                        self.has_taken(shared);
+                    }
+                    return Ok(result);
+                }
+            }
+        }
+    }
+
+    fn has_taken(&mut self, shared: &Shared) {
+        self.took = Instant::now();
+        shared.liveness.took();
+    }
+
+    /// Accounts for what has reached the socket whole.
+    pub(super) fn account(&mut self, shared: &Shared) {
+        let flushed = self.flushed;
+        self.account_up_to(flushed, shared);
+    }
+
+    fn account_up_to(&mut self, place: u64, shared: &Shared) {
+        let written = self.entries.partition_point(|(end, _)| *end <= place);
+        if written == 0 {
+            return;
+        }
+        let bytes = self.entries.range(..written).map(|(_, entry)| entry.message.len()).sum();
+        shared.counters.sent(written, bytes);
+        shared.pings.written(written);
+        // last: it wakes those who wait for room, and they may look at the counters
+        shared.outbox.written(self.entries.drain(..written).map(|(_, entry)| entry));
+    }
+
+    /// The end. What the transport has taken whole may have arrived; everything else goes back to
+    /// the outbox, for a message that is cut off never becomes one at the peer.
+    pub(super) fn give_back(&mut self, shared: &Shared) {
+        let taken = self.out.taken();
+        self.account_up_to(taken, shared);
+        shared.outbox.restore(&mut self.batch);
+        let rest = self.entries.drain(..).map(|(_, entry)| entry);
+        shared.outbox.restore(&mut rest.collect());
+    }
+
+    /// Encodes what goes ahead of data; a close frame is the last.
+    pub(super) fn control(&mut self, slots: Slots, shared: &Shared) -> io::Result<()> {
+        if slots.goodbye {
+            self.wait(shared, |half, _| half.say_goodbye())?;
+        }
+        if self.is_closed {
+            return Ok(());
+        }
+        for payload in slots.pongs {
+            self.encoder.pong(&payload, &mut self.out);
+        }
+        for message in slots.replies {
+            self.lone_message(&message, shared)?;
+        }
+        if slots.ping {
+            self.ping(shared);
+        }
+        if let Some(message) = slots.beat {
+            self.beat(&message, shared)?;
+        }
+        if let Some(close) = slots.close {
+            self.close(close, shared)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, close: Close, shared: &Shared) -> io::Result<()> {
+        let frame = match close {
+            Close::Now(frame) => frame,
+            Close::AfterData(frame) => {
+                // the last chance to learn what has arrived
+                if self.unasked.messages > 0 && shared.outbox.wants_confirmation().0 {
+                    self.ask(shared)?;
+                }
+                frame
+            }
+        };
+        self.encoder.close(frame.as_ref(), &mut self.out);
+        self.is_closed = true;
+        self.drain(shared)?;
+        self.account(shared);
+        if matches!(self.encoder, Encoder::WebSocket(_)) {
+            shared.life.closed_here(frame);
+        } else {
+            // without close frames the end of the stream is the goodbye
+            shared.life.closed_here(None);
+            shared.control.end();
+        }
+        Ok(())
+    }
+
+    /// Ends the stream in our direction.
+    pub(super) fn end(&mut self, shared: &Shared) -> io::Result<()> {
+        let result = self.wait(shared, |half, _| half.finish());
+        shared.life.ended_here();
+        result
+    }
+
+    /// Encodes the batch.
+    pub(super) fn encode_batch(&mut self, shared: &Shared) -> io::Result<()> {
+        while let Some(entry) = self.batch.pop_front() {
+            let (number, size) = (entry.number, entry.message.len());
+            match (&mut self.encoder, shared.settings.fragment_size) {
+                (Encoder::WebSocket(_), Some(piece)) if size > piece => {
+                    self.fragments(entry, piece, shared)?;
+                }
+                (encoder, _) => {
+                    encoder.message(&entry.message, &mut self.out);
+                    self.entries.push_back((self.out.encoded(), entry));
+                }
+            }
+            self.sequence += 1;
+            self.last = number;
+            self.unasked.messages += 1;
+            self.unasked.bytes += size;
+            self.unasked.since.get_or_insert_with(Instant::now);
+            self.set_off(shared)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the batch can be written in one go by a thread that must not wait.
+    pub(super) fn is_small(&self, shared: &Shared) -> bool {
+        let most = shared.settings.fragment_size.unwrap_or(SMALL).min(SMALL);
+        self.batch.iter().all(|entry| entry.message.len() <= most)
+    }
+
+    /// A raw message has nothing but its write to set it off from the next.
+    fn set_off(&mut self, shared: &Shared) -> io::Result<()> {
+        if self.encoder.needs_writes_of_its_own() { self.drain(shared) } else { Ok(()) }
+    }
+
+    /// Encodes a message in fragments, with the control slots in between. What may not stand
+    /// inside a message goes back into its slot.
+    fn fragments(&mut self, entry: Entry, size: usize, shared: &Shared) -> io::Result<()> {
+        const NOT_WHOLE: u64 = u64::MAX;
+        let message = entry.message.clone();
+        self.entries.push_back((NOT_WHOLE, entry));
+        let (payload, is_text) = (message.as_bytes(), message.is_text());
+        let last = payload.len().div_ceil(size) - 1;
+        for (index, fragment) in payload.chunks(size).enumerate() {
+            let Encoder::WebSocket(encoder) = &mut self.encoder else { break };
+            encoder.fragment(fragment, is_text, index == 0, index == last, &mut self.out);
+            if index == last {
+                break;
+            }
+            let Slots { pongs, replies, ping, beat, .. } = shared.control.take(false);
+            if let Some(message) = beat {
+                shared.control.beat(message);
+            }
+            replies.into_iter().for_each(|message| shared.control.reply(message));
+            let is_urgent = ping || !pongs.is_empty();
+            for payload in pongs {
+                self.encoder.pong(&payload, &mut self.out);
+            }
+            if ping {
+                self.ping(shared);
+            }
+            if is_urgent || self.out.encoded() - self.out.taken() >= ENCODED {
+                self.drain(shared)?;
+                self.account(shared);
+            }
+        }
+        if let Some((end, _)) = self.entries.back_mut() {
+            *end = self.out.encoded();
+        }
+        Ok(())
+    }
+
+    /// Encodes a question for what the peer has, if somebody wants to know and it is time;
+    /// returns when it will be, if nothing else happens before.
+    pub(super) fn ask_if_due(&mut self, shared: &Shared) -> io::Result<Option<Instant>> {
+        let Unasked { messages, bytes, since: Some(since) } = self.unasked else {
+            return Ok(None);
+        };
+        let (wanted, urgent) = shared.outbox.wants_confirmation();
+        if !wanted || self.is_closed {
+            return Ok(None);
+        }
+        if !urgent {
+            if shared.pings.is_waiting() {
+                // the answer rings
+                return Ok(None);
+            }
+            let due = since + ASK_AFTER;
+            let is_enough = messages >= ASK_AFTER_MESSAGES || bytes >= ASK_AFTER_BYTES;
+            if !is_enough && Instant::now() < due {
+                return Ok(Some(due));
+            }
+        }
+        self.ask(shared)?;
+        Ok(None)
+    }
+
+    /// Encodes a ping, or the beat that serves as one.
+    fn ask(&mut self, shared: &Shared) -> io::Result<()> {
+        match (&self.encoder, &shared.settings.heartbeat.beat) {
+            (Encoder::WebSocket(_), _) => {
+                self.ping(shared);
+                Ok(())
+            }
+            (Encoder::Framed(_), Beat::Message { payload, .. }) => {
+                let message = guarded("heartbeat payload", || payload())
+                    .map_err(|panic| io::Error::other(panic.to_string()))?;
+                self.beat(&message, shared)
+            }
+            // nobody is told that this connection could be asked
+            (Encoder::Framed(_), _) => Ok(()),
+        }
+    }
+
+    fn ping(&mut self, shared: &Shared) {
+        self.unasked = Unasked::default();
+        let payload = shared.pings.ping(self.sequence, self.last);
+        self.encoder.ping(&payload, &mut self.out);
+    }
+
+    /// Writes a ping without waiting; returns whether that was all.
+    pub(super) fn ping_now(&mut self, shared: &Shared) -> io::Result<bool> {
+        if self.is_closed || !self.is_drained() {
+            return Ok(false);
+        }
+        self.ping(shared);
+        // what the socket does not take now the writer goes on with
+        match self.drain(shared) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                shared.outbox.ring();
+                Ok(true)
+            }
+            result => result.map(|()| true),
+        }
+    }
+
+    fn beat(&mut self, message: &Message, shared: &Shared) -> io::Result<()> {
+        self.unasked = Unasked::default();
+        shared.pings.beat(self.sequence, self.last);
+        self.lone_message(message, shared)
+    }
+
+    /// Encodes a message that is not the outbox's.
+    fn lone_message(&mut self, message: &Message, shared: &Shared) -> io::Result<()> {
+        self.encoder.message(message, &mut self.out);
+        self.set_off(shared)
+    }
+
+    /// Nothing is to be written for a while: gives back what a burst took.
+    pub(super) fn relax(&mut self) {
+        self.out.relax();
+        if self.entries.is_empty() && self.batch.is_empty() {
+            (self.entries, self.batch) = (VecDeque::new(), VecDeque::new());
+        }
+    }
+}

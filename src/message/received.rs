@@ -1,0 +1,103 @@
+//! A message in the hands of a handler.
+
+use std::fmt;
+
+use super::{Message, show};
+
+/// A received message that is lent to a handler: a short one still lies where it was read, so
+/// looking at it costs no allocation.
+///
+/// [`into_owned`](Self::into_owned) makes a [`Message`] of it; a message that came in several
+/// pieces is one already, and is not copied then.
+pub struct MessageRef<'a> {
+    link: u32,
+    payload: Lent<'a>,
+}
+
+enum Lent<'a> {
+    Text(&'a str),
+    Binary(&'a [u8]),
+    Whole(Message),
+}
+
+impl<'a> MessageRef<'a> {
+    pub(crate) fn text(text: &'a str) -> Self {
+        Self { link: 0, payload: Lent::Text(text) }
+    }
+
+    pub(crate) fn binary(bytes: &'a [u8]) -> Self {
+        Self { link: 0, payload: Lent::Binary(bytes) }
+    }
+
+    pub(crate) fn whole(message: Message) -> Self {
+        Self { link: 0, payload: Lent::Whole(message) }
+    }
+
+    /// Marks the message as received on this link.
+    pub(crate) fn on_link(mut self, link: u32) -> Self {
+        self.link = link;
+        self
+    }
+
+    /// The length of the payload in bytes.
+    pub fn len(&self) -> usize {
+        self.as_bytes().len()
+    }
+
+    /// Whether the payload is empty; an empty message is legal and is delivered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether this is a text message.
+    pub fn is_text(&self) -> bool {
+        self.as_text().is_some()
+    }
+
+    /// The payload of either kind.
+    pub fn as_bytes(&self) -> &[u8] {
+        match &self.payload {
+            Lent::Text(text) => text.as_bytes(),
+            Lent::Binary(bytes) => bytes,
+            Lent::Whole(message) => message.as_bytes(),
+        }
+    }
+
+    /// The text of a text message; `None` for a binary one, even if it happens to be UTF-8.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.payload {
+            Lent::Text(text) => Some(text),
+            Lent::Binary(_) => None,
+            Lent::Whole(message) => message.as_text(),
+        }
+    }
+
+    /// The number of the link on which it was received, as [`Message::link`] says.
+    pub fn link(&self) -> Option<u32> {
+        (self.link > 0).then_some(self.link)
+    }
+
+    /// The message itself, to keep or to send.
+    #[inline]
+    pub fn into_owned(self) -> Message {
+        let message = match self.payload {
+            Lent::Text(text) => Message::from(text),
+            Lent::Binary(bytes) => Message::from(bytes),
+            Lent::Whole(message) => message,
+        };
+        message.on_link(self.link)
+    }
+}
+
+impl From<MessageRef<'_>> for Message {
+    fn from(message: MessageRef<'_>) -> Self {
+        message.into_owned()
+    }
+}
+
+/// As that of [`Message`].
+impl fmt::Debug for MessageRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        show(self.as_text(), self.as_bytes(), f)
+    }
+}

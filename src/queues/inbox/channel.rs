@@ -1,0 +1,87 @@
+//! The mailbox as a crossbeam channel, for programs that select over several sources.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, TryRecvError, bounded, never, select};
+
+use super::mailbox::{Mailbox, NoMessage};
+use crate::message::Message;
+use crate::sync::threads;
+
+/// A thread that receives from the mailbox and offers what it has, one message at a time: nothing
+/// tells a queue what was taken out of a channel, so only what stays in the mailbox can be held
+/// within its bounds.
+#[derive(Debug)]
+pub(super) struct Channel {
+    receiver: Receiver<Message>,
+    /// How many messages the thread has in its hands: none or one.
+    offered: Arc<AtomicUsize>,
+}
+
+impl Channel {
+    pub(super) fn start(
+        thread_prefix: &str,
+        mailbox: Arc<Mailbox>,
+        abandoned: Receiver<Infallible>,
+    ) -> Self {
+        let (sender, receiver) = bounded(0);
+        let offered = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&offered);
+        let run = move || {
+            while let Ok(message) = mailbox.take(None, || mailbox.is_abandoned()) {
+                count.store(1, Relaxed);
+                select! {
+                    send(sender, message) -> sent => if sent.is_err() { return },
+                    recv(abandoned) -> _ => return,
+                }
+                count.store(0, Relaxed);
+            }
+        };
+        if let Err(error) = threads::spawn(thread_prefix, "inbox", threads::OWN_STACK, run) {
+            // the sender went with the closure: the channel is disconnected
+            log::error!("{thread_prefix}: no thread for the channel of messages: {error}");
+        }
+        Self { receiver, offered }
+    }
+
+    pub(super) fn receiver(&self) -> &Receiver<Message> {
+        &self.receiver
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.offered.load(Relaxed)
+    }
+
+    pub(super) fn recv(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: impl Fn() -> bool,
+        alarm: impl Fn() -> Receiver<Infallible>,
+    ) -> Result<Message, NoMessage> {
+        loop {
+            match self.receiver.try_recv() {
+                Ok(message) => return Ok(message),
+                Err(TryRecvError::Disconnected) => return Err(NoMessage::Ended),
+                Err(TryRecvError::Empty) => {}
+            }
+            let alarm = alarm();
+            if interrupted() {
+                // what came in last was there before
+                return self.receiver.try_recv().map_err(|_| NoMessage::Interrupted);
+            }
+            let timeout = deadline.map_or_else(never, crossbeam_channel::at);
+            select! {
+                recv(self.receiver) -> message => {
+                    return message.map_err(|_| NoMessage::Ended);
+                }
+                recv(alarm) -> _ => {}
+                recv(timeout) -> _ => {
+                    return self.receiver.try_recv().map_err(|_| NoMessage::TimedOut);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The queue of received messages.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+
+use super::channel::Channel;
+use super::{Batch, Room};
+use crate::message::Message;
+use crate::policy::{Overflow, Queue};
+use crate::sync::{Condvar, Mutex, MutexGuard, Signal};
+
+/// No more messages than this are taken to the front at once: the locks are cheap by then.
+const MOST_AT_FRONT: usize = 256;
+
+/// The queue of received messages. The reader fills it once for each read of the socket, under
+/// one lock and with one wake-up, however many messages that read held; a program that receives
+/// takes a quarter of the room at a time to a list of its own, so that the two rarely meet. The
+/// first program that wants a channel to select on ([`Mailbox::receiver`]) has a thread of its
+/// own receive for it from there on.
+///
+/// Whoever needs both locks takes `front` before `state`; nobody waits with `front` locked.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    limits: Queue,
+    /// Messages that were received and thrown away.
+    dropped: AtomicU64,
+    /// What programs receive next.
+    front: Mutex<VecDeque<Message>>,
+    state: Mutex<State>,
+    /// Signalled when there is something to receive, or never will be.
+    filled: Condvar,
+    /// Signalled when there is room, or the bounds may not count any more.
+    room: Condvar,
+    channel: OnceLock<Channel>,
+    /// Raised when the program has let go of all that could receive.
+    abandoned: Signal,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What follows on the front.
+    queue: VecDeque<Message>,
+    /// How much the queue holds, and how much the front did when it was filled: that counts
+    /// against the bounds until the front is empty.
+    held: Held,
+    at_front: Held,
+    /// Whether somebody has to be woken; whoever does takes it back.
+    is_receiver_waiting: bool,
+    is_reader_waiting: bool,
+    /// Nothing more will come.
+    ended: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct Held {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.len();
+    }
+
+    fn remove(&mut self, other: Held) {
+        self.messages -= other.messages;
+        self.bytes -= other.bytes;
+    }
+}
+
+impl State {
+    /// Whether so much may come in besides another message. A message larger than the bound
+    /// passes alone.
+    fn has_room(&self, limits: &Queue, more: Held) -> bool {
+        self.held.messages + self.at_front.messages + more.messages < limits.messages
+            && self.held.bytes + self.at_front.bytes + more.bytes < limits.bytes
+    }
+
+    fn push(&mut self, message: Message) {
+        self.held.add(&message);
+        self.queue.push_back(message);
+    }
+
+    fn append(&mut self, batch: &mut Batch) {
+        self.held.messages += batch.messages.len();
+        self.held.bytes += std::mem::take(&mut batch.bytes);
+        if self.queue.is_empty() {
+            std::mem::swap(&mut self.queue, &mut batch.messages);
+        } else {
+            self.queue.append(&mut batch.messages);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let message = self.queue.pop_front()?;
+        self.held.remove(Held { messages: 1, bytes: message.len() });
+        Some(message)
+    }
+}
+
+/// What a receiver finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoMessage {
+    /// Not yet.
+    TimedOut,
+    /// Not any more.
+    Ended,
+    /// The caller's own condition came true.
+    Interrupted,
+}
+
+impl Mailbox {
+    pub(crate) fn new(limits: Queue) -> Self {
+        Self {
+            limits,
+            dropped: AtomicU64::new(0),
+            front: Mutex::default(),
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            room: Condvar::new(),
+            channel: OnceLock::new(),
+            abandoned: Signal::new(),
+        }
+    }
+
+    fn front(&self) -> MutexGuard<'_, VecDeque<Message>> {
+        self.front.lock()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    pub(super) fn push(&self, batch: &mut Batch, room: impl Fn() -> Room) {
+        let mut state = self.state();
+        while !batch.is_empty() {
+            let before = state.held.messages;
+            self.fill(&mut state, batch);
+            if state.held.messages > before && std::mem::take(&mut state.is_receiver_waiting) {
+                // whoever wakes wants the lock first thing
+                drop(state);
+                self.filled.notify_all();
+                if batch.is_empty() {
+                    return;
+                }
+                state = self.state();
+                continue;
+            }
+            if batch.is_empty() {
+                return;
+            }
+            match (self.limits.overflow, room()) {
+                (Overflow::DropOldest, _) if state.pop().is_some() => {
+                    self.dropped.fetch_add(1, Relaxed);
+                }
+                (Overflow::DropNewest | Overflow::Fail | Overflow::DropOldest, _)
+                | (Overflow::Wait, Room::None) => return self.drop_all(batch),
+                (Overflow::Wait, Room::Beyond) => {
+                    state.append(batch);
+                    if std::mem::take(&mut state.is_receiver_waiting) {
+                        drop(state);
+                        self.filled.notify_all();
+                    }
+                    return;
+                }
+                (Overflow::Wait, Room::Within) => {
+                    state.is_reader_waiting = true;
+                    state = self.room.wait(state);
+                }
+            }
+        }
+    }
+
+    /// Moves what there is room for.
+    fn fill(&self, state: &mut State, batch: &mut Batch) {
+        let all_but_one = Held { messages: batch.messages.len() - 1, bytes: batch.bytes };
+        if state.has_room(&self.limits, all_but_one) {
+            return state.append(batch);
+        }
+        while state.has_room(&self.limits, Held::default()) {
+            let Some(message) = batch.pop() else { break };
+            state.push(message);
+        }
+    }
+
+    fn drop_all(&self, batch: &mut Batch) {
+        self.dropped.fetch_add(batch.messages.len() as u64, Relaxed);
+        *batch = Batch::default();
+    }
+
+    /// Waits until another message may come in.
+    pub(super) fn wait_for_room(&self, room: impl Fn() -> Room) {
+        if self.limits.overflow != Overflow::Wait {
+            return;
+        }
+        let mut state = self.state();
+        while !state.has_room(&self.limits, Held::default()) && room() == Room::Within {
+            state.is_reader_waiting = true;
+            state = self.room.wait(state);
+        }
+    }
+
+    /// Receives the next message; `interrupted` is asked whenever somebody says
+    /// [`Mailbox::look_again`], and `alarm` has to disconnect when it comes true.
+    pub(crate) fn recv(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: impl Fn() -> bool,
+        alarm: impl Fn() -> Receiver<Infallible>,
+    ) -> Result<Message, NoMessage> {
+        match self.channel.get() {
+            None => self.take(deadline, interrupted),
+            Some(channel) => channel.recv(deadline, interrupted, alarm),
+        }
+    }
+
+    /// The same, past the channel.
+    pub(super) fn take(
+        &self,
+        deadline: Option<Instant>,
+        interrupted: impl Fn() -> bool,
+    ) -> Result<Message, NoMessage> {
+        loop {
+            let mut front = self.front();
+            if let Some(message) = front.pop_front() {
+                return Ok(message);
+            }
+            let mut state = self.state();
+            let first = self.advance(&mut front, &mut state);
+            drop(front);
+            if std::mem::take(&mut state.is_reader_waiting) {
+                // whatever the front held is out, even if nothing came in
+                drop(state);
+                self.room.notify_one();
+                match first {
+                    Some(message) => return Ok(message),
+                    None => continue,
+                }
+            }
+            if let Some(message) = first {
+                return Ok(message);
+            }
+            if state.ended {
+                return Err(NoMessage::Ended);
+            }
+            if interrupted() {
+                return Err(NoMessage::Interrupted);
+            }
+            let left = deadline.map(|time| time.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(NoMessage::TimedOut);
+            }
+            state.is_receiver_waiting = true;
+            drop(match left {
+                None => self.filled.wait(state),
+                Some(left) => self.filled.wait_timeout(state, left),
+            });
+        }
+    }
+
+    /// Fills the empty front with the next messages, but for the first of them, which it
+    /// returns. Some stay behind for the reader to go on while they are received; with
+    /// [`Overflow::DropOldest`] all do, for those at the front are past dropping.
+    fn advance(&self, front: &mut VecDeque<Message>, state: &mut State) -> Option<Message> {
+        state.at_front = Held::default();
+        let first = state.pop()?;
+        if self.limits.overflow == Overflow::DropOldest {
+            return Some(first);
+        }
+        let most = self.limits.messages.div_ceil(4).min(MOST_AT_FRONT);
+        let mut taken = Held { messages: 0, bytes: first.len() };
+        for message in state.queue.iter().take(most.saturating_sub(1)) {
+            if taken.bytes >= self.limits.bytes / 4 {
+                break;
+            }
+            taken.add(message);
+        }
+        taken.bytes -= first.len();
+        front.extend(state.queue.drain(..taken.messages));
+        state.held.remove(taken);
+        state.at_front = taken;
+        Some(first)
+    }
+
+    /// The channel, from here on the only way to receive.
+    pub(crate) fn receiver(self: &Arc<Self>, thread_prefix: &str) -> &Receiver<Message> {
+        let channel = self.channel.get_or_init(|| {
+            Channel::start(thread_prefix, Arc::clone(self), self.abandoned.raised().clone())
+        });
+        // whoever waits here waits there from now on
+        self.look_again();
+        channel.receiver()
+    }
+
+    /// Has everybody who waits here look at the conditions again.
+    pub(crate) fn look_again(&self) {
+        // in order: whoever has looked and not yet waits holds the lock
+        drop(self.state());
+        self.filled.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Nothing more will come.
+    pub(crate) fn end(&self) {
+        self.state().ended = true;
+        self.look_again();
+    }
+
+    /// Nobody will receive any more: what is left goes, and with it the channel's thread.
+    pub(crate) fn abandon(&self) {
+        self.abandoned.raise();
+        self.end();
+    }
+
+    /// Whether nobody receives any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.abandoned.is_raised()
+    }
+
+    /// How many received messages were thrown away: by the policy, or because nobody wants them
+    /// any more.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped.load(Relaxed)
+    }
+
+    /// How many messages wait.
+    pub(crate) fn len(&self) -> usize {
+        let in_channel = self.channel.get().map_or(0, Channel::len);
+        let front = self.front();
+        in_channel + front.len() + self.state().queue.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.front().capacity() + self.state().queue.capacity()
+    }
+
+    /// The connection is idle: gives back what a burst took.
+    pub(crate) fn relax(&self) {
+        let mut front = self.front();
+        let mut state = self.state();
+        if front.is_empty() && state.queue.is_empty() {
+            (*front, state.queue) = (VecDeque::new(), VecDeque::new());
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Where received messages go: into the program's mailbox or through its handler.
+
+mod channel;
+mod mailbox;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+pub(crate) use mailbox::{Mailbox, NoMessage};
+
+use crate::message::{Message, MessageRef};
+
+/// What the program does with a received message, on the reader thread.
+pub(crate) type Handler = Box<dyn FnMut(MessageRef<'_>) + Send>;
+
+/// The receiving end of the program, as the reader sees it. One reader holds it at a time; it
+/// outlives every link.
+pub(crate) enum Inbox {
+    Mailbox(Arc<Mailbox>),
+    Handler(Handler),
+}
+
+/// How much a full inbox takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What its bounds allow: the reader waits, if that is the policy.
+    Within,
+    /// Whatever is left, over its bounds: nothing follows it on this link.
+    Beyond,
+    /// What its bounds allow, and the rest is dropped: nobody wants it.
+    None,
+}
+
+/// The messages of one read.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    messages: VecDeque<Message>,
+    bytes: usize,
+}
+
+impl Batch {
+    #[inline]
+    pub(crate) fn push(&mut self, message: Message) {
+        self.bytes += message.len();
+        self.messages.push_back(message);
+    }
+
+    fn pop(&mut self) -> Option<Message> {
+        let message = self.messages.pop_front()?;
+        self.bytes -= message.len();
+        Some(message)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Gives back what a burst took.
+    pub(crate) fn relax(&mut self) {
+        if self.is_empty() {
+            self.messages = VecDeque::new();
+        }
+    }
+}
+
+impl Inbox {
+    /// Takes a message in: a handler gets it now, a mailbox with the rest of the batch. The
+    /// handler may panic.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, message: MessageRef<'_>, batch: &mut Batch) {
+        match self {
+            Self::Handler(handler) => handler(message),
+            Self::Mailbox(_) => batch.push(message.into_owned()),
+        }
+    }
+
+    /// Delivers the batch, waiting for room if that is the policy. `room` is asked whenever the
+    /// inbox is full, and again at each [`Mailbox::look_again`].
+    pub(crate) fn deliver(&self, batch: &mut Batch, room: impl Fn() -> Room) {
+        if let Self::Mailbox(mailbox) = self {
+            mailbox.push(batch, room);
+        }
+    }
+
+    /// Waits until the inbox is within its bounds, or its bounds do not count.
+    pub(crate) fn wait_for_room(&self, room: impl Fn() -> Room) {
+        if let Self::Mailbox(mailbox) = self {
+            mailbox.wait_for_room(room);
+        }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mailbox(_) => "Mailbox",
+            Self::Handler(_) => "Handler",
+        })
+    }
+}

@@ -1,0 +1,157 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Instant;
+
+use super::*;
+use crate::policy::{Overflow, Queue};
+
+fn mailbox(overflow: Overflow) -> (Inbox, Arc<Mailbox>) {
+    let limits = Queue::new().messages(2).overflow(overflow);
+    let mailbox = Arc::new(Mailbox::new(limits));
+    (Inbox::Mailbox(Arc::clone(&mailbox)), mailbox)
+}
+
+fn batch(messages: impl IntoIterator<Item = String>) -> Batch {
+    let mut batch = Batch::default();
+    messages.into_iter().for_each(|text| batch.push(text.into()));
+    batch
+}
+
+fn numbers(range: std::ops::Range<u32>) -> Batch {
+    batch(range.map(|number| number.to_string()))
+}
+
+fn sized(sizes: &[usize]) -> Batch {
+    batch(sizes.iter().map(|size| "x".repeat(*size)))
+}
+
+fn recv(mailbox: &Mailbox, deadline: Option<Instant>) -> Result<Message, NoMessage> {
+    mailbox.recv(deadline, || false, crossbeam_channel::never)
+}
+
+fn receive_all(mailbox: &Mailbox) -> Vec<Message> {
+    std::iter::from_fn(|| recv(mailbox, Some(Instant::now())).ok()).collect()
+}
+
+#[test]
+fn each_policy_at_the_bound() {
+    for (overflow, kept) in [(Overflow::DropOldest, ["3", "4"]), (Overflow::DropNewest, ["0", "1"])]
+    {
+        let (inbox, mailbox) = mailbox(overflow);
+        inbox.deliver(&mut numbers(0..5), || Room::Within);
+        assert_eq!(receive_all(&mailbox), kept.map(Message::from));
+        assert_eq!(mailbox.dropped(), 3);
+    }
+}
+
+#[test]
+fn bytes_bound_it_too_and_a_huge_message_passes_alone() {
+    let limits = Queue::new().bytes(10).overflow(Overflow::DropNewest);
+    let mailbox = Mailbox::new(limits);
+    let put = |sizes: &[usize]| mailbox.push(&mut sized(sizes), || Room::Within);
+    put(&[100, 1]);
+    assert_eq!((mailbox.len(), mailbox.dropped()), (1, 1));
+    assert_eq!(receive_all(&mailbox).len(), 1);
+    put(&[4, 5, 6, 7]);
+    assert_eq!((mailbox.len(), mailbox.dropped()), (3, 2));
+}
+
+#[test]
+fn the_channel_holds_one_message_beside_what_the_bounds_allow() {
+    let limits = Queue::new().messages(100).bytes(1000).overflow(Overflow::DropNewest);
+    let mailbox = Arc::new(Mailbox::new(limits));
+    let receiver = mailbox.receiver("everlink-0").clone();
+    for _ in 0..20 {
+        mailbox.push(&mut sized(&[600]), || Room::Within);
+    }
+    // what the channel offers has left the mailbox at one moment or another
+    let received: Vec<Message> =
+        std::iter::from_fn(|| receiver.recv_timeout(std::time::Duration::from_millis(300)).ok())
+            .collect();
+    assert!(received.len() <= 3, "{} messages of 600 bytes", received.len());
+    assert_eq!(received.len() as u64 + mailbox.dropped(), 20);
+    mailbox.abandon();
+    assert!(receiver.recv().is_err(), "the channel disconnects");
+}
+
+#[test]
+fn what_was_taken_to_the_front_counts_until_it_is_received() {
+    let limits = Queue::new().messages(16).overflow(Overflow::DropNewest);
+    let mailbox = Mailbox::new(limits);
+    let mut next = 0..;
+    let mut received = Vec::new();
+    for _ in 0..40 {
+        let fill: Vec<u32> = next.by_ref().take(20).collect();
+        let kept = 16 - mailbox.len();
+        let mut fill = batch(fill.iter().map(u32::to_string));
+        mailbox.push(&mut fill, || Room::Within);
+        assert!(mailbox.len() <= 16, "{} are in it", mailbox.len());
+        // those of the front that were received are made up for at the next advance
+        assert!(mailbox.len() > 16 - kept.min(4) - 4);
+        for _ in 0..3 {
+            received.push(recv(&mailbox, None).unwrap());
+        }
+    }
+    let numbers: Vec<u32> =
+        received.iter().map(|message| message.as_text().unwrap().parse().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|one, two| one < two), "{numbers:?}");
+}
+
+#[test]
+fn a_reader_that_waits_is_let_go_and_told_what_becomes_of_the_rest() {
+    for (room, left, dropped) in [(Room::None, 2, 1), (Room::Beyond, 3, 0)] {
+        let (inbox, mailbox) = mailbox(Overflow::Wait);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let reader = std::thread::spawn(move || {
+            let room = || if over.load(SeqCst) { room } else { Room::Within };
+            inbox.deliver(&mut numbers(0..3), room);
+        });
+        is_over.store(true, SeqCst);
+        mailbox.look_again();
+        reader.join().unwrap();
+        assert_eq!((mailbox.len(), mailbox.dropped()), (left, dropped));
+    }
+}
+
+#[test]
+fn a_reader_that_waits_goes_on_when_there_is_room_also_across_the_switch() {
+    let (inbox, mailbox) = mailbox(Overflow::Wait);
+    let reader = std::thread::spawn(move || inbox.deliver(&mut numbers(0..100), || Room::Within));
+    let mut received = Vec::new();
+    while received.len() < 100 {
+        if received.len() == 50 {
+            mailbox.receiver("everlink-0");
+        }
+        received.push(recv(&mailbox, None).unwrap());
+    }
+    reader.join().unwrap();
+    assert_eq!(received, Vec::from(numbers(0..100).messages));
+    mailbox.abandon();
+}
+
+#[test]
+fn the_end_reaches_whoever_waits_behind_what_is_left() {
+    for as_channel in [false, true] {
+        let (inbox, mailbox) = mailbox(Overflow::Wait);
+        inbox.deliver(&mut numbers(0..1), || Room::Within);
+        if as_channel {
+            mailbox.receiver("everlink-0");
+        }
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| (recv(&mailbox, None), recv(&mailbox, None)));
+            mailbox.end();
+            assert_eq!(waiting.join().unwrap(), (Ok("0".into()), Err(NoMessage::Ended)));
+        });
+    }
+}
+
+#[test]
+fn an_idle_mailbox_holds_no_memory() {
+    let limits = Queue::new().messages(100_000);
+    let mailbox = Mailbox::new(limits);
+    mailbox.push(&mut numbers(0..50_000), || Room::Within);
+    receive_all(&mailbox);
+    mailbox.relax();
+    assert_eq!(mailbox.capacity(), 0);
+}

@@ -1,0 +1,204 @@
+//! A message that comes in pieces.
+
+use crate::message::Message;
+
+/// How much memory may be taken ahead of the bytes that fill it; beyond half a megabyte, an eighth
+/// of what has come, so that the time to gather a message stays in proportion to its length.
+const AHEAD: usize = 64 * 1024;
+
+/// A finished message keeps at most twice its own size alive, or this much.
+const SLACK: usize = 4 * 1024;
+
+/// Gathers the pieces of one message. It grows with what has come, never with what was announced,
+/// and checks text as it comes (RFC 6455 section 8.1).
+#[derive(Debug)]
+pub(super) enum Assembly {
+    Text { text: String, cut: CutCharacter },
+    Binary(Vec<u8>),
+}
+
+/// The start of a character whose rest is still to come.
+#[derive(Debug, Default)]
+pub(super) struct CutCharacter {
+    bytes: [u8; 4],
+    length: usize,
+}
+
+/// Text that is not UTF-8.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotUtf8;
+
+impl Assembly {
+    pub(super) fn text() -> Self {
+        Self::Text { text: String::new(), cut: CutCharacter::default() }
+    }
+
+    pub(super) fn binary() -> Self {
+        Self::Binary(Vec::new())
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Text { text, cut } => text.len() + cut.length,
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        match self {
+            Self::Text { text, .. } => text.capacity(),
+            Self::Binary(bytes) => bytes.capacity(),
+        }
+    }
+
+    /// Adds a piece, after which so many bytes are announced to follow.
+    pub(super) fn push(&mut self, piece: &[u8], announced: usize) -> Result<(), NotUtf8> {
+        match self {
+            Self::Binary(bytes) => {
+                if let Some(more) = growth(bytes.len(), bytes.capacity(), piece.len(), announced) {
+                    bytes.reserve_exact(more);
+                }
+                bytes.extend_from_slice(piece);
+                Ok(())
+            }
+            Self::Text { text, cut } => {
+                if let Some(more) = growth(text.len(), text.capacity(), piece.len() + 4, announced)
+                {
+                    text.reserve_exact(more);
+                }
+                cut.push(piece, text)
+            }
+        }
+    }
+
+    /// A line is whole, and the carriage return at its end is no part of it.
+    pub(super) fn strip_carriage_return(&mut self) {
+        if let Self::Text { text, .. } = self {
+            if text.ends_with('\r') {
+                text.pop();
+            }
+        }
+    }
+
+    /// The message, once all of it has come.
+    pub(super) fn finish(self) -> Result<Message, NotUtf8> {
+        let is_loose = |length: usize, capacity| capacity > (2 * length).max(SLACK);
+        match self {
+            Self::Text { cut, .. } if cut.length > 0 => Err(NotUtf8),
+            Self::Text { mut text, .. } => {
+                if is_loose(text.len(), text.capacity()) {
+                    text.shrink_to_fit();
+                }
+                Ok(Message::from(text))
+            }
+            Self::Binary(mut bytes) => {
+                if is_loose(bytes.len(), bytes.capacity()) {
+                    bytes.shrink_to_fit();
+                }
+                Ok(Message::from(bytes))
+            }
+        }
+    }
+}
+
+/// How much room to ask for so that `more` bytes fit, if there is too little.
+fn growth(length: usize, capacity: usize, more: usize, announced: usize) -> Option<usize> {
+    if capacity - length >= more {
+        return None;
+    }
+    Some(more + announced.min(AHEAD.max(length / 8)))
+}
+
+impl CutCharacter {
+    /// Moves what is complete to `text`.
+    fn push(&mut self, mut piece: &[u8], text: &mut String) -> Result<(), NotUtf8> {
+        while self.length > 0 {
+            let Some((byte, rest)) = piece.split_first() else { return Ok(()) };
+            piece = rest;
+            self.bytes[self.length] = *byte;
+            self.length += 1;
+            match std::str::from_utf8(&self.bytes[..self.length]) {
+                Ok(character) => {
+                    text.push_str(character);
+                    self.length = 0;
+                }
+                Err(error) if error.error_len().is_some() => return Err(NotUtf8),
+                Err(_) => {}
+            }
+        }
+        let (whole, cut) = match std::str::from_utf8(piece) {
+            Ok(whole) => (whole, &[][..]),
+            Err(error) if error.error_len().is_some() => return Err(NotUtf8),
+            Err(error) => {
+                let (whole, cut) = piece.split_at(error.valid_up_to());
+                (std::str::from_utf8(whole).unwrap_or_default(), cut)
+            }
+        };
+        text.push_str(whole);
+        // no more than three bytes: four would have been a character or an error
+        self.bytes[..cut.len()].copy_from_slice(cut);
+        self.length = cut.len();
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_bad_byte_is_noticed_in_the_piece_that_has_it() {
+        let mut assembly = Assembly::text();
+        assert_eq!(assembly.push("κ".as_bytes(), 100), Ok(()));
+        assert_eq!(assembly.push(&[0xe1], 100), Ok(()), "this may become a character");
+        assert_eq!(assembly.push(b"x", 100), Err(NotUtf8));
+        let mut assembly = Assembly::text();
+        assert_eq!(assembly.push(&[0xf4, 0x90], 100), Err(NotUtf8), "over U+10FFFF");
+        let mut assembly = Assembly::text();
+        assert_eq!(assembly.push(&[0xce], 0), Ok(()));
+        assert_eq!(assembly.finish(), Err(NotUtf8), "half a character at the end");
+    }
+
+    #[test]
+    fn memory_is_taken_for_what_comes() {
+        let mut assembly = Assembly::binary();
+        assembly.push(&[0; 10], 1 << 40).unwrap();
+        let Assembly::Binary(bytes) = &assembly else { unreachable!() };
+        assert!(bytes.capacity() <= AHEAD + 10, "{}", bytes.capacity());
+    }
+
+    #[test]
+    fn a_short_message_keeps_no_large_buffer() {
+        let mut assembly = Assembly::binary();
+        assembly.push(&[0; 10], 1 << 20).unwrap();
+        let bytes = Vec::from(assembly.finish().unwrap().into_bytes());
+        assert!(bytes.capacity() <= SLACK, "{}", bytes.capacity());
+    }
+
+    proptest! {
+        #[test]
+        fn any_cut_gives_the_same_verdict(
+            bytes in prop_oneof![
+                "\\PC{0,40}".prop_map(String::into_bytes),
+                prop::collection::vec(any::<u8>(), 0..20),
+            ],
+            sizes in prop::collection::vec(1..6_usize, 1..6),
+        ) {
+            let expected = std::str::from_utf8(&bytes).map_err(|_| NotUtf8).map(Message::from);
+            let mut assembly = Assembly::text();
+            let (mut rest, mut result) = (&bytes[..], Ok(()));
+            for size in sizes.iter().cycle() {
+                if rest.is_empty() || result.is_err() {
+                    break;
+                }
+                let (piece, after) = rest.split_at((*size).min(rest.len()));
+                result = assembly.push(piece, after.len());
+                rest = after;
+                prop_assert!(result.is_err() || assembly.len() == bytes.len() - rest.len());
+            }
+            prop_assert_eq!(result.and_then(|()| assembly.finish()), expected);
+        }
+    }
+}
