@@ -9,8 +9,7 @@ use tungstenite::protocol::Role;
 use crate::dial::Proxy;
 use crate::failure::Failure;
 use crate::handshake;
-use crate::handshake::Endpoint;
-use crate::handshake::Request;
+use crate::handshake::{Endpoint, Headers, Request};
 use crate::message::Message;
 use crate::policy::{Framing, Limits, Prefix};
 use crate::wire::{Item, Protocol};
@@ -97,7 +96,9 @@ pub fn response(bytes: &[u8]) {
 pub fn request(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     if let Ok((request, _)) = handshake::read_request(&mut peer) {
-        let _ = handshake::accept(&mut peer, &request, Some("chat"), &http::HeaderMap::new());
+        if handshake::check(&request).is_ok() {
+            let _ = handshake::accept(&mut peer, &request, Some("chat"), &Headers::default());
+        }
     }
 }
 
@@ -114,9 +115,9 @@ pub fn proxy(bytes: &[u8]) {
 pub fn url(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let home = Endpoint::parse("ws://user:word@localhost:1/a?b").expect("a url");
-    let endpoints = [Endpoint::parse(text), home.join(text)];
+    let endpoints = [Endpoint::parse(text), home.join(text.as_bytes())];
     for endpoint in endpoints.into_iter().flatten() {
-        let line = format!("{} {}", endpoint.authority(), endpoint.path_and_query);
+        let line = format!("{} {}", endpoint.authority(), endpoint.path_and_query());
         assert!(!line.contains(['\r', '\n']) && line.split(' ').count() == 2, "{line:?}");
         let shown = endpoint.to_string();
         assert!(!shown.contains("word") || text.contains("word"), "{shown:?}");

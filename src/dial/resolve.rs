@@ -78,6 +78,13 @@ impl Resolver {
         if let Ok(address) = host.parse() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
+        if host.contains('%') {
+            // an address, too: what only the system knows of it is the number of the interface
+            return match System.resolve(host, port) {
+                Ok(addresses) => Ok(addresses),
+                Err(source) => Err(failed(source)),
+            };
+        }
         let is_same = |pending: &Pending| pending.host == host && pending.port == port;
         let pending = match self.pending.iter().position(is_same) {
             Some(index) => self.pending.swap_remove(index),

@@ -2,11 +2,14 @@
 
 mod client;
 mod endpoint;
+mod headers;
+mod reference;
 mod request;
 mod server;
 
 pub(crate) use client::open;
 pub(crate) use endpoint::Endpoint;
+pub(crate) use headers::{Header, Headers};
 pub use request::Request;
 pub(crate) use request::{built_in, dialable};
-pub(crate) use server::{accept, read_request, respond};
+pub(crate) use server::{accept, check, complaint, read_request, refuse, respond};

@@ -1,7 +1,9 @@
 //! Bytes in both directions at once: halves of a connection that can be read, written, hung up.
 
 mod ahead;
+pub(crate) mod body;
 pub(crate) mod head;
+mod prefixed;
 mod socket;
 mod timed;
 #[cfg(feature = "tls")]
