@@ -9,7 +9,7 @@ use tungstenite::protocol::Role;
 use crate::dial::Proxy;
 use crate::failure::Failure;
 use crate::handshake;
-use crate::handshake::{Endpoint, Headers, Request};
+use crate::handshake::{Endpoint, Headers, Origins, Request};
 use crate::message::Message;
 use crate::policy::{Framing, Limits, Prefix};
 use crate::wire::{Item, Protocol};
@@ -96,7 +96,7 @@ pub fn response(bytes: &[u8]) {
 pub fn request(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     if let Ok((request, _)) = handshake::read_request(&mut peer) {
-        if handshake::check(&request).is_ok() {
+        if handshake::check(&request, &Origins::default()).is_ok() {
             let _ = handshake::accept(&mut peer, &request, Some("chat"), &Headers::default());
         }
     }

@@ -3,6 +3,7 @@
 mod client;
 mod endpoint;
 mod headers;
+mod origins;
 mod reference;
 mod request;
 mod server;
@@ -10,6 +11,7 @@ mod server;
 pub(crate) use client::open;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use headers::{Header, Headers};
+pub(crate) use origins::Origins;
 pub use request::Request;
 pub(crate) use request::{built_in, dialable};
 pub(crate) use server::{accept, check, complaint, read_request, refuse, respond};

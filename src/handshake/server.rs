@@ -8,7 +8,7 @@ use http::{Method, Request, StatusCode, Uri, Version};
 use tungstenite::handshake::derive_accept_key;
 
 use super::headers::{Headers, line};
-use crate::dial::url::Authority;
+use super::origins::{Origins, host};
 use crate::failure::{Failure, HandshakeError};
 use crate::transport::head::{self, HeadReader, has_token, is_token, tokens};
 
@@ -64,8 +64,9 @@ fn bad<T>(reason: &'static str) -> Result<T, Wrong> {
     Err((StatusCode::BAD_REQUEST, reason))
 }
 
-/// What holds of every request. To be asked before the program is.
-pub(crate) fn check(request: &Request<()>) -> Result<(), Wrong> {
+/// What holds of every request, and for a WebSocket the page that it comes from. To be asked
+/// before the program is.
+pub(crate) fn check(request: &Request<()>, origins: &Origins) -> Result<(), Wrong> {
     let headers = request.headers();
     match headers.get_all(header::HOST).iter().count() {
         0 if request.version() == Version::HTTP_10 => {}
@@ -78,12 +79,10 @@ pub(crate) fn check(request: &Request<()>) -> Result<(), Wrong> {
         }
         _ => return bad("more than one Host"),
     }
+    if has_token(headers, &header::UPGRADE, "websocket") && !origins.allows(request) {
+        return Err((StatusCode::FORBIDDEN, "pages of this origin are not let in"));
+    }
     Ok(())
-}
-
-fn host(headers: &HeaderMap) -> Option<Authority> {
-    let host = headers.get(header::HOST)?.to_str().ok()?;
-    Authority::parse(host.trim()).ok().filter(|authority| authority.credentials.is_none())
 }
 
 /// Upgrades the connection, or answers with what is wrong with the request. A subprotocol that
@@ -245,7 +244,7 @@ mod tests {
         let (request, rest) = read_request(&mut request.as_bytes()).unwrap();
         assert!(rest.is_empty());
         let mut response = Vec::new();
-        let _ = match check(&request) {
+        let _ = match check(&request, &Origins::default()) {
             Ok(()) => accept(&mut response, &request, subprotocol, &Headers::default()),
             Err(wrong) => Err(refuse(&mut response, &request, wrong)),
         };
@@ -286,11 +285,12 @@ mod tests {
             ("Version: 13", "Version: 13, 8", "426"),
             ("Protocol: a, b", "Protocol: a b", "400"),
             ("Protocol: a, b", "Protocol: \u{e9}", "400"),
+            ("Host: h\r\n", "Host: h\r\nOrigin: http://evil.example\r\n", "403"),
         ] {
             let response = answer(&GOOD.replacen(from, to, 1), None);
             assert!(response.starts_with(&format!("HTTP/1.1 {status}")), "{to:?}: {response}");
             assert!(response.contains("\r\nDate: "), "{response}");
-            assert!(!response.contains("a b"), "{response}");
+            assert!(!response.contains("a b") && !response.contains("evil"), "{response}");
         }
     }
 
@@ -301,6 +301,7 @@ mod tests {
             ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZR=="),
             ("dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC=="),
             ("Host: h\r\n", "Host: h\r\nContent-Length: 0\r\n"),
+            ("Host: h\r\n", "Host: h\r\nOrigin: https://h\r\n"),
             ("Host: h\r\n", "Host:\r\n"),
             ("Protocol: a, b", "Protocol: a,, b,"),
         ] {

@@ -98,7 +98,7 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Opened, Failure> {
             return Err(Failure::from(error).in_time(timeout));
         }
     };
-    if let Err(wrong) = handshake::check(&request) {
+    if let Err(wrong) = handshake::check(&request, &server.origins) {
         let failure = handshake::refuse(&mut timed, &request, wrong);
         let_read(&mut duplex);
         return Err(failure.in_time(timeout));
