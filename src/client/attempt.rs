@@ -16,7 +16,7 @@ use super::route::Route;
 use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
 use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
-use crate::handshake::{Endpoint, Request, built_in};
+use crate::handshake::{Endpoint, Jar, Request, built_in};
 use crate::settings::Settings;
 use crate::transport::{Duplex, Timed, body};
 use crate::wire::{Decoder, Protocol};
@@ -40,6 +40,8 @@ pub(crate) struct Opener {
     pub(crate) route: Route,
     pub(crate) thread_prefix: String,
     pub(crate) addresses: Addresses,
+    /// Where cookies are kept, if they are.
+    pub(crate) jar: Option<Jar>,
     /// One for each endpoint; the present one is first.
     pub(crate) requests: VecDeque<Request>,
     pub(crate) request_hook: Option<RequestHook>,
@@ -136,7 +138,16 @@ impl Opener {
             return Ok(Opened { duplex, decoder, protocol, response: None, endpoint: name });
         }
         let protocol = Protocol::WebSocket(Role::Client);
+        let with_cookies = self.jar.as_ref().map(|jar| jar.applied(request));
+        let request = with_cookies.as_ref().unwrap_or(request);
         let opened = handshake::open(&mut Timed::new(&mut duplex, deadline), request);
+        if let Some(jar) = &mut self.jar {
+            match &opened {
+                Ok((response, _)) => jar.store(endpoint, response.headers()),
+                Err(Failure::Rejected { headers, .. }) => jar.store(endpoint, headers),
+                Err(_) => {}
+            }
+        }
         let (response, read) = opened
             .map_err(|failure| self.refusal(failure, &mut duplex, deadline).in_time(timeout))?;
         let decoder = protocol.decoder(read, limits);

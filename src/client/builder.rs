@@ -21,7 +21,7 @@ use crate::dial::{
 };
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
-use crate::handshake::{Request, dialable};
+use crate::handshake::{Jar, Request, dialable};
 use crate::link::stats::Counters;
 use crate::message::Message;
 use crate::policy::Framing;
@@ -73,6 +73,7 @@ pub struct Builder {
     route: Route,
     fallbacks: Vec<String>,
     shuffle: bool,
+    cookies: bool,
 }
 
 impl Builder {
@@ -92,6 +93,7 @@ impl Builder {
             route: Route::Straight,
             fallbacks: Vec::new(),
             shuffle: false,
+            cookies: false,
         }
     }
 
@@ -256,6 +258,14 @@ impl Builder {
     /// beyond that is not granted, and the failure says so. Default 5 minutes.
     pub fn max_retry_after(mut self, limit: Duration) -> Self {
         self.settings.max_retry_after = limit;
+        self
+    }
+
+    /// Whether the cookies that the server sets in an answer to an opening handshake, of whatever
+    /// status, are sent along by redirects and redials: load balancers find the same machine again
+    /// by one. A cookie is sent to the very host that has set it. Default: false.
+    pub fn cookies(mut self, keep: bool) -> Self {
+        self.cookies = keep;
         self
     }
 
@@ -467,6 +477,10 @@ impl Builder {
         let is_framed = !request.endpoint.scheme.is_websocket();
         if is_framed {
             request.check_bare()?;
+            if self.cookies {
+                let reason = "tcp:// has no opening handshake".into();
+                return Err(Error::InvalidSetting { setting: "cookies", reason });
+            }
             settings.heartbeat = settings.heartbeat.for_framed();
         }
         settings.check()?;
@@ -517,6 +531,7 @@ impl Builder {
             thread_prefix: thread_prefix(id),
             requests,
             addresses: Addresses::default(),
+            jar: self.cookies.then(Jar::default),
             request_hook: self.request_hook,
             login_hook: self.login_hook,
         };

@@ -1,6 +1,7 @@
 //! The opening handshake of a WebSocket (RFC 6455 section 4), from either side.
 
 mod client;
+mod cookies;
 mod endpoint;
 mod headers;
 mod origins;
@@ -9,6 +10,7 @@ mod request;
 mod server;
 
 pub(crate) use client::open;
+pub(crate) use cookies::Jar;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use headers::{Header, Headers};
 pub(crate) use origins::Origins;
