@@ -85,6 +85,8 @@ mod from_rustls {
             Alert::UnknownCA => {
                 "rejects our certificate: no authority that it trusts has signed it"
             }
+            // of the certificate, or of the handshake with its key
+            Alert::DecryptError => "finds a signature of ours wrong",
             Alert::AccessDenied => "denies access to our certificate",
             _ => return None,
         })
