@@ -3,6 +3,7 @@
 //! its limits allow.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use tungstenite::protocol::Role;
 
@@ -12,6 +13,7 @@ use crate::handshake;
 use crate::handshake::{Endpoint, Headers, Origins, Request};
 use crate::message::Message;
 use crate::policy::{Framing, Limits, Prefix};
+use crate::transport::Stream;
 use crate::wire::{Item, Protocol};
 
 const LIMITS: Limits = Limits { message: 1000, frame: 500 };
@@ -39,6 +41,10 @@ impl Write for Peer<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl Stream for Peer<'_> {
+    fn hurry(&mut self, _: Duration) {}
 }
 
 /// A peer for all but the first byte, which says how large its pieces are, and that byte.

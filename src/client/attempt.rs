@@ -8,7 +8,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::header::{self, HeaderValue};
 use tungstenite::protocol::Role;
 
 use super::login::{Hook, LoginError, LoginSession, timed_out};
@@ -18,11 +17,8 @@ use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
 use crate::handshake::{Endpoint, Jar, Request, built_in};
 use crate::settings::Settings;
-use crate::transport::{Duplex, Timed, body};
+use crate::transport::{Duplex, Timed};
 use crate::wire::{Decoder, Protocol};
-
-/// How long a server that has refused may take to say more about it.
-const BODY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The program's say in the request of each attempt.
 pub(crate) type RequestHook =
@@ -101,7 +97,7 @@ impl Opener {
                 Ok(opened) => return Ok(opened),
                 Err(failure) => opening.blame_the_clock(failure, redirects),
             };
-            let Some(location) = location(&failure) else { return Err(failure) };
+            let Some(location) = handshake::location(&failure) else { return Err(failure) };
             let bad = |what: String| Failure::Handshake(HandshakeError::BadRedirect(what));
             redirects += 1;
             if redirects > self.settings.max_redirects {
@@ -140,7 +136,10 @@ impl Opener {
         let protocol = Protocol::WebSocket(Role::Client);
         let with_cookies = self.jar.as_ref().map(|jar| jar.applied(request));
         let request = with_cookies.as_ref().unwrap_or(request);
-        let opened = handshake::open(&mut Timed::new(&mut duplex, deadline), request);
+        let mut opened = handshake::open(&mut Timed::new(&mut duplex, deadline), request);
+        if let Err(Failure::Rejected { retry_after, waits, .. }) = &mut opened {
+            *waits = retry_after.map(|asked| asked.min(self.settings.max_retry_after));
+        }
         if let Some(jar) = &mut self.jar {
             match &opened {
                 Ok((response, _)) => jar.store(endpoint, response.headers()),
@@ -148,25 +147,9 @@ impl Opener {
                 Err(_) => {}
             }
         }
-        let (response, read) = opened
-            .map_err(|failure| self.refusal(failure, &mut duplex, deadline).in_time(timeout))?;
+        let (response, read) = opened.map_err(|failure| failure.in_time(timeout))?;
         let decoder = protocol.decoder(read, limits);
         Ok(Opened { duplex, decoder, protocol, response: Some(response), endpoint: name })
-    }
-
-    /// A refusal with what the server says beside it, and with what is granted of the wait that it
-    /// asks for.
-    fn refusal(&self, mut failure: Failure, duplex: &mut Duplex, deadline: Instant) -> Failure {
-        let leads_on = location(&failure).is_some();
-        if let Failure::Rejected { status, headers, retry_after, waits, body } = &mut failure {
-            *waits = retry_after.map(|asked| asked.min(self.settings.max_retry_after));
-            if !leads_on {
-                let mut timed = Timed::new(duplex, deadline.min(Instant::now() + BODY_PATIENCE));
-                let begun = std::mem::take(&mut body.0);
-                *body = body::read(&mut timed, *status, headers, begun);
-            }
-        }
-        failure
     }
 
     /// Connects to the endpoint: with the program's connector, through a proxy, or straight.
@@ -241,15 +224,6 @@ impl Opener {
             Err(LoginError { permanent, source }) => Err(Failure::Login { permanent, source }),
         }
     }
-}
-
-/// Where the server wants the client to go instead.
-fn location(failure: &Failure) -> Option<&[u8]> {
-    let Failure::Rejected { status, headers, .. } = failure else { return None };
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return None;
-    }
-    headers.get(header::LOCATION).map(HeaderValue::as_bytes)
 }
 
 /// One opening, over all its redirects.

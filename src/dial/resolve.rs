@@ -131,3 +131,25 @@ impl fmt::Debug for Resolver {
         f.debug_struct("Resolver").field("pending", &self.pending.len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn an_address_with_a_zone_is_not_looked_up() {
+        let nobody = |_: &str, _: u16| -> io::Result<Vec<SocketAddr>> { panic!("looked up") };
+        let mut resolver = Resolver::new(Arc::new(nobody), "everlink-0".into());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let zones: &[&str] = if cfg!(target_os = "linux") { &["1", "lo"] } else { &["1"] };
+        for zone in zones {
+            let host = format!("fe80::1%{zone}");
+            let found = resolver.resolve(&host, 81, deadline, &Interrupt::new()).unwrap();
+            let [SocketAddr::V6(address)] = found[..] else { panic!("{found:?}") };
+            assert_eq!((address.scope_id(), address.port()), (1, 81), "{zone}");
+        }
+        let failure = resolver.resolve("fe80::1%no.such", 81, deadline, &Interrupt::new());
+        assert!(matches!(failure, Err(Failure::Dns { .. })), "{failure:?}");
+    }
+}

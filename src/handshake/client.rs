@@ -5,7 +5,6 @@
 //! checks extensions and lists of tokens as the RFC says, and it lets a server decline all
 //! subprotocols. Parsing is httparse's, keys are tungstenite's.
 
-use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
 use http::header::{self, HeaderMap, HeaderValue};
@@ -18,11 +17,11 @@ use super::headers::line;
 use crate::failure::{Body, Failure, HandshakeError, quote};
 use crate::policy::MAX_DURATION;
 use crate::transport::head::{HeadReader, has_token};
+use crate::transport::{Stream, body};
 
-/// Shakes hands; returns the response and what was read past it. In a [`Failure::Rejected`] the
-/// body is what has come of it, as it came.
-pub(crate) fn open<S: Read + Write>(
-    stream: &mut S,
+/// Shakes hands; returns the response and what was read past it.
+pub(crate) fn open(
+    stream: &mut impl Stream,
     request: &Request,
 ) -> Result<(Response<()>, Vec<u8>), Failure> {
     let key = generate_key();
@@ -41,8 +40,12 @@ pub(crate) fn open<S: Read + Write>(
     let (status, headers) = (head.status, head.headers);
     if status != StatusCode::SWITCHING_PROTOCOLS {
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
+        let body = if leads_on(status, &headers) {
+            Body::default()
+        } else {
+            body::read(stream, status, &headers, reader.into_rest())
+        };
         let headers = Box::new(headers);
-        let body = Body(reader.into_rest());
         return Err(Failure::Rejected { status, retry_after, waits: retry_after, headers, body });
     }
     if !head.is_http_11 {
@@ -53,6 +56,18 @@ pub(crate) fn open<S: Read + Write>(
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok((response, reader.into_rest()))
+}
+
+/// Whether it says where to go instead: then nobody reads what else it says.
+fn leads_on(status: StatusCode, headers: &HeaderMap) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) && headers.contains_key(header::LOCATION)
+}
+
+/// Where the server wants the client to go instead (RFC 9110 section 15.4).
+pub(crate) fn location(failure: &Failure) -> Option<&[u8]> {
+    let Failure::Rejected { status, headers, .. } = failure else { return None };
+    let location = headers.get(header::LOCATION).map(HeaderValue::as_bytes);
+    location.filter(|_| leads_on(*status, headers))
 }
 
 fn encode(request: &Request, key: &str) -> Vec<u8> {
@@ -125,6 +140,7 @@ mod tests {
     use super::*;
     use crate::handshake::Endpoint;
     use proptest::prelude::*;
+    use std::io::Read;
 
     fn request() -> Request {
         let mut request = Request::new(Endpoint::parse("ws://user:pw@host:81/chat?a=1").unwrap());

@@ -9,7 +9,7 @@ mod reference;
 mod request;
 mod server;
 
-pub(crate) use client::open;
+pub(crate) use client::{location, open};
 pub(crate) use cookies::Jar;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use headers::{Header, Headers};

@@ -1,10 +1,11 @@
 //! The beginning of the body of an HTTP response, for people to read.
 
-use std::io::Read;
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
+use super::Stream;
 use super::head::has_token;
 use crate::failure::Body;
 
@@ -64,20 +65,19 @@ impl Framing {
     }
 }
 
-/// What of the body has come with the head.
-pub(crate) fn excerpt(headers: &HeaderMap, raw: Vec<u8>) -> Vec<u8> {
-    Framing::of(StatusCode::OK, headers).cut(raw)
-}
+/// How long a peer that has refused may take to say more about it.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Reads on until the beginning of the body is there. An error, or the end of the stream, is the
-/// end of what there is to know.
+/// end of what there is to know. Nothing else can be done with the stream after this.
 pub(crate) fn read(
-    stream: &mut impl Read,
+    stream: &mut impl Stream,
     status: StatusCode,
     headers: &HeaderMap,
     mut raw: Vec<u8>,
 ) -> Body {
     let framing = Framing::of(status, headers);
+    stream.hurry(PATIENCE);
     let mut chunk = [0; 1024];
     while !framing.is_done(&raw) {
         match stream.read(&mut chunk) {
@@ -110,14 +110,38 @@ fn unchunk(mut raw: &[u8]) -> (Vec<u8>, bool) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::io::{self, Read, Write};
 
-    fn body(headers: &[(&str, &str)], mut raw: &[u8]) -> (Body, usize) {
+    struct Script<'a>(&'a [u8]);
+
+    impl Read for Script<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl Write for Script<'_> {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Stream for Script<'_> {
+        fn hurry(&mut self, _: Duration) {}
+    }
+
+    fn body(headers: &[(&str, &str)], raw: &[u8]) -> (Body, usize) {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.insert(name.parse::<header::HeaderName>().unwrap(), value.parse().unwrap());
         }
-        let body = read(&mut raw, StatusCode::FORBIDDEN, &map, Vec::new());
-        (body, raw.len())
+        let mut script = Script(raw);
+        let body = read(&mut script, StatusCode::FORBIDDEN, &map, Vec::new());
+        (body, script.0.len())
     }
 
     #[test]
@@ -130,7 +154,7 @@ mod tests {
         assert_eq!(body(&[("transfer-encoding", "chunked")], chunked).0.as_bytes(), b"hello, you");
         let cut = b"5\r\nhello\r\nff\r\nwor";
         assert_eq!(body(&[("transfer-encoding", "chunked")], cut).0.as_bytes(), b"hellowor");
-        let none = read(&mut &b"x"[..], StatusCode::NO_CONTENT, &HeaderMap::new(), Vec::new());
+        let none = read(&mut Script(b"x"), StatusCode::NO_CONTENT, &HeaderMap::new(), Vec::new());
         assert!(none.is_empty());
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use ahead::Ahead;
-pub(crate) use timed::Timed;
+pub(crate) use timed::{Stream, Timed};
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 

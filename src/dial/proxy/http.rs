@@ -1,20 +1,18 @@
 //! HTTP CONNECT (RFC 9110 section 9.3.6).
 
-use std::io::{Read, Write};
-
 use ::http::header::{HeaderMap, PROXY_AUTHENTICATE};
 
 use crate::dial::url::Credentials;
-use crate::failure::{Body, ProxyError};
-use crate::transport::body;
+use crate::failure::ProxyError;
 use crate::transport::head::{HeadReader, is_token};
+use crate::transport::{Stream, body};
 
 /// How many schemes of a 407 are remembered.
 const MAX_SCHEMES: usize = 8;
 
 /// Returns what was read past the answer: it is the host's.
 pub(super) fn open(
-    stream: &mut (impl Read + Write),
+    stream: &mut impl Stream,
     host: &str,
     port: u16,
     credentials: Option<&Credentials>,
@@ -32,8 +30,7 @@ pub(super) fn open(
     if head.status.is_success() {
         return Ok(rest);
     }
-    // only what has come with it: the refusal is certain, and nothing is waited for
-    let body = Body(body::excerpt(&head.headers, rest));
+    let body = body::read(stream, head.status, &head.headers, rest);
     let schemes = schemes(&head.headers);
     Err(ProxyError::Rejected { status: head.status, reason: head.reason, schemes, body })
 }

@@ -10,13 +10,13 @@ mod socks5;
 mod tests;
 
 use std::fmt;
-use std::io::{Read, Write};
 
 pub(crate) use env::Environment;
 
 use super::url::{Authority, Credentials, absolute, split};
 use crate::error::Error;
 use crate::failure::{Failure, ProxyError, quote};
+use crate::transport::Stream;
 
 /// A proxy between the client and the server. Names are resolved by the proxy.
 ///
@@ -87,7 +87,7 @@ impl Proxy {
     /// host has said already.
     pub(crate) fn open(
         &self,
-        stream: &mut (impl Read + Write),
+        stream: &mut impl Stream,
         host: &str,
         port: u16,
     ) -> Result<Vec<u8>, Failure> {

@@ -1,4 +1,5 @@
-use std::io;
+use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use ::http::StatusCode;
 use proptest::prelude::*;
@@ -25,6 +26,10 @@ impl Write for Script<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl Stream for Script<'_> {
+    fn hurry(&mut self, _: Duration) {}
 }
 
 fn talk(proxy: &str, says: &[u8]) -> (Result<(), Failure>, Vec<u8>, Vec<u8>) {
