@@ -324,8 +324,11 @@ fn a_proxy_that_goes_away_or_is_mute_is_an_io_failure() {
 fn a_proxys_refusal_is_told_in_its_own_words() {
     let cause = through_proxy(|mut stream| {
         let answer = "HTTP/1.1 407 Ask Ellen\r\nProxy-Authenticate: Negotiate\r\n\
-                      Proxy-Authenticate: Basic realm=\"x, y\"\r\nContent-Length: 4\r\n\r\nnope";
+                      Proxy-Authenticate: Basic realm=\"x, y\"\r\nContent-Length: 4\r\n\r\n";
         stream.write_all(answer.as_bytes()).unwrap();
+        // as some proxies do, the page comes by itself
+        thread::park_timeout(ms(50));
+        stream.write_all(b"nope").unwrap();
     });
     let Failure::Proxy(ProxyError::Rejected { status, reason, schemes, body, .. }) = &*cause else {
         panic!("{cause:?}")
@@ -375,4 +378,32 @@ fn the_failure_of_a_hostile_host_is_short_and_printable() {
     let report = cause(builder).report().to_string();
     assert!(report.len() < 1500 && !report.contains('\u{1b}'), "{report}");
     server.join().unwrap();
+}
+
+#[test]
+fn a_proxys_time_is_part_of_the_time_for_opening() {
+    let begun = Instant::now();
+    let cause = through_proxy(|mut stream| {
+        thread::park_timeout(ms(200));
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").unwrap();
+        let _ = std::io::copy(&mut &stream, &mut std::io::sink());
+    });
+    assert!(matches!(&*cause, Failure::Handshake(HandshakeError::TimedOut { .. })), "{cause:?}");
+    assert!(begun.elapsed() < ms(450), "{:?}", begun.elapsed());
+}
+
+#[test]
+fn a_resolver_without_measure_costs_one_attempt_like_any_other() {
+    let refusing = Listener::new().address().port();
+    let address =
+        move |number: u32| SocketAddr::from(((0x7f00_0001 + number).to_be_bytes(), refusing));
+    let builder = Client::builder("ws://many.test")
+        .resolver(move |_: &str, _| Ok((0..100_000).map(address).collect()));
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    let begun = Instant::now();
+    let cause = watch.attempt_failed();
+    assert!(matches!(&*cause, Failure::Connect { .. }), "{cause:?}");
+    assert!(begun.elapsed() < ms(5000), "{:?}", begun.elapsed());
+    assert!(client.close().ended);
 }
