@@ -278,6 +278,7 @@ fn a_fixed_local_port_is_used_again_at_once() {
         watch.connected();
         client.reconnect().unwrap();
         read_to_end(&mut peer);
+        let _ = std::io::copy(&mut peer.get_ref(), &mut std::io::sink());
     }
     drop(listener.accept());
     watch.connected();
