@@ -10,7 +10,7 @@ use tungstenite::protocol::Role;
 use crate::dial::Proxy;
 use crate::failure::Failure;
 use crate::handshake;
-use crate::handshake::{Endpoint, Headers, Origins, Request};
+use crate::handshake::{Endpoint, Headers, Jar, Origins, Request};
 use crate::message::Message;
 use crate::policy::{Framing, Limits, Prefix};
 use crate::transport::Stream;
@@ -131,7 +131,7 @@ pub fn url(bytes: &[u8]) {
     let _ = Proxy::new(text);
 }
 
-/// Names and values of headers: what is accepted cannot add another.
+/// Names and values of headers: what is accepted cannot add another. The same as a cookie.
 pub fn header(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (name, value) = text.split_once(':').unwrap_or((text, text));
@@ -140,6 +140,13 @@ pub fn header(bytes: &[u8]) {
         assert!(!name.contains(['\r', '\n']) && !value.contains(['\r', '\n']), "{text:?}");
     }
     let _ = Message::from(text);
+    let mut answer = http::HeaderMap::new();
+    if let Ok(cookie) = http::HeaderValue::from_bytes(bytes) {
+        let mut jar = Jar::default();
+        answer.append(http::header::SET_COOKIE, cookie);
+        jar.store(&request.endpoint, &answer);
+        let _ = jar.applied(&request);
+    }
 }
 
 #[cfg(test)]

@@ -408,3 +408,31 @@ fn a_resolver_without_measure_costs_one_attempt_like_any_other() {
     assert!(begun.elapsed() < ms(5000), "{:?}", begun.elapsed());
     assert!(client.close().ended);
 }
+
+#[test]
+fn events_name_the_endpoint_that_was_dialed() {
+    let (first, second) = (Listener::new(), Listener::new());
+    let refusing = Listener::new().address();
+    let urls = [second.url() + "/chosen", first.url(), first.url()];
+    let mut attempt = 0;
+    let (builder, watch) = watch(first.client().request(move |request| {
+        attempt += 1;
+        Ok(request.set_url(&urls[(attempt - 1) % 3])?)
+    }));
+    let client = builder.start().unwrap();
+    let named = |what: &str| {
+        watch.until(|event| match event {
+            Event::AttemptFailed { endpoint, .. } if what == "failed" => Some(endpoint.clone()),
+            Event::Disconnected { endpoint, .. } if what == "lost" => Some(endpoint.clone()),
+            _ => None,
+        })
+    };
+    drop(second.answer("HTTP/1.1 503 Busy\r\n\r\n"));
+    assert_eq!(named("failed"), format!("{}/chosen", second.url()));
+    drop(first.answer(&format!("HTTP/1.1 302 Found\r\nLocation: ws://{refusing}/x\r\n\r\n")));
+    assert_eq!(named("failed"), format!("ws://{refusing}/x"));
+    drop(first.answer(&format!("HTTP/1.1 302 Found\r\nLocation: {}/y\r\n\r\n", second.url())));
+    drop(upgrade(&second, "", ACCEPTED));
+    assert_eq!(named("lost"), format!("{}/y", second.url()));
+    drop(client);
+}

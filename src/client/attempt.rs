@@ -40,6 +40,9 @@ pub(crate) struct Opener {
     pub(crate) jar: Option<Jar>,
     /// One for each endpoint; the present one is first.
     pub(crate) requests: VecDeque<Request>,
+    /// Where the last attempt went, or would have gone: the program may have named another
+    /// endpoint, and a server may have redirected it.
+    pub(crate) dialed: Option<String>,
     pub(crate) request_hook: Option<RequestHook>,
     pub(crate) login_hook: Option<Hook>,
 }
@@ -56,9 +59,9 @@ pub(crate) struct Opened {
 }
 
 impl Opener {
-    /// The endpoint that is tried next, or has just been, for events.
+    /// The endpoint that was dialed last, or is dialed first, for events.
     pub(crate) fn endpoint(&self) -> String {
-        self.requests[0].endpoint.to_string()
+        self.dialed.clone().unwrap_or_else(|| self.requests[0].endpoint.to_string())
     }
 
     /// Moves on to the next endpoint.
@@ -71,6 +74,7 @@ impl Opener {
     #[inline(never)]
     pub(crate) fn open(&mut self, attempt: u32) -> Result<Opened, Failure> {
         let mut request = Request { attempt, ..self.requests[0].clone() };
+        self.dialed = Some(request.endpoint.to_string());
         if let Some(hook) = &mut self.request_hook {
             guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
         }
@@ -93,6 +97,7 @@ impl Opener {
         let mut redirects = 0;
         let mut request = home.clone();
         loop {
+            self.dialed = Some(request.endpoint.to_string());
             let failure = match self.shake_hands(&request, opening) {
                 Ok(opened) => return Ok(opened),
                 Err(failure) => opening.blame_the_clock(failure, redirects),

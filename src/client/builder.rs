@@ -532,6 +532,7 @@ impl Builder {
             requests,
             addresses: Addresses::default(),
             jar: self.cookies.then(Jar::default),
+            dialed: None,
             request_hook: self.request_hook,
             login_hook: self.login_hook,
         };

@@ -125,12 +125,13 @@ fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), Strin
 )]
 fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
-    let delay = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            date.duration_since(SystemTime::now()).unwrap_or_default()
-        }
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let delay = if is_number {
+        // more than there are numbers for is long, not nothing
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(SystemTime::now()).unwrap_or_default()
     };
     Some(delay.min(MAX_DURATION))
 }
@@ -189,11 +190,14 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let parse = |text| retry_after(&HeaderValue::from_str(text).unwrap());
+        let parse = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap());
         assert_eq!(parse("7"), Some(Duration::from_secs(7)));
         assert_eq!(parse("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
         assert_eq!(parse("99999999999"), Some(MAX_DURATION));
-        assert_eq!(parse("soon"), None);
+        assert_eq!(parse(&"9".repeat(30)), Some(MAX_DURATION));
+        for none in ["soon", "", "-1", "+5", "1.5"] {
+            assert_eq!(parse(none), None, "{none:?}");
+        }
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
         let delay = parse(&date).unwrap();
         assert!((98..=100).contains(&delay.as_secs()), "{delay:?}");
