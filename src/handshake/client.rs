@@ -106,14 +106,20 @@ fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), Strin
     if accept.map(<[u8]>::trim_ascii) != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err("Sec-WebSocket-Accept does not match the key".into());
     }
-    if let Some(extensions) = headers.get(header::SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(format!("extension {} was not asked for", quote(extensions)));
+    // an empty header is a list of nothing, which some servers send
+    let values = |name| headers.get_all(name).iter().filter(|value| !value.is_empty());
+    if let Some(extension) = values(header::SEC_WEBSOCKET_EXTENSIONS).next() {
+        return Err(format!("extension {} was not asked for", quote(extension)));
     }
-    if let Some(chosen) = headers.get(header::SEC_WEBSOCKET_PROTOCOL) {
-        let offered = request.subprotocols.iter().any(|offered| chosen == offered.as_str());
-        if !offered {
-            return Err(format!("subprotocol {} was not asked for", quote(chosen)));
-        }
+    let is_offered = |chosen: &&HeaderValue| {
+        request.subprotocols.iter().any(|offered| chosen == &offered.as_str())
+    };
+    if let Some(chosen) = values(header::SEC_WEBSOCKET_PROTOCOL).find(|chosen| !is_offered(chosen))
+    {
+        return Err(format!("subprotocol {} was not asked for", quote(chosen)));
+    }
+    if values(header::SEC_WEBSOCKET_PROTOCOL).count() > 1 {
+        return Err("more than one subprotocol was chosen".into());
     }
     Ok(())
 }
@@ -176,11 +182,21 @@ mod tests {
                             Sec-WebSocket-Accept: ACCEPT";
         check(GOOD).unwrap();
         check(&format!("{GOOD}\r\nSec-WebSocket-Protocol: b")).unwrap();
+        check(&format!("{GOOD}\r\nSec-WebSocket-Protocol:\r\nSec-WebSocket-Extensions: ")).unwrap();
         for (wrong, word) in [
             (GOOD.replace("WebSocket\r", "h2c\r"), "Upgrade: websocket"),
             (GOOD.replace("keep-alive, Upgrade", "close"), "Connection: Upgrade"),
             (GOOD.replace("ACCEPT", "AAAA"), "Sec-WebSocket-Accept"),
             (format!("{GOOD}\r\nSec-WebSocket-Protocol: c"), "subprotocol"),
+            (format!("{GOOD}\r\nSec-WebSocket-Protocol: b, c"), "subprotocol"),
+            (
+                format!("{GOOD}\r\nSec-WebSocket-Protocol: b\r\nSec-WebSocket-Protocol: c"),
+                "subprotocol",
+            ),
+            (
+                format!("{GOOD}\r\nSec-WebSocket-Protocol: b\r\nSec-WebSocket-Protocol: a"),
+                "more than one",
+            ),
             (format!("{GOOD}\r\nSec-WebSocket-Extensions: permessage-deflate"), "extension"),
         ] {
             let error = check(&wrong).unwrap_err();

@@ -99,7 +99,8 @@ impl ServerBuilder {
     /// of the page along (RFC 6455 section 10.2), and cookies for this server with it: a page of
     /// anybody's could act for its visitor. Always let in are pages of the host that is asked, and
     /// programs, which send no origin. Others are answered with 403. `null` stands for pages that
-    /// have no origin to show: files, sandboxes, some apps.
+    /// have no origin to show: files, sandboxes, some apps. Behind a proxy that puts a name of its
+    /// own into `Host`, list the origins that browsers see.
     pub fn origins<O: AsRef<str>>(mut self, allowed: impl IntoIterator<Item = O>) -> Self {
         let allowed: Vec<O> = allowed.into_iter().collect();
         self.origins = self.origins.and_then(|mut origins| {
