@@ -128,6 +128,12 @@ impl Authority {
         Ok(Self { host: host.into(), zone, port, credentials })
     }
 
+    /// As other programs write it: a colon without a port behind it is no port (RFC 3986 section
+    /// 3.2.3). In what our own program writes it is more likely a mistake.
+    pub(crate) fn parse_foreign(text: &str) -> Result<Self, String> {
+        Self::parse(text.strip_suffix(':').unwrap_or(text))
+    }
+
     /// What to look up and to dial: the zone says through which interface.
     pub(crate) fn dialed(&self) -> String {
         dialed(&self.host, self.zone.as_deref())

@@ -129,7 +129,7 @@ impl Endpoint {
         let (Some(scheme), Some(authority)) = (target.scheme, target.authority) else {
             return Err("no host".into());
         };
-        let authority = Authority { credentials: None, ..Authority::parse(authority)? };
+        let authority = Authority { credentials: None, ..Authority::parse_foreign(authority)? };
         // to the address that the zone belongs to
         let is_here = authority.host == self.host && authority.zone.is_none();
         let zone = if is_here { self.zone.clone() } else { authority.zone.clone() };
@@ -299,6 +299,7 @@ mod tests {
         assert_eq!(from.join(b"/\xc3\xbc").unwrap().path, "/%C3%BC");
         assert!(from.join(b"ws://b\xc3\xbccher.example/").is_err());
         assert!(from.join(b"http:c").is_err() && from.join(b"/a\x00b").is_err());
+        assert_eq!(to("//other:/c").authority(), "other");
         assert_eq!(to("//other/c").scheme, Scheme::Ws);
         assert_eq!(to("http://other/").scheme, Scheme::Ws);
     }

@@ -101,14 +101,14 @@ impl Origins {
 /// 3.2.2).
 fn asked_host(request: &Request<()>) -> Option<Authority> {
     match request.uri().authority() {
-        Some(authority) => Authority::parse(authority.as_str()).ok(),
+        Some(authority) => Authority::parse_foreign(authority.as_str()).ok(),
         None => host(request.headers()),
     }
 }
 
 pub(super) fn host(headers: &HeaderMap) -> Option<Authority> {
     let host = headers.get(header::HOST)?.to_str().ok()?;
-    Authority::parse(host.trim()).ok().filter(|authority| authority.credentials.is_none())
+    Authority::parse_foreign(host.trim()).ok().filter(|authority| authority.credentials.is_none())
 }
 
 #[cfg(test)]
@@ -134,6 +134,7 @@ mod tests {
             ("example.org", "http://EXAMPLE.org:80"),
             ("example.org:443", "https://example.org"),
             ("localhost:9001", "http://localhost:9001"),
+            ("example.org:", "https://example.org"),
             ("[::1]:9001", "http://[::1]:9001"),
         ] {
             assert!(allows(&[], host, &[origin]), "{origin} at {host}");

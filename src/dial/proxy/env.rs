@@ -24,8 +24,12 @@ struct Named {
 
 impl Environment {
     pub(crate) fn read(env: impl Fn(&str) -> Option<String>) -> Self {
+        // to a CGI program a header `Proxy:` of anybody's request looks like this variable
+        let is_forged = |name: &str| name == "HTTP_PROXY" && env("REQUEST_METHOD").is_some();
+        let capitals = |name: &str| if is_forged(name) { None } else { env(name) };
         let either = |name: &str| {
-            env(&name.to_lowercase()).or_else(|| env(name)).filter(|value| !value.is_empty())
+            let value = env(&name.to_lowercase()).or_else(|| capitals(name));
+            value.filter(|value| !value.is_empty())
         };
         let named = |variable| {
             let url = either(variable)?;
@@ -238,6 +242,14 @@ mod tests {
         ] {
             assert!(!is_excepted(list, host, port), "{list} covers {host}:{port}");
         }
+    }
+
+    #[test]
+    fn a_header_of_a_request_is_no_proxy() {
+        let named = |entries| environment(entries).proxy("h", 80, "ws").unwrap().is_some();
+        assert!(named(&[("HTTP_PROXY", "proxy")]));
+        assert!(!named(&[("HTTP_PROXY", "proxy"), ("REQUEST_METHOD", "GET")]));
+        assert!(named(&[("http_proxy", "proxy"), ("REQUEST_METHOD", "GET")]));
     }
 
     #[test]

@@ -69,6 +69,8 @@ fn what_is_right_is_not_refused() {
         ("Host: h\r\n", "Host: h\r\nContent-Length: 0\r\n"),
         ("Host: h\r\n", "Host: h\r\nOrigin: https://h\r\n"),
         ("Host: h\r\n", "Host:\r\n"),
+        ("Host: h\r\n", "Host: h:\r\n"),
+        ("Host: h\r\n", "Host: a_b.example.:8080\r\n"),
         ("Protocol: a, b", "Protocol: a,, b,"),
     ] {
         let response = answer(&GOOD.replacen(from, to, 1), None);
