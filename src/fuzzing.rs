@@ -3,17 +3,17 @@
 //! its limits allow.
 
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use tungstenite::protocol::Role;
 
 use crate::dial::Proxy;
 use crate::failure::Failure;
 use crate::handshake;
-use crate::handshake::Endpoint;
-use crate::handshake::Request;
+use crate::handshake::{Endpoint, Headers, Jar, Origins, Request};
 use crate::message::Message;
 use crate::policy::{Framing, Limits, Prefix};
-use crate::transport::ReadBuffer;
+use crate::transport::{ReadBuffer, Stream};
 use crate::wire::{Item, Protocol};
 
 const LIMITS: Limits = Limits { message: 1000, frame: 500 };
@@ -41,6 +41,10 @@ impl Write for Peer<'_> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+impl Stream for Peer<'_> {
+    fn hurry(&mut self, _: Duration) {}
 }
 
 /// A peer for all but the first byte, which says how large its pieces are, and that byte.
@@ -104,7 +108,9 @@ pub fn response(bytes: &[u8]) {
 pub fn request(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     if let Ok((request, _)) = handshake::read_request(&mut peer) {
-        let _ = handshake::accept(&mut peer, &request, Some("chat"), &http::HeaderMap::new());
+        if handshake::check(&request, &Origins::default()).is_ok() {
+            let _ = handshake::accept(&mut peer, &request, Some("chat"), &Headers::default());
+        }
     }
 }
 
@@ -121,9 +127,9 @@ pub fn proxy(bytes: &[u8]) {
 pub fn url(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let home = Endpoint::parse("ws://user:word@localhost:1/a?b").expect("a url");
-    let endpoints = [Endpoint::parse(text), home.join(text)];
+    let endpoints = [Endpoint::parse(text), home.join(text.as_bytes())];
     for endpoint in endpoints.into_iter().flatten() {
-        let line = format!("{} {}", endpoint.authority(), endpoint.path_and_query);
+        let line = format!("{} {}", endpoint.authority(), endpoint.path_and_query());
         assert!(!line.contains(['\r', '\n']) && line.split(' ').count() == 2, "{line:?}");
         let shown = endpoint.to_string();
         assert!(!shown.contains("word") || text.contains("word"), "{shown:?}");
@@ -131,7 +137,7 @@ pub fn url(bytes: &[u8]) {
     let _ = Proxy::new(text);
 }
 
-/// Names and values of headers: what is accepted cannot add another.
+/// Names and values of headers: what is accepted cannot add another. The same as a cookie.
 pub fn header(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (name, value) = text.split_once(':').unwrap_or((text, text));
@@ -140,6 +146,13 @@ pub fn header(bytes: &[u8]) {
         assert!(!name.contains(['\r', '\n']) && !value.contains(['\r', '\n']), "{text:?}");
     }
     let _ = Message::from(text);
+    let mut answer = http::HeaderMap::new();
+    if let Ok(cookie) = http::HeaderValue::from_bytes(bytes) {
+        let mut jar = Jar::default();
+        answer.append(http::header::SET_COOKIE, cookie);
+        jar.store(&request.endpoint, &answer);
+        let _ = jar.applied(&request);
+    }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ pub use client::{
 };
 pub use dial::{Connect, Proxy, Resolve};
 pub use error::Error;
-pub use failure::{Decision, Failure, HandshakeError, ProxyError, TlsError};
+pub use failure::{Body, Decision, Failure, HandshakeError, ProxyError, TlsError};
 pub use handshake::Request;
 pub use link::Stats;
 pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};

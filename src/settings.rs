@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) max_attempts: Option<u32>,
     pub(crate) stable_after: Duration,
     pub(crate) max_redirects: u32,
+    /// The longest wait that a server may ask for.
+    pub(crate) max_retry_after: Duration,
     pub(crate) limits: Limits,
     /// How messages are set off on `tcp://`.
     pub(crate) framing: Framing,
@@ -48,6 +50,7 @@ impl Default for Settings {
             max_attempts: None,
             stable_after: Duration::from_secs(10),
             max_redirects: 5,
+            max_retry_after: Duration::from_secs(300),
             limits: Limits { message: 64 << 20, frame: 16 << 20 },
             framing: Framing::lines(),
             socket: SocketOptions::default(),
@@ -83,6 +86,10 @@ impl Settings {
                 let reason = format!("{value:?} is over the limit of {MAX_DURATION:?}");
                 return Err(invalid(setting, reason));
             }
+        }
+        if self.max_retry_after > MAX_DURATION {
+            let reason = format!("over the limit of {MAX_DURATION:?}");
+            return Err(invalid("max_retry_after", reason));
         }
         let zero = |setting| Err(invalid(setting, "zero lets nothing through".into()));
         match () {

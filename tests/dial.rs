@@ -422,7 +422,7 @@ fn local_address_and_buffers_are_set_where_asked_for() {
     let elsewhere = "203.0.113.1:0".parse().unwrap();
     let builder = listener.client().local_address(elsewhere);
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
-    assert!(matches!(&*cause, Failure::Connect { .. }), "{cause:?}");
+    assert!(matches!(&*cause, Failure::LocalAddress { .. }), "{cause:?}");
 }
 
 /// A real proxy of Debian's, if it is installed.

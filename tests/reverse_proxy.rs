@@ -233,13 +233,11 @@ fn from_a_careful_server(program: Program) {
 }
 
 #[test]
-#[ignore = "a session ends its stream right behind its close frame, and the proxy resets the client"]
 fn all_messages_and_the_close_code_arrive_through_nginx() {
     from_a_session(Program::Nginx);
 }
 
 #[test]
-#[ignore = "a session ends its stream right behind its close frame, and the proxy resets the client"]
 fn all_messages_and_the_close_code_arrive_through_haproxy() {
     from_a_session(Program::Haproxy);
 }

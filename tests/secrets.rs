@@ -76,6 +76,8 @@ fn credentials_are_never_logged_nor_shown() {
     let answers = [
         "HTTP/1.1 503 Busy\r\n\r\n".to_owned(),
         format!("HTTP/1.1 302 Found\r\nLocation: ws://u:xyzzy@{}/x\r\n\r\n", listener.address()),
+        "HTTP/1.1 302 Found\r\nLocation: ftp:/x?token=xyzzy\r\n\r\n".to_owned(),
+        "HTTP/1.1 403 No\r\nSet-Cookie: id=xyzzy\r\nContent-Length: 5\r\n\r\nxyzzy".to_owned(),
         "HTTP/1.1 200\r\n".to_owned(),
     ];
     for answer in answers {
@@ -111,7 +113,17 @@ fn credentials_are_never_logged_nor_shown() {
     client.close();
 
     // what is no URL at all is an error that does not repeat it
-    for wrong in ["ws://user:hunter2@", "http://user:hunter2@host", "ws://user:hunter2@ho st/"] {
+    for wrong in [
+        "ws://user:hunter2@",
+        "http://user:hunter2@host",
+        "ws://user:hunter2@ho st/",
+        "user:hunter2@host://x",
+        "localhost:9001/feed?token=opensesame&cb=http://x",
+        "/x?token=opensesame",
+        "ws://user:hunter2@host:99999",
+        "ws://user:hunter2/@host",
+        "ws://host/?token=opensesame\n",
+    ] {
         let error = Client::connect(wrong).unwrap_err();
         assert_silent("an error", &format!("{error} {error:?}"));
         if let Err(error) = Proxy::new(wrong) {

@@ -71,3 +71,42 @@ fn tls_is_refused_where_it_is_not_built_in() {
     let error = Client::builder("wss://host").start().unwrap_err();
     assert!(matches!(error, Error::TlsUnavailable { scheme: "wss" }), "{error:?}");
 }
+
+/// Starts a client in a process of its own, whose environment is as given.
+fn with_environment(name: &str, url: &str) -> String {
+    let test = std::env::current_exe().unwrap();
+    let output = std::process::Command::new(test)
+        .args(["--exact", "the_environment_of_a_child", "--nocapture"])
+        .env("EVERLINK_TEST_URL", url)
+        .env(name, "socks://user:hunter2@127.0.0.1:1080")
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Does nothing but in the child.
+#[test]
+fn the_environment_of_a_child() {
+    if let Ok(url) = std::env::var("EVERLINK_TEST_URL") {
+        match Client::builder(&url).proxy_from_env().start() {
+            Ok(_) => println!("it was started"),
+            Err(error) => println!("{error} {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn an_environment_that_names_no_usable_proxy_is_refused_at_the_start() {
+    for (name, url) in [
+        ("ALL_PROXY", "ws://127.0.0.1:9"),
+        ("all_proxy", "tcp://127.0.0.1:9"),
+        ("HTTP_PROXY", "ws://127.0.0.1:9"),
+    ] {
+        let said = with_environment(name, url);
+        let variable = name.to_uppercase();
+        assert!(said.contains(&variable) && said.contains("socks5://"), "{name}: {said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+    // one that would not be used is nobody's trouble
+    assert!(with_environment("HTTPS_PROXY", "ws://127.0.0.1:9").contains("it was started"));
+}

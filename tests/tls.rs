@@ -453,3 +453,194 @@ fn what_is_no_certificate_is_refused_at_once() {
     assert!(error(Tls::new().client_identity_pem(b"nonsense", b"")).contains("no certificate"));
     assert!(error(Tls::new().root_certificate_der(b"nonsense")).contains("root certificates"));
 }
+
+/// A server's configuration that asks for a certificate that the authority has signed.
+fn mutual(
+    authority: &Authority,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        authority.roots(),
+        Arc::clone(&provider),
+    )
+    .build()
+    .unwrap();
+    let Identity { chain, key, .. } = authority.issue("localhost", |_| {});
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .unwrap();
+    Arc::new(config)
+}
+
+/// Goes on reading after what is wrong was said, so that no reset takes it away.
+fn serve_to_the_end(listener: &Listener, config: &Arc<ServerConfig>) {
+    let mut peer = accept_tls(listener, config);
+    let _ = std::io::Read::read(&mut peer, &mut [0; 100]);
+    let mut socket = peer.sock;
+    let _ = socket.shutdown(std::net::Shutdown::Write);
+    let _ = std::io::copy(&mut socket, &mut std::io::sink());
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_is_permanent_in_every_version() {
+    let authority = Authority::new();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        for (is_given, word) in [(false, "client_identity_pem"), (true, "rejects")] {
+            let listener = Listener::new();
+            let config = mutual(&authority, version);
+            let mut tls = authority.tls();
+            if is_given {
+                let expired = |params: &mut CertificateParams| {
+                    params.not_after = rcgen::date_time_ymd(2021, 1, 1);
+                };
+                let Identity { chain_pem, key_pem, .. } = authority.issue("me", expired);
+                tls = tls.client_identity_pem(chain_pem.as_bytes(), key_pem.as_bytes());
+            }
+            let (builder, watch) = watch(client(listener.address(), tls));
+            let server = thread::spawn(move || serve_to_the_end(&listener, &config));
+            let client = builder.start().unwrap();
+            let cause = watch.gave_up();
+            assert!(
+                matches!(&*cause, Failure::Tls(TlsError::OwnCertificate { .. })),
+                "{version:?}: {cause:?}"
+            );
+            assert!(cause.report().to_string().contains(word), "{}", cause.report());
+            client.close();
+            server.join().unwrap();
+        }
+    }
+}
+
+/// The application protocols that the next client offers.
+fn offered(listener: &Listener) -> Vec<Vec<u8>> {
+    let mut acceptor = rustls::server::Acceptor::default();
+    let mut stream = listener.accept_raw();
+    loop {
+        acceptor.read_tls(&mut stream).unwrap();
+        if let Some(accepted) = acceptor.accept().unwrap() {
+            let hello = accepted.client_hello();
+            let protocols = hello.alpn().into_iter().flatten();
+            return protocols.map(<[u8]>::to_vec).collect();
+        }
+    }
+}
+
+#[test]
+fn brokers_are_offered_no_application_protocol_unless_the_program_says_so() {
+    for (scheme, tls, expected) in [
+        ("wss", Tls::new(), &[&b"http/1.1"[..]][..]),
+        ("tcps", Tls::new(), &[]),
+        ("tcps", Tls::new().alpn(["mqtt"]), &[b"mqtt"]),
+        ("wss", Tls::new().alpn(["a", "b"]), &[b"a", b"b"]),
+    ] {
+        let listener = Listener::new();
+        let url = format!("{scheme}://localhost:{}", listener.address().port());
+        let builder = Client::builder(&url).address(listener.address()).tls(tls);
+        let client = builder.heartbeat(Heartbeat::off()).start().unwrap();
+        assert_eq!(offered(&listener), expected, "{scheme}");
+        client.close();
+    }
+    let endless = Client::builder("wss://h").tls(Tls::new().alpn(["x".repeat(256)])).start();
+    assert!(matches!(endless, Err(Error::InvalidSetting { setting: "tls", .. })), "{endless:?}");
+}
+
+#[test]
+fn a_server_without_a_common_protocol_is_named_as_that() {
+    let authority = Authority::new();
+    let mut config = Arc::unwrap_or_clone(authority.issue("localhost", |_| {}).config());
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let listener = Listener::new();
+    let builder = client(listener.address(), authority.tls());
+    let server = thread::spawn(move || serve_to_the_end(&listener, &Arc::new(config)));
+    let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
+    assert!(matches!(&*cause, Failure::Tls(TlsError::NoCommonProtocol(_))), "{cause:?}");
+    server.join().unwrap();
+}
+
+#[test]
+fn the_clients_certificate_stays_with_the_origin_that_the_program_named() {
+    let authority = Authority::new();
+    let (home, other) = (Listener::new(), Listener::new());
+    let [home_address, other_address] = [home.address(), other.address()];
+    let Identity { chain_pem, key_pem, .. } = authority.issue("me", |_| {});
+    let tls = authority.tls().client_identity_pem(chain_pem.as_bytes(), key_pem.as_bytes());
+    let port = home_address.port();
+    let builder = Client::builder(&format!("wss://localhost:{port}")).tls(tls).resolver(
+        move |_: &str, port: u16| {
+            let known = [home_address, other_address];
+            Ok(known.into_iter().filter(|address| address.port() == port).collect())
+        },
+    );
+    let verifier = {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        rustls::server::WebPkiClientVerifier::builder_with_provider(authority.roots(), provider)
+            .allow_unauthenticated()
+            .build()
+            .unwrap()
+    };
+    let Identity { chain, key, .. } = authority.issue("localhost", |_| {});
+    let config =
+        ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .unwrap();
+    let config = Arc::new(config);
+    let server = thread::spawn(move || {
+        let mut shown = Vec::new();
+        for (listener, location) in [
+            (&home, format!("https://localhost:{}/same", home_address.port())),
+            (&home, format!("https://localhost:{}/other", other_address.port())),
+            (&other, String::new()),
+        ] {
+            let mut peer = accept_tls(listener, &config);
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                let mut byte = [0];
+                std::io::Read::read_exact(&mut peer, &mut byte).unwrap();
+                request.push(byte[0]);
+            }
+            shown.push(peer.conn.peer_certificates().is_some());
+            let status = if location.is_empty() { "403 No" } else { "302 Found" };
+            let answer =
+                format!("HTTP/1.1 {status}\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n");
+            std::io::Write::write_all(&mut peer, answer.as_bytes()).unwrap();
+            peer.conn.send_close_notify();
+            let _ = std::io::Write::flush(&mut peer);
+        }
+        shown
+    });
+    let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
+    assert!(matches!(&*cause, Failure::Rejected { .. }), "{cause:?}");
+    assert_eq!(server.join().unwrap(), [true, true, false]);
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_is_permanent_without_a_handshake_of_messages_too() {
+    let authority = Authority::new();
+    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
+        let listener = Listener::new();
+        let config = mutual(&authority, version);
+        let url = format!("tcps://localhost:{}", listener.address().port());
+        let builder = Client::builder(&url)
+            .address(listener.address())
+            .heartbeat(Heartbeat::off())
+            .backoff(everlink::Backoff::fixed(ms(1)))
+            .tls(authority.tls());
+        let (builder, watch) = watch(builder);
+        let server = thread::spawn(move || serve_to_the_end(&listener, &config));
+        let client = builder.start().unwrap();
+        let cause = watch.gave_up();
+        assert!(
+            matches!(&*cause, Failure::Tls(TlsError::OwnCertificate { .. })),
+            "{version:?}: {cause:?}"
+        );
+        client.close();
+        server.join().unwrap();
+    }
+}

@@ -4,18 +4,18 @@
 use std::collections::VecDeque;
 use std::error::Error as StdError;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::header;
 use tungstenite::protocol::Role;
 
 use super::login::{Hook, LoginError, LoginSession, timed_out};
-use crate::dial::{Connect, Dialer, Interrupt, Proxy, Resolver, connect};
+use super::route::Route;
+use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
 use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
-use crate::handshake::Endpoint;
-use crate::handshake::{Request, built_in};
+use crate::handshake::{Endpoint, Jar, Request, built_in};
 use crate::link::Opened;
 use crate::settings::Settings;
 use crate::transport::{Duplex, Timed};
@@ -36,33 +36,16 @@ pub(crate) struct Opener {
     pub(crate) connector: Option<Arc<dyn Connect>>,
     pub(crate) route: Route,
     pub(crate) thread_prefix: String,
+    pub(crate) addresses: Addresses,
+    /// Where cookies are kept, if they are.
+    pub(crate) jar: Option<Jar>,
     /// One for each endpoint; the present one is first.
     pub(crate) requests: VecDeque<Request>,
+    /// Where the last attempt went, or would have gone: the program may have named another
+    /// endpoint, and a server may have redirected it.
+    pub(crate) dialed: Option<String>,
     pub(crate) request_hook: Option<RequestHook>,
     pub(crate) login_hook: Option<Hook>,
-}
-
-/// Whether and through what a connection goes.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum Route {
-    #[default]
-    Straight,
-    Through(Proxy),
-    AsTheEnvironmentSays,
-}
-
-impl Route {
-    fn proxy(&self, endpoint: &Endpoint) -> Result<Option<Proxy>, Failure> {
-        match self {
-            Self::Straight => Ok(None),
-            Self::Through(proxy) => Ok(Some(proxy.clone())),
-            Self::AsTheEnvironmentSays => {
-                let (host, scheme) = (&endpoint.host, endpoint.scheme.as_str());
-                Proxy::from_env(host, endpoint.port, scheme, |name| std::env::var(name).ok())
-                    .map_err(|error| Failure::Proxy(ProxyError::Malformed(Box::new(error))))
-            }
-        }
-    }
 }
 
 /// An attempt that has succeeded.
@@ -75,9 +58,9 @@ pub(crate) struct Success {
 }
 
 impl Opener {
-    /// The endpoint that is tried next, or has just been, for events.
+    /// The endpoint that was dialed last, or is dialed first, for events.
     pub(crate) fn endpoint(&self) -> String {
-        self.requests[0].endpoint.to_string()
+        self.dialed.clone().unwrap_or_else(|| self.requests[0].endpoint.to_string())
     }
 
     /// Moves on to the next endpoint.
@@ -90,32 +73,41 @@ impl Opener {
     #[inline(never)]
     pub(crate) fn open(&mut self, attempt: u32) -> Result<Success, Failure> {
         let mut request = Request { attempt, ..self.requests[0].clone() };
+        self.dialed = Some(request.endpoint.to_string());
         if let Some(hook) = &mut self.request_hook {
             guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
         }
-        let result = self.follow(request).and_then(|success| self.log_in(success));
+        let mut opening = Opening::new(self.settings.handshake_timeout, request.endpoint.clone());
+        let result = self.follow(request, &mut opening).and_then(|opened| self.log_in(opened));
         self.interrupt.unwatch();
         if self.interrupt.is_raised() {
             return Err(Failure::Interrupted);
+        }
+        match (&result, opening.address) {
+            (Ok(_), _) => self.addresses.forget(),
+            (Err(_), Some(address)) => self.addresses.has_failed(address),
+            (Err(_), None) => {}
         }
         result
     }
 
     /// Opens what the request names, or what the server there redirects to.
-    fn follow(&mut self, mut request: Request) -> Result<Success, Failure> {
+    fn follow(&mut self, home: Request, opening: &mut Opening) -> Result<Success, Failure> {
         let mut redirects = 0;
+        let mut request = home.clone();
         loop {
-            let failure = match self.shake_hands(&request) {
-                Ok(success) => return Ok(success),
-                Err(failure) => failure,
+            self.dialed = Some(request.endpoint.to_string());
+            let failure = match self.shake_hands(&request, opening) {
+                Ok(opened) => return Ok(opened),
+                Err(failure) => opening.blame_the_clock(failure, redirects),
             };
-            let Some(location) = location(&failure) else { return Err(failure) };
+            let Some(location) = handshake::location(&failure) else { return Err(failure) };
             let bad = |what: String| Failure::Handshake(HandshakeError::BadRedirect(what));
             redirects += 1;
             if redirects > self.settings.max_redirects {
                 return Err(bad(format!("more than {} of them", self.settings.max_redirects)));
             }
-            let endpoint = request.endpoint.join(&location);
+            let endpoint = request.endpoint.join(location);
             let endpoint = endpoint.map_err(|error| bad(error.to_string()))?;
             if !endpoint.scheme.is_websocket() {
                 return Err(bad(format!("{endpoint} is no WebSocket")));
@@ -125,61 +117,82 @@ impl Opener {
             }
             log::debug!("redirected to {endpoint}");
             let endpoint = built_in(endpoint).map_err(|error| bad(error.to_string()))?;
-            request = request.redirected(endpoint);
+            request = home.redirected(endpoint);
         }
     }
 
-    fn shake_hands(&mut self, request: &Request) -> Result<Success, Failure> {
+    fn shake_hands(
+        &mut self,
+        request: &Request,
+        opening: &mut Opening,
+    ) -> Result<Success, Failure> {
         let endpoint = &request.endpoint;
-        let mut duplex = self.connect(endpoint)?;
-        let timeout = self.settings.handshake_timeout;
-        let deadline = Instant::now() + timeout;
+        let mut duplex = self.connect(endpoint, opening)?;
+        let (deadline, timeout) = (opening.deadline(), opening.timeout);
         if endpoint.scheme.is_tls() {
+            let is_home = endpoint.is_same_origin(&opening.home);
             duplex = self
-                .secure(duplex, endpoint, deadline)
+                .secure(duplex, endpoint, is_home, deadline)
                 .map_err(|failure| failure.in_time(timeout))?;
         }
-        let (endpoint, limits) = (endpoint.to_string(), self.settings.limits);
-        if !request.endpoint.scheme.is_websocket() {
+        let (name, limits) = (endpoint.to_string(), self.settings.limits);
+        if !endpoint.scheme.is_websocket() {
             let protocol = Protocol::Framed(self.settings.framing);
             let opened = Opened::new(duplex, protocol, limits, Vec::new());
-            return Ok(Success { opened, response: None, endpoint });
+            return Ok(Success { opened, response: None, endpoint: name });
         }
         let protocol = Protocol::WebSocket(Role::Client);
-        let mut timed = Timed::new(&mut duplex, deadline);
-        let (response, read) =
-            handshake::open(&mut timed, request).map_err(|failure| failure.in_time(timeout))?;
+        let with_cookies = self.jar.as_ref().map(|jar| jar.applied(request));
+        let request = with_cookies.as_ref().unwrap_or(request);
+        let mut opened = handshake::open(&mut Timed::new(&mut duplex, deadline), request);
+        if let Err(Failure::Rejected { retry_after, waits, .. }) = &mut opened {
+            *waits = retry_after.map(|asked| asked.min(self.settings.max_retry_after));
+        }
+        if let Some(jar) = &mut self.jar {
+            match &opened {
+                Ok((response, _)) => jar.store(endpoint, response.headers()),
+                Err(Failure::Rejected { headers, .. }) => jar.store(endpoint, headers),
+                Err(_) => {}
+            }
+        }
+        let (response, read) = opened.map_err(|failure| failure.in_time(timeout))?;
         let opened = Opened::new(duplex, protocol, limits, read);
-        Ok(Success { opened, response: Some(response), endpoint })
+        Ok(Success { opened, response: Some(response), endpoint: name })
     }
 
     /// Connects to the endpoint: with the program's connector, through a proxy, or straight.
-    fn connect(&mut self, endpoint: &Endpoint) -> Result<Duplex, Failure> {
+    fn connect(&mut self, endpoint: &Endpoint, opening: &mut Opening) -> Result<Duplex, Failure> {
         let settings = Arc::clone(&self.settings);
+        opening.address = None;
         if let Some(connector) = &self.connector {
-            let deadline = Instant::now() + settings.connect_timeout;
-            let (host, prefix) = (&endpoint.host, &self.thread_prefix);
+            let deadline = opening.within(settings.connect_timeout);
+            let (host, prefix) = (endpoint.dialed_host(), &self.thread_prefix);
             let duplex =
-                connect(connector, host, endpoint.port, deadline, &self.interrupt, prefix)?;
+                connect(connector, &host, endpoint.port, deadline, &self.interrupt, prefix)?;
             self.interrupt.watch(Arc::clone(&duplex.hangup));
             return Ok(duplex);
         }
-        let proxy = self.route.proxy(endpoint)?;
-        let (host, port) = match &proxy {
-            Some(proxy) => (&proxy.host, proxy.port),
-            None => (&endpoint.host, endpoint.port),
+        let proxy = self
+            .route
+            .proxy(endpoint)
+            .map_err(|error| Failure::Proxy(ProxyError::Unusable(Box::new(error))))?;
+        let (host, port) = match proxy {
+            Some(proxy) => (proxy.host.clone(), proxy.port),
+            None => (endpoint.dialed_host(), endpoint.port),
         };
-        let deadline = Instant::now() + settings.dns_timeout;
-        let addresses = self.resolver.resolve(host, port, deadline, &self.interrupt)?;
-        let deadline = Instant::now() + settings.connect_timeout;
+        let deadline = opening.within(settings.dns_timeout);
+        let resolved = self.resolver.resolve(&host, port, deadline, &self.interrupt)?;
+        let addresses = self.addresses.in_order(&resolved);
+        let deadline = opening.within(settings.connect_timeout);
         let (stream, address) = self.dialer.dial(&addresses, deadline, &self.interrupt)?;
         log::trace!("connected to {address}");
+        opening.address = Some(address);
         let mut duplex = Duplex::from(stream);
         self.interrupt.watch(Arc::clone(&duplex.hangup));
-        if let Some(proxy) = &proxy {
-            let deadline = Instant::now() + settings.handshake_timeout;
-            let mut timed = Timed::new(&mut duplex, deadline);
-            proxy.open(&mut timed, &endpoint.host, endpoint.port)?;
+        if let Some(proxy) = proxy {
+            let mut timed = Timed::new(&mut duplex, opening.deadline());
+            let early = proxy.open(&mut timed, &endpoint.host, endpoint.port)?;
+            duplex = duplex.put_back(early);
         }
         Ok(duplex)
     }
@@ -189,15 +202,18 @@ impl Opener {
         &self,
         duplex: Duplex,
         endpoint: &Endpoint,
+        is_home: bool,
         deadline: Instant,
     ) -> Result<Duplex, Failure> {
         use crate::transport::tls;
-        tls::open(duplex, tls::client_connection(&self.tls, &endpoint.host)?, deadline)
+        let anonymous = (!is_home).then(|| tls::without_identity(&self.tls));
+        let config = anonymous.as_ref().unwrap_or(&self.tls);
+        tls::open(duplex, tls::client_connection(config, &endpoint.host)?, deadline)
     }
 
     /// An endpoint that needs TLS does not get here without it.
     #[cfg(not(feature = "tls"))]
-    fn secure(&self, duplex: Duplex, _: &Endpoint, _: Instant) -> Result<Duplex, Failure> {
+    fn secure(&self, duplex: Duplex, _: &Endpoint, _: bool, _: Instant) -> Result<Duplex, Failure> {
         Ok(duplex)
     }
 
@@ -217,13 +233,45 @@ impl Opener {
     }
 }
 
-/// Where the server wants the client to go instead.
-fn location(failure: &Failure) -> Option<String> {
-    let Failure::Rejected { status, headers, .. } = failure else { return None };
-    if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
-        return None;
+/// One opening, over all its redirects.
+struct Opening {
+    /// What the program has asked for: whatever proves who it is stays there.
+    home: Endpoint,
+    timeout: Duration,
+    /// Known once there was a connection: from there on there is one time for everything.
+    deadline: Option<Instant>,
+    /// The address that the last connection led to.
+    address: Option<SocketAddr>,
+}
+
+impl Opening {
+    fn new(timeout: Duration, home: Endpoint) -> Self {
+        Self { home, timeout, deadline: None, address: None }
     }
-    headers.get(header::LOCATION)?.to_str().ok().map(str::to_owned)
+
+    /// When all of it has to be done. The first to ask has the clock started.
+    fn deadline(&mut self) -> Instant {
+        *self.deadline.get_or_insert_with(|| Instant::now() + self.timeout)
+    }
+
+    /// The deadline of a step with a time of its own.
+    fn within(&self, own: Duration) -> Instant {
+        let own = Instant::now() + own;
+        self.deadline.map_or(own, |deadline| deadline.min(own))
+    }
+
+    /// A step behind a redirect that had less than its own time says so.
+    fn blame_the_clock(&self, failure: Failure, redirects: u32) -> Failure {
+        let is_over = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let is_about_time = matches!(
+            failure,
+            Failure::Dns { .. } | Failure::Connect { .. } | Failure::Connector(_)
+        );
+        if redirects > 0 && is_over && is_about_time {
+            return HandshakeError::TimedOut { timeout: self.timeout }.into();
+        }
+        failure
+    }
 }
 
 impl fmt::Debug for Opener {

@@ -8,17 +8,20 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, unbounded};
 
-use super::attempt::{Opener, RequestHook, Route};
+use super::attempt::{Opener, RequestHook};
 use super::core::Core;
 use super::events::{Event, Publisher};
 use super::life::{Decide, FailureStreak, Manager};
 use super::login::{Hook, LoginError, LoginSession};
+use super::route::Route;
 use super::status::Status;
 use super::{Client, Sender};
-use crate::dial::{Connect, Dialer, Interrupt, Proxy, Resolve, Resolver, System};
+use crate::dial::{
+    Addresses, Connect, Dialer, Environment, Interrupt, Proxy, Resolve, Resolver, System,
+};
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
-use crate::handshake::{Request, dialable};
+use crate::handshake::{Jar, Request, dialable};
 use crate::link::stats::Counters;
 use crate::message::MessageRef;
 use crate::policy::Framing;
@@ -70,6 +73,7 @@ pub struct Builder {
     route: Route,
     fallbacks: Vec<String>,
     shuffle: bool,
+    cookies: bool,
 }
 
 impl Builder {
@@ -89,6 +93,7 @@ impl Builder {
             route: Route::Straight,
             fallbacks: Vec::new(),
             shuffle: false,
+            cookies: false,
         }
     }
 
@@ -240,7 +245,8 @@ impl Builder {
         self
     }
 
-    /// How long the whole opening handshake may take. Default 10 s.
+    /// How long the whole opening may take from the first connection on: a proxy's answer, TLS, the
+    /// opening handshake, and every redirect that is followed. Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
         self.settings.handshake_timeout = timeout;
         self
@@ -253,10 +259,26 @@ impl Builder {
     }
 
     /// How many redirects of an opening handshake are followed (never from TLS to none). To another
-    /// origin the headers of the request go along, but for `Authorization`, `Cookie` and `Host`.
+    /// origin the headers of the request go along, but for `Authorization`, `Proxy-Authorization`,
+    /// `Cookie` and `Host`; the credentials of the URL and the client's certificate stay, too.
     /// Default 5.
     pub fn max_redirects(mut self, limit: u32) -> Self {
         self.settings.max_redirects = limit;
+        self
+    }
+
+    /// The longest wait before a redial that a server may ask for with `Retry-After`; what it asks
+    /// beyond that is not granted, and the failure says so. Default 5 minutes.
+    pub fn max_retry_after(mut self, limit: Duration) -> Self {
+        self.settings.max_retry_after = limit;
+        self
+    }
+
+    /// Whether the cookies that the server sets in an answer to an opening handshake, of whatever
+    /// status, are sent along by redirects and redials: load balancers find the same machine again
+    /// by one. A cookie is sent to the very host that has set it. Default: false.
+    pub fn cookies(mut self, keep: bool) -> Self {
+        self.cookies = keep;
         self
     }
 
@@ -381,9 +403,13 @@ impl Builder {
     }
 
     /// Connects through the proxy that the environment names for the endpoint, if it names one:
-    /// `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, unless `NO_PROXY` excepts the host.
+    /// `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, unless `NO_PROXY` excepts the host: by its name
+    /// or a domain above it, by its address or a range (`10.0.0.0/8`), each with or without a port.
+    /// The environment is read here, and one that names a proxy that cannot be used is refused at
+    /// the start.
     pub fn proxy_from_env(mut self) -> Self {
-        self.route = Route::AsTheEnvironmentSays;
+        let environment = Environment::read(|name| std::env::var(name).ok());
+        self.route = Route::AsTheEnvironmentSays(Box::new(environment));
         self
     }
 
@@ -453,12 +479,21 @@ impl Builder {
         if self.shuffle {
             fastrand::shuffle(&mut endpoints);
         }
+        if self.connector.is_none() {
+            for endpoint in &endpoints {
+                self.route.proxy(endpoint)?;
+            }
+        }
         let requests =
             endpoints.into_iter().map(|endpoint| Request { endpoint, ..request.clone() }).collect();
         let mut settings = self.settings;
         let is_framed = !request.endpoint.scheme.is_websocket();
         if is_framed {
             request.check_bare()?;
+            if self.cookies {
+                let reason = "tcp:// has no opening handshake".into();
+                return Err(Error::InvalidSetting { setting: "cookies", reason });
+            }
             settings.heartbeat = settings.heartbeat.for_framed();
         }
         settings.check()?;
@@ -499,7 +534,7 @@ impl Builder {
         };
         let opener = Opener {
             #[cfg(feature = "tls")]
-            tls: self.tls.build()?,
+            tls: self.tls.build(!is_framed)?,
             resolver: Resolver::new(self.resolve, thread_prefix(id)),
             dialer: Dialer::new(settings.socket.clone(), thread_prefix(id)),
             interrupt,
@@ -508,6 +543,9 @@ impl Builder {
             route: self.route,
             thread_prefix: thread_prefix(id),
             requests,
+            addresses: Addresses::default(),
+            jar: self.cookies.then(Jar::default),
+            dialed: None,
             request_hook: self.request_hook,
             login_hook: self.login_hook,
         };

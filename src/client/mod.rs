@@ -6,6 +6,7 @@ mod core;
 mod events;
 mod life;
 mod login;
+mod route;
 mod sender;
 mod status;
 

@@ -43,8 +43,8 @@ impl Dialer {
         Self { options, thread_prefix }
     }
 
-    /// Tries the addresses in turn, families alternating, each [`STAGGER`] after the one before
-    /// or as soon as that one has failed; the first to connect wins.
+    /// Tries the addresses in turn, each [`STAGGER`] after the one before or as soon as that one
+    /// has failed; the first to connect wins.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Dialer {
     ) -> Result<(TcpStream, SocketAddr), Failure> {
         let (sender, answers) = unbounded();
         let mut under_way = UnderWay(Vec::new());
-        let mut untried = alternate_families(addresses).into_iter().peekable();
+        let mut untried = self.reachable(addresses)?.into_iter().peekable();
         let mut last: Option<Failure> = None;
         loop {
             while under_way.0.is_empty() {
@@ -81,7 +81,7 @@ impl Dialer {
                     under_way.0.retain(|attempt| attempt.address != address);
                     match result.and_then(|()| into_stream(socket)) {
                         Ok(stream) => return Ok((stream, address)),
-                        Err(source) => last = Some(Failure::Connect { address, source }),
+                        Err(source) => last = Some(self.failed(address, source)),
                     }
                 }
                 recv(interrupt.raised()) -> _ => return Err(Failure::Interrupted),
@@ -102,6 +102,29 @@ impl Dialer {
         }
     }
 
+    /// Those that can be dialed from the local address.
+    fn reachable(&self, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, Failure> {
+        let Some(local) = self.options.local_address else { return Ok(addresses.to_vec()) };
+        let is_reachable = |address: &&SocketAddr| address.is_ipv4() == local.is_ipv4();
+        let reachable: Vec<_> = addresses.iter().filter(is_reachable).copied().collect();
+        if reachable.is_empty() {
+            let reason = "the host has no address of that family";
+            let source = io::Error::new(io::ErrorKind::AddrNotAvailable, reason);
+            return Err(Failure::LocalAddress { address: local, source });
+        }
+        Ok(reachable)
+    }
+
+    fn failed(&self, address: SocketAddr, source: io::Error) -> Failure {
+        match self.options.local_address {
+            // of a chosen port, the same two ends may still be known to the kernel
+            Some(local) if source.kind() == io::ErrorKind::AddrNotAvailable => {
+                Failure::LocalAddress { address: local, source }
+            }
+            _ => Failure::Connect { address, source },
+        }
+    }
+
     fn start(
         &self,
         address: SocketAddr,
@@ -109,8 +132,12 @@ impl Dialer {
         answers: &Sender<Answer>,
     ) -> Result<Attempt, Failure> {
         let socket = socket(&self.options, address)
-            .map(Arc::new)
             .map_err(|source| Failure::Connect { address, source })?;
+        if let Some(local) = self.options.local_address {
+            bind(&socket, local)
+                .map_err(|source| Failure::LocalAddress { address: local, source })?;
+        }
+        let socket = Arc::new(socket);
         let (theirs, answers) = (Arc::clone(&socket), answers.clone());
         threads::spawn(&self.thread_prefix, "connect", threads::OWN_STACK, move || {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -138,10 +165,15 @@ impl Drop for UnderWay {
 fn socket(options: &SocketOptions, address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     options.apply(SockRef::from(&socket))?;
-    if let Some(local) = options.local_address {
-        socket.bind(&local.into())?;
-    }
     Ok(socket)
+}
+
+fn bind(socket: &Socket, local: SocketAddr) -> io::Result<()> {
+    // a port that this very program has used lately is free enough; on Windows this option means
+    // that the port may be taken away from somebody
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&local.into())
 }
 
 fn into_stream(socket: Arc<Socket>) -> io::Result<TcpStream> {
@@ -165,42 +197,9 @@ fn is_connected_to_itself(stream: &TcpStream) -> bool {
     matches!((stream.local_addr(), stream.peer_addr()), (Ok(here), Ok(there)) if here == there)
 }
 
-/// Keeps the resolver's order within each family and its first family first (RFC 8305 section 4),
-/// and each address once.
-fn alternate_families(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
-    let mut different: Vec<SocketAddr> = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        if !different.contains(address) {
-            different.push(*address);
-        }
-    }
-    let first_is_v6 = different.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<SocketAddr>, Vec<SocketAddr>) =
-        different.iter().copied().partition(|address| address.is_ipv6() == first_is_v6);
-    let (mut first, mut second) = (first.into_iter(), second.into_iter());
-    let mut order = Vec::with_capacity(different.len());
-    while order.len() < different.len() {
-        order.extend(first.next());
-        order.extend(second.next());
-    }
-    order
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn families_alternate_and_keep_their_order_and_nothing_is_dialed_twice() {
-        let order: Vec<String> = alternate_families(
-            &["[::1]:1", "[::2]:1", "[::1]:1", "[::3]:1", "10.0.0.1:1", "10.0.0.2:1", "10.0.0.1:1"]
-                .map(|address| address.parse().unwrap()),
-        )
-        .iter()
-        .map(|address| address.ip().to_string())
-        .collect();
-        assert_eq!(order, ["::1", "10.0.0.1", "::2", "10.0.0.2", "::3"]);
-    }
 
     #[test]
     fn the_second_address_serves_when_the_first_refuses() {
@@ -217,5 +216,25 @@ mod tests {
         assert_eq!(address, works);
         let failure = dialer.dial(&[refusing], deadline, &Interrupt::new()).unwrap_err();
         assert!(matches!(failure, Failure::Connect { address, .. } if address == refusing));
+    }
+
+    #[test]
+    fn a_local_address_that_cannot_be_used_is_not_the_servers_fault() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = listener.local_addr().unwrap();
+        let from = |local: &str| {
+            let local_address = Some(local.parse().unwrap());
+            let options = SocketOptions { local_address, ..SocketOptions::default() };
+            let dialer = Dialer::new(options, "everlink-0".into());
+            let deadline = Instant::now() + Duration::from_secs(10);
+            dialer.dial(&[taken], deadline, &Interrupt::new()).map(|(_, address)| address)
+        };
+        for local in [taken.to_string(), "192.0.2.1:0".into(), "[::1]:0".into()] {
+            let failure = from(&local).unwrap_err();
+            let Failure::LocalAddress { address, .. } = &failure else { panic!("{failure:?}") };
+            assert_eq!(address.to_string(), local);
+            assert!(!failure.report().to_string().contains("could not connect"), "{failure}");
+        }
+        assert_eq!(from("127.0.0.1:0").unwrap(), taken);
     }
 }

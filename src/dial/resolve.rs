@@ -78,6 +78,13 @@ impl Resolver {
         if let Ok(address) = host.parse() {
             return Ok(vec![SocketAddr::new(address, port)]);
         }
+        if host.contains('%') {
+            // an address, too: what only the system knows of it is the number of the interface
+            return match System.resolve(host, port) {
+                Ok(addresses) => Ok(addresses),
+                Err(source) => Err(failed(source)),
+            };
+        }
         let is_same = |pending: &Pending| pending.host == host && pending.port == port;
         let pending = match self.pending.iter().position(is_same) {
             Some(index) => self.pending.swap_remove(index),
@@ -122,5 +129,27 @@ impl Resolver {
 impl fmt::Debug for Resolver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Resolver").field("pending", &self.pending.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn an_address_with_a_zone_is_not_looked_up() {
+        let nobody = |_: &str, _: u16| -> io::Result<Vec<SocketAddr>> { panic!("looked up") };
+        let mut resolver = Resolver::new(Arc::new(nobody), "everlink-0".into());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let zones: &[&str] = if cfg!(target_os = "linux") { &["1", "lo"] } else { &["1"] };
+        for zone in zones {
+            let host = format!("fe80::1%{zone}");
+            let found = resolver.resolve(&host, 81, deadline, &Interrupt::new()).unwrap();
+            let [SocketAddr::V6(address)] = found[..] else { panic!("{found:?}") };
+            assert_eq!((address.scope_id(), address.port()), (1, 81), "{zone}");
+        }
+        let failure = resolver.resolve("fe80::1%no.such", 81, deadline, &Interrupt::new());
+        assert!(matches!(failure, Err(Failure::Dns { .. })), "{failure:?}");
     }
 }

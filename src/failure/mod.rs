@@ -1,5 +1,11 @@
 //! Why a link died or an attempt failed, and what to do about it.
 
+mod handshake;
+mod proxy;
+mod report;
+mod text;
+mod tls;
+
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
@@ -7,6 +13,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
+
+pub use handshake::{Body, HandshakeError};
+pub use proxy::ProxyError;
+pub(crate) use text::{OneLine, quote};
+pub use tls::TlsError;
 
 use crate::message::{CloseCode, CloseFrame};
 
@@ -17,7 +28,7 @@ use crate::message::{CloseCode, CloseFrame};
 #[non_exhaustive]
 pub enum Failure {
     /// The host's name could not be resolved, or not in time.
-    #[error("name lookup of {host:?} failed")]
+    #[error("name lookup of {} failed", quote(.host))]
     Dns {
         /// The name.
         host: String,
@@ -44,15 +55,30 @@ pub enum Failure {
     /// TLS could not be agreed on.
     #[error("tls failed")]
     Tls(#[source] TlsError),
+    /// The local address that the program has chosen cannot be used.
+    #[error("could not dial from the local address {address}")]
+    LocalAddress {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The server answered the opening handshake with another status than 101.
-    #[error("the server answered {status}")]
+    #[error("the server answered {status}{}", waiting(*.retry_after, *.waits))]
+    #[non_exhaustive]
     Rejected {
         /// The status.
         status: StatusCode,
-        /// The headers of the response.
+        /// The headers of the response. Those that carry secrets are marked so, and `Debug` does
+        /// not show their values.
         headers: Box<HeaderMap>,
         /// How long the server asked to wait (`Retry-After`, RFC 9110 section 10.2.3).
         retry_after: Option<Duration>,
+        /// How much of that the client is willing to wait:
+        /// [`max_retry_after`](crate::Builder::max_retry_after) at most.
+        waits: Option<Duration>,
+        /// The beginning of what the server said beside the headers.
+        body: Body,
     },
     /// The login hook refused the connection.
     #[error("login failed")]
@@ -67,7 +93,7 @@ pub enum Failure {
     Request(#[source] Box<dyn StdError + Send + Sync>),
     /// Reading or writing failed: a reset, most often.
     #[error("connection lost")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
     /// The stream ended without a close frame; the RFC reports this as code 1006.
     #[error("the peer ended the stream without a close frame")]
     ClosedAbnormally,
@@ -98,7 +124,7 @@ pub enum Failure {
         timeout: Duration,
     },
     /// The peer broke the protocol; it was told so with this close code.
-    #[error("protocol violation (close code {code}): {reason}")]
+    #[error("protocol violation (close code {code}): {}", OneLine(.reason))]
     Protocol {
         /// 1002, 1007 or 1009.
         code: CloseCode,
@@ -106,7 +132,7 @@ pub enum Failure {
         reason: String,
     },
     /// Code of the program panicked on one of the library's threads.
-    #[error("{place} panicked: {message}")]
+    #[error("{place} panicked: {}", OneLine(.message))]
     Panicked {
         /// Which code: "handler", "login hook", ...
         place: &'static str,
@@ -133,89 +159,33 @@ fn close_text(frame: Option<&CloseFrame>) -> String {
     frame.map_or_else(|| "no code".into(), ToString::to_string)
 }
 
-/// What went wrong in the opening handshake.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum HandshakeError {
-    /// The whole handshake was not done in time.
-    #[error("not done within {timeout:?}")]
-    TimedOut {
-        /// The time it had.
-        timeout: Duration,
-    },
-    /// The connection broke.
-    #[error("connection lost")]
-    Io(#[source] io::Error),
-    /// The stream ended.
-    #[error("the peer ended the stream")]
-    Eof,
-    /// The answer is not HTTP/1.1.
-    #[error("the answer is not HTTP/1.1: {0}")]
-    NotHttp(String),
-    /// The answer's headers go over 64 KiB.
-    #[error("response headers over {limit} bytes")]
-    HeadersTooLarge {
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// The answer is a 101 that does not upgrade to this WebSocket (RFC 6455 section 4.1).
-    #[error("{0}")]
-    BadUpgrade(String),
-    /// A redirect that cannot or must not be followed.
-    #[error("redirect not followed: {0}")]
-    BadRedirect(String),
-}
-
-/// What went wrong at a proxy.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ProxyError {
-    /// An HTTP proxy answered CONNECT with this status.
-    #[error("it answered {status}")]
-    Rejected {
-        /// The status; 407 asks for credentials.
-        status: StatusCode,
-    },
-    /// A SOCKS5 proxy refused.
-    #[error("it refused: {reason}")]
-    Socks {
-        /// The code of RFC 1928 section 6.
-        code: u8,
-        /// What the code means.
-        reason: &'static str,
-    },
-    /// A SOCKS5 proxy wants credentials, or other ones.
-    #[error("it wants (other) credentials")]
-    Credentials,
-    /// The connection broke, or the time was over.
-    #[error("connection lost")]
-    Io(#[from] io::Error),
-    /// What it said makes no sense.
-    #[error("it does not speak its protocol")]
-    Malformed(#[source] Box<dyn StdError + Send + Sync>),
-}
-
-impl ProxyError {
-    pub(crate) fn malformed(reason: &'static str) -> Self {
-        Self::Malformed(reason.into())
+fn waiting(asked: Option<Duration>, waits: Option<Duration>) -> String {
+    match (asked, waits) {
+        (Some(asked), Some(waits)) if asked > waits => {
+            format!(" and asked to wait {asked:?}, of which {waits:?} are granted")
+        }
+        _ => String::new(),
     }
 }
 
-/// What went wrong with TLS.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// The server's certificate was rejected.
-    #[error("the server's certificate is rejected: {check}")]
-    Certificate {
-        /// Which check failed.
-        check: &'static str,
-        /// What the verifier said.
-        source: Box<dyn StdError + Send + Sync>,
-    },
-    /// The two sides do not understand each other, or the peer refused.
-    #[error("no common ground")]
-    Protocol(#[source] Box<dyn StdError + Send + Sync>),
+impl From<HandshakeError> for Failure {
+    fn from(error: HandshakeError) -> Self {
+        if let HandshakeError::Io(error) = &error {
+            if let Some(verdict) = tls::verdict(error) {
+                return Self::Tls(verdict);
+            }
+        }
+        Self::Handshake(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match tls::verdict(&error) {
+            Some(verdict) => Self::Tls(verdict),
+            None => Self::Io(error),
+        }
+    }
 }
 
 /// What to do after a failure.
@@ -234,7 +204,7 @@ pub enum Decision {
 impl Failure {
     /// The failure with its sources, on one line: for logs.
     pub fn report(&self) -> impl fmt::Display + '_ {
-        Report(self)
+        report::Report(self)
     }
 
     /// What the client does about this failure unless
@@ -245,8 +215,9 @@ impl Failure {
     /// * the server's answer was 400, 401, 403, 404, 410 or 426, any other status below 500
     ///   except 408, 425 and 429, or an answer that is no opening handshake at all;
     /// * the peer closed with 1002, 1003, 1007, 1008, 1009, 1010, 3000 or 3003;
-    /// * the proxy wants credentials, or other ones;
-    /// * TLS failed: a certificate was rejected, or there is no common ground;
+    /// * the proxy wants credentials, or other ones, or the environment names one that cannot
+    ///   be used;
+    /// * TLS failed: a certificate was rejected, either side's, or there is no common ground;
     /// * the peer broke the protocol;
     /// * the login hook said that it is permanent;
     /// * a handler panicked.
@@ -255,8 +226,8 @@ impl Failure {
     /// services; they are retried.
     pub fn decision(&self) -> Decision {
         let permanent = match self {
-            Self::Rejected { status, retry_after, .. } => {
-                if let Some(delay) = retry_after.filter(|_| is_transient(*status)) {
+            Self::Rejected { status, waits, .. } => {
+                if let Some(delay) = waits.filter(|_| is_transient(*status)) {
                     return Decision::RetryAfter(delay);
                 }
                 !is_transient(*status)
@@ -271,12 +242,14 @@ impl Failure {
             Self::Login { permanent, .. } => *permanent,
             Self::Proxy(error) => match error {
                 // some proxies say 401 to credentials that are wrong, and 407 to none
-                ProxyError::Rejected { status } => matches!(status.as_u16(), 401 | 407),
-                ProxyError::Credentials => true,
+                ProxyError::Rejected { status, .. } => matches!(status.as_u16(), 401 | 407),
+                ProxyError::Credentials | ProxyError::Unusable(_) => true,
                 _ => false,
             },
             Self::Protocol { .. } | Self::Tls(_) => true,
             Self::Panicked { place, .. } => *place == HANDLER,
+            // however it got here: a server that does not want us will not want us next time
+            Self::Io(error) => tls::verdict(error).is_some(),
             _ => false,
         };
         if permanent { Decision::GiveUp } else { Decision::Retry }
@@ -294,20 +267,6 @@ impl Failure {
             }
             other => other,
         }
-    }
-}
-
-struct Report<'a>(&'a Failure);
-
-impl fmt::Display for Report<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut error: &dyn StdError = self.0;
-        write!(f, "{error}")?;
-        while let Some(source) = error.source() {
-            write!(f, ": {source}")?;
-            error = source;
-        }
-        Ok(())
     }
 }
 
@@ -358,52 +317,4 @@ pub(crate) fn guarded<T>(place: &'static str, code: impl FnOnce() -> T) -> Resul
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rejected(status: u16, retry_after: Option<Duration>) -> Failure {
-        let status = StatusCode::from_u16(status).unwrap();
-        Failure::Rejected { status, headers: Box::default(), retry_after }
-    }
-
-    fn closed(code: u16) -> Failure {
-        Failure::Closed(Some(CloseFrame::new(CloseCode(code), "")))
-    }
-
-    #[test]
-    fn the_statuses_that_end_it() {
-        for status in [400, 401, 403, 404, 410, 426, 200] {
-            assert_eq!(rejected(status, None).decision(), Decision::GiveUp, "{status}");
-        }
-        for status in [408, 429, 500, 502, 503, 504] {
-            assert_eq!(rejected(status, None).decision(), Decision::Retry, "{status}");
-        }
-    }
-
-    #[test]
-    fn retry_after_counts_only_where_a_retry_makes_sense() {
-        let delay = Duration::from_secs(7);
-        assert_eq!(rejected(429, Some(delay)).decision(), Decision::RetryAfter(delay));
-        assert_eq!(rejected(503, Some(delay)).decision(), Decision::RetryAfter(delay));
-        assert_eq!(rejected(403, Some(delay)).decision(), Decision::GiveUp);
-    }
-
-    #[test]
-    fn the_close_codes_that_end_it() {
-        for code in [1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003] {
-            assert_eq!(closed(code).decision(), Decision::GiveUp, "{code}");
-        }
-        for code in [1000, 1001, 1011, 1012, 1013, 3001, 4000, 4999] {
-            assert_eq!(closed(code).decision(), Decision::Retry, "{code}");
-        }
-        assert_eq!(Failure::Closed(None).decision(), Decision::Retry);
-        assert_eq!(Failure::ClosedAbnormally.decision(), Decision::Retry);
-    }
-
-    #[test]
-    fn a_panic_is_caught_with_its_words() {
-        let failure = guarded("login hook", || panic!("no {}", "luck")).map(|(): ()| ());
-        let text = failure.unwrap_err().to_string();
-        assert_eq!(text, "login hook panicked: no luck");
-    }
-}
+mod tests;

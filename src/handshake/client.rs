@@ -5,101 +5,93 @@
 //! checks extensions and lists of tokens as the RFC says, and it lets a server decline all
 //! subprotocols. Parsing is httparse's, keys are tungstenite's.
 
-use std::io::{Read, Write};
 use std::time::{Duration, SystemTime};
 
-use data_encoding::BASE64;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
-use crate::failure::{Failure, HandshakeError};
-use crate::handshake::Request;
-use crate::transport::head::{self, broken, has_token, not_http};
-
-/// No `Retry-After` is honoured for longer than this.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+use super::Request;
+use super::headers::line;
+use crate::failure::{Body, Failure, HandshakeError, quote};
+use crate::policy::MAX_DURATION;
+use crate::transport::head::{HeadReader, has_token};
+use crate::transport::{Stream, body};
 
 /// Shakes hands; returns the response and what was read past it.
-pub(crate) fn open<S: Read + Write>(
-    stream: &mut S,
+pub(crate) fn open(
+    stream: &mut impl Stream,
     request: &Request,
 ) -> Result<(Response<()>, Vec<u8>), Failure> {
     let key = generate_key();
-    stream.write_all(&encode(request, &key)).map_err(broken)?;
-    let (response, rest) = read_response(stream)?;
-    let (status, headers) = (response.status(), response.headers());
+    let mut reader = HeadReader::new();
+    let sent = stream.write_all(&encode(request, &key)).map_err(HandshakeError::Io);
+    let head = match (sent, reader.response(stream)) {
+        (Ok(()), head) => head?,
+        // the server may have said why before it hung up
+        (Err(_), Ok(head)) if head.status != StatusCode::SWITCHING_PROTOCOLS => head,
+        (Err(lost), Err(error)) => {
+            let verdict = Failure::from(error);
+            return Err(if matches!(verdict, Failure::Tls(_)) { verdict } else { lost.into() });
+        }
+        (Err(lost), Ok(_)) => return Err(lost.into()),
+    };
+    let (status, headers) = (head.status, head.headers);
     if status != StatusCode::SWITCHING_PROTOCOLS {
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
-        return Err(Failure::Rejected { status, retry_after, headers: Box::new(headers.clone()) });
+        let body = if leads_on(status, &headers) {
+            Body::default()
+        } else {
+            body::read(stream, status, &headers, reader.into_rest())
+        };
+        let headers = Box::new(headers);
+        return Err(Failure::Rejected { status, retry_after, waits: retry_after, headers, body });
     }
-    verify(headers, request, &key)
-        .map_err(|wrong| Failure::Handshake(HandshakeError::BadUpgrade(wrong)))?;
-    Ok((response, rest))
+    if !head.is_http_11 {
+        return Err(HandshakeError::not_http("an upgrade needs version 1.1").into());
+    }
+    verify(&headers, request, &key).map_err(HandshakeError::BadUpgrade)?;
+    let mut response = Response::new(());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok((response, reader.into_rest()))
+}
+
+/// Whether it says where to go instead: then nobody reads what else it says.
+fn leads_on(status: StatusCode, headers: &HeaderMap) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) && headers.contains_key(header::LOCATION)
+}
+
+/// Where the server wants the client to go instead (RFC 9110 section 15.4).
+pub(crate) fn location(failure: &Failure) -> Option<&[u8]> {
+    let Failure::Rejected { status, headers, .. } = failure else { return None };
+    let location = headers.get(header::LOCATION).map(HeaderValue::as_bytes);
+    location.filter(|_| leads_on(*status, headers))
 }
 
 fn encode(request: &Request, key: &str) -> Vec<u8> {
     let endpoint = &request.endpoint;
-    let mut bytes = format!("GET {} HTTP/1.1\r\n", endpoint.path_and_query).into_bytes();
-    let mut line = |name: &str, value: &[u8]| {
-        for part in [name.as_bytes(), b": ", value, b"\r\n"] {
-            bytes.extend_from_slice(part);
-        }
-    };
-    if !request.headers.contains_key(header::HOST) {
-        line("Host", endpoint.authority().as_bytes());
+    let mut bytes = format!("GET {} HTTP/1.1\r\n", endpoint.path_and_query()).into_bytes();
+    let out = &mut bytes;
+    if !request.headers.contains(&header::HOST) {
+        line(out, "Host", endpoint.authority().as_bytes());
     }
-    line("Upgrade", b"websocket");
-    line("Connection", b"Upgrade");
-    line("Sec-WebSocket-Key", key.as_bytes());
-    line("Sec-WebSocket-Version", b"13");
+    line(out, "Upgrade", b"websocket");
+    line(out, "Connection", b"Upgrade");
+    line(out, "Sec-WebSocket-Key", key.as_bytes());
+    line(out, "Sec-WebSocket-Version", b"13");
     if !request.subprotocols.is_empty() {
-        line("Sec-WebSocket-Protocol", request.subprotocols.join(", ").as_bytes());
+        line(out, "Sec-WebSocket-Protocol", request.subprotocols.join(", ").as_bytes());
     }
-    if let Some((user, password)) = &endpoint.credentials {
-        if !request.headers.contains_key(header::AUTHORIZATION) {
-            let encoded = BASE64.encode(format!("{user}:{password}").as_bytes());
-            line("Authorization", format!("Basic {encoded}").as_bytes());
+    if let Some(credentials) = &endpoint.credentials {
+        if !request.headers.contains(&header::AUTHORIZATION) {
+            line(out, "Authorization", credentials.basic().as_bytes());
         }
     }
-    for (name, value) in &request.headers {
-        line(&title_case(name), value.as_bytes());
-    }
+    request.headers.write(out);
     bytes.extend_from_slice(b"\r\n");
     bytes
-}
-
-/// `x-api-key` as `X-Api-Key`: some servers compare the names as they are written.
-fn title_case(name: &HeaderName) -> String {
-    let mut start = true;
-    let upper = |letter: char| {
-        let cased = if start { letter.to_ascii_uppercase() } else { letter };
-        start = letter == '-';
-        cased
-    };
-    name.as_str().chars().map(upper).collect()
-}
-
-fn read_response(stream: &mut impl Read) -> Result<(Response<()>, Vec<u8>), Failure> {
-    head::read(stream, parse)
-}
-
-/// The response and its length, or `None` if it is not complete.
-fn parse(bytes: &[u8]) -> Result<Option<(Response<()>, usize)>, Failure> {
-    let mut fields = head::fields();
-    let mut parsed = httparse::Response::new(&mut fields);
-    let httparse::Status::Complete(length) = parsed.parse(bytes).map_err(not_http)? else {
-        return Ok(None);
-    };
-    let mut response = Response::new(());
-    *response.status_mut() =
-        StatusCode::from_u16(parsed.code.unwrap_or_default()).map_err(not_http)?;
-    if parsed.version != Some(1) && response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(not_http("an upgrade needs version 1.1"));
-    }
-    *response.headers_mut() = head::headers(parsed.headers)?;
-    Ok(Some((response, length)))
 }
 
 /// The checks of section 4.1, in its order; an error says which one failed.
@@ -114,14 +106,20 @@ fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), Strin
     if accept.map(<[u8]>::trim_ascii) != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err("Sec-WebSocket-Accept does not match the key".into());
     }
-    if let Some(extensions) = headers.get(header::SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(format!("extension {extensions:?} was not asked for"));
+    // an empty header is a list of nothing, which some servers send
+    let values = |name| headers.get_all(name).iter().filter(|value| !value.is_empty());
+    if let Some(extension) = values(header::SEC_WEBSOCKET_EXTENSIONS).next() {
+        return Err(format!("extension {} was not asked for", quote(extension)));
     }
-    if let Some(chosen) = headers.get(header::SEC_WEBSOCKET_PROTOCOL) {
-        let offered = request.subprotocols.iter().any(|offered| chosen == offered.as_str());
-        if !offered {
-            return Err(format!("subprotocol {chosen:?} was not asked for"));
-        }
+    let is_offered = |chosen: &&HeaderValue| {
+        request.subprotocols.iter().any(|offered| chosen == &offered.as_str())
+    };
+    if let Some(chosen) = values(header::SEC_WEBSOCKET_PROTOCOL).find(|chosen| !is_offered(chosen))
+    {
+        return Err(format!("subprotocol {} was not asked for", quote(chosen)));
+    }
+    if values(header::SEC_WEBSOCKET_PROTOCOL).count() > 1 {
+        return Err("more than one subprotocol was chosen".into());
     }
     Ok(())
 }
@@ -133,14 +131,15 @@ fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), Strin
 )]
 fn retry_after(value: &HeaderValue) -> Option<Duration> {
     let text = value.to_str().ok()?.trim();
-    let delay = match text.parse() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let date = httpdate::parse_http_date(text).ok()?;
-            date.duration_since(SystemTime::now()).unwrap_or_default()
-        }
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let delay = if is_number {
+        // more than there are numbers for is long, not nothing
+        Duration::from_secs(text.parse().unwrap_or(u64::MAX))
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(SystemTime::now()).unwrap_or_default()
     };
-    Some(delay.min(MAX_RETRY_AFTER))
+    Some(delay.min(MAX_DURATION))
 }
 
 #[cfg(test)]
@@ -148,10 +147,11 @@ mod tests {
     use super::*;
     use crate::handshake::Endpoint;
     use proptest::prelude::*;
+    use std::io::Read;
 
     fn request() -> Request {
         let mut request = Request::new(Endpoint::parse("ws://user:pw@host:81/chat?a=1").unwrap());
-        request.set_header("x-api-key", "k").unwrap();
+        request.set_header("x-API-key", "k").unwrap();
         request.add_subprotocol("a").unwrap();
         request.add_subprotocol("b").unwrap();
         request
@@ -165,15 +165,15 @@ mod tests {
             "GET /chat?a=1 HTTP/1.1\r\nHost: host:81\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Key: KEY\r\nSec-WebSocket-Version: 13\r\n\
              Sec-WebSocket-Protocol: a, b\r\nAuthorization: Basic dXNlcjpwdw==\r\n\
-             X-Api-Key: k\r\n\r\n"
+             x-API-key: k\r\n\r\n"
         );
     }
 
     fn check(lines: &str) -> Result<(), String> {
         let accept = derive_accept_key(b"KEY");
         let text = format!("HTTP/1.1 101 x\r\n{}\r\n\r\n", lines.replace("ACCEPT", &accept));
-        let (response, _) = parse(text.as_bytes()).unwrap().unwrap();
-        verify(response.headers(), &request(), "KEY")
+        let head = HeadReader::new().response(&mut text.as_bytes()).unwrap();
+        verify(&head.headers, &request(), "KEY")
     }
 
     #[test]
@@ -182,11 +182,21 @@ mod tests {
                             Sec-WebSocket-Accept: ACCEPT";
         check(GOOD).unwrap();
         check(&format!("{GOOD}\r\nSec-WebSocket-Protocol: b")).unwrap();
+        check(&format!("{GOOD}\r\nSec-WebSocket-Protocol:\r\nSec-WebSocket-Extensions: ")).unwrap();
         for (wrong, word) in [
             (GOOD.replace("WebSocket\r", "h2c\r"), "Upgrade: websocket"),
             (GOOD.replace("keep-alive, Upgrade", "close"), "Connection: Upgrade"),
             (GOOD.replace("ACCEPT", "AAAA"), "Sec-WebSocket-Accept"),
             (format!("{GOOD}\r\nSec-WebSocket-Protocol: c"), "subprotocol"),
+            (format!("{GOOD}\r\nSec-WebSocket-Protocol: b, c"), "subprotocol"),
+            (
+                format!("{GOOD}\r\nSec-WebSocket-Protocol: b\r\nSec-WebSocket-Protocol: c"),
+                "subprotocol",
+            ),
+            (
+                format!("{GOOD}\r\nSec-WebSocket-Protocol: b\r\nSec-WebSocket-Protocol: a"),
+                "more than one",
+            ),
             (format!("{GOOD}\r\nSec-WebSocket-Extensions: permessage-deflate"), "extension"),
         ] {
             let error = check(&wrong).unwrap_err();
@@ -196,31 +206,43 @@ mod tests {
 
     #[test]
     fn retry_after_is_seconds_or_a_date() {
-        let parse = |text| retry_after(&HeaderValue::from_str(text).unwrap());
+        let parse = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap());
         assert_eq!(parse("7"), Some(Duration::from_secs(7)));
         assert_eq!(parse("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-        assert_eq!(parse("99999999999"), Some(MAX_RETRY_AFTER));
-        assert_eq!(parse("soon"), None);
+        assert_eq!(parse("99999999999"), Some(MAX_DURATION));
+        assert_eq!(parse(&"9".repeat(30)), Some(MAX_DURATION));
+        for none in ["soon", "", "-1", "+5", "1.5"] {
+            assert_eq!(parse(none), None, "{none:?}");
+        }
         let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100));
         let delay = parse(&date).unwrap();
         assert!((98..=100).contains(&delay.as_secs()), "{delay:?}");
     }
 
-    #[test]
-    fn endless_headers_are_cut() {
-        let mut endless = b"HTTP/1.1 200 OK\r\nX: "[..].chain(std::io::repeat(b'a'));
-        let failure = read_response(&mut endless).unwrap_err();
-        assert!(matches!(failure, Failure::Handshake(HandshakeError::HeadersTooLarge { .. })));
-        let mut many = b"HTTP/1.1 200 OK\r\n".to_vec();
-        many.extend(b"X: 1\r\n".repeat(5000));
-        let failure = read_response(&mut &many[..]).unwrap_err();
-        assert!(matches!(failure, Failure::Handshake(HandshakeError::NotHttp(_))));
+    fn read(stream: &mut impl Read) -> HandshakeError {
+        HeadReader::new().response(stream).unwrap_err()
     }
 
     #[test]
-    fn another_protocol_is_told_by_its_first_line() {
-        let failure = read_response(&mut &b"SSH-2.0-OpenSSH_9.2\r\n"[..]).unwrap_err();
-        assert!(matches!(failure, Failure::Handshake(HandshakeError::NotHttp(_))), "{failure:?}");
+    fn endless_headers_are_cut() {
+        let mut endless = b"HTTP/1.1 200 OK\r\nX: "[..].chain(std::io::repeat(b'a'));
+        assert!(matches!(read(&mut endless), HandshakeError::HeadersTooLarge { .. }));
+        let many = [b"HTTP/1.1 200 OK\r\n".to_vec(), b"X: 1\r\n".repeat(5000), b"\r\n".to_vec()];
+        let error = read(&mut many.concat().as_slice());
+        assert!(matches!(error, HandshakeError::TooManyHeaders { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn what_is_quoted_of_an_answer_is_short() {
+        for header in ["Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"] {
+            let error = check(&format!(
+                "Upgrade: websocket\r\nConnection: upgrade\r\nSec-WebSocket-Accept: ACCEPT\r\n\
+                 {header}: {}",
+                "x".repeat(60_000)
+            ))
+            .unwrap_err();
+            assert!(error.len() < 300, "{} bytes", error.len());
+        }
     }
 
     proptest! {
@@ -230,7 +252,7 @@ mod tests {
             rest in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             let bytes = [start.as_bytes(), &rest].concat();
-            let _ = read_response(&mut &bytes[..]);
+            let _ = HeadReader::new().response(&mut &bytes[..]);
         }
     }
 }

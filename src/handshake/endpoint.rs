@@ -2,11 +2,15 @@
 
 use std::fmt;
 
-use http::Uri;
-use http::uri::PathAndQuery;
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, percent_encode};
 
+use super::reference::{encode_path, encode_query, resolve};
+use crate::dial::url::{Authority, Credentials, Parts, absolute, dialed, split};
 use crate::error::Error;
+use crate::failure::quote;
+
+/// Nothing of ASCII; everything else is encoded by whoever uses a set.
+const BEYOND_ASCII: &AsciiSet = &AsciiSet::EMPTY;
 
 /// A parsed URL. Its `Display` and `Debug` leave the credentials out.
 #[derive(Clone, PartialEq, Eq)]
@@ -14,10 +18,13 @@ pub(crate) struct Endpoint {
     pub(crate) scheme: Scheme,
     /// Without the brackets of an IPv6 address.
     pub(crate) host: String,
+    /// Through which interface a link-local address is dialed.
+    pub(crate) zone: Option<String>,
     pub(crate) port: u16,
-    pub(crate) path_and_query: PathAndQuery,
-    /// User and password, percent-decoded.
-    pub(crate) credentials: Option<(String, String)>,
+    /// From the first slash on, encoded.
+    pub(crate) path: String,
+    pub(crate) query: Option<String>,
+    pub(crate) credentials: Option<Credentials>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,86 +65,85 @@ impl Scheme {
 
 impl Endpoint {
     /// Parses `ws://host:port/path?query`. A fragment is dropped: it is not part of what a
-    /// WebSocket URL names (RFC 6455 section 3).
+    /// WebSocket URL names (RFC 6455 section 3). What cannot stand in a path or a query as it is,
+    /// is percent-encoded.
     pub(crate) fn parse(url: &str) -> Result<Self, Error> {
-        let invalid = |reason: &str| Error::InvalidUrl { reason: reason.into() };
-        let (scheme, _) = url.split_once("://").ok_or_else(|| invalid("no scheme"))?;
+        Self::from_parts(url).map_err(|reason| Error::InvalidUrl { reason })
+    }
+
+    fn from_parts(url: &str) -> Result<Self, String> {
+        let parts = split(url);
+        let (scheme, authority) = absolute(&parts)?;
+        Self::build(scheme, Authority::parse(authority)?, parts.path, parts.query)
+    }
+
+    fn build(
+        scheme: &str,
+        authority: Authority,
+        path: &str,
+        query: Option<&str>,
+    ) -> Result<Self, String> {
         let scheme = match scheme.to_ascii_lowercase().as_str() {
             // a server's redirect names http where a program would say ws
             "ws" | "http" => Scheme::Ws,
             "wss" | "https" => Scheme::Wss,
             "tcp" => Scheme::Tcp,
             "tcps" => Scheme::Tcps,
-            other => return Err(invalid(&format!("unknown scheme {other:?}"))),
+            other => return Err(format!("unknown scheme {}", quote(other))),
         };
-        let uri: Uri =
-            url.parse().map_err(|error: http::uri::InvalidUri| invalid(&error.to_string()))?;
-        let authority = uri.authority().ok_or_else(|| invalid("no host"))?;
-        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-        if host.is_empty() {
-            return Err(invalid("no host"));
+        let has_control = |text: &str| text.contains(|c: char| c.is_ascii_control());
+        if has_control(path) || query.is_some_and(has_control) {
+            return Err("a control character in the path or query".into());
         }
-        let (userinfo, host_and_port) = match authority.as_str().rsplit_once('@') {
-            Some((userinfo, rest)) => (Some(userinfo), rest),
-            None => (None, authority.as_str()),
-        };
-        let after_host = host_and_port.rsplit_once(']').map_or(host_and_port, |(_, rest)| rest);
-        let port = match after_host.split_once(':') {
-            None => scheme.default_port().ok_or_else(|| invalid("no port"))?,
-            Some((_, port)) => match port.parse() {
-                Ok(port) if port != 0 => port,
-                _ => return Err(invalid("the port is not a number from 1 to 65535")),
-            },
-        };
-        let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let credentials = userinfo.map(|userinfo| {
-            let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-            (decode(user), decode(password))
-        });
-        let path_and_query = match uri.path_and_query() {
-            Some(given) if given.as_str().starts_with('/') => given.clone(),
-            Some(query) => format!("/{}", query.as_str())
-                .parse()
-                .map_err(|_| invalid("the path or query cannot be sent"))?,
-            None => PathAndQuery::from_static("/"),
-        };
-        if !scheme.is_websocket() && (path_and_query != "/" || credentials.is_some()) {
-            return Err(invalid("tcp:// and tcps:// take a host and a port, nothing else"));
+        let Authority { host, zone, port, credentials } = authority;
+        let port = port.or(scheme.default_port()).ok_or("no port: tcp:// has no usual one")?;
+        if !scheme.is_websocket()
+            && (!matches!(path, "" | "/") || query.is_some() || credentials.is_some())
+        {
+            return Err("tcp:// and tcps:// take a host and a port, nothing else".into());
         }
-        Ok(Self { scheme, host: host.into(), port, path_and_query, credentials })
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let path = format!("{slash}{}", encode_path(path));
+        let query = query.map(|query| encode_query(query).into_owned());
+        Ok(Self { scheme, host, zone, port, path, query, credentials })
     }
 
-    /// Where a `Location` header leads from here (RFC 9110 section 10.2.2).
-    pub(crate) fn join(&self, location: &str) -> Result<Self, Error> {
-        if location.contains("://") {
-            return Self::parse(location);
-        }
-        let origin = format!("{}://{}", self.scheme.as_str(), self.authority());
-        let location = location.split('#').next().unwrap_or_default();
-        if let Some(rest) = location.strip_prefix("//") {
-            return Self::parse(&format!("{}://{rest}", self.scheme.as_str()));
-        }
-        let path = if location.starts_with('/') {
-            location.to_owned()
-        } else if location.starts_with('?') {
-            format!("{}{location}", self.path_and_query.path())
-        } else {
-            let path = self.path_and_query.path();
-            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            format!("{folder}/{location}")
+    /// Where a `Location` header leads from here (RFC 9110 section 10.2.2, RFC 3986 section 5.2).
+    /// Credentials in it are not this program's, and are ignored.
+    pub(crate) fn join(&self, location: &[u8]) -> Result<Self, Error> {
+        self.resolve(location).map_err(|reason| Error::InvalidUrl { reason })
+    }
+
+    fn resolve(&self, location: &[u8]) -> Result<Self, String> {
+        // a URL is ASCII; some servers send the bytes of a path as they are
+        let location = percent_encode(location.trim_ascii(), BEYOND_ASCII).to_string();
+        let authority = self.authority();
+        let base = Parts {
+            scheme: Some(self.scheme.as_str()),
+            authority: Some(&authority),
+            path: &self.path,
+            query: self.query.as_deref(),
+            fragment: None,
         };
-        Ok(Self {
-            credentials: self.credentials.clone(),
-            ..Self::parse(&format!("{origin}{path}"))?
-        })
+        let target = resolve(&base, &location);
+        let (Some(scheme), Some(authority)) = (target.scheme, target.authority) else {
+            return Err("no host".into());
+        };
+        let authority = Authority { credentials: None, ..Authority::parse_foreign(authority)? };
+        // to the address that the zone belongs to
+        let is_here = authority.host == self.host && authority.zone.is_none();
+        let zone = if is_here { self.zone.clone() } else { authority.zone.clone() };
+        Self::build(scheme, Authority { zone, ..authority }, &target.path, target.query)
     }
 
     pub(crate) fn is_same_origin(&self, other: &Self) -> bool {
         (self.scheme, self.port) == (other.scheme, other.port)
             && self.host.eq_ignore_ascii_case(&other.host)
+            && self.zone == other.zone
     }
 
-    /// `host:port` as the `Host` header wants it: an IPv6 address in brackets, no default port.
+    /// `host:port` as the `Host` header wants it: an IPv6 address in brackets, no zone (which
+    /// means something on this machine only, RFC 6874 section 1), no default port.
     pub(crate) fn authority(&self) -> String {
         let host =
             if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
@@ -147,17 +153,28 @@ impl Endpoint {
             format!("{host}:{}", self.port)
         }
     }
+
+    /// The host as it is looked up and dialed: with the zone.
+    pub(crate) fn dialed_host(&self) -> String {
+        dialed(&self.host, self.zone.as_deref())
+    }
+
+    /// The target of the request.
+    pub(crate) fn path_and_query(&self) -> String {
+        let Self { path, query, .. } = self;
+        query.as_ref().map_or_else(|| path.clone(), |query| format!("{path}?{query}"))
+    }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // a query often carries a token
-        let query = if self.path_and_query.query().is_some() { "?..." } else { "" };
+        let query = if self.query.is_some() { "?..." } else { "" };
         let (scheme, authority) = (self.scheme.as_str(), self.authority());
         if !self.scheme.is_websocket() {
             return write!(f, "{scheme}://{authority}");
         }
-        write!(f, "{scheme}://{authority}{}{query}", self.path_and_query.path())
+        write!(f, "{scheme}://{authority}{}{query}", self.path)
     }
 }
 
@@ -179,10 +196,10 @@ mod tests {
     fn what_a_url_says() {
         let plain = parse("ws://example.org");
         assert_eq!((plain.host.as_str(), plain.port), ("example.org", 80));
-        assert_eq!(plain.path_and_query.as_str(), "/");
+        assert_eq!(plain.path_and_query(), "/");
         assert_eq!(parse("WSS://example.org").port, 443);
-        assert_eq!(parse("ws://h?a=1").path_and_query.as_str(), "/?a=1");
-        assert_eq!(parse("ws://h/p?a=1#part").path_and_query.as_str(), "/p?a=1");
+        assert_eq!(parse("ws://h?a=1").path_and_query(), "/?a=1");
+        assert_eq!(parse("ws://h/p?a=1#part").path_and_query(), "/p?a=1");
         let v6 = parse("ws://[::1]:9001/");
         assert_eq!((v6.host.as_str(), v6.port), ("::1", 9001));
         assert_eq!(v6.authority(), "[::1]:9001");
@@ -192,10 +209,50 @@ mod tests {
     #[test]
     fn credentials_are_decoded_and_never_shown() {
         let endpoint = parse("ws://us%40er:p%3Ass@host:81/chat?token=secret");
-        assert_eq!(endpoint.credentials, Some(("us@er".into(), "p:ss".into())));
+        assert_eq!(endpoint.credentials.as_ref().unwrap().basic(), "Basic dXNAZXI6cDpzcw==");
         assert_eq!(endpoint.to_string(), "ws://host:81/chat?...");
         assert_eq!(format!("{endpoint:?}"), "Endpoint(ws://host:81/chat?...)");
         assert_eq!(endpoint.authority(), "host:81");
+    }
+
+    #[test]
+    fn what_is_not_ascii_is_encoded_in_a_path_and_a_query() {
+        let endpoint = parse("ws://h/alban\u{f8} {x}?q=\u{fc} 'y'#\u{fc}");
+        assert_eq!(endpoint.path_and_query(), "/alban%C3%B8%20%7Bx%7D?q=%C3%BC%20%27y%27");
+        // what is encoded already, or is no business of ours, stays
+        let signed = "/a%2Fb?streams=a@trade|b&sig=x%2B/==";
+        assert_eq!(parse(&format!("ws://h{signed}")).path_and_query(), signed);
+        for wrong in ["ws://h/a\r\nb", "ws://h/?a\nb", "ws://h/a\tb", "ws://h/\0"] {
+            assert!(Endpoint::parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_dialed_and_named_to_nobody() {
+        let endpoint = parse("ws://[fe80::1%25eth0]:81/");
+        assert_eq!(
+            (endpoint.dialed_host(), endpoint.authority()),
+            ("fe80::1%eth0".into(), "[fe80::1]:81".into())
+        );
+        assert_eq!(endpoint.join(b"/x").unwrap().dialed_host(), "fe80::1%eth0");
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_without_the_url() {
+        for url in [
+            "user:hunter2@host://x",
+            "localhost:9001/feed?token=hunter2&cb=http://x",
+            "/x?token=hunter2",
+            "ws://user:hunter2@",
+            "ws://user:hunter2@ho st",
+            "ws://user:hunter2/@host",
+            "ws://host/?token=hunter2\n",
+        ] {
+            let error = Endpoint::parse(url).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("hunter2"), "{error}");
+        }
+        let error = Endpoint::parse("ftp://hunter2@host").unwrap_err().to_string();
+        assert!(error.contains("ftp") && !error.contains("hunter2"), "{error}");
     }
 
     #[test]
@@ -228,14 +285,21 @@ mod tests {
     #[test]
     fn a_location_is_relative_to_where_it_came_from() {
         let from = parse("ws://user:pw@host:81/a/b?q=1");
-        let to = |location| from.join(location).unwrap();
-        assert_eq!(to("/c").path_and_query.as_str(), "/c");
-        assert_eq!(to("c?x=2").path_and_query.as_str(), "/a/c?x=2");
-        assert_eq!(to("?x=2").path_and_query.as_str(), "/a/b?x=2");
-        assert_eq!(to("/c").credentials, from.credentials);
+        let to = |location| from.join(str::as_bytes(location)).unwrap();
+        assert_eq!(to("/c").path_and_query(), "/c");
+        assert_eq!(to("c?x=2").path_and_query(), "/a/c?x=2");
+        assert_eq!(to("?x=2").path_and_query(), "/a/b?x=2");
+        assert_eq!(to("/ws?next=https://x").path_and_query(), "/ws?next=https://x");
+        assert_eq!(to("../up").path_and_query(), "/up");
+        assert_eq!(to("#part").path_and_query(), "/a/b?q=1");
+        assert_eq!(to(" /c ").path_and_query(), "/c");
         let elsewhere = to("wss://other/c#part");
         assert_eq!((elsewhere.host.as_str(), elsewhere.port), ("other", 443));
-        assert_eq!(elsewhere.credentials, None);
+        assert_eq!(to("ws://u:pw@other/").credentials, None);
+        assert_eq!(from.join(b"/\xc3\xbc").unwrap().path, "/%C3%BC");
+        assert!(from.join(b"ws://b\xc3\xbccher.example/").is_err());
+        assert!(from.join(b"http:c").is_err() && from.join(b"/a\x00b").is_err());
+        assert_eq!(to("//other:/c").authority(), "other");
         assert_eq!(to("//other/c").scheme, Scheme::Ws);
         assert_eq!(to("http://other/").scheme, Scheme::Ws);
     }
@@ -245,7 +309,7 @@ mod tests {
         use proptest::prelude::*;
         proptest!(|(url in "(ws|wss|x)?(://)?[ -~é]{0,40}", location in ".{0,40}")| {
             if let Ok(endpoint) = Endpoint::parse(&url) {
-                let _ = endpoint.join(&location);
+                let _ = endpoint.join(location.as_bytes());
                 prop_assert!(endpoint.port != 0);
             }
         });

@@ -1,12 +1,19 @@
 //! The opening handshake of a WebSocket (RFC 6455 section 4), from either side.
 
 mod client;
+mod cookies;
 mod endpoint;
+mod headers;
+mod origins;
+mod reference;
 mod request;
 mod server;
 
-pub(crate) use client::open;
+pub(crate) use client::{location, open};
+pub(crate) use cookies::Jar;
 pub(crate) use endpoint::Endpoint;
+pub(crate) use headers::{Header, Headers};
+pub(crate) use origins::Origins;
 pub use request::Request;
 pub(crate) use request::{built_in, dialable};
-pub(crate) use server::{accept, read_request, respond};
+pub(crate) use server::{accept, check, complaint, read_request, refuse, respond};

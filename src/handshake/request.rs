@@ -2,10 +2,14 @@
 
 use std::fmt;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName};
 
+use super::Endpoint;
+use super::headers::{Header, Headers};
+use crate::dial::url::split;
 use crate::error::Error;
-use crate::handshake::Endpoint;
+use crate::failure::quote;
+use crate::transport::head::is_token;
 
 /// The request of one opening handshake, given anew for each attempt to the closure of
 /// [`Builder::request`](crate::Builder::request).
@@ -14,7 +18,7 @@ use crate::handshake::Endpoint;
 #[derive(Clone)]
 pub struct Request {
     pub(crate) endpoint: Endpoint,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Headers,
     pub(crate) subprotocols: Vec<String>,
     pub(crate) attempt: u32,
 }
@@ -33,7 +37,7 @@ const RESERVED: [HeaderName; 8] = [
 
 impl Request {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint, headers: HeaderMap::new(), subprotocols: Vec::new(), attempt: 1 }
+        Self { endpoint, headers: Headers::default(), subprotocols: Vec::new(), attempt: 1 }
     }
 
     /// Which attempt this is, counted from 1 since the last link was lost.
@@ -53,7 +57,7 @@ impl Request {
         Ok(())
     }
 
-    /// Sets a header, replacing one of the same name.
+    /// Sets a header, replacing one of the same name. The name is sent as it is written here.
     ///
     /// # Errors
     ///
@@ -62,18 +66,14 @@ impl Request {
     pub fn set_header(&mut self, name: &str, value: &str) -> Result<(), Error> {
         let invalid =
             |reason: &str| Error::InvalidHeader { name: name.into(), reason: reason.into() };
-        let key = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| invalid("not a name that http allows"))?;
-        let mut value =
-            HeaderValue::from_str(value).map_err(|_| invalid("not a value that http allows"))?;
-        if RESERVED.contains(&key) {
+        let header = Header::new(name, value).map_err(invalid)?;
+        if RESERVED.contains(&header.name) {
             return Err(invalid("set by the opening handshake itself"));
         }
-        if key == header::SEC_WEBSOCKET_PROTOCOL {
+        if header.name == header::SEC_WEBSOCKET_PROTOCOL {
             return Err(invalid("use subprotocol() instead"));
         }
-        value.set_sensitive(true);
-        self.headers.insert(key, value);
+        self.headers.set(header);
         Ok(())
     }
 
@@ -83,12 +83,8 @@ impl Request {
     ///
     /// [`Error::InvalidHeader`] for a name that is not an HTTP token, or that was offered before.
     pub fn add_subprotocol(&mut self, name: &str) -> Result<(), Error> {
-        let is_token = !name.is_empty()
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte));
-        if !is_token || self.subprotocols.iter().any(|known| known == name) {
-            let reason = if is_token { "offered twice" } else { "not an http token" };
+        if !is_token(name) || self.subprotocols.iter().any(|known| known == name) {
+            let reason = if is_token(name) { "offered twice" } else { "not an http token" };
             let name = format!("Sec-WebSocket-Protocol: {name}");
             return Err(Error::InvalidHeader { name, reason: reason.into() });
         }
@@ -107,7 +103,7 @@ impl Request {
 
     /// Refuses what only an opening handshake could carry.
     pub(crate) fn check_bare(&self) -> Result<(), Error> {
-        let name = match (self.headers.keys().next(), self.subprotocols.first()) {
+        let name = match (self.headers.names().next(), self.subprotocols.first()) {
             (Some(name), _) => name.to_string(),
             (None, Some(subprotocol)) => format!("Sec-WebSocket-Protocol: {subprotocol}"),
             (None, None) => return Ok(()),
@@ -115,13 +111,18 @@ impl Request {
         Err(Error::InvalidHeader { name, reason: "tcp:// has no opening handshake".into() })
     }
 
-    /// The same request at the place a redirect leads to. At another origin the headers that
-    /// authenticate are left out: they were meant for the first one.
+    /// This request at a place that a redirect leads to, from here or from a place between.
+    /// Whatever authenticates stays with its origin: it goes along there, and nowhere else.
     pub(crate) fn redirected(&self, endpoint: Endpoint) -> Self {
         let mut request = Self { endpoint, ..self.clone() };
-        if !self.endpoint.is_same_origin(&request.endpoint) {
-            for name in [header::AUTHORIZATION, header::COOKIE, header::HOST] {
-                request.headers.remove(name);
+        if self.endpoint.is_same_origin(&request.endpoint) {
+            request.endpoint.credentials = self.endpoint.credentials.clone();
+        } else {
+            request.endpoint.credentials = None;
+            for name in
+                [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE, header::HOST]
+            {
+                request.headers.remove(&name);
             }
         }
         request
@@ -130,9 +131,12 @@ impl Request {
 
 /// Parses a URL that this build can dial.
 pub(crate) fn dialable(url: &str) -> Result<Endpoint, Error> {
-    if let Some((scheme @ ("http" | "https"), _)) = url.split_once("://") {
-        let reason = format!("unknown scheme {scheme:?}; did you mean ws or wss?");
-        return Err(Error::InvalidUrl { reason });
+    let parts = split(url);
+    if let (Some(scheme), Some(_)) = (parts.scheme, parts.authority) {
+        if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") {
+            let reason = format!("unknown scheme {}; did you mean ws or wss?", quote(scheme));
+            return Err(Error::InvalidUrl { reason });
+        }
     }
     Endpoint::parse(url).and_then(built_in)
 }
@@ -149,7 +153,7 @@ impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("endpoint", &self.endpoint)
-            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("headers", &self.headers.names().collect::<Vec<_>>())
             .field("subprotocols", &self.subprotocols)
             .field("attempt", &self.attempt)
             .finish()
@@ -185,7 +189,7 @@ mod tests {
         }
         request.add_subprotocol("chat.v2").unwrap();
         assert!(request.add_subprotocol("chat.v2").is_err());
-        assert!(request.headers.is_empty());
+        assert_eq!(request.headers.names().count(), 0);
     }
 
     #[test]
@@ -193,19 +197,33 @@ mod tests {
         let mut request = request();
         request.set_header("Authorization", "Bearer hunter2").unwrap();
         let shown = format!("{request:?}");
-        assert!(shown.contains("authorization"), "{shown}");
+        assert!(shown.contains("Authorization"), "{shown}");
         assert!(!shown.contains("hunter2") && !shown.contains("pw"), "{shown}");
     }
 
     #[test]
-    fn credentials_stay_at_their_origin() {
+    fn credentials_stay_with_their_origin_and_only_there() {
         let mut request = request();
-        request.set_header("Authorization", "Bearer hunter2").unwrap();
-        request.set_header("X-Tenant", "7").unwrap();
-        let same = request.redirected(request.endpoint.join("/other").unwrap());
-        assert!(same.headers.contains_key("authorization"));
-        let other = request.redirected(request.endpoint.join("ws://elsewhere/").unwrap());
-        assert!(!other.headers.contains_key("authorization"));
-        assert!(other.headers.contains_key("x-tenant") && other.endpoint.credentials.is_none());
+        for name in ["Authorization", "Proxy-Authorization", "Cookie", "Host", "X-Tenant"] {
+            request.set_header(name, "hunter2").unwrap();
+        }
+        let names = |request: &Request| request.headers.names().collect::<Vec<_>>().join(" ");
+        let at = |from: &Request, location: &str| {
+            request.redirected(from.endpoint.join(location.as_bytes()).unwrap())
+        };
+        for location in ["/other", "ws://host/other", "ws://HOST:80/", "ws://mallory:x@host/"] {
+            let same = at(&request, location);
+            assert_eq!(names(&same), names(&request), "{location}");
+            assert_eq!(same.endpoint.credentials, request.endpoint.credentials, "{location}");
+        }
+        for location in ["ws://elsewhere/", "ws://u:p@elsewhere/", "wss://host/", "ws://host:81/"] {
+            let other = at(&request, location);
+            assert_eq!(names(&other), "X-Tenant", "{location}");
+            assert_eq!(other.endpoint.credentials, None, "{location}");
+        }
+        // and back again
+        let elsewhere = at(&request, "ws://elsewhere/");
+        assert_eq!(at(&elsewhere, "/x").endpoint.credentials, None);
+        assert_eq!(names(&at(&elsewhere, "ws://host/")), names(&request));
     }
 }

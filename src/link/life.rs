@@ -200,7 +200,7 @@ impl State {
     fn note(&mut self, cause: Failure) {
         let stays = match self.cause.as_deref() {
             None => false,
-            Some(Failure::Io(_)) => !matches!(cause, Failure::Closed(_)),
+            Some(Failure::Io(_)) => !matches!(cause, Failure::Closed(_) | Failure::Tls(_)),
             Some(_) => true,
         };
         if !stays {

@@ -88,7 +88,7 @@ impl Reader<'_> {
                     Err(error) if is_timeout(&error) => {
                         return self.shared.silent(self.shared.liveness.silence());
                     }
-                    Err(error) => return Failure::Io(error),
+                    Err(error) => return Failure::from(error),
                 },
                 Ok(Some(frame)) => (Failure::Closed(frame.clone()), Some(frame)),
                 Err(Failure::Protocol { code, reason }) => {

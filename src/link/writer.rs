@@ -52,7 +52,7 @@ fn failure(shared: &Shared, error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::TimedOut {
         return Failure::WriteTimeout { timeout: shared.settings.write_timeout };
     }
-    Failure::Io(error)
+    Failure::from(error)
 }
 
 /// Writes until there is nothing left to write.

@@ -1,7 +1,9 @@
 //! What a server says to a request.
 
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::HeaderName;
 use http::{StatusCode, header};
+
+use crate::handshake::{Header, Headers};
 
 /// What a server says to an HTTP request: an upgrade to a WebSocket, or something else.
 ///
@@ -18,7 +20,7 @@ use http::{StatusCode, header};
 pub struct Answer {
     pub(super) status: StatusCode,
     pub(super) subprotocol: Option<String>,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Headers,
     pub(super) body: Vec<u8>,
 }
 
@@ -29,8 +31,14 @@ impl Answer {
         Self::new(StatusCode::SWITCHING_PROTOCOLS)
     }
 
-    /// Refuses with this status. 101 is no refusal: it is taken as [`accept`](Self::accept).
+    /// Refuses with this status. 101 is no refusal: it is taken as [`accept`](Self::accept). The
+    /// other statuses below 200 are no answer at all (RFC 9110 section 15.2): they are logged, and
+    /// the client is told 500.
     pub fn reject(status: StatusCode) -> Self {
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            log::error!("{status} cannot be the answer to a request");
+            return Self::new(StatusCode::INTERNAL_SERVER_ERROR);
+        }
         Self::new(status)
     }
 
@@ -40,7 +48,7 @@ impl Answer {
     }
 
     fn new(status: StatusCode) -> Self {
-        Self { status, subprotocol: None, headers: HeaderMap::new(), body: Vec::new() }
+        Self { status, subprotocol: None, headers: Headers::default(), body: Vec::new() }
     }
 
     /// Chooses one of the subprotocols that the client offers. One that it did not offer is not
@@ -50,21 +58,20 @@ impl Answer {
         self
     }
 
-    /// Adds a header to the response. One that HTTP does not allow, or that the handshake sets
-    /// itself, is left out and logged.
+    /// Adds a header to the response, with its name as it is written here. One that HTTP does not
+    /// allow, or that the handshake sets itself, is left out and logged.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        const OWN: [HeaderName; 6] = [
+        const OWN: [HeaderName; 7] = [
             header::CONNECTION,
             header::UPGRADE,
             header::CONTENT_LENGTH,
             header::TRANSFER_ENCODING,
             header::SEC_WEBSOCKET_ACCEPT,
+            header::SEC_WEBSOCKET_EXTENSIONS,
             header::SEC_WEBSOCKET_PROTOCOL,
         ];
-        match (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            (Ok(key), Ok(value)) if !OWN.contains(&key) => {
-                self.headers.append(key, value);
-            }
+        match Header::new(name, value) {
+            Ok(header) if !OWN.contains(&header.name) => self.headers.append(header),
             _ => log::error!("header {name:?} cannot be part of an answer"),
         }
         self

@@ -11,6 +11,7 @@ use super::registry::Registry;
 use super::session::Session;
 use super::{OnRequest, Server, ServerCore, accept};
 use crate::error::Error;
+use crate::handshake::Origins;
 use crate::policy::Framing;
 use crate::policy::{Heartbeat, Queue};
 use crate::settings::Settings;
@@ -41,6 +42,8 @@ pub struct ServerBuilder {
     max_connections: usize,
     slow: SlowSession,
     on_request: Option<OnRequest>,
+    /// Or what is wrong with them.
+    origins: Result<Origins, String>,
 }
 
 impl ServerBuilder {
@@ -59,6 +62,7 @@ impl ServerBuilder {
             max_connections: 1024,
             slow: SlowSession::default(),
             on_request: None,
+            origins: Ok(Origins::default()),
         }
     }
 
@@ -81,13 +85,34 @@ impl ServerBuilder {
     /// than an upgrade. It runs on the thread of the connection. Default: every proper request
     /// is upgraded, without a subprotocol.
     ///
-    /// A browser sends the page's origin along (RFC 6455 section 10.2): a server that trusts
-    /// cookies has to check it here.
+    /// Requests that come from a page of another host are refused before this is asked:
+    /// [`origins`](Self::origins).
     pub fn on_request(
         mut self,
         decide: impl Fn(&http::Request<()>) -> Answer + Send + Sync + 'static,
     ) -> Self {
         self.on_request = Some(Box::new(decide));
+        self
+    }
+
+    /// Lets pages of these origins in, like `https://app.example.org`. A browser sends the origin
+    /// of the page along (RFC 6455 section 10.2), and cookies for this server with it: a page of
+    /// anybody's could act for its visitor. Always let in are pages of the host that is asked, and
+    /// programs, which send no origin. Others are answered with 403. `null` stands for pages that
+    /// have no origin to show: files, sandboxes, some apps. Behind a proxy that puts a name of its
+    /// own into `Host`, list the origins that browsers see.
+    pub fn origins<O: AsRef<str>>(mut self, allowed: impl IntoIterator<Item = O>) -> Self {
+        let allowed: Vec<O> = allowed.into_iter().collect();
+        self.origins = self.origins.and_then(|mut origins| {
+            origins.allow(allowed.iter().map(AsRef::as_ref))?;
+            Ok(origins)
+        });
+        self
+    }
+
+    /// Lets pages of every origin in: for services that are public, and trust no cookie.
+    pub fn any_origin(mut self) -> Self {
+        self.origins = self.origins.map(|_| Origins::any());
         self
     }
 
@@ -199,6 +224,8 @@ impl ServerBuilder {
             let reason = "zero lets nobody in".into();
             return Err(Error::InvalidSetting { setting: "max_connections", reason });
         }
+        let origins =
+            self.origins.map_err(|reason| Error::InvalidSetting { setting: "origins", reason })?;
         let listener = Arc::new(TcpListener::bind(address).map_err(Error::Bind)?);
         let address = listener.local_addr().map_err(Error::Bind)?;
         let core = Arc::new(ServerCore {
@@ -211,6 +238,7 @@ impl ServerBuilder {
             slow: self.slow,
             handler: Box::new(handler),
             on_request: self.on_request,
+            origins,
             registry: Registry::default(),
             stop: Signal::new(),
             accepted: AtomicU64::new(0),

@@ -20,6 +20,7 @@ pub use session::Session;
 
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::handshake::Origins;
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::Framing;
 use crate::settings::Settings;
@@ -74,6 +75,7 @@ pub(crate) struct ServerCore {
     slow: SlowSession,
     handler: Handler,
     on_request: Option<OnRequest>,
+    origins: Origins,
     registry: Registry,
     stop: Signal,
     accepted: AtomicU64,

@@ -5,8 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
-use http::header::HeaderMap;
+use http::{Method, StatusCode};
 use tungstenite::protocol::Role;
 
 use super::ServerCore;
@@ -14,6 +13,7 @@ use super::answer::Answer;
 use super::session::{Inner, Session};
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
+use crate::handshake::Headers;
 use crate::link::stats::Counters;
 use crate::link::{Link, Opened, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
@@ -79,7 +79,26 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
         return Ok(Accepted { opened, request: None });
     }
     let mut timed = Timed::new(&mut duplex, deadline);
-    let (request, read) = handshake::read_request(&mut timed).map_err(|f| f.in_time(timeout))?;
+    let (request, read) = match handshake::read_request(&mut timed) {
+        Ok(read) => read,
+        Err(error) => {
+            if let Some(status) = handshake::complaint(&error) {
+                let text = error.to_string();
+                let none = Headers::default();
+                if handshake::respond(&mut timed, &Method::GET, status, &none, text.as_bytes())
+                    .is_ok()
+                {
+                    let_read(&mut duplex);
+                }
+            }
+            return Err(Failure::from(error).in_time(timeout));
+        }
+    };
+    if let Err(wrong) = handshake::check(&request, &server.origins) {
+        let failure = handshake::refuse(&mut timed, &request, wrong);
+        let_read(&mut duplex);
+        return Err(failure.in_time(timeout));
+    }
     let answer = match &server.on_request {
         None => Answer::accept(),
         Some(decide) => guarded("request closure", || decide(&request)).unwrap_or_else(|panic| {
@@ -91,7 +110,8 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
         handshake::accept(&mut timed, &request, answer.subprotocol.as_deref(), &answer.headers)
     } else {
         let status = answer.status;
-        handshake::respond(&mut timed, status, &answer.headers, &answer.body).and_then(|()| {
+        let Answer { headers, body, .. } = &answer;
+        handshake::respond(&mut timed, request.method(), status, headers, body).and_then(|()| {
             let text = format!("answered {status}");
             Err(Failure::Handshake(HandshakeError::BadUpgrade(text)))
         })
@@ -174,9 +194,9 @@ fn start(
 pub(super) fn refuse(stream: TcpStream) {
     let mut duplex = Duplex::from(stream);
     let mut timed = Timed::new(&mut duplex, Instant::now() + LINGER);
-    if handshake::read_request(&mut timed).is_ok() {
-        let status = StatusCode::SERVICE_UNAVAILABLE;
-        let _ = handshake::respond(&mut timed, status, &HeaderMap::new(), b"too many connections");
+    if let Ok((request, _)) = handshake::read_request(&mut timed) {
+        let wrong = (StatusCode::SERVICE_UNAVAILABLE, "too many connections");
+        let _ = handshake::refuse(&mut timed, &request, wrong);
         let_read(&mut duplex);
     }
 }

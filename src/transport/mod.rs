@@ -1,6 +1,8 @@
 //! Bytes in both directions at once: halves of a connection that can be read, written, hung up.
 
+pub(crate) mod body;
 pub(crate) mod head;
+mod prefixed;
 mod read_buffer;
 mod socket;
 mod timed;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use read_buffer::ReadBuffer;
-pub(crate) use timed::Timed;
+pub(crate) use timed::{Stream, Timed};
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 

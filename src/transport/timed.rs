@@ -5,6 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::Duplex;
 
+/// Both directions, and a deadline that can be brought forward.
+pub(crate) trait Stream: Read + Write {
+    /// From here on there is no more time than this.
+    fn hurry(&mut self, left: Duration);
+}
+
 /// A connection on which one thread talks both ways until a deadline: the opening handshake,
 /// the login. A byte now and then does not move the deadline.
 #[derive(Debug)]
@@ -24,6 +30,12 @@ impl<'a> Timed<'a> {
             return Err(io::ErrorKind::TimedOut.into());
         }
         Ok(left)
+    }
+}
+
+impl Stream for Timed<'_> {
+    fn hurry(&mut self, left: Duration) {
+        self.deadline = self.deadline.min(Instant::now() + left);
     }
 }
 

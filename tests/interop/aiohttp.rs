@@ -163,7 +163,6 @@ fn python_aiohttp_sees_the_close_code_of_a_server_over_tls() {
 }
 
 #[test]
-#[ignore = "a session ends its stream right behind its close frame, and aiohttp does not answer then"]
 fn python_aiohttp_answers_the_close_frame_of_a_server_over_tls() {
     if let Some(cause) = served("closed") {
         assert_eq!(close_code(cause), 4000);

@@ -4,9 +4,11 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
 use crate::error::Error;
@@ -34,6 +36,7 @@ pub struct Tls {
     identity: Option<Arc<Identity>>,
     config: Option<Arc<ClientConfig>>,
     accept_any_certificate: bool,
+    alpn: Vec<Vec<u8>>,
     /// The first thing that was wrong; said when the client starts.
     wrong: Option<String>,
 }
@@ -74,6 +77,16 @@ impl Tls {
         self
     }
 
+    /// Offers these application protocols (ALPN, RFC 7301), the best first: some brokers want one.
+    /// Default: `http/1.1` on `wss://`, none on `tcps://`. Not used with [`config`](Self::config).
+    pub fn alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.alpn = protocols.into_iter().map(Into::into).collect();
+        if self.alpn.iter().any(|protocol| !(1..=255).contains(&protocol.len())) {
+            self.complain("alpn: a protocol has a name of 1 to 255 bytes".into());
+        }
+        self
+    }
+
     /// Uses this configuration as it is, whatever else was set here.
     pub fn config(mut self, config: Arc<ClientConfig>) -> Self {
         self.config = Some(config);
@@ -91,11 +104,12 @@ impl Tls {
         self.wrong.get_or_insert(what);
     }
 
-    /// The rustls configuration. One for all clients that have nothing to add to the defaults,
-    /// whether they ever speak TLS or not, for roots and sessions take 24 KiB; else one for each
-    /// client. Either way sessions are resumed.
-    pub(crate) fn build(&self) -> Result<Arc<ClientConfig>, Error> {
-        static DEFAULT: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    /// The rustls configuration for WebSockets, or for framed TCP. One for all clients that have
+    /// nothing to add to the defaults, whether they ever speak TLS or not, for roots and sessions
+    /// take 24 KiB; else one for each client. Either way sessions are resumed.
+    pub(crate) fn build(&self, is_websocket: bool) -> Result<Arc<ClientConfig>, Error> {
+        static FRAMED: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+        static WEBSOCKET: OnceLock<Arc<ClientConfig>> = OnceLock::new();
 
         if let Some(wrong) = &self.wrong {
             return Err(invalid(wrong.clone()));
@@ -103,17 +117,22 @@ impl Tls {
         if let Some(config) = &self.config {
             return Ok(Arc::clone(config));
         }
-        if self.roots.is_empty() && self.identity.is_none() && !self.accept_any_certificate {
-            if let Some(config) = DEFAULT.get() {
+        if self.roots.is_empty()
+            && self.identity.is_none()
+            && self.alpn.is_empty()
+            && !self.accept_any_certificate
+        {
+            let default = if is_websocket { &WEBSOCKET } else { &FRAMED };
+            if let Some(config) = default.get() {
                 return Ok(Arc::clone(config));
             }
-            let config = self.make()?;
-            return Ok(Arc::clone(DEFAULT.get_or_init(|| config)));
+            let config = self.make(is_websocket)?;
+            return Ok(Arc::clone(default.get_or_init(|| config)));
         }
-        self.make()
+        self.make(is_websocket)
     }
 
-    fn make(&self) -> Result<Arc<ClientConfig>, Error> {
+    fn make(&self, is_websocket: bool) -> Result<Arc<ClientConfig>, Error> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -131,7 +150,10 @@ impl Tls {
                 .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
                 .map_err(|error| invalid(format!("client certificate: {error}")))?,
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = match self.alpn.as_slice() {
+            [] if is_websocket => vec![b"http/1.1".to_vec()],
+            protocols => protocols.to_vec(),
+        };
         Ok(Arc::new(config))
     }
 
@@ -190,6 +212,28 @@ pub(crate) fn client_connection(
         .map_err(|error| Failure::Tls(TlsError::Protocol(Box::new(error))))?;
     ClientConnection::new(Arc::clone(config), name)
         .map_err(|error| Failure::Tls(TlsError::from(error)))
+}
+
+/// The same trust without the client's identity, and without sessions that were begun with it:
+/// for a server that the program has not named.
+pub(crate) fn without_identity(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.client_auth_cert_resolver = Arc::new(Nobody);
+    config.resumption = Resumption::default();
+    Arc::new(config)
+}
+
+#[derive(Debug)]
+struct Nobody;
+
+impl ResolvesClientCert for Nobody {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        None
+    }
+
+    fn has_certs(&self) -> bool {
+        false
+    }
 }
 
 impl fmt::Debug for Tls {

@@ -23,7 +23,7 @@ use crate::failure::{Failure, HandshakeError, TlsError};
 
 use crate::sync::{Mutex, MutexGuard};
 pub use config::Tls;
-pub(crate) use config::client_connection;
+pub(crate) use config::{client_connection, without_identity};
 use reader::TlsReader;
 use writer::TlsWriter;
 
@@ -68,30 +68,5 @@ fn failure(error: io::Error) -> Failure {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(error) => Failure::Tls(TlsError::from(error.clone())),
         None => Failure::Handshake(HandshakeError::Io(error)),
-    }
-}
-
-impl From<rustls::Error> for TlsError {
-    fn from(error: rustls::Error) -> Self {
-        use rustls::CertificateError as Wrong;
-        let check = match &error {
-            rustls::Error::InvalidCertificate(wrong) => match wrong {
-                Wrong::Expired | Wrong::ExpiredContext { .. } => "it has expired",
-                Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => "it is not valid yet",
-                Wrong::Revoked => "it has been revoked",
-                Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
-                    "it is for another name"
-                }
-                Wrong::UnknownIssuer => "no trusted authority has signed it",
-                Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => {
-                    "it is not for a server"
-                }
-                Wrong::BadSignature => "its signature is wrong",
-                Wrong::Other(_) => "it is malformed, or signed by itself",
-                _ => "it is malformed",
-            },
-            _ => return Self::Protocol(Box::new(error)),
-        };
-        Self::Certificate { check, source: Box::new(error) }
     }
 }

@@ -1,0 +1,26 @@
+//! Whether and through what a connection goes.
+
+use crate::dial::{Environment, Proxy};
+use crate::error::Error;
+use crate::handshake::Endpoint;
+
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Route {
+    #[default]
+    Straight,
+    Through(Proxy),
+    AsTheEnvironmentSays(Box<Environment>),
+}
+
+impl Route {
+    /// The proxy on the way to this endpoint.
+    pub(crate) fn proxy(&self, endpoint: &Endpoint) -> Result<Option<&Proxy>, Error> {
+        match self {
+            Self::Straight => Ok(None),
+            Self::Through(proxy) => Ok(Some(proxy)),
+            Self::AsTheEnvironmentSays(environment) => {
+                environment.proxy(&endpoint.host, endpoint.port, endpoint.scheme.as_str())
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+use super::*;
+
+fn rejected(status: u16, retry_after: Option<Duration>) -> Failure {
+    let status = StatusCode::from_u16(status).unwrap();
+    Failure::Rejected {
+        status,
+        headers: Box::default(),
+        retry_after,
+        waits: retry_after,
+        body: Body::default(),
+    }
+}
+
+fn closed(code: u16) -> Failure {
+    Failure::Closed(Some(CloseFrame::new(CloseCode(code), "")))
+}
+
+#[test]
+fn the_statuses_that_end_it() {
+    for status in [400, 401, 403, 404, 410, 426, 200] {
+        assert_eq!(rejected(status, None).decision(), Decision::GiveUp, "{status}");
+    }
+    for status in [408, 429, 500, 502, 503, 504] {
+        assert_eq!(rejected(status, None).decision(), Decision::Retry, "{status}");
+    }
+}
+
+#[test]
+fn retry_after_counts_only_where_a_retry_makes_sense() {
+    let delay = Duration::from_secs(7);
+    assert_eq!(rejected(429, Some(delay)).decision(), Decision::RetryAfter(delay));
+    assert_eq!(rejected(503, Some(delay)).decision(), Decision::RetryAfter(delay));
+    assert_eq!(rejected(403, Some(delay)).decision(), Decision::GiveUp);
+}
+
+#[test]
+fn the_close_codes_that_end_it() {
+    for code in [1002, 1003, 1007, 1008, 1009, 1010, 3000, 3003] {
+        assert_eq!(closed(code).decision(), Decision::GiveUp, "{code}");
+    }
+    for code in [1000, 1001, 1011, 1012, 1013, 3001, 4000, 4999] {
+        assert_eq!(closed(code).decision(), Decision::Retry, "{code}");
+    }
+    assert_eq!(Failure::Closed(None).decision(), Decision::Retry);
+    assert_eq!(Failure::ClosedAbnormally.decision(), Decision::Retry);
+}
+
+#[test]
+fn a_panic_is_caught_with_its_words() {
+    let failure = guarded("login hook", || panic!("no {}", "luck")).map(|(): ()| ());
+    let text = failure.unwrap_err().to_string();
+    assert_eq!(text, "login hook panicked: no luck");
+}

@@ -1,0 +1,114 @@
+//! What goes wrong with TLS.
+
+use std::error::Error as StdError;
+
+/// What went wrong with TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// The peer's certificate was rejected.
+    #[error("the peer's certificate is rejected: {check}")]
+    Certificate {
+        /// Which check failed.
+        check: &'static str,
+        /// What the verifier said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The peer has rejected our certificate, or wants one where there is none.
+    #[error("the peer {what}")]
+    OwnCertificate {
+        /// What it does not like.
+        what: &'static str,
+        /// What it said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The peer speaks none of the application protocols that were offered (ALPN, RFC 7301).
+    #[error("the peer speaks none of the application protocols that were offered (ALPN)")]
+    NoCommonProtocol(#[source] Box<dyn StdError + Send + Sync>),
+    /// The two sides do not understand each other, or the peer refused.
+    #[error("no common ground")]
+    Protocol(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+#[cfg(feature = "tls")]
+mod from_rustls {
+    use std::io;
+
+    use rustls::{AlertDescription as Alert, CertificateError as Wrong, Error};
+
+    use super::TlsError;
+
+    impl From<Error> for TlsError {
+        fn from(error: Error) -> Self {
+            let check = match &error {
+                Error::InvalidCertificate(wrong) => match wrong {
+                    Wrong::Expired | Wrong::ExpiredContext { .. } => "it has expired",
+                    Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => "it is not valid yet",
+                    Wrong::Revoked => "it has been revoked",
+                    Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
+                        "it is for another name"
+                    }
+                    Wrong::UnknownIssuer => "no trusted authority has signed it",
+                    Wrong::InvalidPurpose | Wrong::InvalidPurposeContext { .. } => {
+                        "it is not for this side of a connection"
+                    }
+                    Wrong::BadSignature => "its signature is wrong",
+                    Wrong::Other(_) => "it is malformed, or signed by itself",
+                    _ => "it is malformed",
+                },
+                Error::NoCertificatesPresented => "there is none",
+                Error::AlertReceived(Alert::NoApplicationProtocol)
+                | Error::NoApplicationProtocol => return Self::NoCommonProtocol(Box::new(error)),
+                Error::AlertReceived(alert) => {
+                    return match about_own_certificate(*alert) {
+                        Some(what) => Self::OwnCertificate { what, source: Box::new(error) },
+                        None => Self::Protocol(Box::new(error)),
+                    };
+                }
+                _ => return Self::Protocol(Box::new(error)),
+            };
+            Self::Certificate { check, source: Box::new(error) }
+        }
+    }
+
+    /// The alerts with which a peer speaks of the certificate that it was shown.
+    fn about_own_certificate(alert: Alert) -> Option<&'static str> {
+        Some(match alert {
+            Alert::CertificateRequired | Alert::NoCertificate => {
+                "wants a certificate: give one with client_identity_pem"
+            }
+            Alert::BadCertificate | Alert::CertificateUnknown | Alert::UnsupportedCertificate => {
+                "rejects our certificate"
+            }
+            Alert::CertificateExpired => "rejects our certificate: it has expired",
+            Alert::CertificateRevoked => "rejects our certificate: it has been revoked",
+            Alert::UnknownCA => {
+                "rejects our certificate: no authority that it trusts has signed it"
+            }
+            // of the certificate, or of the handshake with its key
+            Alert::DecryptError => "finds a signature of ours wrong",
+            Alert::AccessDenied => "denies access to our certificate",
+            _ => return None,
+        })
+    }
+
+    /// The verdict on our certificate, if that is what broke a read. In TLS 1.3 the handshake is
+    /// over for a client before the server has looked at its certificate (RFC 8446 section 4.4.2),
+    /// so the first read has the answer.
+    pub(crate) fn verdict(error: &io::Error) -> Option<TlsError> {
+        match error.get_ref()?.downcast_ref::<Error>()? {
+            error @ Error::AlertReceived(alert) if about_own_certificate(*alert).is_some() => {
+                Some(TlsError::from(error.clone()))
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(feature = "tls")]
+pub(crate) use from_rustls::verdict;
+
+#[cfg(not(feature = "tls"))]
+pub(crate) fn verdict(_: &std::io::Error) -> Option<TlsError> {
+    None
+}

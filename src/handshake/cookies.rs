@@ -1,0 +1,245 @@
+//! The cookies that a server's answers set, for the next requests of the same client (RFC 6265).
+//!
+//! They are for load balancers, which find the right machine again by one. So a cookie goes to the
+//! very host that has set it, never to the hosts beside it: which of them belong together is known
+//! only to whoever has the list of public suffixes.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use http::header::{self, HeaderMap};
+
+use super::headers::Header;
+use super::{Endpoint, Request};
+
+/// How many cookies are kept, and how long one may be: as RFC 6265 section 6.1 has it.
+const MOST: usize = 50;
+const LONGEST: usize = 4096;
+
+#[derive(Default)]
+pub(crate) struct Jar {
+    /// The oldest first.
+    cookies: Vec<Cookie>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Cookie {
+    name: String,
+    value: String,
+    host: String,
+    path: String,
+    is_secure: bool,
+    expires: Option<Instant>,
+}
+
+impl Jar {
+    /// Keeps what the answer of this endpoint sets, and forgets what it takes back.
+    pub(crate) fn store(&mut self, endpoint: &Endpoint, headers: &HeaderMap) {
+        for value in headers.get_all(header::SET_COOKIE) {
+            let Some(cookie) = value.to_str().ok().and_then(|text| Cookie::parse(text, endpoint))
+            else {
+                continue;
+            };
+            self.cookies.retain(|known| !known.is_same(&cookie));
+            if cookie.is_over() {
+                continue;
+            }
+            if self.cookies.len() == MOST {
+                self.cookies.remove(0);
+            }
+            self.cookies.push(cookie);
+        }
+    }
+
+    /// The request with the cookies for its endpoint, after those of the program. Where both have
+    /// one of the same name, it is the program's that is sent.
+    pub(crate) fn applied(&self, request: &Request) -> Request {
+        let mut request = request.clone();
+        let own = request.headers.get(&header::COOKIE).and_then(|value| value.to_str().ok());
+        let mut all: Vec<String> = own.into_iter().map(str::to_owned).collect();
+        let is_own =
+            |name: &str| own.is_some_and(|own| own.split(';').any(|pair| pair_of(pair).0 == name));
+        let mut cookies: Vec<&Cookie> =
+            self.cookies.iter().filter(|cookie| cookie.is_for(&request.endpoint)).collect();
+        // section 5.4: the longer path first
+        cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
+        let others = cookies.iter().filter(|cookie| !is_own(&cookie.name));
+        all.extend(others.map(|cookie| format!("{}={}", cookie.name, cookie.value)));
+        if let Ok(header) = Header::new("Cookie", &all.join("; ")) {
+            if !all.is_empty() {
+                request.headers.set(header);
+            }
+        }
+        request
+    }
+}
+
+fn pair_of(text: &str) -> (&str, &str) {
+    let (name, value) = text.split_once('=').unwrap_or((text, ""));
+    (name.trim(), value.trim())
+}
+
+impl Cookie {
+    /// Section 5.2 and 5.3, as far as a cookie of one host goes.
+    fn parse(text: &str, endpoint: &Endpoint) -> Option<Self> {
+        let mut parts = text.split(';');
+        let (name, value) = pair_of(parts.next()?);
+        if name.is_empty() || name.len() + value.len() > LONGEST {
+            return None;
+        }
+        let mut cookie = Self {
+            name: name.into(),
+            value: value.into(),
+            host: endpoint.host.to_ascii_lowercase(),
+            path: default_path(&endpoint.path).into(),
+            is_secure: false,
+            expires: None,
+        };
+        let mut age = None;
+        for part in parts {
+            let (attribute, value) = pair_of(part);
+            match attribute.to_ascii_lowercase().as_str() {
+                "path" if value.starts_with('/') => cookie.path = value.into(),
+                "secure" => cookie.is_secure = true,
+                "domain" if !is_within(&cookie.host, value) => return None,
+                "max-age" => age = max_age(value).or(age),
+                "expires" => cookie.expires = until(value).or(cookie.expires),
+                _ => {}
+            }
+        }
+        if let Some(age) = age {
+            cookie.expires = Instant::now().checked_add(age);
+        }
+        (endpoint.scheme.is_tls() || !cookie.is_secure).then_some(cookie)
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.name, &self.host, &self.path) == (&other.name, &other.host, &other.path)
+    }
+
+    fn is_over(&self) -> bool {
+        self.expires.is_some_and(|end| end <= Instant::now())
+    }
+
+    fn is_for(&self, endpoint: &Endpoint) -> bool {
+        endpoint.host.eq_ignore_ascii_case(&self.host)
+            && (endpoint.scheme.is_tls() || !self.is_secure)
+            && is_below(&endpoint.path, &self.path)
+            && !self.is_over()
+    }
+}
+
+/// Section 5.1.4: the folder of the path.
+fn default_path(path: &str) -> &str {
+    match path.rfind('/') {
+        None | Some(0) => "/",
+        Some(end) => &path[..end],
+    }
+}
+
+fn is_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || folder.ends_with('/') || rest.starts_with('/'))
+}
+
+/// Section 5.1.3.
+fn is_within(host: &str, domain: &str) -> bool {
+    let domain = domain.strip_prefix('.').unwrap_or(domain).to_ascii_lowercase();
+    let below = host.strip_suffix(&domain).is_some_and(|rest| rest.ends_with('.'));
+    domain.is_empty() || host == domain || below
+}
+
+fn max_age(value: &str) -> Option<Duration> {
+    let digits = value.strip_prefix('-').unwrap_or(value);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let seconds = if value == digits { digits.parse().unwrap_or(u64::MAX) } else { 0 };
+    Some(Duration::from_secs(seconds))
+}
+
+/// The moment that a date names; dates of cookies have dashes where others have spaces.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "asked once, and what comes of it is a length of time"
+)]
+fn until(value: &str) -> Option<Instant> {
+    let date = httpdate::parse_http_date(&value.replace('-', " ")).ok()?;
+    let left = date.duration_since(SystemTime::now()).unwrap_or_default();
+    Instant::now().checked_add(left)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(url: &str) -> Endpoint {
+        Endpoint::parse(url).unwrap()
+    }
+
+    fn set(jar: &mut Jar, url: &str, cookies: &[&str]) {
+        let mut headers = HeaderMap::new();
+        for cookie in cookies {
+            headers.append(header::SET_COOKIE, cookie.parse().unwrap());
+        }
+        jar.store(&at(url), &headers);
+    }
+
+    fn sent(jar: &Jar, url: &str, own: Option<&str>) -> String {
+        let mut request = Request::new(at(url));
+        if let Some(own) = own {
+            request.set_header("Cookie", own).unwrap();
+        }
+        let request = jar.applied(&request);
+        request.headers.get(&header::COOKIE).map_or("", |value| value.to_str().unwrap()).into()
+    }
+
+    #[test]
+    fn a_cookie_goes_where_it_came_from() {
+        let mut jar = Jar::default();
+        set(&mut jar, "ws://h:81/a/b", &["id=1", "deep=2; Path=/a/b", "other=3; path=/x"]);
+        assert_eq!(sent(&jar, "ws://H/a/b?q", None), "deep=2; id=1");
+        assert_eq!(sent(&jar, "ws://h/a", None), "id=1");
+        assert_eq!(sent(&jar, "ws://h/ab", None), "");
+        assert_eq!(sent(&jar, "ws://h/x/y", None), "other=3");
+        assert_eq!(sent(&jar, "ws://x.h/a", None), "");
+        assert_eq!(sent(&jar, "ws://h/a", Some("own=9; id=8")), "own=9; id=8");
+        set(&mut jar, "ws://h/a/", &["id=4"]);
+        assert_eq!(sent(&jar, "ws://h/a/b", None), "deep=2; id=4");
+    }
+
+    #[test]
+    fn a_cookie_ends_when_it_says() {
+        let mut jar = Jar::default();
+        set(
+            &mut jar,
+            "ws://h/",
+            &["a=1; Max-Age=100", "b=2; expires=Wed, 09-Jun-2100 10:18:14 GMT"],
+        );
+        assert_eq!(sent(&jar, "ws://h/", None), "a=1; b=2");
+        set(&mut jar, "ws://h/", &["a=; Max-Age=0", "b=; Expires=Thu, 01 Jan 1970 00:00:00 GMT"]);
+        assert_eq!(sent(&jar, "ws://h/", None), "");
+        set(&mut jar, "ws://h/", &["a=1; Max-Age=-5", "c=3; Max-Age=99999999999999999999999"]);
+        assert_eq!(sent(&jar, "ws://h/", None), "c=3");
+    }
+
+    #[test]
+    fn what_must_not_be_kept_is_not() {
+        let mut jar = Jar::default();
+        set(
+            &mut jar,
+            "ws://h/",
+            &["s=1; Secure", "=1", "", "d=1; Domain=elsewhere", "ok=1; Domain=h"],
+        );
+        assert_eq!(sent(&jar, "wss://h/", None), "ok=1");
+        set(&mut jar, "wss://h/", &["s=2; Secure"]);
+        assert_eq!(sent(&jar, "wss://h/", None), "ok=1; s=2");
+        assert_eq!(sent(&jar, "ws://h/", None), "ok=1");
+        let mut jar = Jar::default();
+        set(&mut jar, "ws://h/", &[&format!("long={}", "x".repeat(5000))]);
+        for number in 0..1000 {
+            set(&mut jar, "ws://h/", &[&format!("n{number}=1")]);
+        }
+        assert_eq!(jar.cookies.len(), MOST);
+        assert!(sent(&jar, "ws://h/", None).ends_with("n999=1"));
+    }
+}
