@@ -14,7 +14,7 @@ use super::control::ControlSlots;
 use super::handoff::Handoff;
 use super::life::{Life, Ours};
 use crate::failure::Failure;
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
 use crate::policy::{Delivery, Queue};
 use crate::queues::inbox::{Batch, Inbox, Mailbox, NoMessage, Room};
 use crate::queues::outbox::{Outbox, Patience, Refused, Shortcut, Terms};
@@ -301,8 +301,8 @@ fn a_reader_that_waits_for_the_program_gives_everything_up_at_the_end() {
         let reader = {
             let (mailbox, life) = (Arc::clone(&mailbox), Arc::clone(&life));
             thread::spawn(move || {
-                let mut batch = Batch::default();
-                (0..3).for_each(|number: u32| batch.push(number.to_string().into()));
+                let mut batch = Batch::new(Pool::new());
+                (0..3).for_each(|number: u32| batch.push(MessageRef::text(&number.to_string())));
                 Inbox::Mailbox(mailbox).deliver(&mut batch, || {
                     let is_over = life.ask(|state| state.is_dead);
                     if is_over { Room::Beyond } else { Room::Within }

@@ -35,13 +35,14 @@ pub(super) fn run(
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: READER, message });
     };
+    let batch = Batch::new(decoder.pool());
     let mut reader = Reader {
         shared,
         half,
         decoder,
         buffer,
         inbox,
-        batch: Batch::default(),
+        batch,
         timeout: None,
         was_deferred: false,
         place: READER,

@@ -1,6 +1,7 @@
 //! What travels: messages and the frame that ends them.
 
 mod close;
+mod memory;
 mod payload;
 mod received;
 
@@ -9,6 +10,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use close::{CloseCode, CloseFrame};
+pub(crate) use memory::{Maker, Pool};
 pub use payload::{Payload, Text};
 pub use received::MessageRef;
 

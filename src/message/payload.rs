@@ -10,7 +10,7 @@ use tungstenite::Utf8Bytes;
 
 /// Payloads up to this length lie in the message itself: what costs most of a short message is to
 /// allocate on the thread that reads and to free on the one that receives.
-pub(crate) const INLINE: usize = 40;
+pub(super) const INLINE: usize = 40;
 
 /// Bytes that are cheap to clone: the payload of a binary message.
 ///
@@ -65,6 +65,10 @@ impl Payload {
 }
 
 impl Text {
+    pub(super) fn shared(text: Utf8Bytes) -> Self {
+        Self { link: 0, text: Short::Shared(text) }
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         match &self.text {

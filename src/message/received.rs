@@ -17,7 +17,8 @@ pub struct MessageRef<'a> {
 enum Lent<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
-    Whole(Message),
+    /// Boxed, so that the others stay small: they are handed on from function to function.
+    Whole(Box<Message>),
 }
 
 impl<'a> MessageRef<'a> {
@@ -30,7 +31,7 @@ impl<'a> MessageRef<'a> {
     }
 
     pub(crate) fn whole(message: Message) -> Self {
-        Self { link: 0, payload: Lent::Whole(message) }
+        Self { link: 0, payload: Lent::Whole(Box::new(message)) }
     }
 
     /// Marks the message as received on this link.
@@ -72,6 +73,11 @@ impl<'a> MessageRef<'a> {
         }
     }
 
+    /// The payload, if it is binary and still where it was read.
+    pub(super) fn lent_binary(&self) -> Option<&[u8]> {
+        if let Lent::Binary(bytes) = self.payload { Some(bytes) } else { None }
+    }
+
     /// The number of the link on which it was received, as [`Message::link`] says.
     pub fn link(&self) -> Option<u32> {
         (self.link > 0).then_some(self.link)
@@ -83,7 +89,7 @@ impl<'a> MessageRef<'a> {
         let message = match self.payload {
             Lent::Text(text) => Message::from(text),
             Lent::Binary(bytes) => Message::from(bytes),
-            Lent::Whole(message) => message,
+            Lent::Whole(message) => *message,
         };
         message.on_link(self.link)
     }

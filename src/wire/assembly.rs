@@ -1,6 +1,8 @@
 //! A message that comes in pieces.
 
-use crate::message::Message;
+use std::sync::Arc;
+
+use crate::message::{Message, Pool};
 
 /// How much memory may be taken ahead of the bytes that fill it; beyond half a megabyte, an eighth
 /// of what has come, so that the time to gather a message stays in proportion to its length.
@@ -33,8 +35,9 @@ impl Assembly {
         Self::Text { text: String::new(), cut: CutCharacter::default() }
     }
 
-    pub(super) fn binary() -> Self {
-        Self::Binary(Vec::new())
+    /// With an empty buffer, if there is one.
+    pub(super) fn binary(buffer: Option<Vec<u8>>) -> Self {
+        Self::Binary(buffer.unwrap_or_default())
     }
 
     pub(super) fn len(&self) -> usize {
@@ -82,7 +85,7 @@ impl Assembly {
     }
 
     /// The message, once all of it has come.
-    pub(super) fn finish(self) -> Result<Message, NotUtf8> {
+    pub(super) fn finish(self, pool: &Arc<Pool>) -> Result<Message, NotUtf8> {
         let is_loose = |length: usize, capacity| capacity > (2 * length).max(SLACK);
         match self {
             Self::Text { cut, .. } if cut.length > 0 => Err(NotUtf8),
@@ -96,7 +99,7 @@ impl Assembly {
                 if is_loose(bytes.len(), bytes.capacity()) {
                     bytes.shrink_to_fit();
                 }
-                Ok(Message::from(bytes))
+                Ok(Message::from(pool.share(bytes)))
             }
         }
     }
@@ -158,12 +161,12 @@ mod tests {
         assert_eq!(assembly.push(&[0xf4, 0x90], 100), Err(NotUtf8), "over U+10FFFF");
         let mut assembly = Assembly::text();
         assert_eq!(assembly.push(&[0xce], 0), Ok(()));
-        assert_eq!(assembly.finish(), Err(NotUtf8), "half a character at the end");
+        assert_eq!(assembly.finish(&Pool::new()), Err(NotUtf8), "half a character at the end");
     }
 
     #[test]
     fn memory_is_taken_for_what_comes() {
-        let mut assembly = Assembly::binary();
+        let mut assembly = Assembly::binary(None);
         assembly.push(&[0; 10], 1 << 40).unwrap();
         let Assembly::Binary(bytes) = &assembly else { unreachable!() };
         assert!(bytes.capacity() <= AHEAD + 10, "{}", bytes.capacity());
@@ -171,9 +174,9 @@ mod tests {
 
     #[test]
     fn a_short_message_keeps_no_large_buffer() {
-        let mut assembly = Assembly::binary();
+        let mut assembly = Assembly::binary(None);
         assembly.push(&[0; 10], 1 << 20).unwrap();
-        let bytes = Vec::from(assembly.finish().unwrap().into_bytes());
+        let bytes = Vec::from(assembly.finish(&Pool::new()).unwrap().into_bytes());
         assert!(bytes.capacity() <= SLACK, "{}", bytes.capacity());
     }
 
@@ -198,7 +201,7 @@ mod tests {
                 rest = after;
                 prop_assert!(result.is_err() || assembly.len() == bytes.len() - rest.len());
             }
-            prop_assert_eq!(result.and_then(|()| assembly.finish()), expected);
+            prop_assert_eq!(result.and_then(|()| assembly.finish(&Pool::new())), expected);
         }
     }
 }

@@ -9,10 +9,12 @@ pub(crate) mod websocket;
 
 pub(crate) use output::{Output, SLICES};
 
+use std::sync::Arc;
+
 use tungstenite::protocol::Role;
 
 use crate::failure::Failure;
-use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
 use crate::policy::{Framing, Limits};
 use crate::transport::ReadBuffer;
 
@@ -67,6 +69,14 @@ pub(crate) enum Decoder {
 }
 
 impl Decoder {
+    /// Where messages that come in pieces get their memory.
+    pub(crate) fn pool(&self) -> Arc<Pool> {
+        match self {
+            Self::WebSocket(decoder) => decoder.pool(),
+            Self::Framed(decoder) => decoder.pool(),
+        }
+    }
+
     /// The next item, or `None` if more bytes have to come first. Whatever there is of an
     /// unfinished message is kept.
     ///
@@ -80,7 +90,10 @@ impl Decoder {
         buffer: &'a mut ReadBuffer,
     ) -> Result<Option<Item<'a>>, Failure> {
         match self {
-            Self::WebSocket(decoder) => decoder.decode(buffer),
+            Self::WebSocket(decoder) => match decoder.short_message(buffer) {
+                Some(short) => short.take(buffer).map(Some),
+                None => decoder.decode(buffer),
+            },
             Self::Framed(decoder) => Ok(decoder.decode(buffer)?.map(Item::Message)),
         }
     }

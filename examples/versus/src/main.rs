@@ -1,7 +1,7 @@
 //! everlink against what a user would pick instead, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path examples/versus/Cargo.toml [-- --quick] [WORKLOAD ...]
+//! cargo run --release --manifest-path examples/versus/Cargo.toml -- [--quick] [--only=raw,everlink] [WORKLOAD ...]
 //! ```
 //!
 //! Rounds are interleaved, so that whatever the machine does besides hits all alike. Printed are
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use contender::{Contender, Content, Load, Result};
 use server::Server;
 
-/// How a process is told to idle: the number of a contender, of connections and
+/// How a process is told to idle: the name of a contender, the numbers of connections and
 /// of seconds before measuring and of measuring follow.
 const IDLE: &str = "--idle";
 
@@ -30,9 +30,9 @@ fn main() -> Result<()> {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         [server::ARGUMENT] => server::run(),
-        [IDLE, number, count, warm_up, period] => {
+        [IDLE, name, count, warm_up, period] => {
             let seconds = |text: &str| text.parse().map(Duration::from_secs);
-            idle(number.parse()?, count.parse()?, seconds(warm_up)?, seconds(period)?)
+            idle(name, count.parse()?, seconds(warm_up)?, seconds(period)?)
         }
         _ => Run::new(&arguments)?.all(),
     }
@@ -49,13 +49,23 @@ impl Run {
     fn new(arguments: &[&str]) -> Result<Self> {
         let (options, wanted): (Vec<&str>, Vec<&str>) =
             arguments.iter().partition(|argument| argument.starts_with("--"));
-        if options.iter().any(|option| *option != "--quick") {
-            return Err("usage: versus [--quick] [WORKLOAD ...]".into());
+        let (mut quick, mut contenders) = (false, contender::all());
+        for option in options {
+            match option.split_once('=') {
+                None if option == "--quick" => quick = true,
+                Some(("--only", names)) => contenders.retain(|contender| {
+                    names.split(',').any(|name| contender.name().starts_with(name))
+                }),
+                _ => {
+                    let usage = "usage: versus [--quick] [--only=NAME,NAME...] [WORKLOAD ...]";
+                    return Err(usage.into());
+                }
+            }
         }
         Ok(Self {
-            contenders: contender::all(),
+            contenders,
             server: Server::spawn()?,
-            quick: !options.is_empty(),
+            quick,
             wanted: wanted.into_iter().map(str::to_owned).collect(),
         })
     }
@@ -181,9 +191,9 @@ impl Run {
         let (count, [warm_up, period]) =
             if self.quick { (50, ["1", "2"]) } else { (500, ["22", "20"]) };
         let mut columns = [const { Vec::new() }; 3];
-        for number in 0..self.contenders.len() {
+        for contender in &self.contenders {
             let mut child = Command::new(std::env::current_exe()?)
-                .args([IDLE, &number.to_string(), &count.to_string(), warm_up, period])
+                .args([IDLE, contender.name(), &count.to_string(), warm_up, period])
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .spawn()?;
@@ -210,10 +220,11 @@ impl Run {
 }
 
 /// The process that idles: finds the server on its input, prints what it measured of itself.
-fn idle(number: usize, count: usize, warm_up: Duration, period: Duration) -> Result<()> {
+fn idle(name: &str, count: usize, warm_up: Duration, period: Duration) -> Result<()> {
     let server = Server::described(&mut std::io::stdin().lines())?;
     let contenders = contender::all();
-    let contender = contenders.get(number).ok_or("no such contender")?;
+    let contender = contenders.iter().find(|contender| contender.name() == name);
+    let contender = contender.ok_or("no such contender")?;
     let resident = machine::resident();
     contender.idle(&server, count, &mut || {
         thread::sleep(warm_up);

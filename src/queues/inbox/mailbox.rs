@@ -191,7 +191,7 @@ impl Mailbox {
 
     fn drop_all(&self, batch: &mut Batch) {
         self.dropped.fetch_add(batch.messages.len() as u64, Relaxed);
-        *batch = Batch::default();
+        batch.clear();
     }
 
     /// Waits until another message may come in.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 pub(crate) use mailbox::{Mailbox, NoMessage};
 
-use crate::message::{Message, MessageRef};
+use crate::message::{Maker, Message, MessageRef, Pool};
 
 /// What the program does with a received message, on the reader thread.
 pub(crate) type Handler = Box<dyn FnMut(MessageRef<'_>) + Send>;
@@ -35,17 +35,23 @@ pub(crate) enum Room {
 }
 
 /// The messages of one read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     messages: VecDeque<Message>,
     bytes: usize,
+    maker: Maker,
 }
 
 impl Batch {
+    /// `pool` is where the messages get their memory.
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        Self { messages: VecDeque::new(), bytes: 0, maker: Maker::new(pool) }
+    }
+
     #[inline]
-    pub(crate) fn push(&mut self, message: Message) {
+    pub(crate) fn push(&mut self, message: MessageRef<'_>) {
         self.bytes += message.len();
-        self.messages.push_back(message);
+        self.maker.push(message, |message| self.messages.push_back(message));
     }
 
     fn pop(&mut self) -> Option<Message> {
@@ -55,13 +61,19 @@ impl Batch {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.bytes == 0 && self.messages.is_empty()
+    }
+
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.bytes = 0;
     }
 
     /// Gives back what a burst took.
     pub(crate) fn relax(&mut self) {
         if self.is_empty() {
             self.messages = VecDeque::new();
+            self.maker.relax();
         }
     }
 }
@@ -73,7 +85,7 @@ impl Inbox {
     pub(crate) fn take(&mut self, message: MessageRef<'_>, batch: &mut Batch) {
         match self {
             Self::Handler(handler) => handler(message),
-            Self::Mailbox(_) => batch.push(message.into_owned()),
+            Self::Mailbox(_) => batch.push(message),
         }
     }
 
@@ -81,6 +93,7 @@ impl Inbox {
     /// inbox is full, and again at each [`Mailbox::look_again`].
     pub(crate) fn deliver(&self, batch: &mut Batch, room: impl Fn() -> Room) {
         if let Self::Mailbox(mailbox) = self {
+            batch.maker.finish(|message| batch.messages.push_back(message));
             mailbox.push(batch, room);
         }
     }

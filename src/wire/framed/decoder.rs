@@ -1,7 +1,9 @@
 //! From bytes to messages.
 
+use std::sync::Arc;
+
 use crate::failure::Failure;
-use crate::message::{CloseCode, MessageRef};
+use crate::message::{CloseCode, MessageRef, Pool};
 use crate::policy::{Framing, FramingKind, LengthPrefix, Limits};
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Assembly, NotUtf8};
@@ -13,6 +15,7 @@ use crate::wire::{too_big, violation};
 pub(crate) struct Decoder {
     kind: FramingKind,
     limit: usize,
+    pool: Arc<Pool>,
     /// The message whose pieces are coming.
     message: Option<Assembly>,
     /// How much of it is still to come, where that is known.
@@ -22,7 +25,11 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new(framing: Framing, limits: Limits) -> Self {
         let limit = framing.max_length.min(limits.message);
-        Self { kind: framing.kind, limit, message: None, left: 0 }
+        Self { kind: framing.kind, limit, pool: Pool::new(), message: None, left: 0 }
+    }
+
+    pub(crate) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool)
     }
 
     pub(crate) fn is_inside_message(&self) -> bool {
@@ -64,7 +71,7 @@ impl Decoder {
             if is_whole {
                 return Ok(Some(MessageRef::binary(buffer.take(length))));
             }
-            self.message = Some(Assembly::binary());
+            self.message = Some(Assembly::binary(self.pool.buffer(length)));
             self.left = length;
         }
         let piece = buffer.take_up_to(self.left);
@@ -109,7 +116,7 @@ impl Decoder {
 
     fn whole<'a>(&mut self) -> Result<Option<MessageRef<'a>>, Failure> {
         let Some(message) = self.message.take() else { return Ok(None) };
-        let message = message.finish()?;
+        let message = message.finish(&self.pool)?;
         if message.len() > self.limit {
             return Err(too_big(format_args!("a line of {} bytes is", message.len()), self.limit));
         }

@@ -1,6 +1,7 @@
 //! From bytes to messages.
 
 use std::io::Cursor;
+use std::sync::Arc;
 
 use tungstenite::protocol::Role;
 use tungstenite::protocol::frame::FrameHeader;
@@ -8,7 +9,7 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::mask::Mask;
 use crate::failure::Failure;
-use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
 use crate::policy::Limits;
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Assembly, NotUtf8};
@@ -26,6 +27,9 @@ const MAX_CONTROL: usize = 125;
 pub(crate) struct Decoder {
     role: Role,
     limits: Limits,
+    /// The lesser of the limits.
+    short_limit: usize,
+    pool: Arc<Pool>,
     /// The message whose pieces are coming.
     message: Option<Assembly>,
     /// The data frame whose payload is coming.
@@ -42,7 +46,12 @@ struct Frame {
 
 impl Decoder {
     pub(crate) fn new(role: Role, limits: Limits) -> Self {
-        Self { role, limits, message: None, frame: None }
+        let short_limit = limits.message.min(limits.frame);
+        Self { role, limits, short_limit, pool: Pool::new(), message: None, frame: None }
+    }
+
+    pub(crate) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool)
     }
 
     #[cfg(test)]
@@ -50,8 +59,24 @@ impl Decoder {
         self.message.as_ref().map_or(0, Assembly::capacity)
     }
 
+    /// The next message, if that is one frame of less than 126 bytes, as it should be, and all of
+    /// it is there: what most traffic is made of. Small enough to be part of the reader's loop.
+    #[inline(always)]
+    pub(crate) fn short_message(&self, buffer: &ReadBuffer) -> Option<ShortMessage> {
+        const TEXT: u8 = 0x81;
+        const BINARY: u8 = 0x82;
+        let [first, second, rest @ ..] = buffer.unread() else { return None };
+        let (mask_bit, key_length) = if self.role == Role::Server { (0x80, 4) } else { (0, 0) };
+        let length = usize::from(second ^ mask_bit);
+        let is_known = matches!(*first, TEXT | BINARY) && length < 126 && self.message.is_none();
+        if !is_known || length > self.short_limit || rest.len() < key_length + length {
+            return None;
+        }
+        let key = if key_length > 0 { rest.first_chunk().copied() } else { None };
+        Some(ShortMessage { is_text: *first == TEXT, head: 2 + key_length, key, length })
+    }
+
     /// As [`Decoder::decode`](crate::wire::Decoder::decode).
-    #[inline]
     pub(crate) fn decode<'a>(
         &'a mut self,
         buffer: &'a mut ReadBuffer,
@@ -94,17 +119,11 @@ impl Decoder {
             if header.is_final && is_whole && self.message.is_none() {
                 let payload = buffer.take(length);
                 unmask(header.mask, payload);
-                let message = match opcode {
-                    Data::Text => {
-                        MessageRef::text(std::str::from_utf8(payload).map_err(|_| NotUtf8)?)
-                    }
-                    _ => MessageRef::binary(payload),
-                };
-                return Ok(Some(Item::Message(message)));
+                return message(opcode == Data::Text, payload).map(Some);
             }
             self.message.get_or_insert_with(|| match opcode {
                 Data::Text => Assembly::text(),
-                _ => Assembly::binary(),
+                _ => Assembly::binary(self.pool.buffer(length)),
             });
             let mask = header.mask.map(Mask::new);
             self.frame = Some(Frame { left: length, mask, is_last: header.is_final });
@@ -179,8 +198,37 @@ impl Decoder {
         self.frame = None;
         match self.message.take_if(|_| is_last) {
             None => Ok(Gathered::Frame),
-            Some(message) => Ok(Gathered::Message(message.finish()?)),
+            Some(message) => Ok(Gathered::Message(message.finish(&self.pool)?)),
         }
+    }
+}
+
+/// A message that lies whole in the buffer.
+pub(crate) struct ShortMessage {
+    is_text: bool,
+    head: usize,
+    key: Option<[u8; 4]>,
+    length: usize,
+}
+
+impl ShortMessage {
+    #[inline(always)]
+    pub(crate) fn take(self, buffer: &mut ReadBuffer) -> Result<Item<'_>, Failure> {
+        buffer.take(self.head);
+        let payload = buffer.take(self.length);
+        unmask(self.key, payload);
+        message(self.is_text, payload)
+    }
+}
+
+#[inline(always)]
+fn message(is_text: bool, payload: &[u8]) -> Result<Item<'_>, Failure> {
+    if !is_text {
+        return Ok(Item::Message(MessageRef::binary(payload)));
+    }
+    match std::str::from_utf8(payload) {
+        Ok(text) => Ok(Item::Message(MessageRef::text(text))),
+        Err(_) => Err(NotUtf8.into()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::Limits;
 use crate::transport::ReadBuffer;
-use crate::wire::{Item, Output, SLICES};
+use crate::wire::{Item, Output, Protocol, SLICES};
 
 const LIMITS: Limits = Limits { message: 1000, frame: 500 };
 
@@ -43,7 +43,8 @@ fn decode_with(
     mut bytes: &[u8],
     sizes: &[usize],
 ) -> (Vec<Found>, Option<u16>) {
-    let (mut decoder, mut buffer) = (Decoder::new(role, limits), ReadBuffer::new(Vec::new()));
+    let mut decoder = Protocol::WebSocket(role).decoder(limits);
+    let mut buffer = ReadBuffer::new(Vec::new());
     let mut found = Vec::new();
     for size in sizes.iter().cycle() {
         loop {

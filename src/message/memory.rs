@@ -1,0 +1,171 @@
+//! Memory that received messages are made of, used again.
+//!
+//! A message that goes through the mailbox is allocated on the thread that reads and freed on the
+//! one that receives, which is what an allocator does worst. So messages of middling length share
+//! a block, and blocks and large buffers come back when the last message in them is dropped.
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use tungstenite::Utf8Bytes;
+
+use super::payload::INLINE;
+use super::{Message, MessageRef, Text};
+
+/// The size of a block: how much memory one message may keep alive, if it is not longer itself.
+const BLOCK: usize = 4 * 1024;
+
+/// Longer messages have memory of their own.
+const SHARING: usize = BLOCK / 4;
+
+/// How many blocks are kept.
+const BLOCKS: usize = 64;
+
+/// Buffers of these sizes are kept, and how many of them.
+const LEAST: usize = 16 * 1024;
+const MOST: usize = 256 * 1024;
+const BUFFERS: usize = 4;
+
+/// Memory of a link that comes back. Messages do not keep it alive.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    blocks: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+}
+
+impl Pool {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { blocks: bounded(BLOCKS), buffers: bounded(BUFFERS) })
+    }
+
+    fn block(&self) -> Vec<u8> {
+        self.blocks.1.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK))
+    }
+
+    /// An empty buffer for so many bytes, if there is one that is not far too large.
+    pub(crate) fn buffer(&self, length: usize) -> Option<Vec<u8>> {
+        if !(LEAST..=MOST).contains(&length) {
+            return None;
+        }
+        let fits = |buffer: &Vec<u8>| (length..=2 * length).contains(&buffer.capacity());
+        self.buffers.1.try_recv().ok().filter(fits)
+    }
+
+    /// Shares what a buffer holds; with the last of it the buffer comes back.
+    pub(crate) fn share(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
+        if bytes.capacity() != BLOCK && !(LEAST..=MOST).contains(&bytes.capacity()) {
+            return bytes.into();
+        }
+        Bytes::from_owner(Borrowed { bytes, home: Arc::downgrade(self) })
+    }
+
+    /// The connection is idle: gives everything back.
+    pub(crate) fn relax(&self) {
+        while self.blocks.1.try_recv().is_ok() {}
+        while self.buffers.1.try_recv().is_ok() {}
+    }
+}
+
+/// Bytes that go home when nobody has them any more.
+struct Borrowed {
+    bytes: Vec<u8>,
+    home: Weak<Pool>,
+}
+
+impl AsRef<[u8]> for Borrowed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let Some(home) = self.home.upgrade() else { return };
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        let kept = if bytes.capacity() == BLOCK { &home.blocks } else { &home.buffers };
+        // full: there is enough
+        let _ = kept.0.try_send(bytes);
+    }
+}
+
+/// What was text before it was copied.
+fn text(bytes: Bytes) -> Message {
+    match Utf8Bytes::try_from(bytes) {
+        Ok(text) => Message::Text(Text::shared(text)),
+        Err(_) => Message::from(""),
+    }
+}
+
+/// Makes messages of what is lent, in order: [`Maker::push`] puts them out through the closure,
+/// and [`Maker::finish`] those that wait for their block to be full.
+#[derive(Debug)]
+pub(crate) struct Maker {
+    pool: Arc<Pool>,
+    block: Vec<u8>,
+    /// The messages in the block: whether they are text, their link, and where they end.
+    waiting: Vec<(bool, u32, usize)>,
+}
+
+impl Maker {
+    pub(crate) fn new(pool: Arc<Pool>) -> Self {
+        Self { pool, block: Vec::new(), waiting: Vec::new() }
+    }
+
+    #[inline]
+    pub(crate) fn push(&mut self, message: MessageRef<'_>, out: impl FnMut(Message)) {
+        let length = message.len();
+        if length <= INLINE || length > SHARING {
+            return self.push_alone(message, out);
+        }
+        if self.block.capacity() - self.block.len() < length {
+            self.finish(out);
+            self.block = self.pool.block();
+        }
+        self.block.extend_from_slice(message.as_bytes());
+        let link = message.link().unwrap_or_default();
+        self.waiting.push((message.is_text(), link, self.block.len()));
+    }
+
+    #[inline]
+    fn push_alone(&mut self, message: MessageRef<'_>, mut out: impl FnMut(Message)) {
+        if !self.waiting.is_empty() {
+            self.finish(&mut out);
+        }
+        out(
+            match message
+                .lent_binary()
+                .and_then(|bytes| Some((bytes, self.pool.buffer(bytes.len())?)))
+            {
+                Some((bytes, mut buffer)) => {
+                    buffer.extend_from_slice(bytes);
+                    let link = message.link().unwrap_or_default();
+                    Message::from(self.pool.share(buffer)).on_link(link)
+                }
+                None => message.into_owned(),
+            },
+        );
+    }
+
+    /// Puts out what waits.
+    pub(crate) fn finish(&mut self, mut out: impl FnMut(Message)) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        let block = self.pool.share(std::mem::take(&mut self.block));
+        let mut from = 0;
+        for (is_text, link, to) in self.waiting.drain(..) {
+            let bytes = block.slice(from..to);
+            from = to;
+            let message = if is_text { text(bytes) } else { Message::from(bytes) };
+            out(message.on_link(link));
+        }
+    }
+
+    /// The connection is idle.
+    pub(crate) fn relax(&mut self) {
+        self.waiting = Vec::new();
+        self.pool.relax();
+    }
+}
