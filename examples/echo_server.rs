@@ -17,7 +17,7 @@ use crossbeam_channel::bounded;
 use everlink::rustls::pki_types::pem::PemObject;
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::rustls::{self, ServerConfig};
-use everlink::{Heartbeat, Server, Session};
+use everlink::{Heartbeat, Queue, Server, Session};
 
 #[derive(Debug, Parser)]
 #[command(about = "A server that sends everything back")]
@@ -48,7 +48,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some((other, _)) => return Err(format!("unknown scheme {other:?}").into()),
         None => ("ws", options.address.as_str()),
     };
-    let mut builder = Server::builder();
+    // it is a tool: whoever tries something out shall not meet the small default
+    let mut builder = Server::builder().max_message_size(64 << 20).outbox(Queue::new());
     if scheme == "tcp" {
         let heartbeat =
             Heartbeat::listen(Duration::from_secs(60)).answer(options.ping, options.pong);

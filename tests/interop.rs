@@ -139,7 +139,7 @@ fn client_against(peer: Peer) {
 /// The code with which a session was closed.
 fn close_code(cause: Option<Arc<Failure>>) -> u16 {
     match cause.as_deref() {
-        Some(Failure::Closed(Some(frame))) => frame.code.0,
+        Some(Failure::Closed(Some(frame)) | Failure::ClosedHere(Some(frame))) => frame.code.0,
         _ => panic!("{cause:?}"),
     }
 }
@@ -150,6 +150,7 @@ fn server_against(peer: Peer) {
     let Some(mut command) = peer.command() else { return };
     let (ended, ends) = mpsc::channel();
     let server = Server::builder()
+        .max_message_size(64 << 20)
         .on_request(|_| Answer::accept().subprotocol("v2"))
         .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))
         .bind("127.0.0.1:0", move |session| {

@@ -21,7 +21,10 @@ const READER: &str = "reader";
 /// to end it in our direction.
 const END_OF_STREAM: Duration = Duration::from_secs(1);
 
-/// Once nothing came for so long the memory of the last burst is given back.
+/// A read of so much is part of a burst.
+const BURST: usize = 2 * 1024;
+
+/// Once no more than that came for so long the memory of the last burst is given back.
 const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) fn run(
@@ -44,6 +47,7 @@ pub(super) fn run(
         inbox,
         batch,
         timeout: None,
+        last_burst: None,
         was_deferred: false,
         place: READER,
     };
@@ -69,6 +73,8 @@ struct Reader<'a> {
     batch: Batch,
     /// What the socket's read timeout is at the moment.
     timeout: Option<Option<Duration>>,
+    /// Since when only little has come, while memory of a burst is held.
+    last_burst: Option<Instant>,
     /// Whether the peer was given more time in its present silence.
     was_deferred: bool,
     /// Whose code runs at the moment, should it panic.
@@ -113,6 +119,9 @@ impl Reader<'_> {
                 Item::Message(message) => {
                     let message = message.on_link(shared.link);
                     take(shared, message, inbox, batch, place);
+                    if batch.is_full() {
+                        inbox.deliver(batch, || room(shared));
+                    }
                 }
                 Item::Ping(payload) => {
                     shared.control.pong(payload);
@@ -143,6 +152,7 @@ impl Reader<'_> {
             match result {
                 Ok(count) => {
                     self.buffer.filled(count);
+                    self.relax_after_burst(count);
                     self.shared.liveness.heard();
                     self.shared.outbox.heard();
                     return Ok(count);
@@ -183,7 +193,7 @@ impl Reader<'_> {
                 Some(if silence < limit / 64 { limit } else { left })
             }
         };
-        if self.buffer.is_large() {
+        if self.holds_much() {
             wanted = Some(wanted.unwrap_or(IDLE).min(IDLE));
         }
         if self.timeout != Some(wanted) {
@@ -193,7 +203,23 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// Nothing came for a while.
+    /// Gives back what the last burst took if little comes since.
+    fn relax_after_burst(&mut self, count: usize) {
+        if count >= BURST {
+            self.last_burst = None;
+        } else if self.holds_much() {
+            let since = *self.last_burst.get_or_insert_with(Instant::now);
+            if since.elapsed() >= IDLE {
+                self.idle();
+            }
+        }
+    }
+
+    fn holds_much(&self) -> bool {
+        self.buffer.is_large() || self.batch.is_large()
+    }
+
+    /// Little or nothing came for a while.
     fn idle(&mut self) {
         self.buffer.relax();
         self.half.relax();
@@ -231,6 +257,9 @@ impl Reader<'_> {
         let (is_session, is_framed) =
             (shared.owner == Owner::Session, !shared.protocol.is_websocket());
         shared.life.peer_ends(cause);
+        if let Some(frame) = &answer {
+            shared.control.answer(frame.clone());
+        }
         if is_session {
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();
@@ -263,7 +292,6 @@ impl Reader<'_> {
         let is_said = |until| shared.life.wait(Some(until), |state| state.ours > Ours::Open);
         if is_session {
             // the handler may have more to say
-            shared.control.answer(frame.clone());
             if is_said(closing) {
                 return;
             }

@@ -84,6 +84,8 @@ fn write(shared: &Shared, pen: &mut Pen) -> io::Result<NextStep> {
         if !pen.is_drained() {
             continue;
         }
+        // what had to be written by itself is written by now
+        pen.account(shared);
         if is_over {
             pen.end(shared)?;
             return Ok(NextStep::End);

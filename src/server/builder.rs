@@ -12,8 +12,7 @@ use super::session::Session;
 use super::{OnRequest, Server, ServerCore, accept};
 use crate::error::Error;
 use crate::handshake::Origins;
-use crate::policy::Framing;
-use crate::policy::{Heartbeat, Queue};
+use crate::policy::{Framing, Heartbeat, Limits, Queue};
 use crate::settings::Settings;
 use crate::sync::Signal;
 use crate::sync::threads;
@@ -51,6 +50,8 @@ impl ServerBuilder {
         let settings = Settings {
             outbox: Queue::new().messages(1024).bytes(16 << 20),
             inbox: Queue::new().messages(64).bytes(1 << 20),
+            // as many bytes as this can be unfinished in each of the sessions
+            limits: Limits { message: 1 << 20, ..Settings::default().limits },
             ..Settings::default()
         };
         Self {
@@ -151,7 +152,8 @@ impl ServerBuilder {
     }
 
     /// The largest message, both ways, in bytes. A client that goes over it is told so with
-    /// close code 1009. Default 64 MiB.
+    /// close code 1009. Default 1 MiB: in each of [`max_connections`](Self::max_connections)
+    /// sessions that much can be unfinished.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.settings.limits.message = bytes;
         self

@@ -126,6 +126,7 @@ fn served(task: &str) -> Option<Option<Arc<Failure>>> {
     let certificates = Certificates::new();
     let (ended, ends) = mpsc::channel();
     let server = Server::builder()
+        .max_message_size(64 << 20)
         .tls(Arc::clone(&certificates.server))
         .on_request(|_| Answer::accept().subprotocol("v2"))
         .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))

@@ -1,6 +1,8 @@
 //! Peers of the tests' own, and waiting with a deadline.
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
+pub mod bare;
+
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -27,6 +29,12 @@ pub fn init_log() {
 #[derive(Debug)]
 pub struct Listener {
     listener: TcpListener,
+}
+
+impl AsRef<TcpListener> for Listener {
+    fn as_ref(&self) -> &TcpListener {
+        &self.listener
+    }
 }
 
 /// The server's end of a WebSocket.

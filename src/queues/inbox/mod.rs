@@ -34,7 +34,14 @@ pub(crate) enum Room {
     None,
 }
 
-/// The messages of one read.
+/// No more messages than this are delivered at once: a hundred kilobytes of messages that hold
+/// nothing.
+const FULL: usize = 1024;
+
+/// An idle connection keeps room for so many.
+const SMALL: usize = 32;
+
+/// The messages of one read, or of part of a large one.
 #[derive(Debug)]
 pub(crate) struct Batch {
     messages: VecDeque<Message>,
@@ -58,6 +65,17 @@ impl Batch {
         let message = self.messages.pop_front()?;
         self.bytes -= message.len();
         Some(message)
+    }
+
+    /// Whether it is worth delivering before more is decoded.
+    #[inline]
+    pub(crate) fn is_full(&self) -> bool {
+        self.messages.len() >= FULL
+    }
+
+    /// Whether it holds on to more memory than an idle connection should.
+    pub(crate) fn is_large(&self) -> bool {
+        self.messages.capacity() > SMALL
     }
 
     pub(crate) fn is_empty(&self) -> bool {
