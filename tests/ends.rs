@@ -214,7 +214,7 @@ fn read_frames_until_close(stream: &mut TcpStream) -> (Vec<(u8, Vec<u8>)>, bool)
 fn what_a_slow_peer_has_not_read_is_not_reset_away() {
     for answers in [true, false] {
         let listener = Listener::new();
-        let client = listener.client().close_timeout(ms(200)).start().unwrap();
+        let client = listener.client().close_timeout(ms(1000)).start().unwrap();
         let mut stream = upgrade(&listener);
         for _ in 0..60 {
             client.send(vec![7; 16 * 1024]).unwrap();

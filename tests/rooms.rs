@@ -76,3 +76,14 @@ fn each_room_knows_only_those_below_it() {
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+#[test]
+fn no_room_is_too_large_to_be_seen_whole() {
+    let large: Vec<String> = library()
+        .into_iter()
+        .map(|(name, text)| (name, text.lines().count()))
+        .filter(|(_, lines)| *lines > 350)
+        .map(|(name, lines)| format!("{name}: {lines} lines"))
+        .collect();
+    assert!(large.is_empty(), "{large:#?}");
+}

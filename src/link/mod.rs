@@ -19,7 +19,10 @@
 //! Whoever notices death calls [`Shared::fail`]: the cause is kept, the socket is hung up, and the
 //! other two wake and end.
 
+mod asking;
 mod control;
+mod farewell;
+mod handle;
 mod handoff;
 mod heartbeat;
 pub(crate) mod life;
@@ -33,7 +36,6 @@ pub(crate) mod stats;
 mod suspension;
 mod writer;
 
-use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -42,6 +44,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use control::ControlSlots;
+pub(crate) use handle::Handle;
 use handoff::Handoff;
 use life::Life;
 use liveness::Liveness;
@@ -51,7 +54,6 @@ use stats::Counters;
 pub use stats::Stats;
 
 use crate::failure::Failure;
-use crate::message::CloseFrame;
 use crate::policy::Limits;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
@@ -310,86 +312,5 @@ impl Drop for Link {
         self.shared.life.leave();
         self.shared.fail(Failure::Interrupted);
         self.join();
-    }
-}
-
-/// What can be done to a link from anywhere.
-#[derive(Clone)]
-pub(crate) struct Handle {
-    life: Arc<Life>,
-    shared: Weak<Shared>,
-}
-
-impl Handle {
-    fn with(&self, act: impl FnOnce(&Shared)) {
-        if let Some(shared) = self.shared.upgrade() {
-            act(&shared);
-        }
-    }
-
-    /// Disconnects when the link dies.
-    pub(crate) fn died(&self) -> &Receiver<Infallible> {
-        self.life.died()
-    }
-
-    /// Starts the closing handshake once everything queued is written. What is received from now
-    /// on and finds no room is dropped.
-    pub(crate) fn close_after_data(&self, frame: CloseFrame) {
-        self.with(|shared| {
-            shared.control.close_after_data(frame);
-            shared.outbox.ring();
-        });
-        self.leave();
-    }
-
-    /// The same, with the code that answers the peer's if the peer has closed first.
-    pub(crate) fn answer_after_data(&self, frame: CloseFrame) {
-        self.with(|shared| {
-            shared.control.answer_after_data(frame);
-            shared.outbox.ring();
-        });
-        self.leave();
-    }
-
-    /// Starts the closing handshake ahead of everything queued.
-    pub(crate) fn close_now(&self, frame: CloseFrame) {
-        self.with(|shared| {
-            shared.control.close_now(Some(frame));
-            shared.outbox.ring();
-        });
-    }
-
-    /// Says beforehand why the link will die.
-    pub(crate) fn expect(&self, cause: Failure) {
-        self.life.note(cause);
-    }
-
-    /// Ends the link for a reason of the owner's.
-    pub(crate) fn kill(&self, cause: Failure) {
-        self.with(|shared| shared.fail(cause));
-    }
-
-    /// The time for closing is over.
-    pub(crate) fn end_close(&self, frame: CloseFrame) {
-        self.with(|shared| {
-            let frame = shared.protocol.is_websocket().then_some(frame);
-            shared.fail(Failure::ClosedHere(frame));
-        });
-    }
-
-    /// Nobody waits for received messages any more.
-    pub(crate) fn leave(&self) {
-        self.life.leave();
-        self.with(|shared| shared.mailbox.look_again());
-    }
-
-    /// Why the link has died, or is about to.
-    pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
-        self.life.cause()
-    }
-
-    /// Waits for the end of the link.
-    pub(crate) fn wait_until(&self, deadline: Instant) {
-        self.life.wait(Some(deadline), |_| false);
     }
 }

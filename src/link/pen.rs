@@ -5,20 +5,12 @@ use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use super::Shared;
+use super::asking::Unasked;
 use super::control::{Close, Slots};
 use super::liveness::HELD_UP;
-use crate::failure::guarded;
-use crate::message::Message;
-use crate::policy::Beat;
 use crate::queues::outbox::Entry;
 use crate::transport::{Advanced, WriteHalf};
 use crate::wire::{Encoder, Output, SLICES};
-
-/// When to ask the peer what it has: after so many messages, so many bytes or so much time with
-/// something written, whichever is first, and only when no answer is outstanding.
-const ASK_AFTER_MESSAGES: u64 = 256;
-const ASK_AFTER_BYTES: usize = 256 * 1024;
-const ASK_AFTER: Duration = Duration::from_millis(10);
 
 /// A socket that is full is offered no more than this at a time: it takes that as soon as it has
 /// room, so that it is known when it took something last.
@@ -38,8 +30,8 @@ const ENCODED: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(super) struct Pen {
     half: Box<dyn WriteHalf>,
-    encoder: Encoder,
-    out: Output,
+    pub(super) encoder: Encoder,
+    pub(super) out: Output,
     /// What the transport holds no part of any more ends at this place.
     flushed: u64,
     /// Messages that were encoded and may not have reached the socket whole, each with the
@@ -48,10 +40,10 @@ pub(super) struct Pen {
     /// Messages that are about to be encoded.
     pub(super) batch: VecDeque<Entry>,
     /// How many messages of the outbox were encoded.
-    sequence: u64,
+    pub(super) sequence: u64,
     /// The number of the last of them.
-    last: u64,
-    unasked: Unasked,
+    pub(super) last: u64,
+    pub(super) unasked: Unasked,
     /// What the socket's timeout is at the moment.
     timeout: Option<Duration>,
     /// When the socket took something last, or was first offered something after a pause.
@@ -60,14 +52,6 @@ pub(super) struct Pen {
     pub(super) is_closed: bool,
     /// Whether the socket may be waited for: only the writer thread may.
     pub(super) may_wait: bool,
-}
-
-/// What was encoded since the last ping.
-#[derive(Debug, Default)]
-struct Unasked {
-    messages: u64,
-    bytes: usize,
-    since: Option<Instant>,
 }
 
 impl Pen {
@@ -291,7 +275,7 @@ impl Pen {
     }
 
     /// A raw message has nothing but its write to set it off from the next.
-    fn set_off(&mut self, shared: &Shared) -> io::Result<()> {
+    pub(super) fn set_off(&mut self, shared: &Shared) -> io::Result<()> {
         if self.encoder.needs_writes_of_its_own() { self.drain(shared) } else { Ok(()) }
     }
 
@@ -330,82 +314,6 @@ impl Pen {
             *end = self.out.encoded();
         }
         Ok(())
-    }
-
-    /// Encodes a question for what the peer has, if somebody wants to know and it is time;
-    /// returns when it will be, if nothing else happens before.
-    pub(super) fn ask_if_due(&mut self, shared: &Shared) -> io::Result<Option<Instant>> {
-        let Unasked { messages, bytes, since: Some(since) } = self.unasked else {
-            return Ok(None);
-        };
-        let (wanted, urgent) = shared.outbox.wants_confirmation();
-        if !wanted || self.is_closed {
-            return Ok(None);
-        }
-        if !urgent {
-            if shared.pings.is_waiting() {
-                // the answer rings
-                return Ok(None);
-            }
-            let due = since + ASK_AFTER;
-            let is_enough = messages >= ASK_AFTER_MESSAGES || bytes >= ASK_AFTER_BYTES;
-            if !is_enough && Instant::now() < due {
-                return Ok(Some(due));
-            }
-        }
-        self.ask(shared)?;
-        Ok(None)
-    }
-
-    /// Encodes a ping, or the beat that serves as one.
-    fn ask(&mut self, shared: &Shared) -> io::Result<()> {
-        match (&self.encoder, &shared.settings.heartbeat.beat) {
-            (Encoder::WebSocket(_), _) => {
-                self.ping(shared);
-                Ok(())
-            }
-            (Encoder::Framed(_), Beat::Message { payload, .. }) => {
-                let message = guarded("heartbeat payload", || payload())
-                    .map_err(|panic| io::Error::other(panic.to_string()))?;
-                self.beat(&message, shared)
-            }
-            // nobody is told that this connection could be asked
-            (Encoder::Framed(_), _) => Ok(()),
-        }
-    }
-
-    fn ping(&mut self, shared: &Shared) {
-        self.unasked = Unasked::default();
-        let payload = shared.pings.ping(self.sequence, self.last);
-        self.encoder.ping(&payload, &mut self.out);
-    }
-
-    /// Writes a ping without waiting; returns whether that was all.
-    pub(super) fn ping_now(&mut self, shared: &Shared) -> io::Result<bool> {
-        if self.is_closed || !self.is_drained() {
-            return Ok(false);
-        }
-        self.ping(shared);
-        // what the socket does not take now the writer goes on with
-        match self.drain(shared) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                shared.outbox.ring();
-                Ok(true)
-            }
-            result => result.map(|()| true),
-        }
-    }
-
-    fn beat(&mut self, message: &Message, shared: &Shared) -> io::Result<()> {
-        self.unasked = Unasked::default();
-        shared.pings.beat(self.sequence, self.last);
-        self.lone_message(message, shared)
-    }
-
-    /// Encodes a message that is not the outbox's.
-    fn lone_message(&mut self, message: &Message, shared: &Shared) -> io::Result<()> {
-        self.encoder.message(message, &mut self.out);
-        self.set_off(shared)
     }
 
     /// Nothing is to be written for a while: gives back what a burst took.

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crossbeam_channel::Receiver;
 
 use super::channel::Channel;
+use super::state::{Held, State};
 use super::{Batch, Room};
 use crate::message::Message;
 use crate::policy::{Overflow, Queue};
@@ -39,69 +40,6 @@ pub(crate) struct Mailbox {
     channel: OnceLock<Channel>,
     /// Raised when the program has let go of all that could receive.
     abandoned: Signal,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// What follows on the front.
-    queue: VecDeque<Message>,
-    /// How much the queue holds, and how much the front did when it was filled: that counts
-    /// against the bounds until the front is empty.
-    held: Held,
-    at_front: Held,
-    /// Whether somebody has to be woken; whoever does takes it back.
-    is_receiver_waiting: bool,
-    is_reader_waiting: bool,
-    /// Nothing more will come.
-    ended: bool,
-}
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Held {
-    messages: usize,
-    bytes: usize,
-}
-
-impl Held {
-    fn add(&mut self, message: &Message) {
-        self.messages += 1;
-        self.bytes += message.len();
-    }
-
-    fn remove(&mut self, other: Held) {
-        self.messages -= other.messages;
-        self.bytes -= other.bytes;
-    }
-}
-
-impl State {
-    /// Whether so much may come in besides another message. A message larger than the bound
-    /// passes alone.
-    fn has_room(&self, limits: &Queue, more: Held) -> bool {
-        self.held.messages + self.at_front.messages + more.messages < limits.messages
-            && self.held.bytes + self.at_front.bytes + more.bytes < limits.bytes
-    }
-
-    fn push(&mut self, message: Message) {
-        self.held.add(&message);
-        self.queue.push_back(message);
-    }
-
-    fn append(&mut self, batch: &mut Batch) {
-        self.held.messages += batch.messages.len();
-        self.held.bytes += std::mem::take(&mut batch.bytes);
-        if self.queue.is_empty() {
-            std::mem::swap(&mut self.queue, &mut batch.messages);
-        } else {
-            self.queue.append(&mut batch.messages);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Message> {
-        let message = self.queue.pop_front()?;
-        self.held.remove(Held { messages: 1, bytes: message.len() });
-        Some(message)
-    }
 }
 
 /// What a receiver finds.

@@ -2,6 +2,7 @@
 
 mod channel;
 mod mailbox;
+mod state;
 #[cfg(test)]
 mod tests;
 

@@ -1,0 +1,93 @@
+//! What others hold of a link.
+
+use std::convert::Infallible;
+use std::sync::{Arc, Weak};
+use std::time::Instant;
+
+use crossbeam_channel::Receiver;
+
+use super::Shared;
+use super::life::Life;
+use crate::failure::Failure;
+use crate::message::CloseFrame;
+
+/// What can be done to a link from anywhere.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(super) life: Arc<Life>,
+    pub(super) shared: Weak<Shared>,
+}
+
+impl Handle {
+    fn with(&self, act: impl FnOnce(&Shared)) {
+        if let Some(shared) = self.shared.upgrade() {
+            act(&shared);
+        }
+    }
+
+    /// Disconnects when the link dies.
+    pub(crate) fn died(&self) -> &Receiver<Infallible> {
+        self.life.died()
+    }
+
+    /// Starts the closing handshake once everything queued is written. What is received from now
+    /// on and finds no room is dropped.
+    pub(crate) fn close_after_data(&self, frame: CloseFrame) {
+        self.with(|shared| {
+            shared.control.close_after_data(frame);
+            shared.outbox.ring();
+        });
+        self.leave();
+    }
+
+    /// The same, with the code that answers the peer's if the peer has closed first.
+    pub(crate) fn answer_after_data(&self, frame: CloseFrame) {
+        self.with(|shared| {
+            shared.control.answer_after_data(frame);
+            shared.outbox.ring();
+        });
+        self.leave();
+    }
+
+    /// Starts the closing handshake ahead of everything queued.
+    pub(crate) fn close_now(&self, frame: CloseFrame) {
+        self.with(|shared| {
+            shared.control.close_now(Some(frame));
+            shared.outbox.ring();
+        });
+    }
+
+    /// Says beforehand why the link will die.
+    pub(crate) fn expect(&self, cause: Failure) {
+        self.life.note(cause);
+    }
+
+    /// Ends the link for a reason of the owner's.
+    pub(crate) fn kill(&self, cause: Failure) {
+        self.with(|shared| shared.fail(cause));
+    }
+
+    /// The time for closing is over.
+    pub(crate) fn end_close(&self, frame: CloseFrame) {
+        self.with(|shared| {
+            let frame = shared.protocol.is_websocket().then_some(frame);
+            shared.fail(Failure::ClosedHere(frame));
+        });
+    }
+
+    /// Nobody waits for received messages any more.
+    pub(crate) fn leave(&self) {
+        self.life.leave();
+        self.with(|shared| shared.mailbox.look_again());
+    }
+
+    /// Why the link has died, or is about to.
+    pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
+        self.life.cause()
+    }
+
+    /// Waits for the end of the link.
+    pub(crate) fn wait_until(&self, deadline: Instant) {
+        self.life.wait(Some(deadline), |_| false);
+    }
+}

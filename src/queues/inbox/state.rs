@@ -1,0 +1,70 @@
+//! The state behind the mailbox's lock: plain bookkeeping, no waiting.
+
+use std::collections::VecDeque;
+
+use super::Batch;
+use crate::message::Message;
+use crate::policy::Queue;
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// What follows on the front.
+    pub(super) queue: VecDeque<Message>,
+    /// How much the queue holds, and how much the front did when it was filled: that counts
+    /// against the bounds until the front is empty.
+    pub(super) held: Held,
+    pub(super) at_front: Held,
+    /// Whether somebody has to be woken; whoever does takes it back.
+    pub(super) is_receiver_waiting: bool,
+    pub(super) is_reader_waiting: bool,
+    /// Nothing more will come.
+    pub(super) ended: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+}
+
+impl Held {
+    pub(super) fn add(&mut self, message: &Message) {
+        self.messages += 1;
+        self.bytes += message.len();
+    }
+
+    pub(super) fn remove(&mut self, other: Held) {
+        self.messages -= other.messages;
+        self.bytes -= other.bytes;
+    }
+}
+
+impl State {
+    /// Whether so much may come in besides another message. A message larger than the bound
+    /// passes alone.
+    pub(super) fn has_room(&self, limits: &Queue, more: Held) -> bool {
+        self.held.messages + self.at_front.messages + more.messages < limits.messages
+            && self.held.bytes + self.at_front.bytes + more.bytes < limits.bytes
+    }
+
+    pub(super) fn push(&mut self, message: Message) {
+        self.held.add(&message);
+        self.queue.push_back(message);
+    }
+
+    pub(super) fn append(&mut self, batch: &mut Batch) {
+        self.held.messages += batch.messages.len();
+        self.held.bytes += std::mem::take(&mut batch.bytes);
+        if self.queue.is_empty() {
+            std::mem::swap(&mut self.queue, &mut batch.messages);
+        } else {
+            self.queue.append(&mut batch.messages);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Message> {
+        let message = self.queue.pop_front()?;
+        self.held.remove(Held { messages: 1, bytes: message.len() });
+        Some(message)
+    }
+}

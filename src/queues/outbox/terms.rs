@@ -1,0 +1,59 @@
+//! What goes with a message into the outbox, and what comes back.
+
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::queues::receipt::Receipt;
+
+/// Why a message was not accepted, or a wait ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    TooLarge {
+        size: usize,
+        limit: usize,
+    },
+    Unsendable(&'static str),
+    Full,
+    TimedOut,
+    /// Full, and no link is to be expected.
+    NobodyDrains,
+    Shut,
+    Unconfirmed(usize),
+    Unconfirmable,
+}
+
+/// How long a send may wait for room.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Patience {
+    None,
+    Until(Instant),
+    Forever,
+}
+
+/// What goes with a message into the outbox.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) receipt: Option<Receipt>,
+    pub(crate) expires: Option<Instant>,
+}
+
+impl From<Refused> for Error {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::TooLarge { size, limit } => Self::MessageTooLarge { size, limit },
+            Refused::Unsendable(reason) => Self::Unsendable { reason },
+            Refused::TimedOut => Self::Timeout,
+            Refused::Shut => Self::Closed,
+            Refused::Full | Refused::NobodyDrains => Self::Full,
+            Refused::Unconfirmed(count) => Self::Unconfirmed { count },
+            Refused::Unconfirmable => Self::Unconfirmable,
+        }
+    }
+}
+
+impl Patience {
+    /// Until this much time has passed; a time beyond all clocks is forever.
+    pub(crate) fn timeout(timeout: Duration) -> Self {
+        Instant::now().checked_add(timeout).map_or(Self::Forever, Self::Until)
+    }
+}
