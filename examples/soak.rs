@@ -8,6 +8,7 @@
 //! proxies do random bad things. At the end every number must have arrived, in order on each
 //! connection, and no thread, descriptor or memory may be left over.
 
+use std::alloc::System;
 use std::collections::HashSet;
 use std::fs;
 use std::process::ExitCode;
@@ -18,6 +19,11 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use everlink::chaos::{Cut, Direction, Faults, Proxy};
 use everlink::{Backoff, Client, Decision, Delivery, Event, Heartbeat, Server, Session};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts what is allocated and freed: resident memory says more of allocators than of leaks.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -27,6 +33,8 @@ const DEAD_AFTER: Duration = Duration::from_millis(1500);
 const PACE: Duration = Duration::from_millis(5);
 /// How much more memory than at the start is no leak yet: what allocators keep.
 const SLACK_KIB: u64 = 64 * 1024;
+/// The same for bytes in use: names of threads that std and the log remember, and the like.
+const HEAP_SLACK: usize = 16 * 1024;
 
 #[derive(Debug, Parser)]
 #[command(about = "Clients that are cut off all the time, and a count at the end")]
@@ -97,8 +105,11 @@ fn run(options: &Options) -> Result<bool> {
     let lost = sent - numbers;
     // what was noted is no leak
     seen.iter().for_each(|seen| *lock(seen) = Seen::default());
+    let (detection, recovery) = {
+        let times = std::mem::take(&mut *lock(&times));
+        (percentiles(&times.detection), percentiles(&times.recovery))
+    };
     let after = Machine::now();
-    let times = lock(&times);
     println!(
         "soak: {} clients, {:.0} s, seed {}",
         options.clients,
@@ -107,16 +118,20 @@ fn run(options: &Options) -> Result<bool> {
     );
     println!("  {faults} faults, {reconnects} reconnects");
     println!("  {sent} sent, {lost} lost, {out_of_order} out of order, {duplicates} sent again");
-    println!("  detection of a cut or a black hole: {}", percentiles(&times.detection));
-    println!("  recovery, from link to link:        {}", percentiles(&times.recovery));
+    println!("  detection of a cut or a black hole: {detection}");
+    println!("  recovery, from link to link:        {recovery}");
     println!("  threads {} -> {}", before.threads, after.threads);
     println!("  descriptors {} -> {}", before.descriptors, after.descriptors);
-    println!("  memory {} -> {} KiB", before.resident, after.resident);
+    println!("  memory {} -> {} KiB resident", before.resident, after.resident);
+    println!("  heap {} -> {} bytes in use", before.heap, after.heap);
     let leaked = after.threads.saturating_sub(before.threads)
         + after.descriptors.saturating_sub(before.descriptors);
     let grown = after.resident.saturating_sub(before.resident);
+    // what this program and std keep for good is a hundredth at most
+    let kept = after.heap.saturating_sub(before.heap);
+    let is_heap_back = kept <= before.heap / 100 + HEAP_SLACK;
     println!("soak: {lost} lost, {leaked} leaked");
-    Ok(lost == 0 && out_of_order == 0 && leaked == 0 && grown < SLACK_KIB)
+    Ok(lost == 0 && out_of_order == 0 && leaked == 0 && is_heap_back && grown < SLACK_KIB)
 }
 
 /// Runs everything once from nothing to nothing; returns how much was sent, how often clients
@@ -302,10 +317,13 @@ struct Machine {
     threads: usize,
     descriptors: usize,
     resident: u64,
+    /// Bytes that were allocated and are not freed.
+    heap: usize,
 }
 
 impl Machine {
     fn now() -> Self {
+        let heap = ALLOCATOR.stats();
         let count = |folder: &str| fs::read_dir(folder).map_or(0, Iterator::count);
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
@@ -314,6 +332,7 @@ impl Machine {
             threads: count("/proc/self/task"),
             descriptors: count("/proc/self/fd"),
             resident: resident.unwrap_or(0),
+            heap: heap.bytes_allocated.saturating_sub(heap.bytes_deallocated),
         }
     }
 }

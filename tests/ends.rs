@@ -216,6 +216,7 @@ fn what_a_slow_peer_has_not_read_is_not_reset_away() {
         let listener = Listener::new();
         let client = listener.client().close_timeout(ms(1000)).start().unwrap();
         let mut stream = upgrade(&listener);
+        client.wait_connected(PATIENCE).unwrap();
         for _ in 0..60 {
             client.send(vec![7; 16 * 1024]).unwrap();
         }

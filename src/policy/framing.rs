@@ -65,7 +65,7 @@ impl Framing {
         Self { kind: FramingKind::Length(prefix), max_length: usize::MAX }
     }
 
-    /// Each read is a message, at most 16 KiB of it, and each message is a write. **Boundaries
+    /// Each read is a message, whatever it held, and each message is a write. **Boundaries
     /// are not kept**: TCP joins and cuts as it likes. Received messages are binary; an empty
     /// one sends nothing.
     #[must_use]
