@@ -80,6 +80,18 @@ impl Sender {
         Ok(receipt)
     }
 
+    /// [`Client::wait_sent`](crate::Client::wait_sent). A handler that waits for its answer to be
+    /// written has it go out before anything that comes behind the message, a close frame or a
+    /// violation of the protocol among them, can end the link. While it waits nothing is read,
+    /// and a link that dies meanwhile is followed by the next when the timeout is over.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn wait_sent(&self, timeout: Duration) -> Result<(), Error> {
+        self.core.wait_sent(Instant::now().checked_add(timeout))
+    }
+
     /// [`Client::state`](crate::Client::state).
     pub fn state(&self) -> State {
         self.core.status.state()
