@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --example echo_server -- 127.0.0.1:9001
 //! cargo run --example echo_server -- tcp://127.0.0.1:9002 --framing raw
+//! cargo run --example echo_server -- 127.0.0.1:9003 --compress
 //! cargo run --example echo_server -- 127.0.0.1:9004 --tls cert.pem key.pem
 //! ```
 
@@ -17,7 +18,7 @@ use crossbeam_channel::bounded;
 use everlink::rustls::pki_types::pem::PemObject;
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::rustls::{self, ServerConfig};
-use everlink::{Heartbeat, Queue, Server, Session};
+use everlink::{Compression, Heartbeat, Queue, Server, Session};
 
 #[derive(Debug, Parser)]
 #[command(about = "A server that sends everything back")]
@@ -32,6 +33,9 @@ struct Options {
     /// Speak TLS with this certificate chain and key (PEM)
     #[arg(long, num_args = 2, value_names = ["CERT", "KEY"])]
     tls: Vec<PathBuf>,
+    /// Compress messages for clients that offer it
+    #[arg(long)]
+    compress: bool,
     /// A beat of the clients on tcp://
     #[arg(long, value_name = "TEXT", default_value = "ping")]
     ping: String,
@@ -54,6 +58,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let heartbeat =
             Heartbeat::listen(Duration::from_secs(60)).answer(options.ping, options.pong);
         builder = builder.framing(options.framing.into()).heartbeat(heartbeat);
+    }
+    if options.compress {
+        builder = builder.compression(Compression::new());
     }
     let mut secure = "";
     if let [cert, key] = options.tls.as_slice() {

@@ -99,7 +99,7 @@ pub fn framed(bytes: &[u8]) {
 pub fn response(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     let request = Request::new(Endpoint::parse("ws://localhost/").expect("a url"));
-    let opened = handshake::open(&mut peer, &request);
+    let opened = handshake::open(&mut peer, &request, None);
     // nobody guesses the key
     assert!(matches!(opened, Err(Failure::Handshake(_) | Failure::Rejected { .. })));
 }
@@ -109,7 +109,8 @@ pub fn request(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     if let Ok((request, _)) = handshake::read_request(&mut peer) {
         if handshake::check(&request, &Origins::default()).is_ok() {
-            let _ = handshake::accept(&mut peer, &request, Some("chat"), &Headers::default());
+            let headers = Headers::default();
+            let _ = handshake::accept(&mut peer, &request, Some("chat"), &headers, None);
         }
     }
 }

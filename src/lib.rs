@@ -81,7 +81,11 @@ pub use failure::{Body, Decision, Failure, HandshakeError, ProxyError, TlsError}
 pub use handshake::Request;
 pub use link::Stats;
 pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
-pub use policy::{Backoff, Delivery, Framing, Heartbeat, Overflow, Prefix, Queue, Undelivered};
+#[cfg(feature = "deflate")]
+pub use policy::Compression;
+pub use policy::{
+    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Overflow, Prefix, Queue, Undelivered,
+};
 pub use queues::Receipt;
 pub use server::{
     Answer, Server, ServerBuilder, ServerStats, Session, ShutdownReport, SlowSession,

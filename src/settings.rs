@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::policy::{
-    Backoff, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, Queue, SocketOptions,
+    Backoff, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, Queue, SocketOptions,
 };
 
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     /// The longest wait that a server may ask for.
     pub(crate) max_retry_after: Duration,
     pub(crate) limits: Limits,
+    /// What a WebSocket offers or accepts, if anything.
+    pub(crate) compression: Option<Compression>,
     /// How messages are set off on `tcp://`.
     pub(crate) framing: Framing,
     pub(crate) socket: SocketOptions,
@@ -52,6 +54,7 @@ impl Default for Settings {
             max_redirects: 5,
             max_retry_after: Duration::from_secs(300),
             limits: Limits { message: 64 << 20, frame: 16 << 20 },
+            compression: None,
             framing: Framing::lines(),
             socket: SocketOptions::default(),
             send_directly: true,
@@ -99,6 +102,9 @@ impl Settings {
             () if self.limits.frame == 0 => return zero("max_frame_size"),
             () if self.fragment_size == Some(0) => return zero("fragment_size"),
             () => {}
+        }
+        if let Some(compression) = &self.compression {
+            compression.check().map_err(|reason| invalid("compression", reason))?;
         }
         self.heartbeat.check().map_err(|reason| invalid("heartbeat", reason))?;
         self.backoff.check().map_err(|reason| invalid("backoff", reason))?;

@@ -15,7 +15,7 @@ use super::route::Route;
 use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
 use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
-use crate::handshake::{Endpoint, Jar, Request, built_in};
+use crate::handshake::{Endpoint, Handshake, Jar, Request, built_in};
 use crate::link::Opened;
 use crate::settings::Settings;
 use crate::transport::{Duplex, Timed};
@@ -144,19 +144,24 @@ impl Opener {
         let protocol = Protocol::WebSocket(Role::Client);
         let with_cookies = self.jar.as_ref().map(|jar| jar.applied(request));
         let request = with_cookies.as_ref().unwrap_or(request);
-        let mut opened = handshake::open(&mut Timed::new(&mut duplex, deadline), request);
+        let mut opened = handshake::open(
+            &mut Timed::new(&mut duplex, deadline),
+            request,
+            self.settings.compression.as_ref(),
+        );
         if let Err(Failure::Rejected { retry_after, waits, .. }) = &mut opened {
             *waits = retry_after.map(|asked| asked.min(self.settings.max_retry_after));
         }
         if let Some(jar) = &mut self.jar {
             match &opened {
-                Ok((response, _)) => jar.store(endpoint, response.headers()),
+                Ok(opened) => jar.store(endpoint, opened.response.headers()),
                 Err(Failure::Rejected { headers, .. }) => jar.store(endpoint, headers),
                 Err(_) => {}
             }
         }
-        let (response, read) = opened.map_err(|failure| failure.in_time(timeout))?;
-        let opened = Opened::new(duplex, protocol, limits, read);
+        let Handshake { response, compression, read } =
+            opened.map_err(|failure| failure.in_time(timeout))?;
+        let opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
         Ok(Success { opened, response: Some(response), endpoint: name })
     }
 

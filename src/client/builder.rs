@@ -289,6 +289,14 @@ impl Builder {
         self
     }
 
+    /// Offers to compress messages; see [`Compression`](crate::Compression) for what that does to
+    /// secrets. Default: nothing is compressed, and nothing offered.
+    #[cfg(feature = "deflate")]
+    pub fn compression(mut self, compression: crate::Compression) -> Self {
+        self.settings.compression = Some(compression);
+        self
+    }
+
     /// The largest frame that may be received, in bytes. Default 16 MiB.
     pub fn max_frame_size(mut self, bytes: usize) -> Self {
         self.settings.limits.frame = bytes;
@@ -493,6 +501,10 @@ impl Builder {
             if self.cookies {
                 let reason = "tcp:// has no opening handshake".into();
                 return Err(Error::InvalidSetting { setting: "cookies", reason });
+            }
+            if settings.compression.is_some() {
+                let reason = "tcp:// has no extensions".into();
+                return Err(Error::InvalidSetting { setting: "compression", reason });
             }
             settings.heartbeat = settings.heartbeat.for_framed();
         }

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::failure::{Failure, guarded};
+use crate::policy::AgreedCompression;
 use crate::sync::Mutex;
 
 /// A step in the life of a client.
@@ -28,6 +29,9 @@ pub enum Event {
         /// The server's answer to the opening handshake, its subprotocol header included;
         /// `None` on `tcp://`, which has none.
         response: Option<Arc<http::Response<()>>>,
+        /// How messages are compressed, if both sides want that
+        /// ([`Builder::compression`](crate::Builder::compression)).
+        compression: Option<AgreedCompression>,
     },
     /// The link died.
     #[non_exhaustive]

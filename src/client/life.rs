@@ -105,7 +105,7 @@ impl Manager {
                 Ok((link, response, endpoint)) => {
                     // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
-                    self.announce(response, endpoint);
+                    self.announce(&link, response, endpoint);
                     self.serve(link, close)
                 }
                 Err(Failure::Interrupted) => After::Close { clean: false },
@@ -136,15 +136,15 @@ impl Manager {
         }
     }
 
-    fn announce(&mut self, response: Option<http::Response<()>>, endpoint: String) {
+    fn announce(&mut self, up: &Link, response: Option<http::Response<()>>, endpoint: String) {
         self.core.counters.connects.fetch_add(1, Relaxed);
         self.link += 1;
         let downtime = self.core.status.enter(State::Connected, None);
         let attempts = std::mem::take(&mut self.streak.attempts);
         log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
-        let response = response.map(Arc::new);
+        let (response, compression) = (response.map(Arc::new), up.compression());
         let link = self.link;
-        let event = Event::Connected { link, attempts, downtime, endpoint, response };
+        let event = Event::Connected { link, attempts, downtime, endpoint, response, compression };
         match self.first.take() {
             None => self.core.publisher.publish(event),
             // nobody can have subscribed before this; later subscribers start with what follows

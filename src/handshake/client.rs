@@ -12,21 +12,31 @@ use http::{Response, StatusCode};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
-use super::Request;
 use super::headers::line;
+use super::{Request, extensions};
 use crate::failure::{Body, Failure, HandshakeError, quote};
-use crate::policy::MAX_DURATION;
+use crate::policy::{AgreedCompression, Compression, MAX_DURATION};
 use crate::transport::head::{HeadReader, has_token};
 use crate::transport::{Stream, body};
 
-/// Shakes hands; returns the response and what was read past it.
+/// A handshake that has succeeded.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub(crate) response: Response<()>,
+    pub(crate) compression: Option<AgreedCompression>,
+    /// What was read past the response.
+    pub(crate) read: Vec<u8>,
+}
+
+/// Shakes hands, and offers compression if there is any.
 pub(crate) fn open(
     stream: &mut impl Stream,
     request: &Request,
-) -> Result<(Response<()>, Vec<u8>), Failure> {
+    compression: Option<&Compression>,
+) -> Result<Handshake, Failure> {
     let key = generate_key();
     let mut reader = HeadReader::new();
-    let sent = stream.write_all(&encode(request, &key)).map_err(HandshakeError::Io);
+    let sent = stream.write_all(&encode(request, &key, compression)).map_err(HandshakeError::Io);
     let head = match (sent, reader.response(stream)) {
         (Ok(()), head) => head?,
         // the server may have said why before it hung up
@@ -51,11 +61,12 @@ pub(crate) fn open(
     if !head.is_http_11 {
         return Err(HandshakeError::not_http("an upgrade needs version 1.1").into());
     }
-    verify(&headers, request, &key).map_err(HandshakeError::BadUpgrade)?;
+    let compression = verify(&headers, request, &key, compression);
+    let compression = compression.map_err(HandshakeError::BadUpgrade)?;
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok((response, reader.into_rest()))
+    Ok(Handshake { response, compression, read: reader.into_rest() })
 }
 
 /// Whether it says where to go instead: then nobody reads what else it says.
@@ -70,7 +81,7 @@ pub(crate) fn location(failure: &Failure) -> Option<&[u8]> {
     location.filter(|_| leads_on(*status, headers))
 }
 
-fn encode(request: &Request, key: &str) -> Vec<u8> {
+fn encode(request: &Request, key: &str, compression: Option<&Compression>) -> Vec<u8> {
     let endpoint = &request.endpoint;
     let mut bytes = format!("GET {} HTTP/1.1\r\n", endpoint.path_and_query()).into_bytes();
     let out = &mut bytes;
@@ -84,6 +95,9 @@ fn encode(request: &Request, key: &str) -> Vec<u8> {
     if !request.subprotocols.is_empty() {
         line(out, "Sec-WebSocket-Protocol", request.subprotocols.join(", ").as_bytes());
     }
+    if let Some(compression) = compression {
+        line(out, "Sec-WebSocket-Extensions", extensions::offer(compression).as_bytes());
+    }
     if let Some(credentials) = &endpoint.credentials {
         if !request.headers.contains(&header::AUTHORIZATION) {
             line(out, "Authorization", credentials.basic().as_bytes());
@@ -95,7 +109,12 @@ fn encode(request: &Request, key: &str) -> Vec<u8> {
 }
 
 /// The checks of section 4.1, in its order; an error says which one failed.
-fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), String> {
+fn verify(
+    headers: &HeaderMap,
+    request: &Request,
+    key: &str,
+    compression: Option<&Compression>,
+) -> Result<Option<AgreedCompression>, String> {
     if !has_token(headers, &header::UPGRADE, "websocket") {
         return Err("no \"Upgrade: websocket\" in the answer".into());
     }
@@ -108,9 +127,7 @@ fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), Strin
     }
     // an empty header is a list of nothing, which some servers send
     let values = |name| headers.get_all(name).iter().filter(|value| !value.is_empty());
-    if let Some(extension) = values(header::SEC_WEBSOCKET_EXTENSIONS).next() {
-        return Err(format!("extension {} was not asked for", quote(extension)));
-    }
+    let agreed = extensions::answered(headers, compression)?;
     let is_offered = |chosen: &&HeaderValue| {
         request.subprotocols.iter().any(|offered| chosen == &offered.as_str())
     };
@@ -121,7 +138,7 @@ fn verify(headers: &HeaderMap, request: &Request, key: &str) -> Result<(), Strin
     if values(header::SEC_WEBSOCKET_PROTOCOL).count() > 1 {
         return Err("more than one subprotocol was chosen".into());
     }
-    Ok(())
+    Ok(agreed)
 }
 
 /// Seconds or a date (RFC 9110 section 10.2.3); a date in the past is zero.
@@ -159,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_request_says_all_that_it_must() {
-        let text = String::from_utf8(encode(&request(), "KEY")).unwrap();
+        let text = String::from_utf8(encode(&request(), "KEY", None)).unwrap();
         assert_eq!(
             text,
             "GET /chat?a=1 HTTP/1.1\r\nHost: host:81\r\nUpgrade: websocket\r\n\
@@ -169,11 +186,11 @@ mod tests {
         );
     }
 
-    fn check(lines: &str) -> Result<(), String> {
+    fn check(lines: &str) -> Result<Option<AgreedCompression>, String> {
         let accept = derive_accept_key(b"KEY");
         let text = format!("HTTP/1.1 101 x\r\n{}\r\n\r\n", lines.replace("ACCEPT", &accept));
         let head = HeadReader::new().response(&mut text.as_bytes()).unwrap();
-        verify(&head.headers, &request(), "KEY")
+        verify(&head.headers, &request(), "KEY", None)
     }
 
     #[test]

@@ -3,13 +3,14 @@
 mod client;
 mod cookies;
 mod endpoint;
+mod extensions;
 mod headers;
 mod origins;
 mod reference;
 mod request;
 mod server;
 
-pub(crate) use client::{location, open};
+pub(crate) use client::{Handshake, location, open};
 pub(crate) use cookies::Jar;
 pub(crate) use endpoint::Endpoint;
 pub(crate) use headers::{Header, Headers};

@@ -7,9 +7,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 use tungstenite::handshake::derive_accept_key;
 
+use super::extensions;
 use super::headers::{Headers, line};
 use super::origins::{Origins, host};
 use crate::failure::{Failure, HandshakeError};
+use crate::policy::{AgreedCompression, Compression};
 use crate::transport::head::{self, HeadReader, has_token, is_token, tokens};
 
 /// Reads a request; returns it and what was read past it.
@@ -86,15 +88,20 @@ pub(crate) fn check(request: &Request<()>, origins: &Origins) -> Result<(), Wron
 }
 
 /// Upgrades the connection, or answers with what is wrong with the request. A subprotocol that
-/// the client did not offer is left out.
+/// the client did not offer is left out. Returns what compression was agreed on.
 pub(crate) fn accept(
     stream: &mut impl Write,
     request: &Request<()>,
     subprotocol: Option<&str>,
     headers: &Headers,
-) -> Result<(), Failure> {
-    let key = match upgrade_key(request) {
-        Ok(key) => key,
+    compression: Option<&Compression>,
+) -> Result<Option<AgreedCompression>, Failure> {
+    let chosen = upgrade_key(request).and_then(|key| {
+        let chosen = extensions::choose(request.headers(), compression);
+        Ok((key, chosen.map_err(|reason| (StatusCode::BAD_REQUEST, reason))?))
+    });
+    let (key, compression) = match chosen {
+        Ok(chosen) => chosen,
         Err(wrong) => return Err(refuse(stream, request, wrong)),
     };
     let mut response = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
@@ -108,9 +115,13 @@ pub(crate) fn accept(
             log::warn!("subprotocol {chosen:?} was chosen, but the client did not offer it");
         }
     }
+    if let Some((answer, _)) = &compression {
+        line(&mut response, "Sec-WebSocket-Extensions", answer.as_bytes());
+    }
     headers.write(&mut response);
     response.extend_from_slice(b"\r\n");
-    Ok(stream.write_all(&response).map_err(HandshakeError::Io)?)
+    stream.write_all(&response).map_err(HandshakeError::Io)?;
+    Ok(compression.map(|(_, agreed)| agreed))
 }
 
 /// Says what is wrong with the request; returns why there is no WebSocket.

@@ -54,7 +54,7 @@ use stats::Counters;
 pub use stats::Stats;
 
 use crate::failure::Failure;
-use crate::policy::Limits;
+use crate::policy::{AgreedCompression, Limits};
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
 use crate::settings::Settings;
@@ -74,13 +74,24 @@ pub(crate) struct Opened {
     pub(crate) decoder: Decoder,
     /// What was read and is not decoded yet.
     pub(crate) buffer: ReadBuffer,
+    /// What was agreed on, if anything.
+    pub(crate) compression: Option<AgreedCompression>,
 }
 
 impl Opened {
     /// `read` is what was read past the opening handshake.
     pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: Limits, read: Vec<u8>) -> Self {
         let (decoder, buffer) = (protocol.decoder(limits), ReadBuffer::new(read));
-        Self { duplex, protocol, decoder, buffer }
+        Self { duplex, protocol, decoder, buffer, compression: None }
+    }
+
+    /// The peer compresses, if this was agreed on.
+    pub(crate) fn compressed(mut self, agreed: Option<AgreedCompression>) -> Self {
+        if let Some(agreed) = agreed {
+            self.decoder.compressed(agreed);
+        }
+        self.compression = agreed;
+        self
     }
 }
 
@@ -188,6 +199,7 @@ impl Shortcut for Shared {
 /// The owner's end of a live connection. Dropping it ends the link and joins its threads.
 pub(crate) struct Link {
     shared: Arc<Shared>,
+    compression: Option<AgreedCompression>,
     threads: Vec<JoinHandle<()>>,
     stalls: Receiver<Duration>,
 }
@@ -209,7 +221,11 @@ impl Link {
     /// [`Failure::Thread`] if one could not be started; the others are gone then.
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
         let Parts { opened, settings, outbox, inbox, mailbox, counters, owner, id, link } = parts;
-        let Opened { duplex, protocol, decoder, buffer } = opened;
+        let Opened { duplex, protocol, decoder, buffer, compression: agreed } = opened;
+        let mut encoder = protocol.encoder();
+        if let (Some(agreed), Some(compression)) = (agreed, &settings.compression) {
+            encoder.compressed(agreed, compression.clone());
+        }
         let Duplex { reader, writer, hangup } = duplex;
         let (stall_sender, stalls) = bounded(1);
         let prefix = threads::thread_prefix(id);
@@ -235,7 +251,7 @@ impl Link {
             let link: Weak<dyn Shortcut> = Arc::downgrade(&shared) as _;
             shared.outbox.offer_shortcut(link);
         }
-        let mut link = Self { shared, threads: Vec::with_capacity(3), stalls };
+        let mut link = Self { shared, compression: agreed, threads: Vec::with_capacity(3), stalls };
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "reader", threads::PROGRAM_STACK, move || {
             threads::belong_to(id);
@@ -243,7 +259,7 @@ impl Link {
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "writer", threads::OWN_STACK, move || {
-            let pen = Box::new(Pen::new(writer, shared.protocol.encoder()));
+            let pen = Box::new(Pen::new(writer, encoder));
             writer::run(&shared, pen);
         })?;
         let shared = Arc::clone(&link.shared);
@@ -269,6 +285,11 @@ impl Link {
     /// A handle for others who may end the link. It keeps nothing of it alive.
     pub(crate) fn handle(&self) -> Handle {
         Handle { life: Arc::clone(&self.shared.life), shared: Arc::downgrade(&self.shared) }
+    }
+
+    /// How messages are compressed, if they are.
+    pub(crate) fn compression(&self) -> Option<AgreedCompression> {
+        self.compression
     }
 
     /// Yields how long the reader has been waiting for the program, once for each such wait.

@@ -10,6 +10,7 @@ use super::control::{Close, Slots};
 use super::liveness::HELD_UP;
 use crate::queues::outbox::Entry;
 use crate::transport::{Advanced, WriteHalf};
+use crate::wire::websocket::Fragment;
 use crate::wire::{Encoder, Output, SLICES};
 
 /// A socket that is full is offered no more than this at a time: it takes that as soon as it has
@@ -285,11 +286,20 @@ impl Pen {
         const NOT_WHOLE: u64 = u64::MAX;
         let message = entry.message.clone();
         self.entries.push_back((NOT_WHOLE, entry));
-        let (payload, is_text) = (message.as_bytes(), message.is_text());
+        let deflated = match &mut self.encoder {
+            Encoder::WebSocket(encoder) => encoder.deflate(&message),
+            Encoder::Framed(_) => None,
+        };
+        let payload = deflated.as_deref().unwrap_or(message.as_bytes());
+        let (is_text, is_compressed) = (message.is_text(), deflated.is_some());
         let last = payload.len().div_ceil(size) - 1;
         for (index, fragment) in payload.chunks(size).enumerate() {
             let Encoder::WebSocket(encoder) = &mut self.encoder else { break };
-            encoder.fragment(fragment, is_text, index == 0, index == last, &mut self.out);
+            let kind = match index {
+                0 => Fragment::First { is_text, is_compressed },
+                _ => Fragment::Next,
+            };
+            encoder.fragment(fragment, kind, index == last, &mut self.out);
             if index == last {
                 break;
             }
@@ -319,6 +329,7 @@ impl Pen {
     /// Nothing is to be written for a while: gives back what a burst took.
     pub(super) fn relax(&mut self) {
         self.out.relax();
+        self.encoder.relax();
         if self.entries.is_empty() && self.batch.is_empty() {
             (self.entries, self.batch) = (VecDeque::new(), VecDeque::new());
         }

@@ -212,12 +212,13 @@ impl Reader<'_> {
     }
 
     fn holds_much(&self) -> bool {
-        self.buffer.is_large() || self.batch.is_large()
+        self.buffer.is_large() || self.batch.is_large() || self.decoder.is_large()
     }
 
     /// Little or nothing came for a while.
     fn idle(&mut self) {
         self.buffer.relax();
+        self.decoder.relax();
         self.half.relax();
         self.batch.relax();
     }

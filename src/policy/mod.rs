@@ -1,6 +1,8 @@
 //! Plain values that say how a client behaves; no thread and no socket is named here.
 
 mod backoff;
+#[cfg_attr(not(feature = "deflate"), allow(dead_code, reason = "nothing makes a value of it"))]
+mod compression;
 mod delivery;
 mod framing;
 mod heartbeat;
@@ -9,6 +11,8 @@ mod overflow;
 mod socket;
 
 pub use backoff::Backoff;
+pub(crate) use compression::WINDOW_BITS;
+pub use compression::{AgreedCompression, Compression};
 pub use delivery::{Delivery, Undelivered};
 pub use framing::{Framing, Prefix};
 pub(crate) use framing::{FramingKind, LengthPrefix};

@@ -165,6 +165,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Compresses messages for clients that offer it; see [`Compression`](crate::Compression) for
+    /// what that does to secrets. Default: nothing is compressed.
+    #[cfg(feature = "deflate")]
+    pub fn compression(mut self, compression: crate::Compression) -> Self {
+        self.settings.compression = Some(compression);
+        self
+    }
+
     /// The bounds of each session's queue to be sent. Default: 1024 messages, 16 MiB, wait.
     pub fn outbox(mut self, queue: Queue) -> Self {
         self.settings.outbox = queue;
@@ -222,6 +230,10 @@ impl ServerBuilder {
             (None, None) => Heartbeat::default(),
         };
         settings.check()?;
+        if self.framing.is_some() && settings.compression.is_some() {
+            let reason = "framed TCP has no extensions".into();
+            return Err(Error::InvalidSetting { setting: "compression", reason });
+        }
         if self.max_connections == 0 {
             let reason = "zero lets nobody in".into();
             return Err(Error::InvalidSetting { setting: "max_connections", reason });

@@ -107,7 +107,9 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
         }),
     };
     let result = if answer.is_upgrade() {
-        handshake::accept(&mut timed, &request, answer.subprotocol.as_deref(), &answer.headers)
+        let Answer { subprotocol, headers, .. } = &answer;
+        let compression = server.settings.compression.as_ref();
+        handshake::accept(&mut timed, &request, subprotocol.as_deref(), headers, compression)
     } else {
         let status = answer.status;
         let Answer { headers, body, .. } = &answer;
@@ -116,12 +118,15 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
             Err(Failure::Handshake(HandshakeError::BadUpgrade(text)))
         })
     };
-    if let Err(failure) = result {
-        let_read(&mut duplex);
-        return Err(failure.in_time(timeout));
-    }
+    let compression = match result {
+        Ok(agreed) => agreed,
+        Err(failure) => {
+            let_read(&mut duplex);
+            return Err(failure.in_time(timeout));
+        }
+    };
     let protocol = Protocol::WebSocket(Role::Server);
-    let opened = Opened::new(duplex, protocol, limits, read);
+    let opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
     Ok(Accepted { opened, request: Some(request) })
 }
 
@@ -179,6 +184,7 @@ fn start(
         id,
         peer,
         request,
+        compression: link.compression(),
         settings: Arc::clone(settings),
         outbox,
         mailbox,

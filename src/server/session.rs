@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::link::Handle;
 use crate::link::stats::{Counters, Stats};
 use crate::message::{CloseCode, CloseFrame, Message};
+use crate::policy::AgreedCompression;
 use crate::queues::inbox::{Mailbox, NoMessage};
 use crate::queues::outbox::{Outbox, Patience, Terms};
 use crate::settings::Settings;
@@ -32,6 +33,7 @@ pub(super) struct Inner {
     pub(super) id: u64,
     pub(super) peer: SocketAddr,
     pub(super) request: Option<http::Request<()>>,
+    pub(super) compression: Option<AgreedCompression>,
     pub(super) settings: Arc<Settings>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) mailbox: Arc<Mailbox>,
@@ -59,6 +61,12 @@ impl Session {
     /// The request that opened the session: its path and headers. `None` on framed TCP.
     pub fn request(&self) -> Option<&http::Request<()>> {
         self.inner.request.as_ref()
+    }
+
+    /// How messages are compressed, if both sides want that
+    /// ([`ServerBuilder::compression`](crate::ServerBuilder::compression)).
+    pub fn compression(&self) -> Option<AgreedCompression> {
+        self.inner.compression
     }
 
     /// Queues a message. If the outbox is full this waits for room, as its policy says.

@@ -15,7 +15,7 @@ use tungstenite::protocol::Role;
 
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
-use crate::policy::{Framing, Limits};
+use crate::policy::{AgreedCompression, Compression, Framing, Limits};
 use crate::transport::ReadBuffer;
 
 /// What a decoder finds in the stream.
@@ -98,6 +98,25 @@ impl Decoder {
         }
     }
 
+    /// Messages may come compressed: a WebSocket's.
+    pub(crate) fn compressed(&mut self, agreed: AgreedCompression) {
+        if let Self::WebSocket(decoder) = self {
+            decoder.compressed(agreed);
+        }
+    }
+
+    /// Whether it holds on to memory that an idle link should give back with [`Decoder::relax`].
+    pub(crate) fn is_large(&self) -> bool {
+        matches!(self, Self::WebSocket(decoder) if decoder.is_large())
+    }
+
+    /// The link is idle.
+    pub(crate) fn relax(&mut self) {
+        if let Self::WebSocket(decoder) = self {
+            decoder.relax();
+        }
+    }
+
     /// What the end of the stream means at this point.
     pub(crate) fn end_of_stream(&self, buffer: &ReadBuffer) -> Failure {
         match self {
@@ -123,6 +142,20 @@ impl Encoder {
         match self {
             Self::WebSocket(encoder) => encoder.message(message, out),
             Self::Framed(encoder) => encoder.message(message, out),
+        }
+    }
+
+    /// Messages may go compressed: a WebSocket's.
+    pub(crate) fn compressed(&mut self, agreed: AgreedCompression, compression: Compression) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.compressed(agreed, compression);
+        }
+    }
+
+    /// The link is idle.
+    pub(crate) fn relax(&mut self) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.relax();
         }
     }
 

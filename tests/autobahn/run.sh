@@ -95,7 +95,7 @@ JSON
 
 as_server() {
   local url
-  RUST_LOG=${RUST_LOG:-warn} "$target/release/examples/echo_server" 127.0.0.1:0 >"$work/server.log" 2>&1 &
+  RUST_LOG=${RUST_LOG:-warn} "$target/release/examples/echo_server" --compress 127.0.0.1:0 >"$work/server.log" 2>&1 &
   children+=($!)
   await "everlink's server" grep -q '^listening on ' "$work/server.log"
   url=$(sed -n 's/^listening on //p' "$work/server.log")

@@ -11,7 +11,7 @@ fn answer(request: &str, subprotocol: Option<&str>) -> String {
     assert!(rest.is_empty());
     let mut response = Vec::new();
     let _ = match check(&request, &Origins::default()) {
-        Ok(()) => accept(&mut response, &request, subprotocol, &Headers::default()),
+        Ok(()) => accept(&mut response, &request, subprotocol, &Headers::default(), None).map(drop),
         Err(wrong) => Err(refuse(&mut response, &request, wrong)),
     };
     String::from_utf8(response).unwrap()
@@ -122,7 +122,7 @@ proptest! {
     ) {
         let bytes = [start.as_bytes(), &rest].concat();
         if let Ok((request, _)) = read_request(&mut &bytes[..]) {
-            let _ = accept(&mut Vec::new(), &request, None, &Headers::default());
+            let _ = accept(&mut Vec::new(), &request, None, &Headers::default(), None);
         }
     }
 }

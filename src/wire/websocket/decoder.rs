@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use tungstenite::protocol::Role;
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 
+use super::control::{MAX_CONTROL, control};
+use super::deflate::Inflater;
 use super::mask::Mask;
 use crate::failure::Failure;
-use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
-use crate::policy::Limits;
+use crate::message::{CloseCode, Message, MessageRef, Pool};
+use crate::policy::{AgreedCompression, Limits};
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Assembly, NotUtf8};
 use crate::wire::{Item, too_big, violation};
-
-/// The longest payload of a control frame (RFC 6455 section 5.5).
-const MAX_CONTROL: usize = 125;
 
 /// The reading side of a WebSocket.
 ///
@@ -34,6 +33,10 @@ pub(crate) struct Decoder {
     message: Option<Assembly>,
     /// The data frame whose payload is coming.
     frame: Option<Frame>,
+    /// There if compression was agreed on.
+    inflater: Option<Box<Inflater>>,
+    /// Whether the message whose pieces are coming is compressed.
+    is_compressed: bool,
 }
 
 /// What is known of a data frame whose payload is coming.
@@ -47,7 +50,33 @@ struct Frame {
 impl Decoder {
     pub(crate) fn new(role: Role, limits: Limits) -> Self {
         let short_limit = limits.message.min(limits.frame);
-        Self { role, limits, short_limit, pool: Pool::new(), message: None, frame: None }
+        Self {
+            role,
+            limits,
+            short_limit,
+            pool: Pool::new(),
+            message: None,
+            frame: None,
+            inflater: None,
+            is_compressed: false,
+        }
+    }
+
+    /// Messages may come compressed.
+    pub(crate) fn compressed(&mut self, agreed: AgreedCompression) {
+        self.inflater = Inflater::new(agreed).map(Box::new);
+    }
+
+    /// Whether it holds on to memory that an idle link should give back.
+    pub(crate) fn is_large(&self) -> bool {
+        self.inflater.as_ref().is_some_and(|inflater| inflater.is_large())
+    }
+
+    /// The link is idle.
+    pub(crate) fn relax(&mut self) {
+        if let Some(inflater) = &mut self.inflater {
+            inflater.relax();
+        }
     }
 
     pub(crate) fn pool(&self) -> Arc<Pool> {
@@ -114,17 +143,23 @@ impl Decoder {
                 }
                 OpCode::Data(opcode) => opcode,
             };
-            self.begin(opcode, length)?;
+            self.begin(opcode, length, header.rsv1)?;
             buffer.take(size);
             if header.is_final && is_whole && self.message.is_none() {
                 let payload = buffer.take(length);
                 unmask(header.mask, payload);
+                if header.rsv1 {
+                    return self.inflate(opcode == Data::Text, payload).map(Some);
+                }
                 return message(opcode == Data::Text, payload).map(Some);
             }
-            self.message.get_or_insert_with(|| match opcode {
-                Data::Text => Assembly::text(),
-                _ => Assembly::binary(self.pool.buffer(length)),
-            });
+            if self.message.is_none() {
+                self.is_compressed = header.rsv1;
+                self.message = Some(match opcode {
+                    Data::Text => Assembly::text(),
+                    _ => Assembly::binary(self.pool.buffer(length)),
+                });
+            }
             let mask = header.mask.map(Mask::new);
             self.frame = Some(Frame { left: length, mask, is_last: header.is_final });
         }
@@ -134,7 +169,7 @@ impl Decoder {
     #[inline]
     fn check(&self, header: &FrameHeader, announced: u64, size: usize) -> Result<(), Failure> {
         if header.rsv1 || header.rsv2 || header.rsv3 {
-            return Err(protocol("a reserved bit is set, and no extension was agreed on"));
+            self.check_reserved(header)?;
         }
         if header.mask.is_some() != (self.role == Role::Server) {
             let wrong = match self.role {
@@ -157,9 +192,21 @@ impl Decoder {
         Ok(())
     }
 
+    /// Where one reserved bit has a meaning (RFC 7692 section 6).
+    fn check_reserved(&self, header: &FrameHeader) -> Result<(), Failure> {
+        if self.inflater.is_none() || header.rsv2 || header.rsv3 {
+            return Err(protocol("a reserved bit is set, and no extension was agreed on"));
+        }
+        match header.opcode {
+            OpCode::Data(Data::Text | Data::Binary) => Ok(()),
+            OpCode::Data(_) => Err(protocol("only the first frame of a message says compressed")),
+            OpCode::Control(_) => Err(protocol("a compressed control frame")),
+        }
+    }
+
     /// Whether this data frame may come now, and is not too long, which its header decides.
     #[inline]
-    fn begin(&self, opcode: Data, length: usize) -> Result<(), Failure> {
+    fn begin(&self, opcode: Data, length: usize, is_compressed: bool) -> Result<(), Failure> {
         let gathered = match (&self.message, opcode) {
             (None, Data::Text | Data::Binary) => 0,
             (Some(message), Data::Continue) => message.len(),
@@ -169,6 +216,10 @@ impl Decoder {
         if length > self.limits.frame {
             return Err(too_big(format_args!("a frame of {length} bytes is"), self.limits.frame));
         }
+        if is_compressed || (self.is_compressed && self.message.is_some()) {
+            // what comes of it is what counts, and is counted while it is inflated
+            return Ok(());
+        }
         let total = gathered.saturating_add(length);
         if total > self.limits.message {
             return Err(too_big(
@@ -177,6 +228,29 @@ impl Decoder {
             ));
         }
         Ok(())
+    }
+
+    /// Inflates a message that has come in one frame.
+    fn inflate(&mut self, is_text: bool, payload: &[u8]) -> Result<Item<'_>, Failure> {
+        let Some(inflater) = &mut self.inflater else {
+            // never: its header was refused
+            return Err(protocol("a compressed message, and no extension was agreed on"));
+        };
+        let (limit, mut spilled) = (self.limits.message, None);
+        let mut spill = |inflated: &[u8]| {
+            let empty = || if is_text { Assembly::text() } else { Assembly::binary(None) };
+            push_inflated(spilled.get_or_insert_with(empty), inflated)
+        };
+        inflater.inflate(payload, limit, &mut spill)?;
+        inflater.finish(limit, &mut spill)?;
+        let held = inflater.take_held();
+        match spilled {
+            None => message(is_text, held),
+            Some(mut message) => {
+                push_inflated(&mut message, held)?;
+                Ok(Item::Message(MessageRef::whole(message.finish(&self.pool)?)))
+            }
+        }
     }
 
     /// Goes on with a frame whose payload comes in pieces.
@@ -190,17 +264,32 @@ impl Decoder {
             mask.apply(piece);
         }
         frame.left -= piece.len();
-        message.push(piece, frame.left)?;
-        if frame.left > 0 {
+        let (is_whole, is_last) = (frame.left == 0, frame.is_last);
+        match &mut self.inflater {
+            Some(inflater) if self.is_compressed => {
+                let limit = self.limits.message;
+                inflater.inflate(piece, limit, |inflated| push_inflated(message, inflated))?;
+                if is_whole && is_last {
+                    inflater.finish(limit, |inflated| push_inflated(message, inflated))?;
+                }
+                push_inflated(message, inflater.take_held())?;
+            }
+            _ => message.push(piece, frame.left)?,
+        }
+        if !is_whole {
             return Ok(Gathered::Part);
         }
-        let is_last = frame.is_last;
         self.frame = None;
         match self.message.take_if(|_| is_last) {
             None => Ok(Gathered::Frame),
             Some(message) => Ok(Gathered::Message(message.finish(&self.pool)?)),
         }
     }
+}
+
+/// How much will come is not known: as much again, as far as memory is concerned.
+fn push_inflated(message: &mut Assembly, inflated: &[u8]) -> Result<(), Failure> {
+    Ok(message.push(inflated, message.len())?)
 }
 
 /// A message that lies whole in the buffer.
@@ -248,31 +337,7 @@ fn unmask(key: Option<[u8; 4]>, payload: &mut [u8]) {
     }
 }
 
-fn control(opcode: Control, payload: &[u8]) -> Result<Item<'_>, Failure> {
-    match opcode {
-        Control::Ping => Ok(Item::Ping(payload)),
-        Control::Pong => Ok(Item::Pong(payload)),
-        Control::Close => close(payload).map(Item::Close),
-        // never: reading the header refuses them
-        Control::Reserved(opcode) => Err(protocol(format!("the reserved opcode {opcode}"))),
-    }
-}
-
-/// The body of a close frame (RFC 6455 section 5.5.1), with its code as it came.
-fn close(payload: &[u8]) -> Result<Option<CloseFrame>, Failure> {
-    let (code, reason) = match payload {
-        [] => return Ok(None),
-        [_] => return Err(protocol("a close frame of one byte")),
-        [high, low, reason @ ..] => (CloseCode(u16::from_be_bytes([*high, *low])), reason),
-    };
-    if !code.is_sendable() {
-        return Err(protocol(format!("close code {code} in a close frame")));
-    }
-    let reason = std::str::from_utf8(reason).map_err(|_| NotUtf8)?;
-    Ok(Some(CloseFrame::new(code, reason)))
-}
-
-fn protocol(reason: impl Into<String>) -> Failure {
+pub(super) fn protocol(reason: impl Into<String>) -> Failure {
     violation(CloseCode::PROTOCOL_ERROR, reason)
 }
 

@@ -200,9 +200,10 @@ fn what_is_encoded_is_decoded_at_every_length() {
 #[test]
 fn a_ping_passes_between_fragments() {
     let (mut encoder, mut out) = (Encoder::new(Role::Client), Output::new());
-    encoder.fragment(b"0123", true, true, false, &mut out);
+    let first = Fragment::First { is_text: true, is_compressed: false };
+    encoder.fragment(b"0123", first, false, &mut out);
     encoder.ping(b"", &mut out);
-    encoder.fragment(b"45", true, false, true, &mut out);
+    encoder.fragment(b"45", Fragment::Next, true, &mut out);
     let bytes = written(&mut out);
     let found = decode_with(Role::Server, LIMITS, &bytes, &[2]).0;
     assert_eq!(found, [Found::Ping(Vec::new()), Found::Message("012345".into())]);
