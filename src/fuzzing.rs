@@ -14,6 +14,8 @@ use crate::handshake::{Endpoint, Headers, Jar, Origins, Request};
 use crate::message::Message;
 use crate::policy::{Framing, Limits, Prefix};
 use crate::transport::{ReadBuffer, Stream};
+#[cfg(feature = "deflate")]
+use crate::wire::Output;
 use crate::wire::{Item, Protocol};
 
 const LIMITS: Limits = Limits { message: 1000, frame: 500 };
@@ -79,6 +81,65 @@ pub fn websocket(bytes: &[u8]) {
     let (first, peer) = peer(bytes);
     let role = if first % 2 == 0 { Role::Client } else { Role::Server };
     decode(Protocol::WebSocket(role), peer);
+}
+
+/// The reading side of a WebSocket whose messages may be compressed; the bytes compressed and
+/// inflated again, as two messages; and the same bytes as what a peer says about
+/// extensions.
+#[cfg(feature = "deflate")]
+pub fn deflate(bytes: &[u8]) {
+    use crate::policy::{AgreedCompression, Compression};
+
+    let (first, mut peer) = peer(bytes);
+    let agreed = AgreedCompression {
+        send_takeover: first % 2 == 0,
+        receive_takeover: first % 2 == 0,
+        send_window_bits: 9 + first % 7,
+        receive_window_bits: 9 + first % 7,
+    };
+    let (mut decoder, mut buffer) =
+        (Protocol::WebSocket(Role::Client).decoder(LIMITS), ReadBuffer::new(Vec::new()));
+    decoder.compressed(agreed);
+    loop {
+        match decoder.decode(&mut buffer) {
+            Ok(Some(Item::Message(message))) => assert!(message.len() <= LIMITS.message),
+            Ok(Some(_)) => {}
+            Ok(None) => match peer.read(buffer.space()) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => buffer.filled(count),
+            },
+            Err(_) => break,
+        }
+    }
+
+    let limits = Limits { message: usize::MAX, frame: usize::MAX };
+    let mut encoder = Protocol::WebSocket(Role::Server).encoder();
+    encoder.compressed(agreed, Compression::new().threshold(0).level(1 + u32::from(first % 9)));
+    let mut decoder = Protocol::WebSocket(Role::Client).decoder(limits);
+    decoder.compressed(agreed);
+    for part in bytes.chunks(bytes.len() / 2 + 1) {
+        let (message, mut out) = (Message::from(part), Output::new());
+        encoder.message(&message, &mut out);
+        let mut encoded = Vec::new();
+        while !out.is_empty() {
+            let count = out.first(usize::MAX).len();
+            encoded.extend_from_slice(out.first(count));
+            out.advance(count);
+        }
+        let mut buffer = ReadBuffer::new(encoded);
+        match decoder.decode(&mut buffer) {
+            Ok(Some(Item::Message(inflated))) => assert_eq!(inflated.as_bytes(), part),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    if let Ok(value) = http::HeaderValue::from_bytes(bytes) {
+        let mut headers = http::HeaderMap::new();
+        headers.insert(http::header::SEC_WEBSOCKET_EXTENSIONS, value);
+        let compression = Compression::new();
+        let _ = handshake::answered(&headers, Some(&compression));
+        let _ = handshake::choose(&headers, Some(&compression));
+    }
 }
 
 /// The reading side of framed TCP, with each framing; what was read is encoded and read again.
@@ -203,6 +264,8 @@ mod tests {
         #[test]
         fn bytes_from_outside_are_no_panic(bytes in prop_oneof![arbitrary(), plausible()]) {
             super::websocket(&bytes);
+            #[cfg(feature = "deflate")]
+            super::deflate(&bytes);
             super::framed(&bytes);
             super::response(&bytes);
             super::request(&bytes);

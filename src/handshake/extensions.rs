@@ -46,7 +46,7 @@ pub(super) fn offer(compression: &Compression) -> String {
 
 /// What a server's answer makes of the offer, if one was made; an error says what is wrong with
 /// the answer.
-pub(super) fn answered(
+pub(crate) fn answered(
     headers: &HeaderMap,
     offered: Option<&Compression>,
 ) -> Result<Option<AgreedCompression>, String> {
@@ -95,7 +95,7 @@ fn not_asked_for(extension: &Extension) -> String {
 
 /// The first of a client's offers that can be accepted: what a server answers to it, and what
 /// that makes. An error says that what the client wrote cannot be read (RFC 6455 section 9.1).
-pub(super) fn choose(
+pub(crate) fn choose(
     headers: &HeaderMap,
     compression: Option<&Compression>,
 ) -> Result<Option<(String, AgreedCompression)>, &'static str> {

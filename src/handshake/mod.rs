@@ -13,6 +13,8 @@ mod server;
 pub(crate) use client::{Handshake, location, open};
 pub(crate) use cookies::Jar;
 pub(crate) use endpoint::Endpoint;
+#[cfg(all(any(test, fuzzing), feature = "deflate"))]
+pub(crate) use extensions::{answered, choose};
 pub(crate) use headers::{Header, Headers};
 pub(crate) use origins::Origins;
 pub use request::Request;
