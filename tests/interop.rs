@@ -1,10 +1,14 @@
-//! Against implementations that nobody here wrote: Python `websockets` and `aiohttp`, Node `ws`.
+//! Against implementations that nobody here wrote: Python `websockets` and `aiohttp`, Node `ws`, and
+//! Chromium; compressed with each of them, too.
 //!
 //! Says "skipped" unless they are in the folder that the README names.
 
 #[cfg(feature = "tls")]
 #[path = "interop/aiohttp.rs"]
 mod aiohttp;
+#[cfg(feature = "deflate")]
+#[path = "interop/chromium.rs"]
+mod chromium;
 mod support;
 
 use std::io::{BufRead, BufReader};
@@ -12,7 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 
-use everlink::{Answer, Client, CloseFrame, Event, Failure, Heartbeat, Message, Server};
+#[cfg(feature = "deflate")]
+use everlink::Compression;
+use everlink::{AgreedCompression, ServerBuilder};
+use everlink::{Answer, Builder, Client, CloseFrame, Event, Failure, Heartbeat, Message, Server};
 use support::{PATIENCE, init_log, ms, watch};
 
 const SIZES: [usize; 7] = [0, 1, 125, 126, 65_535, 65_536, 16 << 20];
@@ -25,6 +32,71 @@ enum Peer {
     Node,
 }
 
+/// How messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deflate {
+    /// As they are.
+    Off,
+    /// Compressed, with context takeover.
+    #[cfg(feature = "deflate")]
+    Takeover,
+    /// Compressed, each by itself.
+    #[cfg(feature = "deflate")]
+    Alone,
+}
+
+impl Deflate {
+    /// What the peers' programs are told.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Off => "",
+            #[cfg(feature = "deflate")]
+            Self::Takeover => "takeover",
+            #[cfg(feature = "deflate")]
+            Self::Alone => "alone",
+        }
+    }
+
+    fn client(self, builder: Builder) -> Builder {
+        #[cfg(feature = "deflate")]
+        if let Some(compression) = self.compression() {
+            return builder.compression(compression);
+        }
+        builder
+    }
+
+    fn server(self, builder: ServerBuilder) -> ServerBuilder {
+        #[cfg(feature = "deflate")]
+        if let Some(compression) = self.compression() {
+            return builder.compression(compression);
+        }
+        builder
+    }
+
+    #[cfg(feature = "deflate")]
+    fn compression(self) -> Option<Compression> {
+        let compression = Compression::new().threshold(0);
+        match self {
+            Self::Off => None,
+            Self::Takeover => Some(compression),
+            Self::Alone => Some(compression.send_takeover(false).receive_takeover(false)),
+        }
+    }
+
+    /// Panics unless that was agreed on.
+    fn check(self, agreed: Option<AgreedCompression>) {
+        let takeover = agreed.map(|agreed| (agreed.send_takeover, agreed.receive_takeover));
+        let expected = match self {
+            Self::Off => None,
+            #[cfg(feature = "deflate")]
+            Self::Takeover => Some((true, true)),
+            #[cfg(feature = "deflate")]
+            Self::Alone => Some((false, false)),
+        };
+        assert_eq!(takeover, expected);
+    }
+}
+
 impl Peer {
     fn folder() -> PathBuf {
         let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop");
@@ -32,7 +104,7 @@ impl Peer {
     }
 
     /// The peer's program, or `None` if it is not installed.
-    fn command(self) -> Option<Command> {
+    fn command(self, deflate: Deflate) -> Option<Command> {
         let folder = Self::folder();
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
         let python = folder.join("venv/bin/python");
@@ -52,6 +124,7 @@ impl Peer {
         }
         let mut command = Command::new(program);
         command.arg(scripts.join(script)).env("EVERLINK_INTEROP", &folder);
+        command.env("EVERLINK_DEFLATE", deflate.name());
         Some(command)
     }
 }
@@ -87,15 +160,16 @@ impl Drop for PeerServer {
 }
 
 /// Everything that a client does with somebody else's server.
-fn client_against(peer: Peer) {
+fn client_against(peer: Peer, deflate: Deflate) {
     init_log();
-    let Some(mut command) = peer.command() else { return };
+    let Some(mut command) = peer.command(deflate) else { return };
     let server = PeerServer::start(&mut command);
     let line = server.line();
     let url = line.strip_prefix("listening ").expect("where it listens");
     for fragment_size in [usize::MAX, 50_000] {
         let (builder, watch) = watch(
-            Client::builder(url)
+            deflate
+                .client(Client::builder(url))
                 .subprotocol("v1")
                 .subprotocol("v2")
                 .fragment_size(fragment_size)
@@ -103,7 +177,10 @@ fn client_against(peer: Peer) {
                 .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE)),
         );
         let client = builder.connect().unwrap();
-        let Event::Connected { response, .. } = watch.connected() else { unreachable!() };
+        let Event::Connected { response, compression, .. } = watch.connected() else {
+            unreachable!()
+        };
+        deflate.check(compression);
         assert_eq!(response.unwrap().headers()["sec-websocket-protocol"], "v2");
         let ask = |question: &str| -> Message {
             client.send(question).unwrap();
@@ -114,7 +191,8 @@ fn client_against(peer: Peer) {
             let messages = [Message::from("t".repeat(size)), Message::from(vec![b'b'; size])];
             for message in messages {
                 client.send(message.clone()).unwrap();
-                let echo = client.recv_timeout(PATIENCE).unwrap();
+                let echo = client.recv_timeout(PATIENCE);
+                let echo = echo.unwrap_or_else(|error| panic!("{error}: {:?}", watch.rest()));
                 assert!(echo == message, "{size} bytes came back as {echo:?}");
             }
         }
@@ -136,7 +214,7 @@ fn client_against(peer: Peer) {
     }
 }
 
-/// The code with which a session was closed.
+/// The code with which a session was closed, whoever was first.
 fn close_code(cause: Option<Arc<Failure>>) -> u16 {
     match cause.as_deref() {
         Some(Failure::Closed(Some(frame)) | Failure::ClosedHere(Some(frame))) => frame.code.0,
@@ -145,15 +223,17 @@ fn close_code(cause: Option<Arc<Failure>>) -> u16 {
 }
 
 /// Everything that somebody else's client does with a server.
-fn server_against(peer: Peer) {
+fn server_against(peer: Peer, deflate: Deflate) {
     init_log();
-    let Some(mut command) = peer.command() else { return };
+    let Some(mut command) = peer.command(deflate) else { return };
     let (ended, ends) = mpsc::channel();
-    let server = Server::builder()
+    let server = deflate
+        .server(Server::builder())
         .max_message_size(64 << 20)
         .on_request(|_| Answer::accept().subprotocol("v2"))
         .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))
         .bind("127.0.0.1:0", move |session| {
+            deflate.check(session.compression());
             for message in session.iter() {
                 if message.as_text() == Some("close 4002 going") {
                     session.close_with(4002, "going").unwrap();
@@ -176,20 +256,50 @@ fn server_against(peer: Peer) {
 
 #[test]
 fn a_client_of_a_server_of_python_websockets() {
-    client_against(Peer::Python);
+    client_against(Peer::Python, Deflate::Off);
 }
 
 #[test]
 fn a_client_of_a_server_of_node_ws() {
-    client_against(Peer::Node);
+    client_against(Peer::Node, Deflate::Off);
 }
 
 #[test]
 fn a_server_of_a_client_of_python_websockets() {
-    server_against(Peer::Python);
+    server_against(Peer::Python, Deflate::Off);
 }
 
 #[test]
 fn a_server_of_a_client_of_node_ws() {
-    server_against(Peer::Node);
+    server_against(Peer::Node, Deflate::Off);
+}
+
+#[cfg(feature = "deflate")]
+mod compressed {
+    use super::Deflate::{Alone, Takeover};
+    use super::*;
+
+    #[test]
+    fn a_client_of_a_server_of_python_websockets() {
+        client_against(Peer::Python, Takeover);
+        client_against(Peer::Python, Alone);
+    }
+
+    #[test]
+    fn a_client_of_a_server_of_node_ws() {
+        client_against(Peer::Node, Takeover);
+        client_against(Peer::Node, Alone);
+    }
+
+    #[test]
+    fn a_server_of_a_client_of_python_websockets() {
+        server_against(Peer::Python, Takeover);
+        server_against(Peer::Python, Alone);
+    }
+
+    #[test]
+    fn a_server_of_a_client_of_node_ws() {
+        server_against(Peer::Node, Takeover);
+        server_against(Peer::Node, Alone);
+    }
 }

@@ -251,3 +251,32 @@ fn a_careful_servers_messages_and_close_code_arrive_through_nginx() {
 fn a_careful_servers_messages_and_close_code_arrive_through_haproxy() {
     from_a_careful_server(Program::Haproxy);
 }
+
+#[cfg(feature = "deflate")]
+#[test]
+fn compressed_messages_pass_nginx() {
+    use everlink::Compression;
+
+    init_log();
+    let server = Server::builder()
+        .compression(Compression::new())
+        .bind("127.0.0.1:0", |session: Session| {
+            assert!(session.compression().is_some());
+            for message in session.iter() {
+                session.send(message).unwrap();
+            }
+        })
+        .unwrap();
+    let address = server.local_addr();
+    let Some(proxy) = ReverseProxy::start(Program::Nginx, "deflate", address) else { return };
+    let client = Client::builder(&format!("ws://{}/feed", proxy.address))
+        .compression(Compression::new())
+        .connect()
+        .unwrap();
+    for number in 0..MESSAGES {
+        client.send(text(number)).unwrap();
+    }
+    for number in 0..MESSAGES {
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some(&*text(number)));
+    }
+}

@@ -13,7 +13,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
 
-use super::{Peer, PeerServer, SIZES, close_code};
+use super::{Deflate, Peer, PeerServer, SIZES, close_code};
 use crate::support::{PATIENCE, init_log, ms, watch};
 
 const COUNT: usize = 500;
@@ -71,21 +71,34 @@ impl Drop for Certificates {
 
 #[test]
 fn a_client_of_a_server_of_python_aiohttp_over_tls() {
+    client_against(Deflate::Off);
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn a_compressing_client_of_a_server_of_python_aiohttp_over_tls() {
+    client_against(Deflate::Takeover);
+    client_against(Deflate::Alone);
+}
+
+fn client_against(deflate: Deflate) {
     init_log();
-    let Some(mut command) = Peer::Aiohttp.command() else { return };
+    let Some(mut command) = Peer::Aiohttp.command(deflate) else { return };
     let certificates = Certificates::new();
     let server = PeerServer::start(command.env("EVERLINK_TLS", &certificates.folder));
     let line = server.line();
     let url = line.strip_prefix("listening ").expect("where it listens");
     let (builder, watch) = watch(
-        Client::builder(url)
+        deflate
+            .client(Client::builder(url))
             .tls(Tls::new().root_certificates_pem(certificates.authority.as_bytes()))
             .subprotocol("v1")
             .subprotocol("v2")
             .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE)),
     );
     let client = builder.connect().unwrap();
-    let Event::Connected { response, .. } = watch.connected() else { unreachable!() };
+    let Event::Connected { response, compression, .. } = watch.connected() else { unreachable!() };
+    deflate.check(compression);
     assert_eq!(response.unwrap().headers()["sec-websocket-protocol"], "v2");
     client.send("subprotocol?").unwrap();
     assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("v2"));
@@ -120,17 +133,19 @@ fn a_client_of_a_server_of_python_aiohttp_over_tls() {
 
 /// Lets the peer do this as a client of a server over TLS. Returns how the session ended, or `None`
 /// if the peer is not installed.
-fn served(task: &str) -> Option<Option<Arc<Failure>>> {
+fn served(task: &str, deflate: Deflate) -> Option<Option<Arc<Failure>>> {
     init_log();
-    let mut command = Peer::Aiohttp.command()?;
+    let mut command = Peer::Aiohttp.command(deflate)?;
     let certificates = Certificates::new();
     let (ended, ends) = mpsc::channel();
-    let server = Server::builder()
+    let server = deflate
+        .server(Server::builder())
         .max_message_size(64 << 20)
         .tls(Arc::clone(&certificates.server))
         .on_request(|_| Answer::accept().subprotocol("v2"))
         .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))
         .bind("127.0.0.1:0", move |session| {
+            deflate.check(session.compression());
             for message in session.iter() {
                 if message.as_text() == Some("close 4000 going") {
                     session.close_with(4000, "going").unwrap();
@@ -153,19 +168,29 @@ fn served(task: &str) -> Option<Option<Arc<Failure>>> {
 
 #[test]
 fn a_server_of_a_client_of_python_aiohttp_over_tls() {
-    if let Some(cause) = served("client") {
+    if let Some(cause) = served("client", Deflate::Off) {
         assert_eq!(close_code(cause), 4000);
+    }
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn a_compressing_server_of_a_client_of_python_aiohttp_over_tls() {
+    for deflate in [Deflate::Takeover, Deflate::Alone] {
+        if let Some(cause) = served("client", deflate) {
+            assert_eq!(close_code(cause), 4000);
+        }
     }
 }
 
 #[test]
 fn python_aiohttp_sees_the_close_code_of_a_server_over_tls() {
-    served("closed");
+    served("closed", Deflate::Off);
 }
 
 #[test]
 fn python_aiohttp_answers_the_close_frame_of_a_server_over_tls() {
-    if let Some(cause) = served("closed") {
+    if let Some(cause) = served("closed", Deflate::Off) {
         assert_eq!(close_code(cause), 4000);
     }
 }

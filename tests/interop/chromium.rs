@@ -24,6 +24,7 @@ fn a_page_in_chromium_sends_and_receives_compressed() {
         let (verdict, verdicts) = mpsc::channel();
         let server = deflate
             .server(Server::builder())
+            .max_message_size(64 << 20)
             .on_request(|request| match request.headers().get("upgrade") {
                 Some(_) => Answer::accept(),
                 None => Answer::page("text/html; charset=utf-8", PAGE),

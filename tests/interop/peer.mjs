@@ -8,6 +8,12 @@ import { createRequire } from "node:module";
 const require = createRequire(`${process.env.EVERLINK_INTEROP}/`);
 const { WebSocket, WebSocketServer } = require("ws");
 
+// set: messages are compressed, if the other side agrees
+const DEFLATE = process.env.EVERLINK_DEFLATE;
+const alone = DEFLATE === "alone";
+const perMessageDeflate =
+  DEFLATE !== "" && { threshold: 0, serverNoContextTakeover: alone, clientNoContextTakeover: alone };
+
 const SIZES = [0, 1, 125, 126, 65535, 65536, 16 * 1024 * 1024];
 
 /** Sends a text in fragments, with a ping after each. */
@@ -57,7 +63,12 @@ function handle(socket) {
 
 function server() {
   const handleProtocols = (offered) => (offered.has("v2") ? "v2" : false);
-  const listening = new WebSocketServer({ host: "127.0.0.1", port: 0, handleProtocols });
+  const listening = new WebSocketServer({
+    host: "127.0.0.1",
+    port: 0,
+    handleProtocols,
+    perMessageDeflate,
+  });
   listening.on("connection", handle);
   listening.on("listening", () => {
     console.log(`listening ws://127.0.0.1:${listening.address().port}`);
@@ -67,7 +78,7 @@ function server() {
 }
 
 async function open(url, protocols) {
-  const socket = new WebSocket(url, protocols);
+  const socket = new WebSocket(url, protocols, { perMessageDeflate: perMessageDeflate || true });
   await once(socket, "open");
   return socket;
 }

@@ -1,11 +1,23 @@
 """Python websockets as the peer of tests/interop.rs: `peer.py server` or `peer.py client URL`."""
 
+import os
 import sys
 import threading
 
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory, ServerPerMessageDeflateFactory
 from websockets.sync.client import connect
 from websockets.sync.server import serve
+
+# "takeover" is what the library does of itself; it compresses if the other side agrees
+ALONE = {"server_no_context_takeover": True, "client_no_context_takeover": True}
+
+
+def options(factory):
+    if os.environ["EVERLINK_DEFLATE"] != "alone":
+        return {"max_size": None}
+    return {"max_size": None, "compression": None, "extensions": [factory(**ALONE)]}
+
 
 SIZES = [0, 1, 125, 126, 65535, 65536, 16 * 1024 * 1024]
 
@@ -54,7 +66,7 @@ def handle(socket):
 
 
 def server():
-    with serve(handle, "127.0.0.1", 0, subprotocols=["v2"], max_size=None) as listening:
+    with serve(handle, "127.0.0.1", 0, subprotocols=["v2"], **options(ServerPerMessageDeflateFactory)) as listening:
         host, port = listening.socket.getsockname()
         print(f"listening ws://{host}:{port}", flush=True)
         threading.Thread(target=listening.serve_forever, daemon=True).start()
@@ -63,7 +75,7 @@ def server():
 
 
 def client(url):
-    with connect(url, subprotocols=["v1", "v2"], max_size=None) as socket:
+    with connect(url, subprotocols=["v1", "v2"], **options(ClientPerMessageDeflateFactory)) as socket:
         assert socket.subprotocol == "v2", socket.subprotocol
         for size in SIZES:
             for payload in ["t" * size, b"b" * size]:
@@ -73,7 +85,7 @@ def client(url):
         assert socket.recv() == "f" * 100_000
         check_pings(socket)
         socket.close(4001, "bye")
-    with connect(url, subprotocols=["v2"]) as socket:
+    with connect(url, subprotocols=["v2"], **options(ClientPerMessageDeflateFactory)) as socket:
         socket.send("close 4002 going")
         assert list(messages(socket)) == []
         received = socket.protocol.close_rcvd
