@@ -103,6 +103,11 @@ impl Run {
         self.one_way("receive JSON ticks of about 200 B, 1/s", load, |contender, server| {
             contender.receive(server, load)
         })?;
+        let [plain, deflated] = server::bytes_of_a_tick()?;
+        let workload =
+            format!("receive deflated JSON ticks ({deflated:.0} of {plain:.0} B on the wire), 1/s");
+        let load = Load { content: Content::DeflatedTicks, ..load };
+        self.one_way(&workload, load, |contender, server| contender.receive(server, load))?;
         let count = self.share(500_000);
         self.measure("pipelined echo 32 B, 256 under way, 1/s", |contender, server| {
             Ok(contender.pipelined(server, count, 256)?.map(|time| rate(count, time)))

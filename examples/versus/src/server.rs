@@ -1,7 +1,7 @@
 //! The neutral peer, a process of its own: tungstenite on threads, one for each connection, and
 //! over rustls on a second port. What it does depends on the path: `/echo`, `/sink?COUNT` (reads
 //! so many messages, then says so), `/source?COUNT&SIZE` (writes so many as fast as it can),
-//! `/ticks?COUNT` (the same with JSON), `/reset` (resets the connection after the first message).
+//! `/ticks?COUNT` (the same with JSON), `/deflated?COUNT` (the same, compressed), `/reset` (resets the connection after the first message).
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use flate2::{Compress, Compression, FlushCompress};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tungstenite::handshake::server::{Request, Response};
+use tungstenite::http::HeaderValue;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Message, WebSocket};
@@ -22,6 +24,9 @@ use crate::ticks::Ticks;
 
 /// How the program is told to be the server.
 pub const ARGUMENT: &str = "--server";
+
+/// The path of compressed ticks.
+pub const DEFLATED: &str = "/deflated";
 
 /// Made beforehand, and many more than what deflate can look back on.
 const DIFFERENT_TICKS: usize = 4096;
@@ -137,8 +142,13 @@ fn serve<S: Read + Write>(
 ) -> Result<()> {
     let mut path = String::new();
     #[allow(clippy::result_large_err, reason = "the type is tungstenite's")]
-    let callback = |request: &Request, response: Response| {
+    let callback = |request: &Request, mut response: Response| {
         path = request.uri().to_string();
+        if path.starts_with(DEFLATED) {
+            // tungstenite cannot compress: here it only shakes hands
+            let agreed = HeaderValue::from_static("permessage-deflate");
+            response.headers_mut().insert("Sec-WebSocket-Extensions", agreed);
+        }
         Ok(response)
     };
     let mut socket = tungstenite::accept_hdr(stream, callback).map_err(|e| e.to_string())?;
@@ -153,6 +163,18 @@ fn serve<S: Read + Write>(
                 Ticks::new().take(DIFFERENT_TICKS).map(Message::from).collect();
             source(&mut socket, *count, &ticks)?;
         }
+        (DEFLATED, [count]) => {
+            let [mut ticks, again] = deflated_ticks()?;
+            // whatever is said, it means go
+            let stream = socket.get_mut();
+            let _ = stream.read(&mut [0; 1024])?;
+            for round in 0..count.div_ceil(DIFFERENT_TICKS) {
+                let left = count - round * DIFFERENT_TICKS;
+                let end = ticks.ends[left.min(DIFFERENT_TICKS) - 1];
+                stream.write_all(&ticks.bytes[..end])?;
+                ticks.clone_from(&again);
+            }
+        }
         ("/reset", _) => {
             socket.read()?;
             socket2::SockRef::from(&below).set_linger(Some(Duration::ZERO))?;
@@ -162,6 +184,41 @@ fn serve<S: Read + Write>(
     }
     while socket.read().is_ok() {}
     Ok(())
+}
+
+/// Encoded messages, and where each of them ends.
+#[derive(Clone, Default)]
+struct Encoded {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// All ticks compressed, in frames: those of the first round, and those of every round after it,
+/// which refer to the same ticks before them.
+fn deflated_ticks() -> tungstenite::Result<[Encoded; 2]> {
+    let mut stream = Compress::new(Compression::new(6), false);
+    let mut rounds = [Encoded::default(), Encoded::default()];
+    for round in &mut rounds {
+        for tick in Ticks::new().take(DIFFERENT_TICKS) {
+            let mut payload = Vec::with_capacity(1024);
+            // nothing fails but a stream that was misused
+            let _ = stream.compress_vec(tick.as_bytes(), &mut payload, FlushCompress::Sync);
+            payload.truncate(payload.len() - 4);
+            let mut frame = Frame::message(payload, OpCode::Data(Data::Text), true);
+            frame.header_mut().rsv1 = true;
+            frame.format(&mut round.bytes)?;
+            round.ends.push(round.bytes.len());
+        }
+    }
+    Ok(rounds)
+}
+
+/// The mean length of a tick's frame, as it is and compressed.
+pub fn bytes_of_a_tick() -> Result<[f64; 2]> {
+    let ticks: Vec<Message> = Ticks::new().take(DIFFERENT_TICKS).map(Message::from).collect();
+    let (plain, count) = encode_small(&ticks)?;
+    let [_, again] = deflated_ticks()?;
+    Ok([plain.len() as f64 / count as f64, again.bytes.len() as f64 / DIFFERENT_TICKS as f64])
 }
 
 fn sink<S: Read + Write>(socket: &mut WebSocket<S>, count: usize) -> tungstenite::Result<()> {

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Builder, Client, Event, Message, Tls};
+use everlink::{Backoff, Builder, Client, Compression, Event, Message, Tls};
 
 use super::{Contender, Echoes, Load, Result, Watch};
 use crate::server::Server;
@@ -44,6 +44,9 @@ impl Contender for Everlink {
 
     fn receive(&self, server: &Server, load: Load) -> Result<Option<Duration>> {
         let mut builder = builder(server, &load.source(), load.tls)?;
+        if load.is_deflated() {
+            builder = builder.compression(Compression::new());
+        }
         let (done, ended) = mpsc::channel();
         if self.handler {
             let mut left = load.count;

@@ -15,7 +15,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::machine;
-use crate::server::Server;
+use crate::server::{DEFLATED, Server};
 
 use everlink::Everlink;
 use ezsockets::Ezsockets;
@@ -43,6 +43,8 @@ pub enum Content {
     Bytes(usize),
     /// Text messages: [`Ticks`](crate::ticks::Ticks).
     Ticks,
+    /// The same, compressed with context takeover. The server sends the same bytes to all.
+    DeflatedTicks,
 }
 
 impl Load {
@@ -56,14 +58,25 @@ impl Load {
         match self.content {
             Content::Bytes(size) => format!("/source?{}&{size}", self.count),
             Content::Ticks => format!("/ticks?{}", self.count),
+            Content::DeflatedTicks => format!("{DEFLATED}?{}", self.count),
         }
+    }
+
+    fn is_plain(&self) -> bool {
+        !self.tls && !self.is_deflated()
+    }
+
+    fn is_deflated(&self) -> bool {
+        matches!(self.content, Content::DeflatedTicks)
     }
 
     /// A message to send again and again.
     fn payload(&self) -> Vec<u8> {
         match self.content {
             Content::Bytes(size) => vec![7; size],
-            Content::Ticks => crate::ticks::Ticks::new().next().unwrap_or_default().into_bytes(),
+            Content::Ticks | Content::DeflatedTicks => {
+                crate::ticks::Ticks::new().next().unwrap_or_default().into_bytes()
+            }
         }
     }
 }
@@ -81,7 +94,7 @@ pub trait Contender {
 
     /// Whether it can send and receive such messages in such a way.
     fn can(&self, load: Load) -> bool {
-        !load.tls
+        load.is_plain()
     }
 
     /// Time to send and to hear that all have arrived.

@@ -14,6 +14,9 @@ use crate::server::Server;
 pub trait Socket: Sized + Send + 'static {
     const NAME: &'static str;
 
+    /// Whether messages can come compressed.
+    const DEFLATES: bool = false;
+
     /// To a server without TLS.
     fn connect(address: SocketAddr, path: &str) -> impl Future<Output = Result<Self>>;
 
@@ -40,6 +43,10 @@ pub fn run<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
 impl<S: Socket> Contender for OnTokio<S> {
     fn name(&self) -> &'static str {
         S::NAME
+    }
+
+    fn can(&self, load: Load) -> bool {
+        load.is_plain() || (S::DEFLATES && load.is_deflated())
     }
 
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {

@@ -25,8 +25,8 @@ impl Contender for Raw {
         if self.batched { "raw, batched by hand" } else { "raw tungstenite" }
     }
 
-    fn can(&self, _: Load) -> bool {
-        true
+    fn can(&self, load: Load) -> bool {
+        !load.is_deflated()
     }
 
     fn send(&self, server: &Server, load: Load) -> Result<Option<Duration>> {

@@ -8,17 +8,21 @@ use yawc::{Frame, OpCode, Options, TcpWebSocket, WebSocket};
 
 use super::Result;
 use super::on_tokio::Socket;
+use crate::server::DEFLATED;
 
 pub struct Yawc(TcpWebSocket);
 
 impl Socket for Yawc {
     const NAME: &'static str = "yawc (tokio)";
+    const DEFLATES: bool = true;
 
     async fn connect(address: SocketAddr, path: &str) -> Result<Self> {
         let url = format!("ws://{address}{path}").parse()?;
         // like the others here: large messages, text checked for UTF-8, small messages sent at once
         let options =
             Options::default().with_limits(64 << 20, 128 << 20).with_utf8().with_no_delay();
+        let options =
+            if path.starts_with(DEFLATED) { options.with_balanced_compression() } else { options };
         Ok(Self(WebSocket::connect(url).with_options(options).await?))
     }
 
