@@ -50,8 +50,9 @@ type Filter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 /// without, it goes back to the allocator when the link is idle: what receives after a second,
 /// what sends with the next beat.
 ///
-/// Time: JSON of 200 bytes takes 0.3 us to compress at level 1 and 2.9 us at level 6, with takeover,
-/// and is 0.24 and 0.22 of its length then.
+/// Time: a feed of JSON messages of 200 bytes takes 0.6 us a message to compress at level 1 and
+/// 4.6 us at level 6, with takeover, and is 0.28 and 0.22 of its length then; without takeover, 2
+/// and 7 us and 0.81 and 0.72. Inflating takes 0.2 us, or 1.2 without takeover.
 ///
 /// A received message is checked against `max_message_size` while it is being inflated: one that
 /// would become too large is refused (close code 1009) before it takes more memory than that.
@@ -83,7 +84,7 @@ impl Compression {
     }
 
     /// How hard to try, from 1 (fast) to 9 (small). Default 1, which is not far behind on small
-    /// messages and ten times as fast; 6 is what most other libraries take.
+    /// messages and eight times as fast; 6 is what most other libraries take.
     pub fn level(mut self, level: u32) -> Self {
         self.level = level;
         self

@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::Duration;
 
@@ -104,6 +104,8 @@ pub fn run() -> Result<()> {
         .with_single_cert(vec![cert.der().clone()], key)?;
     let config = Arc::new(config);
 
+    // not while the clock of a client is running
+    deflated_ticks();
     let plain = listen(|stream| serve(stream, &|stream| stream.try_clone()))?;
     let tls = listen(move |stream| {
         let connection = rustls::ServerConnection::new(Arc::clone(&config))?;
@@ -164,15 +166,15 @@ fn serve<S: Read + Write>(
             source(&mut socket, *count, &ticks)?;
         }
         (DEFLATED, [count]) => {
-            let [mut ticks, again] = deflated_ticks()?;
+            let [first, again] = deflated_ticks();
             // whatever is said, it means go
             let stream = socket.get_mut();
             let _ = stream.read(&mut [0; 1024])?;
-            for round in 0..count.div_ceil(DIFFERENT_TICKS) {
-                let left = count - round * DIFFERENT_TICKS;
-                let end = ticks.ends[left.min(DIFFERENT_TICKS) - 1];
-                stream.write_all(&ticks.bytes[..end])?;
-                ticks.clone_from(&again);
+            let (mut left, mut ticks) = (*count, first);
+            while left > 0 {
+                let now = left.min(DIFFERENT_TICKS);
+                stream.write_all(&ticks.bytes[..ticks.ends[now - 1]])?;
+                (left, ticks) = (left - now, again);
             }
         }
         ("/reset", _) => {
@@ -187,7 +189,7 @@ fn serve<S: Read + Write>(
 }
 
 /// Encoded messages, and where each of them ends.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Encoded {
     bytes: Vec<u8>,
     ends: Vec<usize>,
@@ -195,29 +197,34 @@ struct Encoded {
 
 /// All ticks compressed, in frames: those of the first round, and those of every round after it,
 /// which refer to the same ticks before them.
-fn deflated_ticks() -> tungstenite::Result<[Encoded; 2]> {
-    let mut stream = Compress::new(Compression::new(6), false);
-    let mut rounds = [Encoded::default(), Encoded::default()];
-    for round in &mut rounds {
-        for tick in Ticks::new().take(DIFFERENT_TICKS) {
-            let mut payload = Vec::with_capacity(1024);
-            // nothing fails but a stream that was misused
-            let _ = stream.compress_vec(tick.as_bytes(), &mut payload, FlushCompress::Sync);
-            payload.truncate(payload.len() - 4);
-            let mut frame = Frame::message(payload, OpCode::Data(Data::Text), true);
-            frame.header_mut().rsv1 = true;
-            frame.format(&mut round.bytes)?;
-            round.ends.push(round.bytes.len());
-        }
+fn deflated_ticks() -> &'static [Encoded; 2] {
+    static TICKS: OnceLock<[Encoded; 2]> = OnceLock::new();
+    TICKS.get_or_init(|| {
+        let mut stream = Compress::new(Compression::new(6), false);
+        [(); 2].map(|()| deflate_ticks(&mut stream))
+    })
+}
+
+fn deflate_ticks(stream: &mut Compress) -> Encoded {
+    let mut encoded = Encoded::default();
+    for tick in Ticks::new().take(DIFFERENT_TICKS) {
+        let mut payload = Vec::with_capacity(1024);
+        // nothing fails: the stream is used as it should be, and a vector takes every byte
+        let _ = stream.compress_vec(tick.as_bytes(), &mut payload, FlushCompress::Sync);
+        payload.truncate(payload.len() - 4);
+        let mut frame = Frame::message(payload, OpCode::Data(Data::Text), true);
+        frame.header_mut().rsv1 = true;
+        let _ = frame.format(&mut encoded.bytes);
+        encoded.ends.push(encoded.bytes.len());
     }
-    Ok(rounds)
+    encoded
 }
 
 /// The mean length of a tick's frame, as it is and compressed.
 pub fn bytes_of_a_tick() -> Result<[f64; 2]> {
     let ticks: Vec<Message> = Ticks::new().take(DIFFERENT_TICKS).map(Message::from).collect();
     let (plain, count) = encode_small(&ticks)?;
-    let [_, again] = deflated_ticks()?;
+    let [_, again] = deflated_ticks();
     Ok([plain.len() as f64 / count as f64, again.bytes.len() as f64 / DIFFERENT_TICKS as f64])
 }
 
