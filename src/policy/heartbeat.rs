@@ -34,7 +34,7 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 ///     .message(r#"{"op":"ping"}"#, |answer| answer.as_text() == Some(r#"{"op":"pong"}"#));
 /// # let _ = (brisk, service);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Heartbeat {
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
@@ -160,6 +160,18 @@ impl Heartbeat {
 impl Default for Heartbeat {
     fn default() -> Self {
         Self::every(Duration::from_secs(20)).dead_after(Duration::from_secs(30))
+    }
+}
+
+/// Without what is sent and answered: a beat may carry a token.
+impl fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heartbeat")
+            .field("interval", &self.interval)
+            .field("dead_after", &self.dead_after)
+            .field("beat", &self.beat)
+            .field("answer", &self.answer.is_some())
+            .finish()
     }
 }
 
