@@ -19,7 +19,8 @@ pub(crate) type Hook = Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), LoginE
 /// Calls block, at most until the [`login_timeout`](crate::Builder::login_timeout) is over, and
 /// end early when the client is closed. Pings of the server are answered while a call waits.
 /// What the server sends and the hook does not receive is received by the program afterwards.
-#[derive(Debug)]
+///
+/// Its `Debug` shows nothing of what is sent and received.
 pub struct LoginSession<'a> {
     opened: &'a mut Opened,
     encoder: Encoder,
@@ -100,13 +101,14 @@ impl<'a> LoginSession<'a> {
                     self.say_goodbye(frame.as_ref(), deadline);
                     return Err(Failure::Closed(frame));
                 }
-                Ok(None) => {
-                    let count = Timed::new(duplex, deadline).read(buffer.space())?;
-                    if count == 0 {
-                        return Err(decoder.end_of_stream(buffer));
+                Ok(None) => match Timed::new(duplex, deadline).read(buffer.space()) {
+                    Ok(0) => return Err(decoder.end_of_stream(buffer)),
+                    Ok(count) => buffer.filled(count),
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Err(decoder.end_of_stream(buffer).cut_off());
                     }
-                    buffer.filled(count);
-                }
+                    Err(error) => return Err(error.into()),
+                },
                 Err(failure) => {
                     if let Failure::Protocol { code, .. } = &failure {
                         let frame = CloseFrame::new(*code, "");
@@ -122,6 +124,12 @@ impl<'a> LoginSession<'a> {
     fn say_goodbye(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
         self.encoder.close(frame, &mut self.out);
         let _ = self.drain(deadline);
+    }
+}
+
+impl fmt::Debug for LoginSession<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginSession").field("response", &self.response).finish_non_exhaustive()
     }
 }
 

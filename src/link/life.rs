@@ -103,9 +103,8 @@ impl Life {
     pub(crate) fn peer_ends(&self, cause: Failure) {
         self.change(|state| {
             state.theirs = match cause {
-                Failure::Closed(_) | Failure::EndOfStream { inside_message: false } => {
-                    Theirs::Closed
-                }
+                Failure::Closed(_)
+                | Failure::EndOfStream { inside_message: false, cut_off: false } => Theirs::Closed,
                 _ => Theirs::Broken,
             };
             state.note(cause);

@@ -89,6 +89,9 @@ impl Reader<'_> {
                     Err(error) if is_timeout(&error) => {
                         return self.shared.silent(self.shared.liveness.silence());
                     }
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        (self.decoder.end_of_stream(&self.buffer).cut_off(), None)
+                    }
                     Err(error) => return Failure::from(error),
                 },
                 Ok(Some(frame)) => (Failure::Closed(frame.clone()), Some(frame)),
