@@ -533,6 +533,7 @@ impl Builder {
             None => Inbox::Mailbox(mailbox),
         };
         let opener = Opener {
+            counters: Arc::clone(&core.counters),
             #[cfg(feature = "tls")]
             tls: self.tls.build(!is_framed)?,
             resolver: Resolver::new(self.resolve, thread_prefix(id)),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::link::Opened;
+use crate::link::stats::Counters;
 use crate::message::{CloseFrame, Message};
 use crate::transport::Timed;
 use crate::wire::{Encoder, Item, Output};
@@ -27,6 +28,7 @@ pub struct LoginSession<'a> {
     out: Output,
     deadline: Instant,
     response: Option<&'a http::Response<()>>,
+    counters: &'a Counters,
 }
 
 impl<'a> LoginSession<'a> {
@@ -34,9 +36,10 @@ impl<'a> LoginSession<'a> {
         opened: &'a mut Opened,
         deadline: Instant,
         response: Option<&'a http::Response<()>>,
+        counters: &'a Counters,
     ) -> Self {
         let encoder = opened.protocol.encoder();
-        Self { opened, encoder, out: Output::new(), deadline, response }
+        Self { opened, encoder, out: Output::new(), deadline, response, counters }
     }
 
     /// The server's answer to the opening handshake; `None` on `tcp://`, which has none.
@@ -50,8 +53,11 @@ impl<'a> LoginSession<'a> {
     ///
     /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut).
     pub fn send(&mut self, message: impl Into<Message>) -> Result<(), Failure> {
-        self.encoder.message(&message.into(), &mut self.out);
-        Ok(self.drain(self.deadline)?)
+        let message = message.into();
+        self.encoder.message(&message, &mut self.out);
+        self.drain(self.deadline)?;
+        self.counters.sent_at_login(message.len());
+        Ok(())
     }
 
     fn drain(&mut self, deadline: Instant) -> io::Result<()> {
@@ -91,7 +97,10 @@ impl<'a> LoginSession<'a> {
         loop {
             let Opened { duplex, decoder, buffer, .. } = &mut *self.opened;
             match decoder.decode(buffer) {
-                Ok(Some(Item::Message(message))) => return Ok(message.into_owned()),
+                Ok(Some(Item::Message(message))) => {
+                    self.counters.received(message.len());
+                    return Ok(message.into_owned());
+                }
                 Ok(Some(Item::Pong(_))) => {}
                 Ok(Some(Item::Ping(payload))) => {
                     self.encoder.pong(payload, &mut self.out);

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) theirs: Theirs,
     pub(crate) is_leaving: bool,
     pub(crate) is_dead: bool,
+    /// When that was.
+    pub(crate) died_at: Option<Instant>,
     /// The reader has delivered all that had come.
     pub(crate) is_read: bool,
     cause: Option<Arc<Failure>>,
@@ -140,6 +142,7 @@ impl Life {
         let died = self.change(|state| {
             state.note(cause);
             let was_dead = std::mem::replace(&mut state.is_dead, true);
+            state.died_at.get_or_insert_with(Instant::now);
             if was_dead { None } else { state.cause.clone() }
         });
         self.died.raise();

@@ -243,6 +243,7 @@ impl ServerBuilder {
             stop: Signal::new(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            broadcasts_missed: AtomicU64::new(0),
         });
         let (server, listening) = (Arc::clone(&core), Arc::clone(&listener));
         let accept =

@@ -66,6 +66,20 @@ pub(crate) enum Refused {
     Unconfirmable,
 }
 
+/// What became of messages: each that was accepted is in one of the others, but for `resent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) accepted: u64,
+    /// Written, and confirmed where that is the delivery.
+    pub(crate) passed_on: u64,
+    pub(crate) waiting: usize,
+    pub(crate) waiting_bytes: usize,
+    pub(crate) dropped: u64,
+    pub(crate) expired: u64,
+    pub(crate) handed_back: u64,
+    pub(crate) resent: u64,
+}
+
 /// How long a send may wait for room.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Patience {
@@ -166,7 +180,7 @@ impl Outbox {
                 Overflow::DropOldest if state.drop_oldest() => {}
                 // or all of it is written already: that is past dropping
                 Overflow::DropOldest | Overflow::DropNewest => {
-                    state.dropped += 1;
+                    state.drop_newest();
                     if let Some(receipt) = terms.receipt {
                         receipt.cell().decide(Err(Undelivered::Dropped));
                     }
@@ -422,17 +436,37 @@ impl Outbox {
     }
 
     /// How many messages and bytes wait, are being written or are kept.
+    #[cfg(test)]
     pub(crate) fn depth(&self) -> (usize, usize) {
         let state = self.state();
         (state.messages(), state.bytes())
     }
 
+    /// What became of everything that was accepted, at one moment.
+    pub(crate) fn tally(&self) -> Tally {
+        let state = self.state();
+        Tally {
+            accepted: state.accepted,
+            passed_on: state.passed_on,
+            waiting: state.messages(),
+            waiting_bytes: state.bytes(),
+            dropped: state.dropped,
+            expired: state.expired,
+            handed_back: state.handed_back,
+            resent: state.resent,
+        }
+    }
+
     /// What was dropped by the policy, has expired, and was sent again.
+    #[cfg(test)]
     pub(crate) fn counts(&self) -> [u64; 3] {
         let state = self.state();
         [state.dropped, state.expired, state.resent]
     }
 }
+
+#[cfg(test)]
+mod accounting_tests;
 
 #[cfg(test)]
 mod tests {
