@@ -11,10 +11,11 @@ use crossbeam_channel::{bounded, unbounded};
 use super::attempt::{Opener, RequestHook};
 use super::core::Core;
 use super::events::{Event, Publisher};
-use super::life::{Decide, FailureStreak, Manager};
+use super::life::{Decide, Manager};
 use super::login::{Hook, LoginError, LoginSession};
 use super::route::Route;
 use super::status::Status;
+use super::streak::FailureStreak;
 use super::{Client, Sender};
 use crate::dial::{
     Addresses, Connect, Dialer, Environment, Interrupt, Proxy, Resolve, Resolver, System,
@@ -268,7 +269,8 @@ impl Builder {
     }
 
     /// The longest wait before a redial that a server may ask for with `Retry-After`; what it asks
-    /// beyond that is not granted, and the failure says so. Default 5 minutes.
+    /// beyond that is not granted, and the failure says so. Default 5 minutes. Since it asks all of
+    /// its clients for the same, each comes up to half as late again (1 s to 30 s), at random.
     pub fn max_retry_after(mut self, limit: Duration) -> Self {
         self.settings.max_retry_after = limit;
         self

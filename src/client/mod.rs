@@ -9,6 +9,7 @@ mod login;
 mod route;
 mod sender;
 mod status;
+mod streak;
 
 use std::fmt;
 use std::sync::Arc;
