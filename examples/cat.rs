@@ -168,7 +168,13 @@ fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
         Client::builder(&options.url).heartbeat(heartbeat).backoff(backoff).decide(|failure| {
             if is_normal_close(failure) { Decision::GiveUp } else { failure.decision() }
         });
-    builder = builder.framing(options.framing.into()).tls(tls(options)?);
+    if options.url.starts_with("tcp") {
+        // what has no effect is refused, so that it is not taken to have one
+        builder = builder.framing(options.framing.into());
+    }
+    if let Some(tls) = tls(options)? {
+        builder = builder.tls(tls);
+    }
     if let Some(url) = &options.proxy {
         builder = builder.proxy(Proxy::new(url)?);
     }
@@ -209,7 +215,11 @@ fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
     Ok(builder)
 }
 
-fn tls(options: &Options) -> Result<Tls, Box<dyn std::error::Error>> {
+/// What the options say about TLS, if they say anything.
+fn tls(options: &Options) -> Result<Option<Tls>, Box<dyn std::error::Error>> {
+    if options.ca.is_none() && options.cert.is_none() && !options.danger_accept_any_certificate {
+        return Ok(None);
+    }
     let read =
         |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let mut tls = Tls::new();
@@ -222,7 +232,7 @@ fn tls(options: &Options) -> Result<Tls, Box<dyn std::error::Error>> {
     if options.danger_accept_any_certificate {
         tls = tls.danger_accept_any_certificate();
     }
-    Ok(tls)
+    Ok(Some(tls))
 }
 
 fn is_normal_close(failure: &Failure) -> bool {

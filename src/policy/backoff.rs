@@ -37,7 +37,11 @@ use std::time::Duration;
 /// # let _ = (default, fixed, own);
 /// ```
 #[derive(Clone)]
-pub struct Backoff(Kind);
+pub struct Backoff {
+    kind: Kind,
+    /// An option that this kind does not have.
+    misplaced: Option<&'static str>,
+}
 
 #[derive(Clone)]
 enum Kind {
@@ -50,57 +54,62 @@ impl Backoff {
     /// 1 s, doubling with each retry, at most 30 s, with full jitter.
     #[must_use]
     pub fn exponential() -> Self {
-        Self(Kind::Exponential {
-            initial: Duration::from_secs(1),
-            max: Duration::from_secs(30),
-            jitter: true,
-        })
+        let (initial, max) = (Duration::from_secs(1), Duration::from_secs(30));
+        Self::new(Kind::Exponential { initial, max, jitter: true })
     }
 
     /// Always the same delay, without jitter. Zero redials at once.
     #[must_use]
     pub fn fixed(delay: Duration) -> Self {
-        Self(Kind::Fixed(delay))
+        Self::new(Kind::Fixed(delay))
     }
 
     /// A delay of the program's own. The closure gets the number of the retry, counted from 1
     /// since the last stable link, and runs on the manager thread.
     #[must_use]
     pub fn custom(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
-        Self(Kind::Custom(Arc::new(delay)))
+        Self::new(Kind::Custom(Arc::new(delay)))
     }
 
-    /// The delay before the first retry; exponential only. Default 1 s.
-    #[must_use]
-    pub fn initial(mut self, delay: Duration) -> Self {
-        if let Kind::Exponential { initial, .. } = &mut self.0 {
-            *initial = delay;
-        }
-        self
+    fn new(kind: Kind) -> Self {
+        Self { kind, misplaced: None }
     }
 
-    /// The longest delay; exponential only. Default 30 s.
+    /// The delay before the first retry; exponential only, refused at the start elsewhere. Default
+    /// 1 s.
     #[must_use]
-    pub fn max(mut self, delay: Duration) -> Self {
-        if let Kind::Exponential { max, .. } = &mut self.0 {
-            *max = delay;
-        }
-        self
+    pub fn initial(self, delay: Duration) -> Self {
+        self.with("initial", |initial, _, _| *initial = delay)
     }
 
-    /// Whether each delay is drawn at random between zero and its full length; exponential
-    /// only. Default true.
+    /// The longest delay; exponential only, refused at the start elsewhere. Default 30 s.
     #[must_use]
-    pub fn jitter(mut self, on: bool) -> Self {
-        if let Kind::Exponential { jitter, .. } = &mut self.0 {
-            *jitter = on;
+    pub fn max(self, delay: Duration) -> Self {
+        self.with("max", |_, max, _| *max = delay)
+    }
+
+    /// Whether each delay is drawn at random between zero and its full length; exponential only,
+    /// refused at the start elsewhere. Default true.
+    #[must_use]
+    pub fn jitter(self, on: bool) -> Self {
+        self.with("jitter", |_, _, jitter| *jitter = on)
+    }
+
+    fn with(
+        mut self,
+        option: &'static str,
+        set: impl FnOnce(&mut Duration, &mut Duration, &mut bool),
+    ) -> Self {
+        match &mut self.kind {
+            Kind::Exponential { initial, max, jitter } => set(initial, max, jitter),
+            Kind::Fixed(_) | Kind::Custom(_) => self.misplaced = Some(option),
         }
         self
     }
 
     /// The delay before retry number `retry`, counted from 1, after so long an outage.
     pub(crate) fn delay(&self, retry: u32, outage: Duration) -> Duration {
-        match &self.0 {
+        match &self.kind {
             Kind::Exponential { initial, max, jitter } => {
                 let doublings = retry.saturating_sub(1).min(31);
                 let doubled = initial.saturating_mul(1 << doublings).min(*max);
@@ -114,7 +123,11 @@ impl Backoff {
 
     /// What is wrong with the values, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let longest = match &self.0 {
+        if let Some(option) = self.misplaced {
+            let kind = if matches!(self.kind, Kind::Fixed(_)) { "fixed" } else { "custom" };
+            return Err(format!("{option}() can have no effect on a {kind} delay"));
+        }
+        let longest = match &self.kind {
             Kind::Exponential { initial, .. } if initial.is_zero() => {
                 return Err("a doubled zero stays zero; use Backoff::fixed for no delay".into());
             }
@@ -140,7 +153,7 @@ impl Default for Backoff {
 
 impl fmt::Debug for Backoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.kind {
             Kind::Exponential { initial, max, jitter } => f
                 .debug_struct("Exponential")
                 .field("initial", initial)
@@ -253,6 +266,9 @@ mod tests {
         assert!(Backoff::exponential().initial(2 * second).max(second).check().is_err());
         assert!(Backoff::fixed(Duration::MAX).check().is_err());
         assert!(Backoff::fixed(Duration::ZERO).check().is_ok());
+        assert!(Backoff::fixed(second).jitter(true).check().is_err());
+        assert!(Backoff::fixed(second).initial(second).check().is_err());
+        assert!(Backoff::custom(|_| Duration::ZERO).max(second).check().is_err());
     }
 
     proptest! {
