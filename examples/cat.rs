@@ -137,7 +137,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("cat: {error}");
+            eprintln!("cat: {}", error.report());
             ExitCode::FAILURE
         }
     }
@@ -365,6 +365,15 @@ fn print_messages(client: &Client, binary: bool, untyped: bool) -> Error {
 /// A line of JSON for the events that matter to a script.
 fn describe(event: &Event) -> Option<serde_json::Value> {
     let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
+    let delay = |next: &Next| match next {
+        Next::Redial { delay, .. } => Some(millis(delay)),
+        _ => None,
+    };
+    let next_word = |next: &Next| match next {
+        Next::Redial { .. } => "redial",
+        Next::GiveUp => "give_up",
+        _ => "close",
+    };
     Some(match event {
         Event::Connected { attempts, downtime, endpoint, response, .. } => json!({
             "event": "connected",
@@ -382,15 +391,16 @@ fn describe(event: &Event) -> Option<serde_json::Value> {
             "uptime_ms": millis(uptime),
             "unconfirmed": unconfirmed,
             "will_be_resent": will_be_resent,
-            "next": match next {
-                Next::Redial { .. } => "redial",
-                Next::GiveUp => "give_up",
-                _ => "close",
-            },
-            "delay_ms": match next {
-                Next::Redial { delay, .. } => Some(millis(delay)),
-                _ => None,
-            },
+            "next": next_word(next),
+            "delay_ms": delay(next),
+        }),
+        Event::AttemptFailed { attempts, endpoint, cause, next, .. } => json!({
+            "event": "attempt_failed",
+            "attempts": attempts,
+            "endpoint": endpoint,
+            "cause": cause.report().to_string(),
+            "next": next_word(next),
+            "delay_ms": delay(next),
         }),
         // the peer has said that all is done
         Event::GaveUp { cause, .. } if is_normal_close(cause) => return None,
