@@ -14,6 +14,7 @@ use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
 use super::events::{Event, Next};
 use super::status::State;
+use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
 use crate::link::{Ended, InboxSlot, Link, Opened, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
@@ -41,17 +42,6 @@ pub(crate) struct Manager {
     /// The number of the present link, or of the last one.
     pub(crate) link: u32,
     pub(crate) streak: FailureStreak,
-}
-
-/// What has happened since the last link that stayed up.
-#[derive(Debug, Default)]
-pub(crate) struct FailureStreak {
-    /// Attempts since the last link was lost.
-    attempts: u32,
-    /// Attempts in a row that led to no stable link.
-    failed: u32,
-    /// Redials in a row.
-    retries: u32,
 }
 
 /// What comes after an attempt or a link.
@@ -225,6 +215,7 @@ impl Manager {
         if uptime >= self.core.settings.stable_after {
             self.streak = FailureStreak::default();
         }
+        self.streak.goes_on(self.since);
         let (cause, after) = match ending {
             // whatever else ended it meanwhile
             Ending::Wish => (ended.cause, self.redial_at_once()),
@@ -249,6 +240,7 @@ impl Manager {
         self.since = Instant::now();
         self.core.counters.failed_attempts.fetch_add(1, Relaxed);
         self.streak.failed += 1;
+        self.streak.goes_on(self.since);
         let attempts = self.streak.attempts;
         let (cause, mut after) = self.judge(Arc::new(failure));
         log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), cause.report());
@@ -271,7 +263,7 @@ impl Manager {
         };
         let not_before = match decision {
             Ok(Decision::Retry) => Duration::ZERO,
-            Ok(Decision::RetryAfter(delay)) => delay,
+            Ok(Decision::RetryAfter(delay)) => spread(delay, &cause),
             Ok(Decision::GiveUp) => return (Arc::clone(&cause), After::GiveUp(cause)),
             // without a policy there is no telling what a retry would do
             Err(panic) => {
@@ -283,8 +275,8 @@ impl Manager {
             return (Arc::clone(&cause), After::GiveUp(cause));
         }
         self.streak.retries += 1;
-        let retry = self.streak.retries;
-        match guarded("backoff", || self.core.settings.backoff.delay(retry)) {
+        let (retry, outage) = (self.streak.retries, self.streak.outage(self.since));
+        match guarded("backoff", || self.core.settings.backoff.delay(retry, outage)) {
             Ok(delay) => (cause, After::Redial(delay.max(not_before).min(MAX_DURATION))),
             Err(panic) => {
                 let cause = Arc::new(panic);
@@ -331,7 +323,7 @@ impl Manager {
 
     /// The program wants to start over.
     fn redial_at_once(&mut self) -> After {
-        self.streak = FailureStreak { attempts: self.streak.attempts, ..FailureStreak::default() };
+        self.streak.start_over();
         After::Redial(Duration::ZERO)
     }
 }

@@ -226,13 +226,13 @@ impl Pen {
         };
         self.encoder.close(frame.as_ref(), &mut self.out);
         self.is_closed = true;
+        let is_websocket = matches!(self.encoder, Encoder::WebSocket(_));
+        shared.life.closing_here(frame.filter(|_| is_websocket));
         self.drain(shared)?;
         self.account(shared);
-        if matches!(self.encoder, Encoder::WebSocket(_)) {
-            shared.life.closed_here(frame);
-        } else {
+        shared.life.closed_here();
+        if !is_websocket {
             // without close frames the end of the stream is the goodbye
-            shared.life.closed_here(None);
             shared.control.end();
         }
         Ok(())

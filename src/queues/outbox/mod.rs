@@ -1,5 +1,7 @@
 //! What waits to be sent, and what waits to be confirmed. It outlives every link.
 
+#[cfg(test)]
+mod accounting_tests;
 mod gaps;
 mod state;
 mod terms;
@@ -19,7 +21,7 @@ use crate::policy::{Delivery, Overflow, Queue};
 use crate::sync::{AtomicBool, Condvar, Doorbell, Mutex, MutexGuard};
 pub(crate) use state::Entry;
 use state::{Gate, State};
-pub(crate) use terms::{Patience, Refused, Terms};
+pub(crate) use terms::{Patience, Refused, Tally, Terms};
 
 /// The queue between the threads that send and the one thread that writes.
 ///
@@ -122,7 +124,7 @@ impl Outbox {
                 }
                 // or all of it is written already: that is past dropping
                 Overflow::DropOldest | Overflow::DropNewest => {
-                    state.dropped += 1;
+                    state.drop_newest();
                     if let Some(receipt) = terms.receipt {
                         receipt.cell().decide(Err(Undelivered::Dropped));
                     }
@@ -318,12 +320,29 @@ impl Outbox {
     }
 
     /// How many messages and bytes wait, are being written or are kept.
+    #[cfg(test)]
     pub(crate) fn depth(&self) -> (usize, usize) {
         let state = self.state();
         (state.messages(), state.bytes())
     }
 
+    /// What became of everything that was accepted, at one moment.
+    pub(crate) fn tally(&self) -> Tally {
+        let state = self.state();
+        Tally {
+            accepted: state.accepted,
+            passed_on: state.passed_on,
+            waiting: state.messages(),
+            waiting_bytes: state.bytes(),
+            dropped: state.dropped,
+            expired: state.expired,
+            handed_back: state.handed_back,
+            resent: state.resent,
+        }
+    }
+
     /// What was dropped by the policy, has expired, and was sent again.
+    #[cfg(test)]
     pub(crate) fn counts(&self) -> [u64; 3] {
         let state = self.state();
         [state.dropped, state.expired, state.resent]

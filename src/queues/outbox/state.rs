@@ -66,8 +66,11 @@ pub(super) struct State {
     pub(super) gate: Gate,
     /// Whether something was taken out that will never be written.
     pub(super) drained: bool,
+    pub(super) accepted: u64,
+    pub(super) passed_on: u64,
     pub(super) dropped: u64,
     pub(super) expired: u64,
+    pub(super) handed_back: u64,
     pub(super) resent: u64,
 }
 
@@ -90,6 +93,7 @@ impl State {
     }
 
     pub(super) fn accept(&mut self, message: Message, terms: Terms) {
+        self.accepted += 1;
         self.last += 1;
         let number = self.last;
         if let Some(receipt) = terms.receipt {
@@ -146,6 +150,12 @@ impl State {
         self.queue.push_front(entry);
     }
 
+    /// Accepts a message for which there is no room, and drops it.
+    pub(super) fn drop_newest(&mut self) {
+        self.accepted += 1;
+        self.dropped += 1;
+    }
+
     /// Makes room; returns whether there was anything to drop.
     pub(super) fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.queue.pop_front() else { return false };
@@ -188,6 +198,8 @@ impl State {
             entry.again = true;
             self.kept_bytes += size;
             self.kept.push_back(entry);
+        } else {
+            self.passed_on += 1;
         }
     }
 
@@ -201,6 +213,7 @@ impl State {
         let confirmed = self.kept.partition_point(|entry| entry.number <= number);
         let rest = self.kept.split_off(confirmed);
         let confirmed = std::mem::replace(&mut self.kept, rest);
+        self.passed_on += confirmed.len() as u64;
         self.kept_bytes -= confirmed.iter().map(|entry| entry.message.len()).sum::<usize>();
         self.decide(number, Ok(()));
         confirmed
@@ -264,7 +277,9 @@ impl State {
             cell.decide(Err(Undelivered::Closed));
         }
         let left = self.kept.drain(..).chain(self.queue.drain(..));
-        left.map(|entry| entry.message).collect()
+        let left: Vec<Message> = left.map(|entry| entry.message).collect();
+        self.handed_back += left.len() as u64;
+        left
     }
 
     /// A message that was never written, or not again, is out of the row.
