@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::failure::{Failure, guarded};
+use crate::message::Message;
 use crate::sync::Mutex;
 
 /// A step in the life of a client.
@@ -67,6 +68,19 @@ pub enum Event {
     ReceiverStalled {
         /// How long the reader has been waiting for the program.
         waiting: Duration,
+    },
+    /// The peer has closed a link with 1009, "message too big" (RFC 6455 section 7.4.1), which does
+    /// not say which. This was the largest that it had not confirmed, so it is one of them; it is
+    /// not sent again, and its receipt says
+    /// [`Undelivered::TooLarge`](crate::Undelivered::TooLarge). It comes before the event of the
+    /// link's end, unless a handler was running then.
+    #[non_exhaustive]
+    MessageTooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The message itself, unless it was written whole and would not have been sent again
+        /// anyway ([`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce)).
+        message: Option<Message>,
     },
     /// No further attempt will be made until [`reconnect`](crate::Client::reconnect).
     #[non_exhaustive]

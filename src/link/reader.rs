@@ -235,6 +235,10 @@ impl Reader<'_> {
             (shared.owner == Owner::Session, !shared.protocol.is_websocket());
         shared.life.peer_ends(cause);
         if is_session {
+            // first: a handler that returns at once ends with what answers the peer
+            if let Some(frame) = &answer {
+                shared.control.answer(frame.clone());
+            }
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();
         }
@@ -266,7 +270,6 @@ impl Reader<'_> {
         let is_said = |until| shared.life.wait(Some(until), |state| state.ours > Ours::Open);
         if is_session {
             // the handler may have more to say
-            shared.control.answer(frame.clone());
             if is_said(closing) {
                 return;
             }

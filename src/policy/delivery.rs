@@ -49,6 +49,10 @@ pub enum Undelivered {
     /// Its time to live was over before it could be written.
     #[error("expired before it was written")]
     Expired,
+    /// The peer has closed a link with 1009, "message too big", and this was the largest message on
+    /// it that was not confirmed.
+    #[error("the peer found it too large")]
+    TooLarge,
     /// The client was closed before the peer confirmed it.
     #[error("not delivered before the client was closed")]
     Closed,

@@ -14,7 +14,7 @@ use crate::policy::Undelivered;
 use crate::policy::{Delivery, Overflow, Queue};
 use crate::queues::receipt::Receipt;
 use crate::sync::{AtomicBool, Condvar, Doorbell, Mutex, MutexGuard};
-pub(crate) use state::Entry;
+pub(crate) use state::{Entry, TooLarge};
 use state::{Gate, State};
 
 /// The queue between the threads that send and the one thread that writes.
@@ -363,8 +363,18 @@ impl Outbox {
     /// The link died first: what was taken and not written goes back to the front.
     pub(crate) fn restore(&self, batch: &mut VecDeque<Entry>) {
         if !batch.is_empty() {
-            self.state().restore(batch);
+            self.state().restore(batch, false);
         }
+    }
+
+    /// The same with what the link had begun to write.
+    pub(crate) fn restore_begun(&self, entries: &mut VecDeque<Entry>) {
+        self.state().restore(entries, true);
+    }
+
+    /// The peer of a link that is about to be buried has found a message too large.
+    pub(crate) fn take_too_large(&self) -> Option<TooLarge> {
+        self.state().take_too_large()
     }
 
     /// Nothing more is written for a while: whatever room there is, is all there will be.

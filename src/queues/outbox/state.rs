@@ -1,9 +1,14 @@
 //! The state behind the outbox's lock: plain bookkeeping, no waiting.
 
+mod gaps;
+mod too_large;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::gaps::Gaps;
+pub(crate) use self::too_large::TooLarge;
 use super::Terms;
 use crate::message::Message;
 use crate::policy::Delivery;
@@ -19,6 +24,8 @@ pub(crate) struct Entry {
     expires: Option<Instant>,
     /// Whether a link that died had taken it before.
     again: bool,
+    /// Whether a link that died had begun to write it.
+    begun: bool,
 }
 
 /// What a send meets.
@@ -52,6 +59,8 @@ pub(super) struct State {
     last: u64,
     /// The number of the message written last, on any link.
     last_written: u64,
+    /// The largest message that was written and is neither kept nor settled: number and size.
+    largest: Option<(u64, usize)>,
     /// Everything up to this number is confirmed, or past confirming.
     settled: u64,
     /// What is out of the row above that.
@@ -97,7 +106,13 @@ impl State {
         }
         self.queue_bytes += message.len();
         self.expect_expiry(terms.expires);
-        self.queue.push_back(Entry { number, message, expires: terms.expires, again: false });
+        self.queue.push_back(Entry {
+            number,
+            message,
+            expires: terms.expires,
+            again: false,
+            begun: false,
+        });
     }
 
     fn expect_expiry(&mut self, expires: Option<Instant>) {
@@ -159,7 +174,8 @@ impl State {
     pub(super) fn take(&mut self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
         let (mut moved, mut expired) = (0, false);
         while moved < bytes {
-            let Some(entry) = self.queue.pop_front() else { break };
+            let Some(mut entry) = self.queue.pop_front() else { break };
+            entry.begun = false;
             let size = entry.message.len();
             self.queue_bytes -= size;
             if entry.expires.is_some_and(|time| time <= Instant::now()) {
@@ -190,6 +206,10 @@ impl State {
             self.kept.push_back(entry);
         } else {
             self.passed_on += 1;
+            let is_largest = self.largest.is_none_or(|(_, largest)| size > largest);
+            if is_largest && entry.number > self.settled {
+                self.largest = Some((entry.number, size));
+            }
         }
     }
 
@@ -199,6 +219,7 @@ impl State {
             return VecDeque::new();
         }
         self.settled = number;
+        self.largest = self.largest.filter(|(of, _)| *of > number);
         self.gaps.forget(number);
         let confirmed = self.kept.partition_point(|entry| entry.number <= number);
         let rest = self.kept.split_off(confirmed);
@@ -217,8 +238,10 @@ impl State {
         }
     }
 
-    pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>) {
-        while let Some(entry) = batch.pop_back() {
+    /// What was taken and not written, but maybe begun.
+    pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>, begun: bool) {
+        while let Some(mut entry) = batch.pop_back() {
+            entry.begun |= begun;
             let size = entry.message.len();
             self.taken -= 1;
             self.taken_bytes -= size;
@@ -227,6 +250,7 @@ impl State {
     }
 
     pub(super) fn link_buried(&mut self, delivery: Delivery) {
+        self.largest = None;
         match delivery {
             Delivery::AtLeastOnce => {
                 self.kept_bytes = 0;
@@ -274,15 +298,19 @@ impl State {
 
     /// A message that was never written, or not again, is out of the row.
     fn fail_one(&mut self, number: u64, why: Undelivered) {
+        self.settle_receipt(number, why);
+        for flush in &mut self.flushes {
+            flush.lost += usize::from(number <= flush.up_to);
+        }
+        self.gaps.add(number);
+    }
+
+    fn settle_receipt(&mut self, number: u64, why: Undelivered) {
         if let Ok(index) = self.receipts.binary_search_by_key(&number, |(of, _)| *of) {
             if let Some((_, cell)) = self.receipts.remove(index) {
                 cell.decide(Err(why));
             }
         }
-        for flush in &mut self.flushes {
-            flush.lost += usize::from(number <= flush.up_to);
-        }
-        self.gaps.add(number);
     }
 
     pub(super) fn begin_flush(&mut self) -> u64 {
@@ -310,69 +338,5 @@ impl State {
     /// Whether somebody waits for the confirmation of something that is written.
     pub(super) fn wants_flush(&self) -> bool {
         self.flushes.iter().any(|flush| self.settled < flush.up_to.min(self.last_written))
-    }
-}
-
-/// Numbers that were dropped or have expired, as ranges: a queue that drops its oldest all day
-/// makes one long gap.
-#[derive(Debug, Default)]
-struct Gaps(VecDeque<(u64, u64)>);
-
-impl Gaps {
-    fn add(&mut self, number: u64) {
-        let at = self.0.partition_point(|(_, to)| *to < number);
-        let joins_next = self.0.get(at).is_some_and(|(from, _)| *from == number + 1);
-        let joins_last = at > 0 && self.0[at - 1].1 + 1 == number;
-        match (joins_last, joins_next) {
-            (true, true) => {
-                self.0[at - 1].1 = self.0[at].1;
-                self.0.remove(at);
-            }
-            (true, false) => self.0[at - 1].1 = number,
-            (false, true) => self.0[at].0 = number,
-            (false, false) => self.0.insert(at, (number, number)),
-        }
-    }
-
-    /// Everything up to this number is settled.
-    fn forget(&mut self, number: u64) {
-        let gone = self.0.partition_point(|(_, to)| *to <= number);
-        self.0.drain(..gone);
-    }
-
-    /// How many numbers after `from` and up to `to` are in no gap.
-    fn outside(&self, from: u64, to: u64) -> usize {
-        let all = to.saturating_sub(from);
-        let inside: u64 = self
-            .0
-            .iter()
-            .map(|(first, last)| ((*last).min(to) + 1).saturating_sub((*first).max(from + 1)))
-            .sum();
-        all.saturating_sub(inside) as usize
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn gaps_are_counted_like_a_set(
-            numbers in prop::collection::btree_set(1..60_u64, 0..40),
-            order in any::<u64>(),
-            from in 0..60_u64,
-            to in 0..60_u64,
-        ) {
-            let mut shuffled: Vec<u64> = numbers.iter().copied().collect();
-            fastrand::Rng::with_seed(order).shuffle(&mut shuffled);
-            let mut gaps = Gaps::default();
-            shuffled.iter().for_each(|number| gaps.add(*number));
-            let expected = (from + 1..=to).filter(|number| !numbers.contains(number)).count();
-            prop_assert_eq!(gaps.outside(from, to), expected);
-            gaps.forget(from);
-            prop_assert_eq!(gaps.outside(from, to), expected);
-        }
     }
 }
