@@ -188,9 +188,9 @@ impl Manager {
                         Err(_) => continue,
                     },
                     recv(handle.died()) -> _ => return Ending::Death,
-                    recv(link.stalls()) -> waiting => {
-                        if let Ok(waiting) = waiting {
-                            self.core.publisher.publish(Event::ReceiverStalled { waiting });
+                    recv(link.notices()) -> notice => {
+                        if let Ok(notice) = notice {
+                            self.core.publisher.publish(notice.into());
                         }
                         continue;
                     }

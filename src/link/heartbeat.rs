@@ -61,6 +61,7 @@ pub(super) fn run(shared: &Shared) {
             wait = interval;
             shared.relax();
         }
+        shared.look_for_confirmations(heartbeat.dead_after);
         match waiting {
             Waiting::ForPeer(_) => {
                 stall_said = false;

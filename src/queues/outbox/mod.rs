@@ -110,6 +110,10 @@ impl From<Refused> for Error {
 }
 
 impl Patience {
+    fn is_any(self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// Until this much time has passed; a time beyond all clocks is forever.
     pub(crate) fn timeout(timeout: Duration) -> Self {
         Instant::now().checked_add(timeout).map_or(Self::Forever, Self::Until)
@@ -172,6 +176,10 @@ impl Outbox {
                 continue;
             }
             match self.limits.overflow {
+                // room comes with confirmations here, and none come
+                Overflow::Wait if state.is_unconfirmed && self.keeps() && patience.is_any() => {
+                    return Err(Refused::Unconfirmable);
+                }
                 Overflow::Wait => {
                     let expiry = state.next_expiry();
                     state = self.wait(state, patience, expiry)?;
@@ -388,6 +396,24 @@ impl Outbox {
     pub(crate) fn link_buried(&self) {
         self.state().link_buried(self.delivery);
         self.room.notify_all();
+    }
+
+    /// Whether written messages are kept until they are confirmed.
+    fn keeps(&self) -> bool {
+        self.delivery == Delivery::AtLeastOnce
+    }
+
+    /// The peer does not answer what confirms: notes that, if anything waits for it, and returns
+    /// whether it did not know. It holds until something is confirmed, or the link is buried.
+    pub(crate) fn is_left_unconfirmed(&self) -> bool {
+        let mut state = self.state();
+        let is_news = !state.is_unconfirmed && state.waits_for_confirmation();
+        state.is_unconfirmed |= is_news;
+        drop(state);
+        if is_news {
+            self.room.notify_all();
+        }
+        is_news
     }
 
     /// Whether anybody wants to know what the peer has, and whether somebody waits for it.

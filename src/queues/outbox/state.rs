@@ -69,6 +69,8 @@ pub(super) struct State {
     pub(super) waiting: usize,
     pub(super) eager: usize,
     pub(super) gate: Gate,
+    /// Whether the peer does not confirm what it is asked to.
+    pub(super) is_unconfirmed: bool,
     /// Whether something was taken out that will never be written.
     pub(super) drained: bool,
     pub(super) accepted: u64,
@@ -219,6 +221,7 @@ impl State {
             return VecDeque::new();
         }
         self.settled = number;
+        self.is_unconfirmed = false;
         self.largest = self.largest.filter(|(of, _)| *of > number);
         self.gaps.forget(number);
         let confirmed = self.kept.partition_point(|entry| entry.number <= number);
@@ -251,6 +254,7 @@ impl State {
 
     pub(super) fn link_buried(&mut self, delivery: Delivery) {
         self.largest = None;
+        self.is_unconfirmed = false;
         match delivery {
             Delivery::AtLeastOnce => {
                 self.kept_bytes = 0;
@@ -333,6 +337,12 @@ impl State {
     pub(super) fn end_flush(&mut self, id: u64) {
         self.eager -= 1;
         self.flushes.retain(|flush| flush.id != id);
+    }
+
+    /// Whether something that is written has to be confirmed, for its delivery or its receipt.
+    pub(super) fn waits_for_confirmation(&self) -> bool {
+        let has_receipt = |(of, _): &(u64, _)| *of <= self.last_written;
+        !self.kept.is_empty() || self.receipts.front().is_some_and(has_receipt)
     }
 
     /// Whether somebody waits for the confirmation of something that is written.
