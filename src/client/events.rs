@@ -70,7 +70,7 @@ pub enum Event {
         /// How long the reader has been waiting for the program.
         waiting: Duration,
     },
-    /// The peer has confirmed nothing for the whole
+    /// The peer has confirmed nothing for twice the
     /// [`dead_after`](crate::Heartbeat::dead_after), although it is alive, and messages or receipts
     /// wait for that: it answers no pings, or not with what they carry (RFC 6455 section 5.5.3).
     /// While that lasts a `send` that finds the outbox full with

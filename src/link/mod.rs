@@ -168,11 +168,14 @@ impl Shared {
     }
 
     /// Says once that a peer which is alive does not confirm what somebody wants confirmed: it has
-    /// not answered for the whole limit after it was asked, and what it was asked has gone out.
-    fn look_for_confirmations(&self, limit: Duration) {
-        let Some(waiting) = self.pings.waiting().filter(|waiting| *waiting >= limit) else {
+    /// not answered for so long after it was asked, and what it was asked has gone out. `listening`
+    /// is how long this side has been reading what comes, if that is not since the beginning.
+    fn look_for_confirmations(&self, limit: Duration, listening: Option<Duration>) {
+        let is_long = |waiting: &Duration| *waiting >= limit;
+        let Some(waiting) = self.pings.waiting().filter(is_long) else { return };
+        if listening.is_some_and(|time| time < limit) {
             return;
-        };
+        }
         let Some(pen) = self.pen.try_take() else { return };
         let is_drained = pen.is_drained();
         self.pen.put(pen);
