@@ -402,6 +402,10 @@ fn describe(event: &Event) -> Option<serde_json::Value> {
             "next": next_word(next),
             "delay_ms": delay(next),
         }),
+        Event::MessageTooLarge { size, .. } => json!({
+            "event": "message_too_large",
+            "size": size,
+        }),
         // the peer has said that all is done
         Event::GaveUp { cause, .. } if is_normal_close(cause) => return None,
         Event::GaveUp { cause, attempts, .. } => json!({

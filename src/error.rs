@@ -75,10 +75,11 @@ pub enum Error {
         /// How many.
         count: usize,
     },
-    /// The peer of a framed TCP connection cannot be asked what it has: the heartbeat has no
-    /// answer that comes in order.
+    /// This connection has no confirmations: on framed TCP the heartbeat has no answer that comes in
+    /// order; or the peer does not answer pings as it should, and the outbox is full of messages
+    /// that wait for that ([`Event::ConfirmationsMissing`](crate::Event::ConfirmationsMissing)).
     #[error(
-        "this connection has no confirmations: its heartbeat has no answer that comes in order"
+        "this connection has no confirmations: its pings or beats have no answer that comes in order"
     )]
     Unconfirmable,
     /// What became of a message of which the program holds the receipt.

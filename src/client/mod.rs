@@ -1,5 +1,6 @@
 //! A client: what a program holds of it, and what keeps it connected.
 
+mod after;
 mod attempt;
 mod builder;
 mod close;

@@ -173,6 +173,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Undelivered::Lost, "lost"),
         (Undelivered::Dropped, "dropped"),
         (Undelivered::Expired, "expired"),
+        (Undelivered::TooLarge, "too large"),
         (Undelivered::Closed, "closed"),
     ] {
         all.push((Error::Undelivered(why), words));

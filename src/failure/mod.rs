@@ -229,7 +229,9 @@ impl Failure {
     ///
     /// * the server's answer was 400, 401, 403, 404, 410 or 426, any other status below 500
     ///   except 408, 425 and 429, or an answer that is no opening handshake at all;
-    /// * the peer closed with 1002, 1003, 1007, 1008, 1009, 1010, 3000 or 3003;
+    /// * the peer closed with 1002, 1003, 1007, 1008, 1010, 3000 or 3003 (after 1009, "message too
+    ///   big", the message in question is not sent again:
+    ///   [`Event::MessageTooLarge`](crate::Event::MessageTooLarge));
     /// * the proxy wants credentials, or other ones, or the environment names one that cannot
     ///   be used;
     /// * TLS failed: a certificate was rejected, either side's, or there is no common ground;
@@ -252,7 +254,7 @@ impl Failure {
                 HandshakeError::TimedOut { .. } | HandshakeError::Io(_) | HandshakeError::Eof
             ),
             Self::Closed(Some(frame)) => {
-                matches!(frame.code.0, 1002 | 1003 | 1007..=1010 | 3000 | 3003)
+                matches!(frame.code.0, 1002 | 1003 | 1007 | 1008 | 1010 | 3000 | 3003)
             }
             Self::Login { permanent, .. } => *permanent,
             Self::Proxy(error) => match error {

@@ -184,7 +184,7 @@ impl Pen {
         self.account_up_to(taken, shared);
         shared.outbox.restore(&mut self.batch);
         let rest = self.entries.drain(..).map(|(_, entry)| entry);
-        shared.outbox.restore(&mut rest.collect());
+        shared.outbox.restore_begun(&mut rest.collect());
     }
 
     /// Encodes what goes ahead of data; a close frame is the last.

@@ -45,7 +45,8 @@ pub struct Stats {
     pub outbox_bytes: usize,
     /// Received messages that wait for the program now.
     pub inbox_messages: usize,
-    /// Messages to be sent that the outbox's overflow policy dropped.
+    /// Messages to be sent that were dropped: by the outbox's overflow policy, or because the peer
+    /// has found them too large.
     pub outbox_dropped: u64,
     /// Messages whose time to live was over before they could be written.
     pub expired: u64,

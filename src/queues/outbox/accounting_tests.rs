@@ -18,8 +18,8 @@ enum Step {
     Write(usize),
     /// The peer confirms some of what was written.
     Confirm(u64),
-    /// The link dies with what the writer holds.
-    LoseLink,
+    /// The link dies with what the writer holds, maybe for a message that was too large.
+    LoseLink { too_large: bool },
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -29,7 +29,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (1..100_usize).prop_map(Step::Take),
         2 => (1..5_usize).prop_map(Step::Write),
         1 => (0..100_u64).prop_map(Step::Confirm),
-        1 => Just(Step::LoseLink),
+        1 => any::<bool>().prop_map(|too_large| Step::LoseLink { too_large }),
     ];
     prop::collection::vec(step, 0..80)
 }
@@ -78,9 +78,12 @@ proptest! {
                     outbox.written(entries.into_iter());
                 }
                 Step::Confirm(number) => outbox.confirmed(number.min(written)),
-                Step::LoseLink => {
-                    outbox.restore(&mut batch);
+                Step::LoseLink { too_large } => {
+                    outbox.restore_begun(&mut batch);
                     outbox.link_lost();
+                    if too_large {
+                        let _ = outbox.take_too_large();
+                    }
                     outbox.link_buried();
                 }
             }

@@ -19,7 +19,7 @@ use crate::policy::Framing;
 use crate::policy::Undelivered;
 use crate::policy::{Delivery, Overflow, Queue};
 use crate::sync::{AtomicBool, Condvar, Doorbell, Mutex, MutexGuard};
-pub(crate) use state::Entry;
+pub(crate) use state::{Entry, TooLarge};
 use state::{Gate, State};
 pub(crate) use terms::{Patience, Refused, Tally, Terms};
 
@@ -111,6 +111,10 @@ impl Outbox {
                 continue;
             }
             match self.limits.overflow {
+                // room comes with confirmations here, and none come
+                Overflow::Wait if state.is_unconfirmed && self.keeps() && patience.is_any() => {
+                    return Err(Refused::Unconfirmable);
+                }
                 Overflow::Wait => {
                     let expiry = state.next_expiry();
                     state = self.wait(state, patience, expiry)?;
@@ -247,8 +251,18 @@ impl Outbox {
     /// The link died first: what was taken and not written goes back to the front.
     pub(crate) fn restore(&self, batch: &mut VecDeque<Entry>) {
         if !batch.is_empty() {
-            self.state().restore(batch);
+            self.state().restore(batch, false);
         }
+    }
+
+    /// The same with what the link had begun to write.
+    pub(crate) fn restore_begun(&self, entries: &mut VecDeque<Entry>) {
+        self.state().restore(entries, true);
+    }
+
+    /// The peer of a link that is about to be buried has found a message too large.
+    pub(crate) fn take_too_large(&self) -> Option<TooLarge> {
+        self.state().take_too_large()
     }
 
     /// Nothing more is written for a while: whatever room there is, is all there will be.
@@ -262,6 +276,24 @@ impl Outbox {
     pub(crate) fn link_buried(&self) {
         self.state().link_buried(self.delivery);
         self.room.notify_all();
+    }
+
+    /// Whether written messages are kept until they are confirmed.
+    fn keeps(&self) -> bool {
+        self.delivery == Delivery::AtLeastOnce
+    }
+
+    /// The peer does not answer what confirms: notes that, if anything waits for it, and returns
+    /// whether it did not know. It holds until something is confirmed, or the link is buried.
+    pub(crate) fn is_left_unconfirmed(&self) -> bool {
+        let mut state = self.state();
+        let is_news = !state.is_unconfirmed && state.waits_for_confirmation();
+        state.is_unconfirmed |= is_news;
+        drop(state);
+        if is_news {
+            self.room.notify_all();
+        }
+        is_news
     }
 
     /// Whether anybody wants to know what the peer has, and whether somebody waits for it.

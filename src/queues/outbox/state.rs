@@ -1,9 +1,12 @@
 //! The state behind the outbox's lock: plain bookkeeping, no waiting.
 
+mod too_large;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use self::too_large::TooLarge;
 use super::Terms;
 use super::gaps::Gaps;
 use crate::message::Message;
@@ -23,6 +26,8 @@ pub(crate) struct Entry {
     expires: Option<Instant>,
     /// Whether a link that died had taken it before.
     again: bool,
+    /// Whether a link that died had begun to write it.
+    begun: bool,
 }
 
 /// What a send meets.
@@ -56,6 +61,8 @@ pub(super) struct State {
     last: u64,
     /// The number of the message written last, on any link.
     last_written: u64,
+    /// The largest message that was written and is neither kept nor settled: number and size.
+    largest: Option<(u64, usize)>,
     /// Everything up to this number is confirmed, or past confirming.
     settled: u64,
     /// What is out of the row above that.
@@ -64,6 +71,8 @@ pub(super) struct State {
     pub(super) waiting: usize,
     pub(super) eager: usize,
     pub(super) gate: Gate,
+    /// Whether the peer does not confirm what it is asked to.
+    pub(super) is_unconfirmed: bool,
     /// Whether something was taken out that will never be written.
     pub(super) drained: bool,
     pub(super) accepted: u64,
@@ -107,7 +116,13 @@ impl State {
         }
         self.queue_bytes += message.len();
         self.expect_expiry(terms.expires);
-        self.queue.push_back(Entry { number, message, expires: terms.expires, again: false });
+        self.queue.push_back(Entry {
+            number,
+            message,
+            expires: terms.expires,
+            again: false,
+            begun: false,
+        });
     }
 
     fn expect_expiry(&mut self, expires: Option<Instant>) {
@@ -169,7 +184,8 @@ impl State {
     pub(super) fn take(&mut self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
         let (mut moved, mut expired) = (0, false);
         while moved < bytes {
-            let Some(entry) = self.queue.pop_front() else { break };
+            let Some(mut entry) = self.queue.pop_front() else { break };
+            entry.begun = false;
             let size = entry.message.len();
             self.queue_bytes -= size;
             if entry.expires.is_some_and(|time| time <= Instant::now()) {
@@ -200,6 +216,10 @@ impl State {
             self.kept.push_back(entry);
         } else {
             self.passed_on += 1;
+            let is_largest = self.largest.is_none_or(|(_, largest)| size > largest);
+            if is_largest && entry.number > self.settled {
+                self.largest = Some((entry.number, size));
+            }
         }
     }
 
@@ -209,6 +229,8 @@ impl State {
             return VecDeque::new();
         }
         self.settled = number;
+        self.is_unconfirmed = false;
+        self.largest = self.largest.filter(|(of, _)| *of > number);
         self.gaps.forget(number);
         let confirmed = self.kept.partition_point(|entry| entry.number <= number);
         let rest = self.kept.split_off(confirmed);
@@ -227,8 +249,10 @@ impl State {
         }
     }
 
-    pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>) {
-        while let Some(entry) = batch.pop_back() {
+    /// What was taken and not written, but maybe begun.
+    pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>, begun: bool) {
+        while let Some(mut entry) = batch.pop_back() {
+            entry.begun |= begun;
             let size = entry.message.len();
             self.taken -= 1;
             self.taken_bytes -= size;
@@ -237,6 +261,8 @@ impl State {
     }
 
     pub(super) fn link_buried(&mut self, delivery: Delivery) {
+        self.largest = None;
+        self.is_unconfirmed = false;
         match delivery {
             Delivery::AtLeastOnce => {
                 self.kept_bytes = 0;
@@ -284,15 +310,19 @@ impl State {
 
     /// A message that was never written, or not again, is out of the row.
     fn fail_one(&mut self, number: u64, why: Undelivered) {
+        self.settle_receipt(number, why);
+        for flush in &mut self.flushes {
+            flush.lost += usize::from(number <= flush.up_to);
+        }
+        self.gaps.add(number);
+    }
+
+    fn settle_receipt(&mut self, number: u64, why: Undelivered) {
         if let Ok(index) = self.receipts.binary_search_by_key(&number, |(of, _)| *of) {
             if let Some((_, cell)) = self.receipts.remove(index) {
                 cell.decide(Err(why));
             }
         }
-        for flush in &mut self.flushes {
-            flush.lost += usize::from(number <= flush.up_to);
-        }
-        self.gaps.add(number);
     }
 
     pub(super) fn begin_flush(&mut self) -> u64 {
@@ -315,6 +345,12 @@ impl State {
     pub(super) fn end_flush(&mut self, id: u64) {
         self.eager -= 1;
         self.flushes.retain(|flush| flush.id != id);
+    }
+
+    /// Whether something that is written has to be confirmed, for its delivery or its receipt.
+    pub(super) fn waits_for_confirmation(&self) -> bool {
+        let has_receipt = |(of, _): &(u64, _)| *of <= self.last_written;
+        !self.kept.is_empty() || self.receipts.front().is_some_and(has_receipt)
     }
 
     /// Whether somebody waits for the confirmation of something that is written.

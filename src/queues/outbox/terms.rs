@@ -52,6 +52,10 @@ impl From<Refused> for Error {
 }
 
 impl Patience {
+    pub(super) fn is_any(self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// Until this much time has passed; a time beyond all clocks is forever.
     pub(crate) fn timeout(timeout: Duration) -> Self {
         Instant::now().checked_add(timeout).map_or(Self::Forever, Self::Until)
