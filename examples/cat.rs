@@ -137,7 +137,7 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("cat: {error}");
+            eprintln!("cat: {}", error.report());
             ExitCode::FAILURE
         }
     }
@@ -168,7 +168,13 @@ fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
         Client::builder(&options.url).heartbeat(heartbeat).backoff(backoff).decide(|failure| {
             if is_normal_close(failure) { Decision::GiveUp } else { failure.decision() }
         });
-    builder = builder.framing(options.framing.into()).tls(tls(options)?);
+    if options.url.starts_with("tcp") {
+        // what has no effect is refused, so that it is not taken to have one
+        builder = builder.framing(options.framing.into());
+    }
+    if let Some(tls) = tls(options)? {
+        builder = builder.tls(tls);
+    }
     if let Some(url) = &options.proxy {
         builder = builder.proxy(Proxy::new(url)?);
     }
@@ -209,7 +215,11 @@ fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
     Ok(builder)
 }
 
-fn tls(options: &Options) -> Result<Tls, Box<dyn std::error::Error>> {
+/// What the options say about TLS, if they say anything.
+fn tls(options: &Options) -> Result<Option<Tls>, Box<dyn std::error::Error>> {
+    if options.ca.is_none() && options.cert.is_none() && !options.danger_accept_any_certificate {
+        return Ok(None);
+    }
     let read =
         |path: &PathBuf| fs::read(path).map_err(|error| format!("{}: {error}", path.display()));
     let mut tls = Tls::new();
@@ -222,7 +232,7 @@ fn tls(options: &Options) -> Result<Tls, Box<dyn std::error::Error>> {
     if options.danger_accept_any_certificate {
         tls = tls.danger_accept_any_certificate();
     }
-    Ok(tls)
+    Ok(Some(tls))
 }
 
 fn is_normal_close(failure: &Failure) -> bool {
@@ -355,6 +365,15 @@ fn print_messages(client: &Client, binary: bool, untyped: bool) -> Error {
 /// A line of JSON for the events that matter to a script.
 fn describe(event: &Event) -> Option<serde_json::Value> {
     let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
+    let delay = |next: &Next| match next {
+        Next::Redial { delay, .. } => Some(millis(delay)),
+        _ => None,
+    };
+    let next_word = |next: &Next| match next {
+        Next::Redial { .. } => "redial",
+        Next::GiveUp => "give_up",
+        _ => "close",
+    };
     Some(match event {
         Event::Connected { attempts, downtime, endpoint, response, .. } => json!({
             "event": "connected",
@@ -372,15 +391,20 @@ fn describe(event: &Event) -> Option<serde_json::Value> {
             "uptime_ms": millis(uptime),
             "unconfirmed": unconfirmed,
             "will_be_resent": will_be_resent,
-            "next": match next {
-                Next::Redial { .. } => "redial",
-                Next::GiveUp => "give_up",
-                _ => "close",
-            },
-            "delay_ms": match next {
-                Next::Redial { delay, .. } => Some(millis(delay)),
-                _ => None,
-            },
+            "next": next_word(next),
+            "delay_ms": delay(next),
+        }),
+        Event::AttemptFailed { attempts, endpoint, cause, next, .. } => json!({
+            "event": "attempt_failed",
+            "attempts": attempts,
+            "endpoint": endpoint,
+            "cause": cause.report().to_string(),
+            "next": next_word(next),
+            "delay_ms": delay(next),
+        }),
+        Event::MessageTooLarge { size, .. } => json!({
+            "event": "message_too_large",
+            "size": size,
         }),
         // the peer has said that all is done
         Event::GaveUp { cause, .. } if is_normal_close(cause) => return None,

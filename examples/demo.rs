@@ -115,6 +115,7 @@ fn run() -> Result<bool> {
                 proxy.set(Faults::none().refuse())?;
                 proxy.cut(Cut::Reset);
                 thread::sleep(time);
+                proxy.set(Faults::none())?;
                 clock.say("world", "the server listens again");
             }
         }

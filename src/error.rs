@@ -1,20 +1,22 @@
 //! Why a call failed.
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::failure::Failure;
+use crate::failure::{Chain, Failure, OneLine, quote};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::Undelivered;
 
 /// Why a call on a [`Client`](crate::Client) or its builder failed.
 ///
-/// What happened to the connection itself is a [`Failure`].
+/// What happened to the connection itself is a [`Failure`]. Its `Display` is one printable line
+/// that says why, sources included; `source` has them one by one.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The URL cannot be dialed.
-    #[error("invalid url: {reason}")]
+    #[error("invalid url: {}", OneLine(.reason))]
     InvalidUrl {
         /// What is wrong with it. The URL itself is not repeated: it may hold credentials.
         reason: String,
@@ -26,7 +28,7 @@ pub enum Error {
         scheme: &'static str,
     },
     /// A setting has a value that cannot work.
-    #[error("invalid setting {setting}: {reason}")]
+    #[error("invalid setting {setting}: {}", OneLine(.reason))]
     InvalidSetting {
         /// The name of the builder's method.
         setting: &'static str,
@@ -34,7 +36,7 @@ pub enum Error {
         reason: String,
     },
     /// A header that HTTP does not allow, or one that the opening handshake sets itself.
-    #[error("invalid header {name:?}: {reason}")]
+    #[error("invalid header {}: {}", quote(.name), OneLine(.reason))]
     InvalidHeader {
         /// The name as it was given. The value is not repeated: it may be a secret.
         name: String,
@@ -42,13 +44,13 @@ pub enum Error {
         reason: String,
     },
     /// A close code that must not be sent, or a reason of more than 123 bytes.
-    #[error("invalid close frame: {reason}")]
+    #[error("invalid close frame: {}", OneLine(.reason))]
     InvalidClose {
         /// What is wrong with it.
         reason: String,
     },
     /// The first attempt of [`Client::connect`](crate::Client::connect) failed.
-    #[error("could not connect")]
+    #[error("the first attempt failed: {0}")]
     Connect(#[source] Arc<Failure>),
     /// The message is larger than the limit; nothing was queued.
     #[error("message of {size} bytes is over the limit of {limit}")]
@@ -73,30 +75,38 @@ pub enum Error {
         /// How many.
         count: usize,
     },
-    /// The peer of a framed TCP connection cannot be asked what it has: the heartbeat has no
-    /// answer that comes in order.
+    /// This connection has no confirmations: on framed TCP the heartbeat has no answer that comes in
+    /// order; or the peer does not answer pings as it should, and the outbox is full of messages
+    /// that wait for that ([`Event::ConfirmationsMissing`](crate::Event::ConfirmationsMissing)).
     #[error(
-        "this connection has no confirmations: its heartbeat has no answer that comes in order"
+        "this connection has no confirmations: its pings or beats have no answer that comes in order"
     )]
     Unconfirmable,
     /// What became of a message of which the program holds the receipt.
-    #[error("the message was not delivered")]
+    #[error("the message was not delivered: {0}")]
     Undelivered(#[source] Undelivered),
     /// The time given to the call ran out.
     #[error("timed out")]
     Timeout,
     /// The client has given up; [`reconnect`](crate::Client::reconnect) resumes.
-    #[error("gave up; reconnect() resumes")]
+    #[error("gave up, until reconnect(): {0}")]
     GaveUp(#[source] Arc<Failure>),
     /// The client is closed for good.
     #[error("closed")]
     Closed,
     /// The address could not be listened on.
-    #[error("could not listen")]
+    #[error("could not listen: {}", Chain(.0))]
     Bind(#[source] io::Error),
     /// The system refused a thread.
-    #[error("could not start a thread")]
+    #[error("could not start a thread: {}", Chain(.0))]
     Thread(#[source] io::Error),
+}
+
+impl Error {
+    /// The error with its sources, on one line: for logs. Its `Display` is the same.
+    pub fn report(&self) -> impl fmt::Display + '_ {
+        Chain(self)
+    }
 }
 
 /// A close frame that may be sent.
@@ -111,3 +121,6 @@ pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Result<CloseFrame, E
     }
     Ok(CloseFrame::new(code, reason))
 }
+
+#[cfg(test)]
+mod tests;

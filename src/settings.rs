@@ -7,8 +7,46 @@ use crate::policy::{
     Backoff, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, Queue, SocketOptions,
 };
 
+/// No timeout of the kernel's is longer: what `TCP_KEEPIDLE` takes, in seconds (tcp(7)).
+const MAX_KERNEL: Duration = Duration::from_secs(32_767);
+
+/// What the kernel is told in whole seconds cannot be shorter.
+const MIN_KERNEL: Duration = Duration::from_secs(1);
+
+/// The sizes of a socket's buffers: a positive `int`.
+const MAX_SOCKET_BUFFER: usize = i32::MAX as usize;
+
+/// The setters that the program has called, by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Chosen(Vec<&'static str>);
+
+impl Chosen {
+    pub(crate) fn add(&mut self, setting: &'static str) {
+        self.0.push(setting);
+    }
+
+    fn has(&self, setting: &str) -> bool {
+        self.0.contains(&setting)
+    }
+
+    /// Refuses the first setting in whose way something is.
+    pub(crate) fn check(
+        &self,
+        obstacle: impl Fn(&str) -> Option<&'static str>,
+    ) -> Result<(), Error> {
+        for setting in &self.0 {
+            if let Some(obstacle) = obstacle(setting) {
+                let reason = format!("it can have no effect: {obstacle}");
+                return Err(Error::InvalidSetting { setting, reason });
+            }
+        }
+        Ok(())
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
+    pub(crate) chosen: Chosen,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) write_timeout: Duration,
     pub(crate) close_timeout: Duration,
@@ -41,6 +79,7 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
+            chosen: Chosen::default(),
             heartbeat: Heartbeat::default(),
             write_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
@@ -68,9 +107,25 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Refuses what cannot work, with the name of the builder's method.
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        let invalid = |setting, reason| Error::InvalidSetting { setting, reason };
+    /// Refuses what cannot work, with the name of the builder's method, and has the outbox hold
+    /// every message that may be sent.
+    pub(crate) fn settled(mut self) -> Result<Self, Error> {
+        self.check()?;
+        let (bytes, message) = (self.outbox.bytes, self.limits.message);
+        if bytes < message {
+            if !self.outbox.bytes_are_chosen {
+                self.outbox.bytes = message;
+            } else if self.chosen.has("max_message_size") {
+                let reason = format!(
+                    "its {bytes} bytes hold no message of the {message} bytes of max_message_size"
+                );
+                return Err(invalid("outbox", reason));
+            }
+        }
+        Ok(self)
+    }
+
+    fn check(&self) -> Result<(), Error> {
         for (setting, value) in [
             ("write_timeout", self.write_timeout),
             ("close_timeout", self.close_timeout),
@@ -78,23 +133,39 @@ impl Settings {
             ("connect_timeout", self.connect_timeout),
             ("handshake_timeout", self.handshake_timeout),
             ("login_timeout", self.login_timeout),
-            ("tcp_keepalive", self.socket.keepalive.unwrap_or(MAX_DURATION)),
             ("message_ttl", self.message_ttl.unwrap_or(MAX_DURATION)),
-            ("tcp_user_timeout", self.socket.user_timeout.unwrap_or(MAX_DURATION)),
         ] {
             if value.is_zero() {
-                return Err(invalid(setting, "zero leaves no time at all".into()));
+                return Err(invalid(setting, "zero leaves no time at all"));
             }
             if value > MAX_DURATION {
                 let reason = format!("{value:?} is over the limit of {MAX_DURATION:?}");
                 return Err(invalid(setting, reason));
             }
         }
+        for (setting, value) in [
+            ("tcp_keepalive", self.socket.keepalive),
+            ("tcp_user_timeout", self.socket.user_timeout),
+        ] {
+            if value.is_some_and(|value| !(MIN_KERNEL..=MAX_KERNEL).contains(&value)) {
+                let reason = format!(
+                    "{:?} is not within {MIN_KERNEL:?} and {MAX_KERNEL:?}",
+                    value.unwrap_or_default()
+                );
+                return Err(invalid(setting, reason));
+            }
+        }
+        for size in [self.socket.send_buffer, self.socket.receive_buffer].into_iter().flatten() {
+            if !(1..=MAX_SOCKET_BUFFER).contains(&size) {
+                let reason = format!("{size} bytes are not within 1 and {MAX_SOCKET_BUFFER}");
+                return Err(invalid("socket_buffers", reason));
+            }
+        }
         if self.max_retry_after > MAX_DURATION {
             let reason = format!("over the limit of {MAX_DURATION:?}");
             return Err(invalid("max_retry_after", reason));
         }
-        let zero = |setting| Err(invalid(setting, "zero lets nothing through".into()));
+        let zero = |setting| Err(invalid(setting, "zero lets nothing through"));
         match () {
             () if self.max_attempts == Some(0) => return zero("max_attempts"),
             () if self.limits.message == 0 => return zero("max_message_size"),
@@ -106,9 +177,14 @@ impl Settings {
         if let Some(compression) = &self.compression {
             compression.check().map_err(|reason| invalid("compression", reason))?;
         }
+        self.framing.check_options().map_err(|reason| invalid("framing", reason))?;
         self.heartbeat.check().map_err(|reason| invalid("heartbeat", reason))?;
         self.backoff.check().map_err(|reason| invalid("backoff", reason))?;
         self.outbox.check().map_err(|reason| invalid("outbox", reason))?;
         self.inbox.check().map_err(|reason| invalid("inbox", reason))
     }
+}
+
+fn invalid(setting: &'static str, reason: impl Into<String>) -> Error {
+    Error::InvalidSetting { setting, reason: reason.into() }
 }

@@ -319,11 +319,11 @@ fn settings_that_cannot_work_are_refused() {
         .compression(Compression::new())
         .start()
         .unwrap_err();
-    assert!(error.to_string().contains("tcp://"), "{error}");
+    assert!(error.to_string().contains("compression"), "{error}");
     let error = Server::builder()
         .framing(Framing::lines())
         .compression(Compression::new())
         .bind("127.0.0.1:0", drop)
         .unwrap_err();
-    assert!(error.to_string().contains("framed TCP"), "{error}");
+    assert!(error.to_string().contains("no frames"), "{error}");
 }

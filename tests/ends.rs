@@ -48,7 +48,8 @@ fn a_client_answers_a_close_frame_whatever_follows_it() {
                 Ok((CLOSE, close_body(4001, "bye"))),
                 "followed by {what}"
             );
-            stream.shutdown(Shutdown::Write).unwrap();
+            // the client may have waited for that long enough
+            let _ = stream.shutdown(Shutdown::Write);
             assert_eq!(read_frames(&mut stream), (vec![], End::InOrder), "followed by {what}");
             let cause = watch.gave_up();
             assert!(matches!(&*cause, Failure::Closed(Some(frame)) if frame.code.0 == 4001));
@@ -356,13 +357,15 @@ fn a_peer_that_takes_a_large_message_slowly_is_alive() {
     let listener = Listener::new();
     // as it is on a link of little bandwidth
     socket2::SockRef::from(listener.as_ref()).set_recv_buffer_size(16 * 1024).unwrap();
-    let builder =
-        listener.client().heartbeat(quick_heartbeat()).socket_buffers(32 * 1024, 32 * 1024);
+    let builder = listener
+        .client()
+        .heartbeat(Heartbeat::every(ms(300)).dead_after(ms(1200)))
+        .socket_buffers(32 * 1024, 32 * 1024);
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
     let mut stream = upgrade(&listener);
     watch.connected();
-    let size = 2 << 20;
+    let size = 4 << 20;
     client.send(vec![7; size]).unwrap();
     let mut taken = 0;
     let mut buffer = vec![0; 32 * 1024];
@@ -372,6 +375,6 @@ fn a_peer_that_takes_a_large_message_slowly_is_alive() {
         // slower than the limit of silence for all of it, faster than that for each piece
         thread::park_timeout(ms(15));
     }
-    assert!(begun.elapsed() > ms(800), "this was too fast to show anything");
+    assert!(begun.elapsed() > ms(1500), "this was too fast to show anything");
     assert_eq!(client.stats().connects, 1, "{:?}", watch.rest());
 }

@@ -316,7 +316,7 @@ fn a_services_own_beats_go_out_and_their_answers_are_swallowed() {
 #[test]
 fn without_a_heartbeat_silence_means_nothing() {
     let listener = Listener::new();
-    let heartbeat = Heartbeat::off().dead_after(ms(1));
+    let heartbeat = Heartbeat::off();
     let (builder, watch) = watch(listener.client().heartbeat(heartbeat));
     let client = builder.start().unwrap();
     let mut peer = listener.accept();

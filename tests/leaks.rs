@@ -8,7 +8,7 @@ use std::fs;
 use everlink::Heartbeat;
 use support::*;
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Usage {
     threads: usize,
     descriptors: usize,
@@ -40,18 +40,15 @@ fn a_thousand_reconnects_leave_nothing_behind() {
     let settle = |expected: &Usage| {
         eventually("the usage of the first link", || {
             let now = usage();
-            if now == *expected { Ok(()) } else { Err(now) }
+            if now == *expected { Ok(()) } else { Err((now, expected.clone())) }
         });
     };
     let first = link(0);
-    // threads of the dialing end a moment after the link is up
-    eventually("the end of the dialing", || {
-        let tasks = fs::read_dir("/proc/self/task").unwrap();
-        let name = |task: std::io::Result<fs::DirEntry>| {
-            fs::read_to_string(task.ok()?.path().join("comm")).ok()
-        };
-        let dialing = tasks.filter_map(name).filter(|name| name.contains("-conn")).count();
-        if dialing == 0 { Ok(()) } else { Err(dialing) }
+    // threads of the dialing end a moment after the link is up, and those of the link begin
+    eventually("the four threads of a link", || {
+        let threads = everlink_threads();
+        let is_dialing = threads.iter().any(|name| name.contains("-conn") || name.contains("-res"));
+        if threads.len() == 4 && !is_dialing { Ok(()) } else { Err(threads) }
     });
     let before = usage();
     reset(first);

@@ -109,8 +109,7 @@ fn a_fragmented_message_lets_pings_pass() {
 #[test]
 fn a_message_over_the_limit_is_refused_at_once() {
     let listener = Listener::new();
-    let client =
-        listener.client().max_message_size(1000).outbox(Queue::new().bytes(500)).start().unwrap();
+    let client = listener.client().max_message_size(500).start().unwrap();
     let mut peer = listener.accept();
     let error = client.send(vec![0; 501]).unwrap_err();
     assert!(matches!(error, Error::MessageTooLarge { size: 501, limit: 500 }), "{error:?}");

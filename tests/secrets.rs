@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::sync::{Mutex, Once};
 use std::thread;
 
-use everlink::{Client, Decision, Failure, Proxy, Server};
+use everlink::{Answer, Client, Decision, Failure, Heartbeat, Proxy, Server};
 use log::{LevelFilter, Log, Metadata, Record};
 use support::{Listener, PATIENCE, Watch, read_to_end, reset, watch};
 use tungstenite::protocol::CloseFrame;
@@ -55,9 +55,10 @@ fn all_events(watch: &Watch) -> String {
 fn credentials_are_never_logged_nor_shown() {
     capture();
     let listener = Listener::new();
-    let url = format!("ws://user:hunter2@{}/feed?token=opensesame", listener.address());
+    let url = format!("ws://user:hunter2@{}/feed/opensesame?token=opensesame", listener.address());
     let builder = Client::builder(&url)
         .header("X-Api-Key", "opensesame")
+        .heartbeat(Heartbeat::default().answer("swordfish", "swordfish"))
         .request(|request| {
             request.set_header("Authorization", "Bearer swordfish")?;
             let shown = format!("{request:?}");
@@ -67,6 +68,8 @@ fn credentials_are_never_logged_nor_shown() {
         .login(|session| {
             let shown = format!("{session:?}");
             assert_silent("the login session", &shown);
+            session.send("swordfish")?;
+            assert_silent("the login session", &format!("{session:?}"));
             Ok(())
         });
     assert_silent("the builder", &format!("{builder:?}"));
@@ -75,7 +78,10 @@ fn credentials_are_never_logged_nor_shown() {
     // refused, redirected, broken off, accepted and reset
     let answers = [
         "HTTP/1.1 503 Busy\r\n\r\n".to_owned(),
-        format!("HTTP/1.1 302 Found\r\nLocation: ws://u:xyzzy@{}/x\r\n\r\n", listener.address()),
+        format!(
+            "HTTP/1.1 302 Found\r\nLocation: ws://u:xyzzy@{}/x/xyzzy\r\n\r\n",
+            listener.address()
+        ),
         "HTTP/1.1 302 Found\r\nLocation: ftp:/x?token=xyzzy\r\n\r\n".to_owned(),
         "HTTP/1.1 403 No\r\nSet-Cookie: id=xyzzy\r\nContent-Length: 5\r\n\r\nxyzzy".to_owned(),
         "HTTP/1.1 200\r\n".to_owned(),
@@ -111,6 +117,9 @@ fn credentials_are_never_logged_nor_shown() {
     refuse.join().unwrap();
     assert_silent("events", &all_events(&second));
     client.close();
+
+    let answer = Answer::accept().subprotocol("xyzzy").header("Set-Cookie", "id=xyzzy");
+    assert_silent("an answer", &format!("{:?}", answer.body("xyzzy")));
 
     // what is no URL at all is an error that does not repeat it
     for wrong in [

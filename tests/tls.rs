@@ -125,7 +125,7 @@ fn messages_of_every_size_travel_both_ways() {
         let config = authority.issue("localhost", |_| {}).config_with(versions);
         let server = echo_server(config);
         let client = client(server.local_addr(), authority.tls()).connect().unwrap();
-        for size in [0, 1, 16_383, 16_384, 16_385, 65_536, 3 << 20] {
+        for size in [0, 1, 16_383, 16_384, 16_385, 65_536, 1 << 20] {
             let message = Message::from(vec![5; size]);
             client.send(message.clone()).unwrap();
             assert_eq!(client.recv_timeout(PATIENCE).unwrap(), message);
@@ -286,33 +286,51 @@ fn name_protocol_and_session_are_told_and_resumed() {
     }
 }
 
-#[test]
-fn a_stream_that_is_cut_is_told_from_one_that_was_ended() {
+/// What becomes of a client whose server ends the stream, after a `close_notify` or without.
+fn ended(scheme: &str, polite: bool) -> Arc<Failure> {
     let authority = Authority::new();
     let config = authority.issue("localhost", |_| {}).config();
-    for polite in [false, true] {
-        let listener = Listener::new();
-        let (builder, watch) = watch(
-            Client::builder(&format!("tcps://localhost:{}", listener.address().port()))
-                .address(listener.address())
-                .tls(authority.tls()),
-        );
-        let client = builder.start().unwrap();
-        let mut stream = accept_tls(&listener, &config);
+    let listener = Listener::new();
+    let (builder, watch) = watch(
+        Client::builder(&format!("{scheme}://localhost:{}", listener.address().port()))
+            .address(listener.address())
+            .tls(authority.tls()),
+    );
+    let client = builder.start().unwrap();
+    let mut stream = accept_tls(&listener, &config);
+    if scheme == "wss" {
+        let mut peer = tungstenite::accept(stream).unwrap();
+        peer.send(tungstenite::Message::text("hello")).unwrap();
+        stream = peer.into_inner();
+    } else {
         std::io::Write::write_all(&mut stream, b"hello\n").unwrap();
-        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("hello"));
-        if polite {
-            stream.conn.send_close_notify();
-            std::io::Write::flush(&mut stream).unwrap();
-        }
-        stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
-        let cause = watch.disconnected();
-        if polite {
-            assert!(matches!(&*cause, Failure::EndOfStream { inside_message: false }), "{cause:?}");
-        } else {
-            let text = cause.report().to_string();
-            assert!(text.contains("without sending TLS close_notify"), "{text}");
-        }
+    }
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("hello"));
+    if polite {
+        stream.conn.send_close_notify();
+        std::io::Write::flush(&mut stream).unwrap();
+    }
+    stream.sock.shutdown(std::net::Shutdown::Write).unwrap();
+    watch.disconnected()
+}
+
+#[test]
+fn a_stream_that_is_cut_off_reads_as_on_plain_tcp_and_says_so_in_plain_words() {
+    for polite in [false, true] {
+        let cause = ended("tcps", polite);
+        let is_cut = !polite;
+        assert!(
+            matches!(
+                &*cause,
+                Failure::EndOfStream { inside_message: false, cut_off, .. } if *cut_off == is_cut
+            ),
+            "{cause:?}"
+        );
+        assert_eq!(cause.to_string().contains("cut off"), is_cut, "{cause}");
+        // a WebSocket that has ended has said goodbye by itself
+        let cause = ended("wss", polite);
+        assert!(matches!(&*cause, Failure::ClosedAbnormally), "{cause:?}");
+        assert!(!cause.report().to_string().contains("http"), "{}", cause.report());
     }
 }
 

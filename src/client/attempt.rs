@@ -17,6 +17,7 @@ use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
 use crate::handshake::{Endpoint, Handshake, Jar, Request, built_in};
 use crate::link::Opened;
+use crate::link::stats::Counters;
 use crate::settings::Settings;
 use crate::transport::{Duplex, Timed};
 use crate::wire::Protocol;
@@ -28,6 +29,7 @@ pub(crate) type RequestHook =
 /// Makes one link after the other, on the manager thread.
 pub(crate) struct Opener {
     pub(crate) settings: Arc<Settings>,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) resolver: Resolver,
     pub(crate) dialer: Dialer,
     pub(crate) interrupt: Arc<Interrupt>,
@@ -226,7 +228,7 @@ impl Opener {
         let Some(hook) = &mut self.login_hook else { return Ok(success) };
         let deadline = Instant::now() + self.settings.login_timeout;
         let Success { opened, response, .. } = &mut success;
-        let mut session = LoginSession::new(opened, deadline, response.as_ref());
+        let mut session = LoginSession::new(opened, deadline, response.as_ref(), &self.counters);
         let mut result = guarded("login hook", || hook(&mut session))?;
         if result.is_ok() && Instant::now() >= deadline {
             result = Err(timed_out());

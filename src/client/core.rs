@@ -132,21 +132,8 @@ impl Core {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let (outbox_messages, outbox_bytes) = self.outbox.depth();
-        let [outbox_dropped, expired, resent] = self.outbox.counts();
         let (uptime, total_downtime) = self.status.times();
-        Stats {
-            outbox_messages,
-            outbox_bytes,
-            inbox_messages: self.mailbox.len(),
-            inbox_dropped: self.mailbox.dropped(),
-            outbox_dropped,
-            expired,
-            resent,
-            uptime,
-            total_downtime,
-            ..self.counters.snapshot()
-        }
+        Stats { uptime, total_downtime, ..self.counters.stats(&self.outbox, &self.mailbox) }
     }
 }
 

@@ -7,6 +7,8 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::failure::{Failure, guarded};
+use crate::link::Notice;
+use crate::message::Message;
 use crate::policy::AgreedCompression;
 use crate::sync::Mutex;
 
@@ -72,6 +74,32 @@ pub enum Event {
         /// How long the reader has been waiting for the program.
         waiting: Duration,
     },
+    /// The peer has confirmed nothing for twice the
+    /// [`dead_after`](crate::Heartbeat::dead_after), although it is alive, and messages or receipts
+    /// wait for that: it answers no pings, or not with what they carry (RFC 6455 section 5.5.3).
+    /// While that lasts a `send` that finds the outbox full with
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) fails with
+    /// [`Error::Unconfirmable`](crate::Error::Unconfirmable), for room comes with confirmations
+    /// only. Said once for each time it happens; not with [`Heartbeat::off`](crate::Heartbeat::off),
+    /// which watches nothing.
+    #[non_exhaustive]
+    ConfirmationsMissing {
+        /// For how long the oldest ping has had no answer.
+        waiting: Duration,
+    },
+    /// The peer has closed a link with 1009, "message too big" (RFC 6455 section 7.4.1), which does
+    /// not say which. This was the largest that it had not confirmed, so it is one of them; it is
+    /// not sent again, and its receipt says
+    /// [`Undelivered::TooLarge`](crate::Undelivered::TooLarge). It comes before the event of the
+    /// link's end, unless a handler was running then.
+    #[non_exhaustive]
+    MessageTooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The message itself, unless it was written whole and would not have been sent again
+        /// anyway ([`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce)).
+        message: Option<Message>,
+    },
     /// No further attempt will be made until [`reconnect`](crate::Client::reconnect).
     #[non_exhaustive]
     GaveUp {
@@ -90,6 +118,15 @@ pub enum Event {
         /// [`CloseReport::undelivered`](crate::CloseReport::undelivered).
         undelivered: usize,
     },
+}
+
+impl From<Notice> for Event {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::Stalled(waiting) => Self::ReceiverStalled { waiting },
+            Notice::Unconfirmed(waiting) => Self::ConfirmationsMissing { waiting },
+        }
+    }
 }
 
 /// What comes after a failure.

@@ -10,14 +10,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, select};
 
+use super::after::After;
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
-use super::events::{Event, Next};
+use super::events::Event;
 use super::status::State;
+use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
 use crate::link::{Ended, InboxSlot, Link, Opened, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
+use crate::queues::outbox::TooLarge;
 
 /// Decides what to do after a failure.
 pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
@@ -41,24 +44,6 @@ pub(crate) struct Manager {
     /// The number of the present link, or of the last one.
     pub(crate) link: u32,
     pub(crate) streak: FailureStreak,
-}
-
-/// What has happened since the last link that stayed up.
-#[derive(Debug, Default)]
-pub(crate) struct FailureStreak {
-    /// Attempts since the last link was lost.
-    attempts: u32,
-    /// Attempts in a row that led to no stable link.
-    failed: u32,
-    /// Redials in a row.
-    retries: u32,
-}
-
-/// What comes after an attempt or a link.
-enum After {
-    Redial(Duration),
-    GiveUp(Arc<Failure>),
-    Close { clean: bool },
 }
 
 /// What ends the watch over a link.
@@ -168,15 +153,26 @@ impl Manager {
         // what had come is delivered in a moment, and can tell more of the cause; unless a handler
         // is running, and the end is made known without waiting for that
         if link.wait_read(self.since + MOMENT) {
-            let ended = link.bury();
-            self.core.outbox.link_buried();
+            let ended = self.bury(link);
             return self.link_ended(ending, ended, uptime);
         }
         let after = self.link_ended(ending, link.ended(), uptime);
         // the handler is the next link's too, so that waits for it
-        link.bury();
-        self.core.outbox.link_buried();
+        self.bury(link);
         after
+    }
+
+    fn bury(&self, link: Link) -> Ended {
+        let (ended, outbox) = (link.bury(), &self.core.outbox);
+        if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
+            if let Some(TooLarge { size, message }) = outbox.take_too_large() {
+                let name = self.core.name();
+                log::error!("{name}: a message of {size} bytes is too large for the peer");
+                self.core.publisher.publish(Event::MessageTooLarge { size, message });
+            }
+        }
+        outbox.link_buried();
+        ended
     }
 
     /// Waits for the end of a link, or brings it about.
@@ -192,9 +188,9 @@ impl Manager {
                         Err(_) => continue,
                     },
                     recv(handle.died()) -> _ => return Ending::Death,
-                    recv(link.stalls()) -> waiting => {
-                        if let Ok(waiting) = waiting {
-                            self.core.publisher.publish(Event::ReceiverStalled { waiting });
+                    recv(link.notices()) -> notice => {
+                        if let Ok(notice) = notice {
+                            self.core.publisher.publish(notice.into());
                         }
                         continue;
                     }
@@ -225,6 +221,7 @@ impl Manager {
         if uptime >= self.core.settings.stable_after {
             self.streak = FailureStreak::default();
         }
+        self.streak.goes_on(self.since);
         let (cause, after) = match ending {
             // whatever else ended it meanwhile
             Ending::Wish => (ended.cause, self.redial_at_once()),
@@ -240,7 +237,7 @@ impl Manager {
             uptime,
             unconfirmed: ended.unconfirmed,
             will_be_resent: self.core.settings.delivery == Delivery::AtLeastOnce,
-            next: next(&after),
+            next: after.next(),
         });
         after
     }
@@ -249,6 +246,7 @@ impl Manager {
         self.since = Instant::now();
         self.core.counters.failed_attempts.fetch_add(1, Relaxed);
         self.streak.failed += 1;
+        self.streak.goes_on(self.since);
         let attempts = self.streak.attempts;
         let (cause, mut after) = self.judge(Arc::new(failure));
         log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), cause.report());
@@ -256,7 +254,7 @@ impl Manager {
             let _ = first.send(Err(Arc::clone(&cause)));
             after = After::Close { clean: false };
         }
-        let next = next(&after);
+        let next = after.next();
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
         self.core.publisher.publish(Event::AttemptFailed { attempts, endpoint, cause, next });
@@ -271,7 +269,7 @@ impl Manager {
         };
         let not_before = match decision {
             Ok(Decision::Retry) => Duration::ZERO,
-            Ok(Decision::RetryAfter(delay)) => delay,
+            Ok(Decision::RetryAfter(delay)) => spread(delay, &cause),
             Ok(Decision::GiveUp) => return (Arc::clone(&cause), After::GiveUp(cause)),
             // without a policy there is no telling what a retry would do
             Err(panic) => {
@@ -283,8 +281,8 @@ impl Manager {
             return (Arc::clone(&cause), After::GiveUp(cause));
         }
         self.streak.retries += 1;
-        let retry = self.streak.retries;
-        match guarded("backoff", || self.core.settings.backoff.delay(retry)) {
+        let (retry, outage) = (self.streak.retries, self.streak.outage(self.since));
+        match guarded("backoff", || self.core.settings.backoff.delay(retry, outage)) {
             Ok(delay) => (cause, After::Redial(delay.max(not_before).min(MAX_DURATION))),
             Err(panic) => {
                 let cause = Arc::new(panic);
@@ -331,16 +329,8 @@ impl Manager {
 
     /// The program wants to start over.
     fn redial_at_once(&mut self) -> After {
-        self.streak = FailureStreak { attempts: self.streak.attempts, ..FailureStreak::default() };
+        self.streak.start_over();
         After::Redial(Duration::ZERO)
-    }
-}
-
-fn next(after: &After) -> Next {
-    match after {
-        After::Redial(delay) => Next::Redial { delay: *delay },
-        After::GiveUp(_) => Next::GiveUp,
-        After::Close { .. } => Next::Close,
     }
 }
 

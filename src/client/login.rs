@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::link::Opened;
+use crate::link::stats::Counters;
 use crate::message::{CloseFrame, Message};
 use crate::transport::Timed;
 use crate::wire::{Encoder, Item, Output};
@@ -19,13 +20,15 @@ pub(crate) type Hook = Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), LoginE
 /// Calls block, at most until the [`login_timeout`](crate::Builder::login_timeout) is over, and
 /// end early when the client is closed. Pings of the server are answered while a call waits.
 /// What the server sends and the hook does not receive is received by the program afterwards.
-#[derive(Debug)]
+///
+/// Its `Debug` shows nothing of what is sent and received.
 pub struct LoginSession<'a> {
     opened: &'a mut Opened,
     encoder: Encoder,
     out: Output,
     deadline: Instant,
     response: Option<&'a http::Response<()>>,
+    counters: &'a Counters,
 }
 
 impl<'a> LoginSession<'a> {
@@ -33,9 +36,10 @@ impl<'a> LoginSession<'a> {
         opened: &'a mut Opened,
         deadline: Instant,
         response: Option<&'a http::Response<()>>,
+        counters: &'a Counters,
     ) -> Self {
         let encoder = opened.protocol.encoder();
-        Self { opened, encoder, out: Output::new(), deadline, response }
+        Self { opened, encoder, out: Output::new(), deadline, response, counters }
     }
 
     /// The server's answer to the opening handshake; `None` on `tcp://`, which has none.
@@ -49,8 +53,11 @@ impl<'a> LoginSession<'a> {
     ///
     /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut).
     pub fn send(&mut self, message: impl Into<Message>) -> Result<(), Failure> {
-        self.encoder.message(&message.into(), &mut self.out);
-        Ok(self.drain(self.deadline)?)
+        let message = message.into();
+        self.encoder.message(&message, &mut self.out);
+        self.drain(self.deadline)?;
+        self.counters.sent_at_login(message.len());
+        Ok(())
     }
 
     fn drain(&mut self, deadline: Instant) -> io::Result<()> {
@@ -90,7 +97,10 @@ impl<'a> LoginSession<'a> {
         loop {
             let Opened { duplex, decoder, buffer, .. } = &mut *self.opened;
             match decoder.decode(buffer) {
-                Ok(Some(Item::Message(message))) => return Ok(message.into_owned()),
+                Ok(Some(Item::Message(message))) => {
+                    self.counters.received(message.len());
+                    return Ok(message.into_owned());
+                }
                 Ok(Some(Item::Pong(_))) => {}
                 Ok(Some(Item::Ping(payload))) => {
                     self.encoder.pong(payload, &mut self.out);
@@ -100,13 +110,14 @@ impl<'a> LoginSession<'a> {
                     self.say_goodbye(frame.as_ref(), deadline);
                     return Err(Failure::Closed(frame));
                 }
-                Ok(None) => {
-                    let count = Timed::new(duplex, deadline).read(buffer.space())?;
-                    if count == 0 {
-                        return Err(decoder.end_of_stream(buffer));
+                Ok(None) => match Timed::new(duplex, deadline).read(buffer.space()) {
+                    Ok(0) => return Err(decoder.end_of_stream(buffer)),
+                    Ok(count) => buffer.filled(count),
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Err(decoder.end_of_stream(buffer).cut_off());
                     }
-                    buffer.filled(count);
-                }
+                    Err(error) => return Err(error.into()),
+                },
                 Err(failure) => {
                     if let Failure::Protocol { code, .. } = &failure {
                         let frame = CloseFrame::new(*code, "");
@@ -122,6 +133,12 @@ impl<'a> LoginSession<'a> {
     fn say_goodbye(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
         self.encoder.close(frame, &mut self.out);
         let _ = self.drain(deadline);
+    }
+}
+
+impl fmt::Debug for LoginSession<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginSession").field("response", &self.response).finish_non_exhaustive()
     }
 }
 

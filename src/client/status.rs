@@ -88,6 +88,10 @@ impl Status {
         } else if was_up && !is_up {
             inner.up_since = None;
             inner.down_since = now;
+        } else if !was_up && state == State::Closed {
+            // the last outage is over with the client
+            down = now.saturating_duration_since(inner.down_since);
+            inner.downtime += down;
         }
         inner.set(state, cause);
         drop(inner);

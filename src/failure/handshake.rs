@@ -5,6 +5,8 @@ use std::io;
 use std::ops::Deref;
 use std::time::Duration;
 
+use super::report::Chain;
+
 /// What went wrong in the opening handshake.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,7 +18,7 @@ pub enum HandshakeError {
         timeout: Duration,
     },
     /// The connection broke.
-    #[error("connection lost")]
+    #[error("connection lost: {}", Chain(.0))]
     Io(#[source] io::Error),
     /// The stream ended.
     #[error("the peer ended the stream")]

@@ -7,7 +7,6 @@ mod text;
 mod tls;
 
 use std::error::Error as StdError;
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use http::{HeaderMap, StatusCode};
 
 pub use handshake::{Body, HandshakeError};
 pub use proxy::ProxyError;
+pub(crate) use report::Chain;
 pub(crate) use text::{OneLine, quote};
 pub use tls::TlsError;
 
@@ -23,12 +23,15 @@ use crate::message::{CloseCode, CloseFrame};
 
 /// Why a link died, or why an attempt to make one failed.
 ///
+/// Its `Display` is one printable line that says why, sources included; `source` has them one by
+/// one.
+///
 /// [`Failure::decision`] is what the client does about it unless the program decides otherwise.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Failure {
     /// The host's name could not be resolved, or not in time.
-    #[error("name lookup of {} failed", quote(.host))]
+    #[error("name lookup of {} failed: {}", quote(.host), Chain(.source))]
     Dns {
         /// The name.
         host: String,
@@ -36,7 +39,7 @@ pub enum Failure {
         source: io::Error,
     },
     /// No TCP connection to any address of the host; this is the last address tried.
-    #[error("could not connect to {address}")]
+    #[error("could not connect to {address}: {}", Chain(.source))]
     Connect {
         /// The address.
         address: SocketAddr,
@@ -44,19 +47,19 @@ pub enum Failure {
         source: io::Error,
     },
     /// The opening handshake (RFC 6455 section 4) failed before there was an HTTP status.
-    #[error("opening handshake failed")]
+    #[error("opening handshake failed: {0}")]
     Handshake(#[source] HandshakeError),
     /// The connector of the program failed, or was not done in time.
-    #[error("could not connect")]
+    #[error("could not connect: {}", Chain(.0))]
     Connector(#[source] io::Error),
     /// The proxy did not connect to the server.
-    #[error("the proxy did not connect")]
+    #[error("the proxy did not connect: {0}")]
     Proxy(#[source] ProxyError),
     /// TLS could not be agreed on.
-    #[error("tls failed")]
+    #[error("tls failed: {0}")]
     Tls(#[source] TlsError),
     /// The local address that the program has chosen cannot be used.
-    #[error("could not dial from the local address {address}")]
+    #[error("could not dial from the local address {address}: {}", Chain(.source))]
     LocalAddress {
         /// The address.
         address: SocketAddr,
@@ -81,7 +84,7 @@ pub enum Failure {
         body: Body,
     },
     /// The login hook refused the connection.
-    #[error("login failed")]
+    #[error("login failed: {}", Chain(.source.as_ref()))]
     Login {
         /// Whether the hook said that trying again cannot help.
         permanent: bool,
@@ -89,19 +92,24 @@ pub enum Failure {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The closure that makes the request failed.
-    #[error("the request could not be made")]
+    #[error("the request could not be made: {}", Chain(.0.as_ref()))]
     Request(#[source] Box<dyn StdError + Send + Sync>),
     /// Reading or writing failed: a reset, most often.
-    #[error("connection lost")]
+    #[error("connection lost: {}", Chain(.0))]
     Io(#[source] io::Error),
-    /// The stream ended without a close frame; the RFC reports this as code 1006.
+    /// The stream ended without a close frame; the RFC reports this as code 1006. Over TLS it is
+    /// the same whether the peer ended TLS before (with a `close_notify`) or not.
     #[error("the peer ended the stream without a close frame")]
     ClosedAbnormally,
     /// The peer ended the stream of a connection that has no close frames (`tcp://`).
-    #[error("the peer ended the stream{}", if *.inside_message { " inside a message" } else { "" })]
+    #[error("the peer ended the stream{}", ending(*.inside_message, *.cut_off))]
+    #[non_exhaustive]
     EndOfStream {
         /// Whether part of a message had come.
         inside_message: bool,
+        /// Whether the peer had not ended TLS before (with a `close_notify`), so that anybody on
+        /// the way may have cut it off. Many peers do that; never without TLS.
+        cut_off: bool,
     },
     /// The peer closed the connection with a close frame.
     #[error("closed by the peer: {}", close_text(.0.as_ref()))]
@@ -140,7 +148,7 @@ pub enum Failure {
         message: String,
     },
     /// The system refused a thread.
-    #[error("could not start a thread")]
+    #[error("could not start a thread: {}", Chain(.0))]
     Thread(#[source] io::Error),
     /// The program asked for a new link with [`reconnect`](crate::Client::reconnect).
     #[error("reconnect requested by the program")]
@@ -168,9 +176,21 @@ fn waiting(asked: Option<Duration>, waits: Option<Duration>) -> String {
     }
 }
 
+fn ending(inside_message: bool, cut_off: bool) -> &'static str {
+    match (inside_message, cut_off) {
+        (false, false) => "",
+        (true, false) => " inside a message",
+        (false, true) => " without ending TLS: it may have been cut off",
+        (true, true) => " inside a message and without ending TLS: it was cut off",
+    }
+}
+
 impl From<HandshakeError> for Failure {
     fn from(error: HandshakeError) -> Self {
         if let HandshakeError::Io(error) = &error {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                return Self::Handshake(HandshakeError::Eof);
+            }
             if let Some(verdict) = tls::verdict(error) {
                 return Self::Tls(verdict);
             }
@@ -202,11 +222,6 @@ pub enum Decision {
 }
 
 impl Failure {
-    /// The failure with its sources, on one line: for logs.
-    pub fn report(&self) -> impl fmt::Display + '_ {
-        report::Report(self)
-    }
-
     /// What the client does about this failure unless
     /// [`Builder::decide`](crate::Builder::decide) says otherwise.
     ///
@@ -214,7 +229,9 @@ impl Failure {
     ///
     /// * the server's answer was 400, 401, 403, 404, 410 or 426, any other status below 500
     ///   except 408, 425 and 429, or an answer that is no opening handshake at all;
-    /// * the peer closed with 1002, 1003, 1007, 1008, 1009, 1010, 3000 or 3003;
+    /// * the peer closed with 1002, 1003, 1007, 1008, 1010, 3000 or 3003 (after 1009, "message too
+    ///   big", the message in question is not sent again:
+    ///   [`Event::MessageTooLarge`](crate::Event::MessageTooLarge));
     /// * the proxy wants credentials, or other ones, or the environment names one that cannot
     ///   be used;
     /// * TLS failed: a certificate was rejected, either side's, or there is no common ground;
@@ -237,7 +254,7 @@ impl Failure {
                 HandshakeError::TimedOut { .. } | HandshakeError::Io(_) | HandshakeError::Eof
             ),
             Self::Closed(Some(frame)) => {
-                matches!(frame.code.0, 1002 | 1003 | 1007..=1010 | 3000 | 3003)
+                matches!(frame.code.0, 1002 | 1003 | 1007 | 1008 | 1010 | 3000 | 3003)
             }
             Self::Login { permanent, .. } => *permanent,
             Self::Proxy(error) => match error {
@@ -271,6 +288,16 @@ impl Failure {
 }
 
 impl Failure {
+    /// The same end of a stream, when the transport says that it had not ended before.
+    pub(crate) fn cut_off(self) -> Self {
+        match self {
+            Self::EndOfStream { inside_message, .. } => {
+                Self::EndOfStream { inside_message, cut_off: true }
+            }
+            other => other,
+        }
+    }
+
     /// Whether the connection ended in order, as one side or the other wanted: what is on its way
     /// still arrives. Everything else ends with a reset.
     pub(crate) fn is_orderly(&self) -> bool {

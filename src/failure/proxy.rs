@@ -6,6 +6,7 @@ use std::io;
 use http::StatusCode;
 
 use super::handshake::{Body, HandshakeError};
+use super::report::Chain;
 use super::text::quote;
 
 /// What went wrong at a proxy.
@@ -38,13 +39,13 @@ pub enum ProxyError {
     #[error("it wants (other) credentials")]
     Credentials,
     /// The connection broke, or the time was over.
-    #[error("connection lost")]
+    #[error("connection lost: {}", Chain(.0))]
     Io(#[from] io::Error),
     /// What it said makes no sense.
-    #[error("it does not speak its protocol")]
+    #[error("it does not speak its protocol: {}", Chain(.0.as_ref()))]
     Malformed(#[source] Box<dyn StdError + Send + Sync>),
     /// The settings of the environment name a proxy that cannot be used.
-    #[error("the environment names one that cannot be used")]
+    #[error("the environment names one that cannot be used: {}", Chain(.0.as_ref()))]
     Unusable(#[source] Box<dyn StdError + Send + Sync>),
 }
 

@@ -1,4 +1,4 @@
-//! A failure in one line.
+//! An error with its sources, in one line.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -6,18 +6,31 @@ use std::fmt;
 use super::Failure;
 use super::text::OneLine;
 
-/// The failure and its sources.
-pub(super) struct Report<'a>(pub(super) &'a Failure);
+/// An error and its sources, on one printable line. A source that is in what was said already is
+/// not said again: many errors repeat theirs, as those of this crate do.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));
 
-impl fmt::Display for Report<'_> {
+impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut error: &dyn StdError = self.0;
-        write!(f, "{}", OneLine(error))?;
-        while let Some(source) = error.source() {
-            write!(f, ": {}", OneLine(source))?;
-            error = source;
+        let mut said = OneLine(self.0).to_string();
+        f.write_str(&said)?;
+        let mut next = self.0.source();
+        while let Some(source) = next {
+            let words = OneLine(source).to_string();
+            if !said.contains(&words) {
+                write!(f, ": {words}")?;
+                said.push_str(&words);
+            }
+            next = source.source();
         }
         Ok(())
+    }
+}
+
+impl Failure {
+    /// The failure with its sources, on one line: for logs. Its `Display` is the same.
+    pub fn report(&self) -> impl fmt::Display + '_ {
+        Chain(self)
     }
 }
 
@@ -49,6 +62,28 @@ mod tests {
     fn a_report_of_endless_words_ends() {
         let endless = "x".repeat(60_000);
         let failure = Failure::Login { permanent: false, source: endless.into() };
-        assert!(failure.report().to_string().len() < 1100);
+        assert!(failure.report().to_string().len() < 2200);
+        assert!(failure.to_string().len() < 1100);
+    }
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer: {0}")]
+    struct SaysItsSource(#[source] std::io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct LeavesItOut(#[source] std::io::Error);
+
+    #[test]
+    fn no_source_is_said_twice_and_none_is_left_out() {
+        let inner = || std::io::Error::other("inner");
+        for source in [
+            Box::<dyn StdError + Send + Sync>::from(SaysItsSource(inner())),
+            LeavesItOut(inner()).into(),
+        ] {
+            let failure = Failure::Login { permanent: false, source };
+            assert_eq!(failure.to_string(), "login failed: outer: inner");
+            assert_eq!(failure.report().to_string(), failure.to_string());
+        }
     }
 }

@@ -2,12 +2,14 @@
 
 use std::error::Error as StdError;
 
+use super::report::Chain;
+
 /// What went wrong with TLS.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// The peer's certificate was rejected.
-    #[error("the peer's certificate is rejected: {check}")]
+    #[error("the peer's certificate is rejected: {check}: {}", Chain(.source.as_ref()))]
     Certificate {
         /// Which check failed.
         check: &'static str,
@@ -15,7 +17,7 @@ pub enum TlsError {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The peer has rejected our certificate, or wants one where there is none.
-    #[error("the peer {what}")]
+    #[error("the peer {what}: {}", Chain(.source.as_ref()))]
     OwnCertificate {
         /// What it does not like.
         what: &'static str,
@@ -23,10 +25,13 @@ pub enum TlsError {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The peer speaks none of the application protocols that were offered (ALPN, RFC 7301).
-    #[error("the peer speaks none of the application protocols that were offered (ALPN)")]
+    #[error(
+        "the two sides have no application protocol in common (ALPN): {}",
+        Chain(.0.as_ref())
+    )]
     NoCommonProtocol(#[source] Box<dyn StdError + Send + Sync>),
     /// The two sides do not understand each other, or the peer refused.
-    #[error("no common ground")]
+    #[error("no common ground: {}", Chain(.0.as_ref()))]
     Protocol(#[source] Box<dyn StdError + Send + Sync>),
 }
 

@@ -12,7 +12,8 @@ use crate::failure::quote;
 /// Nothing of ASCII; everything else is encoded by whoever uses a set.
 const BEYOND_ASCII: &AsciiSet = &AsciiSet::EMPTY;
 
-/// A parsed URL. Its `Display` and `Debug` leave the credentials out.
+/// A parsed URL. Its `Display` and `Debug` leave the credentials and the query out, and of the path
+/// all but the first segment: some services want a token there.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) scheme: Scheme,
@@ -168,13 +169,17 @@ impl Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // a query often carries a token
         let query = if self.query.is_some() { "?..." } else { "" };
         let (scheme, authority) = (self.scheme.as_str(), self.authority());
         if !self.scheme.is_websocket() {
             return write!(f, "{scheme}://{authority}");
         }
-        write!(f, "{scheme}://{authority}{}{query}", self.path)
+        let (first, rest) = match self.path.char_indices().filter(|(_, c)| *c == '/').nth(1) {
+            Some((slash, _)) => self.path.split_at(slash + 1),
+            None => (self.path.as_str(), ""),
+        };
+        let more = if rest.is_empty() { "" } else { "..." };
+        write!(f, "{scheme}://{authority}{first}{more}{query}")
     }
 }
 
@@ -213,6 +218,23 @@ mod tests {
         assert_eq!(endpoint.to_string(), "ws://host:81/chat?...");
         assert_eq!(format!("{endpoint:?}"), "Endpoint(ws://host:81/chat?...)");
         assert_eq!(endpoint.authority(), "host:81");
+    }
+
+    #[test]
+    fn a_path_is_shown_up_to_its_first_segment() {
+        for (url, shown) in [
+            ("ws://h", "ws://h/"),
+            ("ws://h/feed", "ws://h/feed"),
+            ("ws://h/feed/", "ws://h/feed/"),
+            ("ws://h/bot/s3cret", "ws://h/bot/..."),
+            ("ws://h/v1/s3cret/ws?token=s3cret", "ws://h/v1/...?..."),
+            ("ws://h//s3cret", "ws://h//..."),
+            ("ws://h/%C3%BC/s3cret", "ws://h/%C3%BC/..."),
+        ] {
+            let endpoint = parse(url);
+            assert_eq!(endpoint.to_string(), shown);
+            assert!(!format!("{endpoint:?}").contains("s3cret"), "{endpoint:?}");
+        }
     }
 
     #[test]

@@ -81,6 +81,11 @@ impl Handle {
         self.with(|shared| shared.mailbox.look_again());
     }
 
+    /// When the link died; `None` while it lives.
+    pub(crate) fn died_at(&self) -> Option<Instant> {
+        self.life.ask(|state| state.died_at)
+    }
+
     /// Why the link has died, or is about to.
     pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
         self.life.cause()

@@ -33,6 +33,8 @@ pub(super) fn run(shared: &Shared) {
     let limit = limit + limit / SECOND_WATCH;
     let mut last_beat = Instant::now();
     let mut stall_said = false;
+    // when the program was last seen to be slow to receive
+    let mut busy_at = None;
     let mut suspension = Suspension::new();
     // by when something has to be heard, whatever the limit
     let mut grace = None;
@@ -60,6 +62,15 @@ pub(super) fn run(shared: &Shared) {
             last_beat = Instant::now();
             wait = interval;
             shared.relax();
+        }
+        match waiting {
+            // answers may have come, and lie unread
+            Waiting::ForProgram(_) => busy_at = Some(now),
+            Waiting::ForPeer(quiet) if !woken && quiet < heartbeat.dead_after / 2 => {
+                let listening = busy_at.map(|at| now.saturating_duration_since(at));
+                shared.look_for_confirmations(heartbeat.dead_after.saturating_mul(2), listening);
+            }
+            Waiting::ForPeer(_) => {}
         }
         match waiting {
             Waiting::ForPeer(_) => {

@@ -45,6 +45,8 @@ pub(crate) struct State {
     pub(crate) theirs: Theirs,
     pub(crate) is_leaving: bool,
     pub(crate) is_dead: bool,
+    /// When that was.
+    pub(crate) died_at: Option<Instant>,
     /// The reader has delivered all that had come.
     pub(crate) is_read: bool,
     cause: Option<Arc<Failure>>,
@@ -103,21 +105,23 @@ impl Life {
     pub(crate) fn peer_ends(&self, cause: Failure) {
         self.change(|state| {
             state.theirs = match cause {
-                Failure::Closed(_) | Failure::EndOfStream { inside_message: false } => {
-                    Theirs::Closed
-                }
+                Failure::Closed(_)
+                | Failure::EndOfStream { inside_message: false, cut_off: false } => Theirs::Closed,
                 _ => Theirs::Broken,
             };
             state.note(cause);
         });
     }
 
+    /// Our close frame is about to be written: a peer that reads it may be gone before the write
+    /// returns.
+    pub(crate) fn closing_here(&self, frame: Option<CloseFrame>) {
+        self.note(Failure::ClosedHere(frame));
+    }
+
     /// Our close frame is written.
-    pub(crate) fn closed_here(&self, frame: Option<CloseFrame>) {
-        self.change(|state| {
-            state.note(Failure::ClosedHere(frame));
-            state.ours = Ours::Closed;
-        });
+    pub(crate) fn closed_here(&self) {
+        self.change(|state| state.ours = Ours::Closed);
     }
 
     /// Our direction of the stream is ended.
@@ -141,6 +145,7 @@ impl Life {
         let died = self.change(|state| {
             state.note(cause);
             let was_dead = std::mem::replace(&mut state.is_dead, true);
+            state.died_at.get_or_insert_with(Instant::now);
             if was_dead { None } else { state.cause.clone() }
         });
         self.died.raise();

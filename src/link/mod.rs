@@ -11,7 +11,7 @@
 //! | [`PingLedger`]: a lock | which pings are out; the writer asks, the reader hears the answer |
 //! | [`Liveness`]: four atomics | since when the peer is silent; hot, so without a lock |
 //! | the outbox and its doorbell, the mailbox | they outlive the link |
-//! | a channel for one stall | the manager selects on it |
+//! | a channel for a few [`Notice`]s | the manager selects on it |
 //!
 //! Locks are held for a few lines, none while another of them is taken but [`Life`]'s, which is
 //! innermost: the mailbox asks it how much room there is.
@@ -135,8 +135,9 @@ struct Shared {
     pen: Handoff<Box<Pen>>,
     liveness: Liveness,
     pings: PingLedger,
-    /// One notice a stall, so nothing piles up.
-    stalls: Sender<Duration>,
+    /// Each is said once for each time that it happens, and a full channel takes no more: nothing
+    /// piles up.
+    notices: Sender<Notice>,
     name: String,
 }
 
@@ -176,7 +177,25 @@ impl Shared {
     /// The program has been busy for so long, and nothing is read meanwhile.
     fn stalled(&self, time: Duration) {
         log::warn!("{}: the program has received nothing for {time:.1?}", self.name);
-        let _ = self.stalls.try_send(time);
+        let _ = self.notices.try_send(Notice::Stalled(time));
+    }
+
+    /// Says once that a peer which is alive does not confirm what somebody wants confirmed: it has
+    /// not answered for so long after it was asked, and what it was asked has gone out. `listening`
+    /// is how long this side has been reading what comes, if that is not since the beginning.
+    fn look_for_confirmations(&self, limit: Duration, listening: Option<Duration>) {
+        let is_long = |waiting: &Duration| *waiting >= limit;
+        let Some(waiting) = self.pings.waiting().filter(is_long) else { return };
+        if listening.is_some_and(|time| time < limit) {
+            return;
+        }
+        let Some(pen) = self.pen.try_take() else { return };
+        let is_drained = pen.is_drained();
+        self.pen.put(pen);
+        if is_drained && self.outbox.is_left_unconfirmed() {
+            log::warn!("{}: the peer has answered no ping of the last {waiting:.1?}", self.name);
+            let _ = self.notices.try_send(Notice::Unconfirmed(waiting));
+        }
     }
 
     /// The connection is idle: gives back what a burst took.
@@ -201,7 +220,16 @@ pub(crate) struct Link {
     shared: Arc<Shared>,
     compression: Option<AgreedCompression>,
     threads: Vec<JoinHandle<()>>,
-    stalls: Receiver<Duration>,
+    notices: Receiver<Notice>,
+}
+
+/// What the owner is told while the link lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Notice {
+    /// The program has received nothing for so long.
+    Stalled(Duration),
+    /// The peer has confirmed nothing for so long.
+    Unconfirmed(Duration),
 }
 
 /// How a link ended.
@@ -227,7 +255,7 @@ impl Link {
             encoder.compressed(agreed, compression.clone());
         }
         let Duplex { reader, writer, hangup } = duplex;
-        let (stall_sender, stalls) = bounded(1);
+        let (notice_sender, notices) = bounded(4);
         let prefix = threads::thread_prefix(id);
         let shared = Arc::new(Shared {
             protocol,
@@ -238,7 +266,7 @@ impl Link {
             liveness: Liveness::new(),
             pings: PingLedger::new(Arc::clone(&counters)),
             life: Arc::new(Life::new()),
-            stalls: stall_sender,
+            notices: notice_sender,
             settings,
             outbox,
             mailbox,
@@ -251,7 +279,8 @@ impl Link {
             let link: Weak<dyn Shortcut> = Arc::downgrade(&shared) as _;
             shared.outbox.offer_shortcut(link);
         }
-        let mut link = Self { shared, compression: agreed, threads: Vec::with_capacity(3), stalls };
+        let mut link =
+            Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "reader", threads::PROGRAM_STACK, move || {
             threads::belong_to(id);
@@ -292,9 +321,9 @@ impl Link {
         self.compression
     }
 
-    /// Yields how long the reader has been waiting for the program, once for each such wait.
-    pub(crate) fn stalls(&self) -> &Receiver<Duration> {
-        &self.stalls
+    /// What there is to tell the program.
+    pub(crate) fn notices(&self) -> &Receiver<Notice> {
+        &self.notices
     }
 
     /// Waits until the reader has delivered all that had come, at most until then; returns

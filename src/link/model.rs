@@ -280,7 +280,8 @@ fn a_link_dies_once_and_everybody_who_waits_is_told() {
             // the writer answers, and meets a broken socket
             spawn(|life| {
                 life.wait(None, |state| state.is_leaving);
-                life.closed_here(None);
+                life.closing_here(None);
+                life.closed_here();
                 usize::from(life.die(Failure::Io(std::io::ErrorKind::BrokenPipe.into())).is_some())
             }),
         ];

@@ -185,7 +185,7 @@ impl Pen {
         self.account_up_to(taken, shared);
         shared.outbox.restore(&mut self.batch);
         let rest = self.entries.drain(..).map(|(_, entry)| entry);
-        shared.outbox.restore(&mut rest.collect());
+        shared.outbox.restore_begun(&mut rest.collect());
     }
 
     /// Encodes what goes ahead of data; a close frame is the last.
@@ -227,13 +227,13 @@ impl Pen {
         };
         self.encoder.close(frame.as_ref(), &mut self.out);
         self.is_closed = true;
+        let is_websocket = matches!(self.encoder, Encoder::WebSocket(_));
+        shared.life.closing_here(frame.filter(|_| is_websocket));
         self.drain(shared)?;
         self.account(shared);
-        if matches!(self.encoder, Encoder::WebSocket(_)) {
-            shared.life.closed_here(frame);
-        } else {
+        shared.life.closed_here();
+        if !is_websocket {
             // without close frames the end of the stream is the goodbye
-            shared.life.closed_here(None);
             shared.control.end();
         }
         Ok(())

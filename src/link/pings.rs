@@ -69,6 +69,11 @@ impl PingLedger {
         !self.state().out.is_empty()
     }
 
+    /// For how long the oldest ping has had no answer, if there is one.
+    pub(super) fn waiting(&self) -> Option<std::time::Duration> {
+        self.state().out.front().map(|ping| ping.sent.elapsed())
+    }
+
     fn sent(&self, after: u64, covers: u64, is_beat: bool) -> [u8; 8] {
         let mut state = self.state();
         state.pings += 1;

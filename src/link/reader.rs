@@ -91,6 +91,9 @@ impl Reader<'_> {
                     Err(error) if is_timeout(&error) => {
                         return self.shared.silent(self.shared.liveness.silence());
                     }
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        (self.decoder.end_of_stream(&self.buffer).cut_off(), None)
+                    }
                     Err(error) => return Failure::from(error),
                 },
                 Ok(Some(frame)) => (Failure::Closed(frame.clone()), Some(frame)),
@@ -186,7 +189,7 @@ impl Reader<'_> {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 // a read that has just begun has the whole time
-                Some(if silence < limit / 64 { limit } else { left })
+                Some(if silence < limit / 256 { limit } else { left })
             }
         };
         if self.holds_much() {

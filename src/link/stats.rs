@@ -3,19 +3,39 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::queues::inbox::Mailbox;
+use crate::queues::outbox::Outbox;
+
 /// A snapshot of a client's counters, from [`Client::stats`](crate::Client::stats).
 ///
-/// Counts run over the whole life of the client, all links together, unless said otherwise.
-/// They are read one by one while threads go on counting, so two of them may differ by what
-/// happened in between.
+/// Counts run over the whole life of the client, all links together, unless said otherwise, and
+/// never go back. They are read one by one while threads go on counting, so two of them may differ
+/// by what happened in between.
+///
+/// These are read at one moment, and at every moment each message that was accepted is in one of
+/// the others:
+///
+/// `accepted = passed_on + outbox_messages + outbox_dropped + expired + handed_back`
+///
+/// With [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) `passed_on` is `messages_sent`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Messages handed to the socket.
+    /// Messages that were accepted to be sent, those that the login hook sends included.
+    pub accepted: u64,
+    /// Messages that the outbox is done with: handed to the socket whole, and with
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) confirmed by the peer.
+    pub passed_on: u64,
+    /// Messages that were left when the client was closed:
+    /// [`CloseReport::undelivered`](crate::CloseReport::undelivered). For a session those that it
+    /// could not send any more.
+    pub handed_back: u64,
+    /// Messages handed to the socket, each time that they were.
     pub messages_sent: u64,
     /// Bytes of payload handed to the socket.
     pub bytes_sent: u64,
-    /// Messages received, answers to application-level beats not included.
+    /// Messages received, those that the login hook receives included, answers to
+    /// application-level beats not.
     pub messages_received: u64,
     /// Bytes of payload received.
     pub bytes_received: u64,
@@ -25,7 +45,8 @@ pub struct Stats {
     pub outbox_bytes: usize,
     /// Received messages that wait for the program now.
     pub inbox_messages: usize,
-    /// Messages to be sent that the outbox's overflow policy dropped.
+    /// Messages to be sent that were dropped: by the outbox's overflow policy, or because the peer
+    /// has found them too large.
     pub outbox_dropped: u64,
     /// Messages whose time to live was over before they could be written.
     pub expired: u64,
@@ -53,9 +74,13 @@ pub struct Stats {
     pub last_round_trip: Option<Duration>,
     /// The mean over all answered pings.
     pub mean_round_trip: Option<Duration>,
-    /// How long the present link has been up; `None` without one.
+    /// Broadcasts that a session has missed, for it was too slow or they were too large. A client
+    /// has none.
+    pub broadcasts_missed: u64,
+    /// How long the present link has been up; `None` without one. For a session that has ended,
+    /// how long it was.
     pub uptime: Option<Duration>,
-    /// How long there was no link, from the first attempt on.
+    /// How long there was no link, from the first attempt on and until the client was closed.
     pub total_downtime: Duration,
 }
 
@@ -73,6 +98,9 @@ pub(crate) struct Counters {
     pub(crate) unanswered_pings: AtomicU64,
     pub(crate) unconfirmed: AtomicU64,
     pub(crate) confirmed: AtomicU64,
+    /// What was sent past the outbox.
+    pub(crate) sent_at_login: AtomicU64,
+    pub(crate) broadcasts_missed: AtomicU64,
     pongs: AtomicU64,
     round_trip_micros: AtomicU64,
     last_round_trip_micros: AtomicU64,
@@ -90,6 +118,12 @@ impl Counters {
         advance(&self.bytes_sent, bytes);
     }
 
+    /// A message that the login hook has sent.
+    pub(crate) fn sent_at_login(&self, bytes: usize) {
+        self.sent(1, bytes);
+        advance(&self.sent_at_login, 1);
+    }
+
     pub(crate) fn received(&self, bytes: usize) {
         advance(&self.messages_received, 1);
         advance(&self.bytes_received, bytes);
@@ -102,12 +136,31 @@ impl Counters {
         self.pongs.fetch_add(1, Relaxed);
     }
 
-    /// Everything that is counted here; the rest is the caller's.
-    pub(crate) fn snapshot(&self) -> Stats {
+    /// Everything that is counted here and in the queues; the rest is the caller's.
+    pub(crate) fn stats(&self, outbox: &Outbox, mailbox: &Mailbox) -> Stats {
+        let (tally, at_login) = (outbox.tally(), self.sent_at_login.load(Relaxed));
+        Stats {
+            accepted: tally.accepted + at_login,
+            passed_on: tally.passed_on + at_login,
+            handed_back: tally.handed_back,
+            outbox_messages: tally.waiting,
+            outbox_bytes: tally.waiting_bytes,
+            outbox_dropped: tally.dropped,
+            expired: tally.expired,
+            resent: tally.resent,
+            inbox_messages: mailbox.len(),
+            inbox_dropped: mailbox.dropped(),
+            ..self.snapshot()
+        }
+    }
+
+    /// What is counted here.
+    pub(super) fn snapshot(&self) -> Stats {
         let connects = self.connects.load(Relaxed);
         let pongs = self.pongs.load(Relaxed);
         let micros = |counter: &AtomicU64| Duration::from_micros(counter.load(Relaxed));
         Stats {
+            broadcasts_missed: self.broadcasts_missed.load(Relaxed),
             messages_sent: self.messages_sent.load(Relaxed),
             bytes_sent: self.bytes_sent.load(Relaxed),
             messages_received: self.messages_received.load(Relaxed),

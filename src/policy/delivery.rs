@@ -13,7 +13,7 @@
 /// | order of first arrivals | kept | kept |
 /// | loss | what was unconfirmed at an outage; counted and said | none, while the client lives |
 /// | duplicates | none | what was unconfirmed at an outage |
-/// | the peer must | nothing | answer pings, after what came before them |
+/// | the peer must | nothing | answer pings, after what came before them; one that does not is said in [`Event::ConfirmationsMissing`](crate::Event::ConfirmationsMissing) |
 /// | costs | nothing | a ping now and then while there is traffic; the unconfirmed messages count in the outbox's bounds |
 ///
 /// Confirmations come in the same stream as messages. A program that waits in `send` for room and
@@ -49,6 +49,10 @@ pub enum Undelivered {
     /// Its time to live was over before it could be written.
     #[error("expired before it was written")]
     Expired,
+    /// The peer has closed a link with 1009, "message too big", and this was the largest message on
+    /// it that was not confirmed.
+    #[error("the peer found it too large")]
+    TooLarge,
     /// The client was closed before the peer confirmed it.
     #[error("not delivered before the client was closed")]
     Closed,

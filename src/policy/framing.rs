@@ -16,6 +16,8 @@ use crate::message::Message;
 pub struct Framing {
     pub(crate) kind: FramingKind,
     pub(crate) max_length: usize,
+    /// An option that this kind does not have.
+    misplaced: Option<&'static str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl Framing {
     /// sent.
     #[must_use]
     pub fn lines() -> Self {
-        Self { kind: FramingKind::Lines, max_length: usize::MAX }
+        Self::new(FramingKind::Lines)
     }
 
     /// Each message follows its length, an unsigned number: big-endian and not counting itself
@@ -62,33 +64,57 @@ impl Framing {
             Prefix::U64 => 8,
         };
         let prefix = LengthPrefix { size, little_endian: false, inclusive: false };
-        Self { kind: FramingKind::Length(prefix), max_length: usize::MAX }
+        Self::new(FramingKind::Length(prefix))
     }
 
     /// Each read is a message, whatever it held, and each message is a write. **Boundaries
     /// are not kept**: TCP joins and cuts as it likes. Received messages are binary; an empty
     /// one sends nothing.
+    ///
+    /// What this cannot see, since it is how bytes happen to arrive together that makes a message:
+    /// two beats in one read (`pingping` is no `ping`, and gets no answer), a beat with data before
+    /// or behind it (`cam`, `ping` and `site` in one segment are the message `campingsite`), a beat
+    /// that is cut in two. A peer may then miss an answer, and a beat of its own get through to the
+    /// program as data. Beat on such a connection only with messages that travel alone, watch for
+    /// silence with [`Heartbeat::listen`](crate::Heartbeat::listen), or use a framing that keeps
+    /// boundaries. For the same reason there are no confirmations here.
     #[must_use]
     pub fn raw() -> Self {
-        Self { kind: FramingKind::Raw, max_length: usize::MAX }
+        Self::new(FramingKind::Raw)
     }
 
-    /// Lengths are little-endian; length prefixes only.
+    fn new(kind: FramingKind) -> Self {
+        Self { kind, max_length: usize::MAX, misplaced: None }
+    }
+
+    /// Lengths are little-endian; length prefixes only, refused at the start elsewhere.
     #[must_use]
-    pub fn little_endian(mut self) -> Self {
-        if let FramingKind::Length(prefix) = &mut self.kind {
-            prefix.little_endian = true;
+    pub fn little_endian(self) -> Self {
+        self.with_prefix("little_endian", |prefix| prefix.little_endian = true)
+    }
+
+    /// Lengths count the prefix too; length prefixes only, refused at the start elsewhere.
+    #[must_use]
+    pub fn inclusive(self) -> Self {
+        self.with_prefix("inclusive", |prefix| prefix.inclusive = true)
+    }
+
+    fn with_prefix(mut self, option: &'static str, set: impl FnOnce(&mut LengthPrefix)) -> Self {
+        match &mut self.kind {
+            FramingKind::Length(prefix) => set(prefix),
+            FramingKind::Lines | FramingKind::Raw => self.misplaced = Some(option),
         }
         self
     }
 
-    /// Lengths count the prefix too; length prefixes only.
-    #[must_use]
-    pub fn inclusive(mut self) -> Self {
-        if let FramingKind::Length(prefix) = &mut self.kind {
-            prefix.inclusive = true;
+    /// What is wrong with the options, if anything is.
+    pub(crate) fn check_options(&self) -> Result<(), String> {
+        match self.misplaced {
+            Some(option) => {
+                Err(format!("{option}() can have no effect: there is no length prefix"))
+            }
+            None => Ok(()),
         }
-        self
     }
 
     /// The longest message in bytes, both ways. The builder's `max_message_size` holds as well.

@@ -34,13 +34,15 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 ///     .message(r#"{"op":"ping"}"#, |answer| answer.as_text() == Some(r#"{"op":"pong"}"#));
 /// # let _ = (brisk, service);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Heartbeat {
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
     pub(crate) beat: Beat,
     /// What the peer's own beats look like, and what they are answered with.
     pub(crate) answer: Option<(Bytes, Message)>,
+    /// Whether a limit was set where nothing is watched.
+    limit_is_misplaced: bool,
 }
 
 type Predicate = Arc<dyn Fn(&MessageRef<'_>) -> bool + Send + Sync>;
@@ -63,7 +65,7 @@ impl Heartbeat {
     #[must_use]
     pub fn every(interval: Duration) -> Self {
         let dead_after = interval.saturating_mul(3);
-        Self { interval, dead_after, beat: Beat::Ping, answer: None }
+        Self { interval, dead_after, beat: Beat::Ping, answer: None, limit_is_misplaced: false }
     }
 
     /// No pings and no limit: a peer that falls silent is never noticed.
@@ -75,13 +77,15 @@ impl Heartbeat {
     /// No pings, but death after `limit` of silence: for the side whose peer does the beating.
     #[must_use]
     pub fn listen(limit: Duration) -> Self {
-        Self { interval: limit / 3, dead_after: limit, beat: Beat::Listen, answer: None }
+        Self { beat: Beat::Listen, ..Self::every(limit / 3).dead_after(limit) }
     }
 
     /// How long nothing may come before the link is dead. It must be longer than the interval.
+    /// Where nothing is watched ([`off`](Self::off)) it is refused at the start.
     #[must_use]
     pub fn dead_after(mut self, limit: Duration) -> Self {
         self.dead_after = limit;
+        self.limit_is_misplaced = matches!(self.beat, Beat::Off);
         self
     }
 
@@ -142,7 +146,10 @@ impl Heartbeat {
 
     /// What is wrong with the values, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
-        let Some(limit) = self.limit() else { return Ok(()) };
+        let Some(limit) = self.limit() else {
+            let wrong = "dead_after() can have no effect: nothing is watched";
+            return if self.limit_is_misplaced { Err(wrong.into()) } else { Ok(()) };
+        };
         if self.interval.is_zero() {
             return Err("the interval is zero".into());
         }
@@ -160,6 +167,18 @@ impl Heartbeat {
 impl Default for Heartbeat {
     fn default() -> Self {
         Self::every(Duration::from_secs(20)).dead_after(Duration::from_secs(30))
+    }
+}
+
+/// Without what is sent and answered: a beat may carry a token.
+impl fmt::Debug for Heartbeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heartbeat")
+            .field("interval", &self.interval)
+            .field("dead_after", &self.dead_after)
+            .field("beat", &self.beat)
+            .field("answer", &self.answer.is_some())
+            .finish()
     }
 }
 
@@ -185,6 +204,8 @@ mod tests {
         assert!(Heartbeat::every(Duration::ZERO).check().is_err());
         assert!(Heartbeat::every(second).dead_after(second).check().is_err());
         assert!(Heartbeat::every(second).dead_after(Duration::MAX).check().is_err());
-        assert!(Heartbeat::off().dead_after(Duration::ZERO).check().is_ok());
+        assert!(Heartbeat::off().check().is_ok());
+        assert!(Heartbeat::off().dead_after(second).check().is_err());
+        assert!(Heartbeat::listen(second).check().is_ok());
     }
 }

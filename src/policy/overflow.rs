@@ -32,6 +32,8 @@ pub enum Overflow {
 pub struct Queue {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
+    /// Whether the program has said how many.
+    pub(crate) bytes_are_chosen: bool,
     pub(crate) overflow: Overflow,
 }
 
@@ -39,7 +41,12 @@ impl Queue {
     /// 8192 messages, 64 MiB, [`Overflow::Wait`].
     #[must_use]
     pub fn new() -> Self {
-        Self { messages: 8192, bytes: 64 << 20, overflow: Overflow::Wait }
+        Self::default_of(8192, 64 << 20)
+    }
+
+    /// A default whose bytes may grow with the largest message.
+    pub(crate) fn default_of(messages: usize, bytes: usize) -> Self {
+        Self { messages, bytes, bytes_are_chosen: false, overflow: Overflow::Wait }
     }
 
     /// The most messages it holds; at least 1.
@@ -52,12 +59,15 @@ impl Queue {
     /// The most bytes of payload it holds; at least 1.
     ///
     /// A message larger than this can never be queued to be sent: the outbox refuses it with
-    /// [`Error::MessageTooLarge`](crate::Error::MessageTooLarge). An inbox takes another message
+    /// [`Error::MessageTooLarge`](crate::Error::MessageTooLarge). An outbox for which this is not
+    /// called has room for a message of `max_message_size`, however large; one for which it is
+    /// called, with less than a `max_message_size` that is set too, is refused at the start. An inbox takes another message
     /// in as long as it holds less than this, so it holds at most one message more. The channel
     /// of [`Client::receiver`](crate::Client::receiver) counts messages only.
     #[must_use]
     pub fn bytes(mut self, limit: usize) -> Self {
         self.bytes = limit;
+        self.bytes_are_chosen = true;
         self
     }
 

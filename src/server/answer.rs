@@ -1,11 +1,15 @@
 //! What a server says to a request.
 
+use std::fmt;
+
 use http::header::HeaderName;
 use http::{StatusCode, header};
 
 use crate::handshake::{Header, Headers};
 
 /// What a server says to an HTTP request: an upgrade to a WebSocket, or something else.
+///
+/// Its `Debug` shows the names of the headers, never their values, and how long the body is.
 ///
 /// ```
 /// use everlink::Answer;
@@ -15,7 +19,7 @@ use crate::handshake::{Header, Headers};
 /// let page = Answer::page("text/html; charset=utf-8", "<h1>hello</h1>");
 /// # let _ = (upgrade, denied, page);
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use]
 pub struct Answer {
     pub(super) status: StatusCode,
@@ -85,5 +89,16 @@ impl Answer {
 
     pub(super) fn is_upgrade(&self) -> bool {
         self.status == StatusCode::SWITCHING_PROTOCOLS
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("status", &self.status)
+            .field("subprotocol", &self.subprotocol.is_some())
+            .field("headers", &self.headers.names().collect::<Vec<_>>())
+            .field("body", &self.body.len())
+            .finish()
     }
 }

@@ -12,7 +12,7 @@ use super::session::Session;
 use super::{OnRequest, Server, ServerCore, accept};
 use crate::error::Error;
 use crate::handshake::Origins;
-use crate::policy::{Framing, Heartbeat, Limits, Queue};
+use crate::policy::{Framing, Heartbeat, Limits, Overflow, Queue};
 use crate::settings::Settings;
 use crate::sync::Signal;
 use crate::sync::threads;
@@ -22,8 +22,7 @@ use crate::sync::threads::{next_id, thread_prefix};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum SlowSession {
-    /// The session misses this message (the default). With an outbox that drops the oldest or
-    /// the newest, that is what happens instead.
+    /// The session misses this message (the default).
     #[default]
     Miss,
     /// The session is ended: better no feed than one with gaps.
@@ -31,6 +30,11 @@ pub enum SlowSession {
 }
 
 /// Every setting of a [`Server`], from [`Server::builder`].
+///
+/// Ranges are those of a client's [`Builder`](crate::Builder#ranges), and here too what can have no
+/// effect is refused at the start: with a [`framing`](Self::framing) that is `on_request`, `origins`,
+/// `any_origin`, `max_frame_size`, and `handshake_timeout` unless there is TLS; `slow_session` with
+/// an outbox that drops messages.
 #[must_use = "a builder does nothing until bind()"]
 pub struct ServerBuilder {
     settings: Settings,
@@ -48,7 +52,7 @@ pub struct ServerBuilder {
 impl ServerBuilder {
     pub(super) fn new() -> Self {
         let settings = Settings {
-            outbox: Queue::new().messages(1024).bytes(16 << 20),
+            outbox: Queue::default_of(1024, 16 << 20),
             inbox: Queue::new().messages(64).bytes(1 << 20),
             // as many bytes as this can be unfinished in each of the sessions
             limits: Limits { message: 1 << 20, ..Settings::default().limits },
@@ -69,6 +73,7 @@ impl ServerBuilder {
 
     /// Speaks plain TCP with this framing instead of WebSocket.
     pub fn framing(mut self, framing: Framing) -> Self {
+        self.settings.chosen.add("framing");
         self.framing = Some(framing);
         self.settings.framing = framing;
         self
@@ -78,6 +83,7 @@ impl ServerBuilder {
     /// is part of the opening handshake and has the same deadline.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
+        self.settings.chosen.add("tls");
         self.tls = Some(config);
         self
     }
@@ -92,6 +98,7 @@ impl ServerBuilder {
         mut self,
         decide: impl Fn(&http::Request<()>) -> Answer + Send + Sync + 'static,
     ) -> Self {
+        self.settings.chosen.add("on_request");
         self.on_request = Some(Box::new(decide));
         self
     }
@@ -103,6 +110,7 @@ impl ServerBuilder {
     /// have no origin to show: files, sandboxes, some apps. Behind a proxy that puts a name of its
     /// own into `Host`, list the origins that browsers see.
     pub fn origins<O: AsRef<str>>(mut self, allowed: impl IntoIterator<Item = O>) -> Self {
+        self.settings.chosen.add("origins");
         let allowed: Vec<O> = allowed.into_iter().collect();
         self.origins = self.origins.and_then(|mut origins| {
             origins.allow(allowed.iter().map(AsRef::as_ref))?;
@@ -113,6 +121,7 @@ impl ServerBuilder {
 
     /// Lets pages of every origin in: for services that are public, and trust no cookie.
     pub fn any_origin(mut self) -> Self {
+        self.settings.chosen.add("any_origin");
         self.origins = self.origins.map(|_| Origins::any());
         self
     }
@@ -120,12 +129,14 @@ impl ServerBuilder {
     /// How many connections there may be, those that are opening included. One more is answered
     /// with 503, or cut at once on plain TCP. Default 1024.
     pub fn max_connections(mut self, limit: usize) -> Self {
+        self.settings.chosen.add("max_connections");
         self.max_connections = limit;
         self
     }
 
     /// How long the whole opening handshake of a connection may take. Default 10 s.
     pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.chosen.add("handshake_timeout");
         self.settings.handshake_timeout = timeout;
         self
     }
@@ -134,6 +145,7 @@ impl ServerBuilder {
     /// death after 30 s. Default for plain TCP: the client's `ping` is answered with `pong`, and
     /// 60 s of silence are death.
     pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.settings.chosen.add("heartbeat");
         self.heartbeat = Some(heartbeat);
         self
     }
@@ -141,12 +153,14 @@ impl ServerBuilder {
     /// How long a client may take no byte at all before its session is ended, if it sends none
     /// either. Default 10 s.
     pub fn write_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.chosen.add("write_timeout");
         self.settings.write_timeout = timeout;
         self
     }
 
     /// How long closing a session may take. Default 5 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.chosen.add("close_timeout");
         self.settings.close_timeout = timeout;
         self
     }
@@ -155,12 +169,14 @@ impl ServerBuilder {
     /// close code 1009. Default 1 MiB: in each of [`max_connections`](Self::max_connections)
     /// sessions that much can be unfinished.
     pub fn max_message_size(mut self, bytes: usize) -> Self {
+        self.settings.chosen.add("max_message_size");
         self.settings.limits.message = bytes;
         self
     }
 
     /// The largest frame that may be received, in bytes. Default 16 MiB.
     pub fn max_frame_size(mut self, bytes: usize) -> Self {
+        self.settings.chosen.add("max_frame_size");
         self.settings.limits.frame = bytes;
         self
     }
@@ -169,12 +185,15 @@ impl ServerBuilder {
     /// what that does to secrets. Default: nothing is compressed.
     #[cfg(feature = "deflate")]
     pub fn compression(mut self, compression: crate::Compression) -> Self {
+        self.settings.chosen.add("compression");
         self.settings.compression = Some(compression);
         self
     }
 
-    /// The bounds of each session's queue to be sent. Default: 1024 messages, 16 MiB, wait.
+    /// The bounds of each session's queue to be sent. Default: 1024 messages, 16 MiB or a message of
+    /// [`max_message_size`](Self::max_message_size) if that is more, wait.
     pub fn outbox(mut self, queue: Queue) -> Self {
+        self.settings.chosen.add("outbox");
         self.settings.outbox = queue;
         self
     }
@@ -182,6 +201,7 @@ impl ServerBuilder {
     /// Whether a thread that sends may write to the socket itself, as
     /// [`Builder::send_directly`](crate::Builder::send_directly) says. Default: true.
     pub fn send_directly(mut self, allowed: bool) -> Self {
+        self.settings.chosen.add("send_directly");
         self.settings.send_directly = allowed;
         self
     }
@@ -189,24 +209,29 @@ impl ServerBuilder {
     /// The bounds of each session's queue of received messages. Default: 64 messages,
     /// 1 MiB, and reading stops when it is full.
     pub fn inbox(mut self, queue: Queue) -> Self {
+        self.settings.chosen.add("inbox");
         self.settings.inbox = queue;
         self
     }
 
-    /// What a broadcast does to a session whose outbox is full. Default: it misses the message.
+    /// What a broadcast does to a session whose outbox is full. Default: it misses the message. With
+    /// an outbox that drops messages it is refused at the start.
     pub fn slow_session(mut self, policy: SlowSession) -> Self {
+        self.settings.chosen.add("slow_session");
         self.slow = policy;
         self
     }
 
     /// [`Builder::tcp_keepalive`](crate::Builder::tcp_keepalive), for each connection.
     pub fn tcp_keepalive(mut self, time: Duration) -> Self {
+        self.settings.chosen.add("tcp_keepalive");
         self.settings.socket.keepalive = Some(time);
         self
     }
 
     /// [`Builder::tcp_user_timeout`](crate::Builder::tcp_user_timeout), for each connection.
     pub fn tcp_user_timeout(mut self, time: Duration) -> Self {
+        self.settings.chosen.add("tcp_user_timeout");
         self.settings.socket.user_timeout = Some(time);
         self
     }
@@ -222,6 +247,10 @@ impl ServerBuilder {
         address: impl ToSocketAddrs,
         handler: impl Fn(Session) + Send + Sync + 'static,
     ) -> Result<Server, Error> {
+        #[cfg(feature = "tls")]
+        let is_tls = self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        let is_tls = false;
         let mut settings = self.settings;
         settings.heartbeat = match (self.heartbeat, self.framing) {
             (Some(heartbeat), Some(_)) => heartbeat.for_framed(),
@@ -229,11 +258,10 @@ impl ServerBuilder {
             (None, Some(_)) => Heartbeat::listen(Duration::from_secs(60)).answer("ping", "pong"),
             (None, None) => Heartbeat::default(),
         };
-        settings.check()?;
-        if self.framing.is_some() && settings.compression.is_some() {
-            let reason = "framed TCP has no extensions".into();
-            return Err(Error::InvalidSetting { setting: "compression", reason });
-        }
+        let drops = matches!(settings.outbox.overflow, Overflow::DropOldest | Overflow::DropNewest);
+        let kind = Kind { is_framed: self.framing.is_some(), is_tls, drops };
+        settings.chosen.check(|setting| obstacle(setting, kind))?;
+        let settings = settings.settled()?;
         if self.max_connections == 0 {
             let reason = "zero lets nobody in".into();
             return Err(Error::InvalidSetting { setting: "max_connections", reason });
@@ -257,6 +285,7 @@ impl ServerBuilder {
             stop: Signal::new(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            broadcasts_missed: AtomicU64::new(0),
         });
         let (server, listening) = (Arc::clone(&core), Arc::clone(&listener));
         let accept =
@@ -265,6 +294,32 @@ impl ServerBuilder {
             })
             .map_err(Error::Thread)?;
         Ok(Server { core, listener, address, accept: Some(accept) })
+    }
+}
+
+/// What a server is like, as far as settings depend on it.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    is_framed: bool,
+    is_tls: bool,
+    /// Whether the outboxes of sessions drop messages when they are full.
+    drops: bool,
+}
+
+/// Why this setting can have no effect on such a server, if that is so. It is refused at the start
+/// then.
+fn obstacle(setting: &str, kind: Kind) -> Option<&'static str> {
+    let Kind { is_framed, is_tls, drops } = kind;
+    match setting {
+        "slow_session" if drops => Some("no outbox is ever full, since it drops messages"),
+        "on_request" | "origins" | "any_origin" if is_framed => {
+            Some("with a framing there is no opening handshake")
+        }
+        "compression" | "max_frame_size" if is_framed => Some("with a framing there are no frames"),
+        "handshake_timeout" if is_framed && !is_tls => {
+            Some("with a framing and without TLS there is no handshake")
+        }
+        _ => None,
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) struct ServerCore {
     stop: Signal,
     accepted: AtomicU64,
     refused: AtomicU64,
+    broadcasts_missed: AtomicU64,
 }
 
 /// A snapshot of a server's counters, from [`Server::stats`].
@@ -94,6 +95,10 @@ pub struct ServerStats {
     pub accepted: u64,
     /// Connections refused since the start: too many, or no thread to be had.
     pub refused: u64,
+    /// Broadcasts that a session has missed since the start, once for each session, for it was too
+    /// slow or they were too large: [`Stats::broadcasts_missed`](crate::Stats::broadcasts_missed)
+    /// of all sessions.
+    pub broadcasts_missed: u64,
 }
 
 /// How a shutdown went, from [`Server::shutdown`].
@@ -142,12 +147,13 @@ impl Server {
             sessions: self.core.registry.sessions().len(),
             accepted: self.core.accepted.load(Relaxed),
             refused: self.core.refused.load(Relaxed),
+            broadcasts_missed: self.core.broadcasts_missed.load(Relaxed),
         }
     }
 
     /// Queues a message for every open session and returns for how many. It never waits: what
-    /// happens to a session whose outbox is full says
-    /// [`ServerBuilder::slow_session`].
+    /// happens to a session whose outbox is full says [`ServerBuilder::slow_session`], and
+    /// [`ServerStats::broadcasts_missed`] how often that was.
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
         self.core.broadcast(&message.into())
     }
@@ -205,12 +211,21 @@ impl ServerCore {
     fn broadcast(&self, message: &Message) -> usize {
         let mut queued = 0;
         for session in self.registry.sessions() {
-            match (session.try_send(message.clone()), self.slow) {
-                (Ok(()), _) => queued += 1,
-                (Err(Error::Full), SlowSession::Disconnect) => {
-                    session.end_with(Failure::TooSlow);
+            let error = match session.try_send(message.clone()) {
+                Ok(()) => {
+                    queued += 1;
+                    continue;
                 }
-                (Err(error), _) => log::debug!("{session:?} misses a broadcast: {error}"),
+                // it has ended: nobody is there to miss anything
+                Err(Error::Closed) => continue,
+                Err(error) => error,
+            };
+            session.misses_broadcast();
+            self.broadcasts_missed.fetch_add(1, Relaxed);
+            if matches!((&error, self.slow), (Error::Full, SlowSession::Disconnect)) {
+                session.end_with(Failure::TooSlow);
+            } else {
+                log::debug!("{session:?} misses a broadcast: {error}");
             }
         }
         queued

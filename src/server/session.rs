@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -163,20 +164,10 @@ impl Session {
 
     /// The counters of this session. What only a client has stays zero.
     pub fn stats(&self) -> Stats {
-        let (outbox_messages, outbox_bytes) = self.inner.outbox.depth();
-        let [outbox_dropped, expired, resent] = self.inner.outbox.counts();
-        Stats {
-            outbox_messages,
-            outbox_bytes,
-            inbox_messages: self.inner.mailbox.len(),
-            inbox_dropped: self.inner.mailbox.dropped(),
-            outbox_dropped,
-            expired,
-            resent,
-            connects: 1,
-            uptime: Some(self.inner.born.elapsed()),
-            ..self.inner.counters.snapshot()
-        }
+        let Inner { counters, outbox, mailbox, link, born, .. } = &*self.inner;
+        let end = link.died_at().unwrap_or_else(Instant::now);
+        let uptime = Some(end.saturating_duration_since(*born));
+        Stats { connects: 1, uptime, ..counters.stats(outbox, mailbox) }
     }
 
     /// Closes with code 1000: [`close_with`](Self::close_with).
@@ -229,6 +220,11 @@ impl Session {
     /// Ends the session without a goodbye, if it is not over already.
     pub(super) fn kill(&self) {
         self.end_with(Failure::Interrupted);
+    }
+
+    /// The session has missed a broadcast.
+    pub(super) fn misses_broadcast(&self) {
+        self.inner.counters.broadcasts_missed.fetch_add(1, Relaxed);
     }
 
     pub(super) fn end_with(&self, cause: Failure) {

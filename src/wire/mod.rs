@@ -123,7 +123,7 @@ impl Decoder {
             Self::WebSocket(_) => Failure::ClosedAbnormally,
             Self::Framed(decoder) => {
                 let inside_message = !buffer.unread().is_empty() || decoder.is_inside_message();
-                Failure::EndOfStream { inside_message }
+                Failure::EndOfStream { inside_message, cut_off: false }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! What waits to be sent, and what waits to be confirmed. It outlives every link.
 
+#[cfg(test)]
+mod accounting_tests;
 mod gaps;
 mod state;
 mod terms;
@@ -17,9 +19,9 @@ use crate::policy::Framing;
 use crate::policy::Undelivered;
 use crate::policy::{Delivery, Overflow, Queue};
 use crate::sync::{AtomicBool, Condvar, Doorbell, Mutex, MutexGuard};
-pub(crate) use state::Entry;
+pub(crate) use state::{Entry, TooLarge};
 use state::{Gate, State};
-pub(crate) use terms::{Patience, Refused, Terms};
+pub(crate) use terms::{Patience, Refused, Tally, Terms};
 
 /// The queue between the threads that send and the one thread that writes.
 ///
@@ -109,6 +111,10 @@ impl Outbox {
                 continue;
             }
             match self.limits.overflow {
+                // room comes with confirmations here, and none come
+                Overflow::Wait if state.is_unconfirmed && self.keeps() && patience.is_any() => {
+                    return Err(Refused::Unconfirmable);
+                }
                 Overflow::Wait => {
                     let expiry = state.next_expiry();
                     state = self.wait(state, patience, expiry)?;
@@ -122,7 +128,7 @@ impl Outbox {
                 }
                 // or all of it is written already: that is past dropping
                 Overflow::DropOldest | Overflow::DropNewest => {
-                    state.dropped += 1;
+                    state.drop_newest();
                     if let Some(receipt) = terms.receipt {
                         receipt.cell().decide(Err(Undelivered::Dropped));
                     }
@@ -245,8 +251,18 @@ impl Outbox {
     /// The link died first: what was taken and not written goes back to the front.
     pub(crate) fn restore(&self, batch: &mut VecDeque<Entry>) {
         if !batch.is_empty() {
-            self.state().restore(batch);
+            self.state().restore(batch, false);
         }
+    }
+
+    /// The same with what the link had begun to write.
+    pub(crate) fn restore_begun(&self, entries: &mut VecDeque<Entry>) {
+        self.state().restore(entries, true);
+    }
+
+    /// The peer of a link that is about to be buried has found a message too large.
+    pub(crate) fn take_too_large(&self) -> Option<TooLarge> {
+        self.state().take_too_large()
     }
 
     /// Nothing more is written for a while: whatever room there is, is all there will be.
@@ -260,6 +276,24 @@ impl Outbox {
     pub(crate) fn link_buried(&self) {
         self.state().link_buried(self.delivery);
         self.room.notify_all();
+    }
+
+    /// Whether written messages are kept until they are confirmed.
+    fn keeps(&self) -> bool {
+        self.delivery == Delivery::AtLeastOnce
+    }
+
+    /// The peer does not answer what confirms: notes that, if anything waits for it, and returns
+    /// whether it did not know. It holds until something is confirmed, or the link is buried.
+    pub(crate) fn is_left_unconfirmed(&self) -> bool {
+        let mut state = self.state();
+        let is_news = !state.is_unconfirmed && state.waits_for_confirmation();
+        state.is_unconfirmed |= is_news;
+        drop(state);
+        if is_news {
+            self.room.notify_all();
+        }
+        is_news
     }
 
     /// Whether anybody wants to know what the peer has, and whether somebody waits for it.
@@ -318,12 +352,29 @@ impl Outbox {
     }
 
     /// How many messages and bytes wait, are being written or are kept.
+    #[cfg(test)]
     pub(crate) fn depth(&self) -> (usize, usize) {
         let state = self.state();
         (state.messages(), state.bytes())
     }
 
+    /// What became of everything that was accepted, at one moment.
+    pub(crate) fn tally(&self) -> Tally {
+        let state = self.state();
+        Tally {
+            accepted: state.accepted,
+            passed_on: state.passed_on,
+            waiting: state.messages(),
+            waiting_bytes: state.bytes(),
+            dropped: state.dropped,
+            expired: state.expired,
+            handed_back: state.handed_back,
+            resent: state.resent,
+        }
+    }
+
     /// What was dropped by the policy, has expired, and was sent again.
+    #[cfg(test)]
     pub(crate) fn counts(&self) -> [u64; 3] {
         let state = self.state();
         [state.dropped, state.expired, state.resent]

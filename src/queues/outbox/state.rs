@@ -1,9 +1,12 @@
 //! The state behind the outbox's lock: plain bookkeeping, no waiting.
 
+mod too_large;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub(crate) use self::too_large::TooLarge;
 use super::Terms;
 use super::gaps::Gaps;
 use crate::message::Message;
@@ -23,6 +26,8 @@ pub(crate) struct Entry {
     expires: Option<Instant>,
     /// Whether a link that died had taken it before.
     again: bool,
+    /// Whether a link that died had begun to write it.
+    begun: bool,
 }
 
 /// What a send meets.
@@ -56,6 +61,8 @@ pub(super) struct State {
     last: u64,
     /// The number of the message written last, on any link.
     last_written: u64,
+    /// The largest message that was written and is neither kept nor settled: number and size.
+    largest: Option<(u64, usize)>,
     /// Everything up to this number is confirmed, or past confirming.
     settled: u64,
     /// What is out of the row above that.
@@ -64,10 +71,15 @@ pub(super) struct State {
     pub(super) waiting: usize,
     pub(super) eager: usize,
     pub(super) gate: Gate,
+    /// Whether the peer does not confirm what it is asked to.
+    pub(super) is_unconfirmed: bool,
     /// Whether something was taken out that will never be written.
     pub(super) drained: bool,
+    pub(super) accepted: u64,
+    pub(super) passed_on: u64,
     pub(super) dropped: u64,
     pub(super) expired: u64,
+    pub(super) handed_back: u64,
     pub(super) resent: u64,
 }
 
@@ -90,6 +102,7 @@ impl State {
     }
 
     pub(super) fn accept(&mut self, message: Message, terms: Terms) {
+        self.accepted += 1;
         self.last += 1;
         let number = self.last;
         if let Some(receipt) = terms.receipt {
@@ -103,7 +116,13 @@ impl State {
         }
         self.queue_bytes += message.len();
         self.expect_expiry(terms.expires);
-        self.queue.push_back(Entry { number, message, expires: terms.expires, again: false });
+        self.queue.push_back(Entry {
+            number,
+            message,
+            expires: terms.expires,
+            again: false,
+            begun: false,
+        });
     }
 
     fn expect_expiry(&mut self, expires: Option<Instant>) {
@@ -146,6 +165,12 @@ impl State {
         self.queue.push_front(entry);
     }
 
+    /// Accepts a message for which there is no room, and drops it.
+    pub(super) fn drop_newest(&mut self) {
+        self.accepted += 1;
+        self.dropped += 1;
+    }
+
     /// Makes room; returns whether there was anything to drop.
     pub(super) fn drop_oldest(&mut self) -> bool {
         let Some(oldest) = self.queue.pop_front() else { return false };
@@ -159,7 +184,8 @@ impl State {
     pub(super) fn take(&mut self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
         let (mut moved, mut expired) = (0, false);
         while moved < bytes {
-            let Some(entry) = self.queue.pop_front() else { break };
+            let Some(mut entry) = self.queue.pop_front() else { break };
+            entry.begun = false;
             let size = entry.message.len();
             self.queue_bytes -= size;
             if entry.expires.is_some_and(|time| time <= Instant::now()) {
@@ -188,6 +214,12 @@ impl State {
             entry.again = true;
             self.kept_bytes += size;
             self.kept.push_back(entry);
+        } else {
+            self.passed_on += 1;
+            let is_largest = self.largest.is_none_or(|(_, largest)| size > largest);
+            if is_largest && entry.number > self.settled {
+                self.largest = Some((entry.number, size));
+            }
         }
     }
 
@@ -197,10 +229,13 @@ impl State {
             return VecDeque::new();
         }
         self.settled = number;
+        self.is_unconfirmed = false;
+        self.largest = self.largest.filter(|(of, _)| *of > number);
         self.gaps.forget(number);
         let confirmed = self.kept.partition_point(|entry| entry.number <= number);
         let rest = self.kept.split_off(confirmed);
         let confirmed = std::mem::replace(&mut self.kept, rest);
+        self.passed_on += confirmed.len() as u64;
         self.kept_bytes -= confirmed.iter().map(|entry| entry.message.len()).sum::<usize>();
         self.decide(number, Ok(()));
         confirmed
@@ -214,8 +249,10 @@ impl State {
         }
     }
 
-    pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>) {
-        while let Some(entry) = batch.pop_back() {
+    /// What was taken and not written, but maybe begun.
+    pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>, begun: bool) {
+        while let Some(mut entry) = batch.pop_back() {
+            entry.begun |= begun;
             let size = entry.message.len();
             self.taken -= 1;
             self.taken_bytes -= size;
@@ -224,6 +261,8 @@ impl State {
     }
 
     pub(super) fn link_buried(&mut self, delivery: Delivery) {
+        self.largest = None;
+        self.is_unconfirmed = false;
         match delivery {
             Delivery::AtLeastOnce => {
                 self.kept_bytes = 0;
@@ -264,20 +303,26 @@ impl State {
             cell.decide(Err(Undelivered::Closed));
         }
         let left = self.kept.drain(..).chain(self.queue.drain(..));
-        left.map(|entry| entry.message).collect()
+        let left: Vec<Message> = left.map(|entry| entry.message).collect();
+        self.handed_back += left.len() as u64;
+        left
     }
 
     /// A message that was never written, or not again, is out of the row.
     fn fail_one(&mut self, number: u64, why: Undelivered) {
+        self.settle_receipt(number, why);
+        for flush in &mut self.flushes {
+            flush.lost += usize::from(number <= flush.up_to);
+        }
+        self.gaps.add(number);
+    }
+
+    fn settle_receipt(&mut self, number: u64, why: Undelivered) {
         if let Ok(index) = self.receipts.binary_search_by_key(&number, |(of, _)| *of) {
             if let Some((_, cell)) = self.receipts.remove(index) {
                 cell.decide(Err(why));
             }
         }
-        for flush in &mut self.flushes {
-            flush.lost += usize::from(number <= flush.up_to);
-        }
-        self.gaps.add(number);
     }
 
     pub(super) fn begin_flush(&mut self) -> u64 {
@@ -300,6 +345,12 @@ impl State {
     pub(super) fn end_flush(&mut self, id: u64) {
         self.eager -= 1;
         self.flushes.retain(|flush| flush.id != id);
+    }
+
+    /// Whether something that is written has to be confirmed, for its delivery or its receipt.
+    pub(super) fn waits_for_confirmation(&self) -> bool {
+        let has_receipt = |(of, _): &(u64, _)| *of <= self.last_written;
+        !self.kept.is_empty() || self.receipts.front().is_some_and(has_receipt)
     }
 
     /// Whether somebody waits for the confirmation of something that is written.

@@ -52,8 +52,26 @@ impl From<Refused> for Error {
 }
 
 impl Patience {
+    pub(super) fn is_any(self) -> bool {
+        !matches!(self, Self::None)
+    }
+
     /// Until this much time has passed; a time beyond all clocks is forever.
     pub(crate) fn timeout(timeout: Duration) -> Self {
         Instant::now().checked_add(timeout).map_or(Self::Forever, Self::Until)
     }
+}
+
+/// What became of messages: each that was accepted is in one of the others, but for `resent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) accepted: u64,
+    /// Written, and confirmed where that is the delivery.
+    pub(crate) passed_on: u64,
+    pub(crate) waiting: usize,
+    pub(crate) waiting_bytes: usize,
+    pub(crate) dropped: u64,
+    pub(crate) expired: u64,
+    pub(crate) handed_back: u64,
+    pub(crate) resent: u64,
 }

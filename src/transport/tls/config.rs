@@ -179,7 +179,13 @@ impl Tls {
     ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, String> {
         let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         #[cfg(feature = "native-roots")]
-        for root in rustls_native_certs::load_native_certs().certs {
+        let system = rustls_native_certs::load_native_certs();
+        #[cfg(feature = "native-roots")]
+        for error in system.errors {
+            log::warn!("some of the system's root certificates are missing: {error}");
+        }
+        #[cfg(feature = "native-roots")]
+        for root in system.certs {
             // systems carry roots that no verifier takes; they are not this program's concern
             let _ = roots.add(root);
         }

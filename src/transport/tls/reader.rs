@@ -29,6 +29,11 @@ impl TlsReader {
         loop {
             match connection.reader().read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    // in plain words, and without the address of a page about it
+                    let words = "the peer ended the stream without ending TLS";
+                    return Some(Err(io::Error::new(io::ErrorKind::UnexpectedEof, words)));
+                }
                 result => return Some(result),
             }
             let mut input = self.ciphertext.unread();
@@ -60,9 +65,8 @@ impl Read for TlsReader {
         let count = self.half.read(self.ciphertext.space())?;
         if count == 0 {
             // has rustls know of the end: without a close_notify before it, it is a truncation
-            let mut connection = self.shared.lock();
-            connection.read_tls(&mut io::empty())?;
-            return connection.reader().read(buf);
+            self.shared.lock().read_tls(&mut io::empty())?;
+            return self.decrypt(buf).unwrap_or(Ok(0));
         }
         self.ciphertext.filled(count);
         self.decrypt(buf).unwrap_or_else(|| Err(NoDataYet.into()))

@@ -1,0 +1,24 @@
+//! What comes after an attempt or a link.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::events::Next;
+use crate::failure::Failure;
+
+pub(super) enum After {
+    Redial(Duration),
+    GiveUp(Arc<Failure>),
+    Close { clean: bool },
+}
+
+impl After {
+    /// The same, for an event.
+    pub(super) fn next(&self) -> Next {
+        match self {
+            Self::Redial(delay) => Next::Redial { delay: *delay },
+            Self::GiveUp(_) => Next::GiveUp,
+            Self::Close { .. } => Next::Close,
+        }
+    }
+}

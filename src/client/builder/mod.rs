@@ -1,0 +1,247 @@
+//! Every setting of a client.
+
+mod effect;
+mod route;
+mod start;
+mod timing;
+mod traffic;
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use super::Sender;
+use super::attempt::RequestHook;
+use super::events::Event;
+use super::life::Decide;
+use super::login::{Hook, LoginError, LoginSession};
+use super::route::Route;
+use crate::dial::{Connect, Resolve, System};
+use crate::error::Error;
+use crate::failure::{Decision, Failure};
+use crate::handshake::{Request, dialable};
+use crate::message::MessageRef;
+use crate::queues::inbox::Handler;
+use crate::settings::Settings;
+
+/// Makes the handler, once there is a sender for it to answer with.
+type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
+type EventHook = Box<dyn FnMut(&Event) + Send>;
+
+/// Every setting of a [`Client`](crate::Client), from [`Client::builder`](crate::Client::builder).
+///
+/// What is wrong with a value is said by [`start`](Self::start) and [`connect`](Self::connect),
+/// before a thread is started or a byte sent.
+///
+/// ```no_run
+/// use std::time::{Duration, Instant};
+/// use everlink::{Backoff, Client, Heartbeat};
+///
+/// # fn main() -> Result<(), everlink::Error> {
+/// let client = Client::builder("ws://localhost:9001/feed")
+///     .header("X-Api-Key", "...")
+///     .heartbeat(Heartbeat::every(Duration::from_secs(5)).dead_after(Duration::from_secs(12)))
+///     // five attempts, three seconds apart, then hand back to the program
+///     .backoff(Backoff::fixed(Duration::from_secs(3))).max_attempts(5)
+///     .start()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Ranges
+///
+/// | setting | range | has an effect |
+/// | --- | --- | --- |
+/// | `dns_timeout` | over 0, up to 1000 days | unless there is a connector |
+/// | `connect_timeout`, `write_timeout`, `close_timeout`, `message_ttl` | over 0, up to 1000 days | always |
+/// | `handshake_timeout` | over 0, up to 1000 days | unless it is plain `tcp://` without a proxy |
+/// | `login_timeout` | over 0, up to 1000 days | with a login hook |
+/// | `max_retry_after` | 0 to 1000 days | on `ws://` and `wss://` |
+/// | `stable_after` | any | always |
+/// | `heartbeat`: interval and limit | over 0, up to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
+/// | `backoff`: `initial`, `max` | `initial` over 0, `max` from there to 1000 days | `exponential()`, as `jitter` |
+/// | `backoff`: `fixed` | 0 to 1000 days | always |
+/// | `max_attempts` | 1 and up | always |
+/// | `max_redirects` | any | on `ws://` and `wss://` |
+/// | `header`, `subprotocol`, `cookies` | what HTTP allows | on `ws://` and `wss://` |
+/// | `compression`: level, window bits | 1 to 9, 9 to 15 | on `ws://` and `wss://` |
+/// | `max_message_size` | 1 and up | always |
+/// | `max_frame_size`, `fragment_size` | 1 and up | on `ws://` and `wss://` |
+/// | `framing`: `max_length` | 1 and up | on `tcp://` and `tcps://`; `little_endian` and `inclusive` with a length prefix |
+/// | `outbox`, `inbox`: messages, bytes | 1 and up; the outbox's bytes not under a `max_message_size` that is set too | always; the inbox without `on_message` |
+/// | `tcp_keepalive`, `tcp_user_timeout` | 1 s to 32767 s | unless there is a connector |
+/// | `socket_buffers` | 1 to 2147483647 bytes | unless there is a connector |
+/// | `resolver`, `address`, `proxy`, `proxy_from_env`, `local_address` | | unless there is a connector |
+/// | `tls` | | where an endpoint wants it, or a redirect or `request` may lead to one that does |
+///
+/// A value out of its range, and a setting that can have no effect, is refused at the start with
+/// [`Error::InvalidSetting`]; headers and subprotocols on `tcp://` with [`Error::InvalidHeader`].
+#[must_use = "a builder does nothing until start() or connect()"]
+pub struct Builder {
+    settings: Settings,
+    #[cfg(feature = "tls")]
+    tls: crate::transport::Tls,
+    request: Result<Request, Error>,
+    request_hook: Option<RequestHook>,
+    login_hook: Option<Hook>,
+    decide: Option<Decide>,
+    on_message: Option<MessageHook>,
+    on_event: Option<EventHook>,
+    resolve: Arc<dyn Resolve>,
+    connector: Option<Arc<dyn Connect>>,
+    route: Route,
+    fallbacks: Vec<String>,
+    shuffle: bool,
+    cookies: bool,
+}
+
+impl Builder {
+    pub(crate) fn new(url: &str) -> Self {
+        Self {
+            settings: Settings::default(),
+            #[cfg(feature = "tls")]
+            tls: crate::transport::Tls::default(),
+            request: dialable(url).map(Request::new),
+            request_hook: None,
+            login_hook: None,
+            decide: None,
+            on_message: None,
+            on_event: None,
+            resolve: Arc::new(System),
+            connector: None,
+            route: Route::Straight,
+            fallbacks: Vec::new(),
+            shuffle: false,
+            cookies: false,
+        }
+    }
+
+    /// The first thing that is wrong with the request is what is reported.
+    fn edit(mut self, edit: impl FnOnce(&mut Request) -> Result<(), Error>) -> Self {
+        self.request = self.request.and_then(|mut request| {
+            edit(&mut request)?;
+            Ok(request)
+        });
+        self
+    }
+
+    /// Sends this header in the opening handshake. See [`Request::set_header`].
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.settings.chosen.add("header");
+        self.edit(|request| request.set_header(name, value))
+    }
+
+    /// Offers a subprotocol; the first one offered is the one liked best. What the server chose
+    /// is in the response of [`Event::Connected`]; it may choose none.
+    pub fn subprotocol(mut self, name: &str) -> Self {
+        self.settings.chosen.add("subprotocol");
+        self.edit(|request| request.add_subprotocol(name))
+    }
+
+    /// Calls this before each attempt with the request as the builder made it: for a fresh
+    /// token, or for the next endpoint of a list. It runs on the manager thread; an error fails
+    /// the attempt with [`Failure::Request`], which is retried.
+    pub fn request(
+        mut self,
+        make: impl FnMut(&mut Request) -> Result<(), Box<dyn StdError + Send + Sync>> + Send + 'static,
+    ) -> Self {
+        self.settings.chosen.add("request");
+        self.request_hook = Some(Box::new(make));
+        self
+    }
+
+    /// Calls this on each fresh link, before anything queued is sent: to authenticate, to
+    /// subscribe. It runs on the manager thread. See [`LoginSession`] and [`LoginError`].
+    pub fn login(
+        mut self,
+        hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send + 'static,
+    ) -> Self {
+        self.settings.chosen.add("login");
+        self.login_hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Calls this with each message on the reader thread, instead of queueing it: the lowest
+    /// latency, and a short message is not even copied. While it runs nothing is read, and `send`
+    /// on that thread does not wait. If it panics, the client gives up.
+    ///
+    /// ```no_run
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://localhost:9001")
+    ///     .on_message(|sender, message| match message.as_text() {
+    ///         Some("time?") => drop(sender.send("12:00")),
+    ///         _ => println!("{message:?}"),
+    ///     })
+    ///     .connect()?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn on_message(
+        mut self,
+        mut handler: impl FnMut(&Sender, MessageRef<'_>) + Send + 'static,
+    ) -> Self {
+        self.settings.chosen.add("on_message");
+        self.on_message = Some(Box::new(|sender| {
+            Box::new(move |message: MessageRef<'_>| handler(&sender, message))
+        }));
+        self
+    }
+
+    /// Calls this with each event, on the manager thread: keep it short.
+    pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.settings.chosen.add("on_event");
+        self.on_event = Some(Box::new(callback));
+        self
+    }
+
+    /// Decides what to do after a failure, instead of [`Failure::decision`]. It runs on the
+    /// manager thread.
+    ///
+    /// ```
+    /// use everlink::{Client, Decision, Failure};
+    ///
+    /// let client = Client::builder("ws://localhost:9001").decide(|failure| match failure {
+    ///     // this service closes with 4001 when the token has expired for good
+    ///     Failure::Closed(Some(frame)) if frame.code.0 == 4001 => Decision::GiveUp,
+    ///     // a normal close is the end of the feed
+    ///     Failure::Closed(Some(frame)) if frame.code.0 == 1000 => Decision::GiveUp,
+    ///     // and its load balancer says 404 while it starts
+    ///     Failure::Rejected { status, .. } if status.as_u16() == 404 => Decision::Retry,
+    ///     other => other.decision(),
+    /// });
+    /// # let _ = client;
+    /// ```
+    pub fn decide(mut self, decide: impl FnMut(&Failure) -> Decision + Send + 'static) -> Self {
+        self.settings.chosen.add("decide");
+        self.decide = Some(Box::new(decide));
+        self
+    }
+
+    /// How many redirects of an opening handshake are followed (never from TLS to none). To another
+    /// origin the headers of the request go along, but for `Authorization`, `Proxy-Authorization`,
+    /// `Cookie` and `Host`; the credentials of the URL and the client's certificate stay, too.
+    /// Default 5.
+    pub fn max_redirects(mut self, limit: u32) -> Self {
+        self.settings.chosen.add("max_redirects");
+        self.settings.max_redirects = limit;
+        self
+    }
+
+    /// Whether the cookies that the server sets in an answer to an opening handshake, of whatever
+    /// status, are sent along by redirects and redials: load balancers find the same machine again
+    /// by one. A cookie is sent to the very host that has set it. Default: false.
+    pub fn cookies(mut self, keep: bool) -> Self {
+        self.settings.chosen.add("cookies");
+        self.cookies = keep;
+        self
+    }
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("request", &self.request)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,111 @@
+//! Settings of the way to the peer: which endpoints, through what, with which sockets.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Builder;
+use crate::client::route::Route;
+use crate::dial::{Connect, Environment, Proxy, Resolve};
+
+impl Builder {
+    /// Another endpoint of the same service, which is tried after those before it: each failure
+    /// moves on to the next, and after the last comes the first. Headers and subprotocols are
+    /// sent to all of them. A permanent failure of one ends the search, unless
+    /// [`decide`](Self::decide) says otherwise.
+    pub fn fallback(mut self, url: &str) -> Self {
+        self.settings.chosen.add("fallback");
+        self.fallbacks.push(url.into());
+        self
+    }
+
+    /// Tries the endpoints in an order that is drawn at the start, so that many clients spread
+    /// over them.
+    pub fn shuffle_endpoints(mut self) -> Self {
+        self.settings.chosen.add("shuffle_endpoints");
+        self.shuffle = true;
+        self
+    }
+
+    /// Whom to trust and who to be on `wss://` and `tcps://`. Default: Mozilla's root
+    /// certificates, and no certificate of our own.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: crate::Tls) -> Self {
+        self.settings.chosen.add("tls");
+        self.tls = tls;
+        self
+    }
+
+    /// Resolves names with this instead of the system's resolver.
+    pub fn resolver(mut self, resolve: impl Resolve) -> Self {
+        self.settings.chosen.add("resolver");
+        self.resolve = Arc::new(resolve);
+        self
+    }
+
+    /// Dials this address, whatever the name in the URL: for tests and tunnels.
+    pub fn address(mut self, address: SocketAddr) -> Self {
+        self.settings.chosen.add("address");
+        self.resolver(move |_: &str, _| Ok(vec![address]))
+    }
+
+    /// Connects through this proxy, which resolves the names.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.settings.chosen.add("proxy");
+        self.route = Route::Through(proxy);
+        self
+    }
+
+    /// Connects through the proxy that the environment names for the endpoint, if it names one:
+    /// `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, unless `NO_PROXY` excepts the host: by its name
+    /// or a domain above it, by its address or a range (`10.0.0.0/8`), each with or without a port.
+    /// The environment is read here, and one that names a proxy that cannot be used is refused at
+    /// the start.
+    pub fn proxy_from_env(mut self) -> Self {
+        self.settings.chosen.add("proxy_from_env");
+        let environment = Environment::read(|name| std::env::var(name).ok());
+        self.route = Route::AsTheEnvironmentSays(Box::new(environment));
+        self
+    }
+
+    /// Makes connections with this instead of TCP. Whatever concerns names, proxies and sockets is
+    /// its own business, and refused at the start here.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.settings.chosen.add("connector");
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// Dials from this local address. Default: the system chooses.
+    pub fn local_address(mut self, address: SocketAddr) -> Self {
+        self.settings.chosen.add("local_address");
+        self.settings.socket.local_address = Some(address);
+        self
+    }
+
+    /// Has the kernel probe a connection that was idle for this long, and then as often again
+    /// (`SO_KEEPALIVE`). It notices peers that are gone, not peers that hang: the heartbeat does
+    /// both. Default: off.
+    pub fn tcp_keepalive(mut self, time: Duration) -> Self {
+        self.settings.chosen.add("tcp_keepalive");
+        self.settings.socket.keepalive = Some(time);
+        self
+    }
+
+    /// Has the kernel end a connection whose written data was not acknowledged for this long
+    /// (`TCP_USER_TIMEOUT`, RFC 5482). Linux only; elsewhere it does nothing. Default: off.
+    pub fn tcp_user_timeout(mut self, time: Duration) -> Self {
+        self.settings.chosen.add("tcp_user_timeout");
+        self.settings.socket.user_timeout = Some(time);
+        self
+    }
+
+    /// The sizes of the socket's buffers in bytes, to send and to receive. Default: the system
+    /// chooses, and adapts them.
+    pub fn socket_buffers(mut self, send: usize, receive: usize) -> Self {
+        self.settings.chosen.add("socket_buffers");
+        self.settings.socket.send_buffer = Some(send);
+        self.settings.socket.receive_buffer = Some(receive);
+        self
+    }
+}

@@ -1,0 +1,165 @@
+//! From settings to a client that runs.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{bounded, unbounded};
+
+use super::Builder;
+use super::effect::Kind;
+use crate::client::attempt::Opener;
+use crate::client::core::Core;
+use crate::client::events::Publisher;
+use crate::client::life::Manager;
+use crate::client::status::Status;
+use crate::client::streak::FailureStreak;
+use crate::client::{Client, Sender};
+use crate::dial::{Addresses, Dialer, Interrupt, Resolver};
+use crate::error::Error;
+use crate::handshake::{Jar, Request, dialable};
+use crate::link::stats::Counters;
+use crate::policy::Delivery;
+use crate::queues::inbox::{Inbox, Mailbox};
+use crate::queues::outbox::Outbox;
+use crate::sync::threads::{next_id, thread_prefix};
+use crate::sync::{Mutex, Signal, threads};
+
+impl Builder {
+    /// Starts the client and returns at once; it keeps trying in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUrl`], [`Error::TlsUnavailable`], [`Error::InvalidHeader`],
+    /// [`Error::InvalidSetting`] and [`Error::Thread`].
+    pub fn start(self) -> Result<Client, Error> {
+        let (core, manager) = self.build()?;
+        launch(core, manager)
+    }
+
+    /// Starts the client and waits for the first attempt, which decides: if it succeeds the
+    /// client stays connected from here on, if it fails nothing is left of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`] if the attempt failed, and those of [`start`](Self::start).
+    pub fn connect(self) -> Result<Client, Error> {
+        let (core, mut manager) = self.build()?;
+        let (sender, first) = bounded(1);
+        manager.first = Some(sender);
+        let client = launch(core, manager)?;
+        match first.recv() {
+            Ok(Ok(())) => Ok(client),
+            Ok(Err(cause)) => Err(Error::Connect(cause)),
+            // an event callback has closed the client
+            Err(_) => Err(Error::Closed),
+        }
+    }
+
+    fn build(mut self) -> Result<(Arc<Core>, Manager), Error> {
+        let request = std::mem::replace(&mut self.request, Err(Error::Closed))?;
+        let mut endpoints = vec![request.endpoint.clone()];
+        for url in &self.fallbacks {
+            let endpoint = dialable(url)?;
+            request.check_kind(&endpoint)?;
+            endpoints.push(endpoint);
+        }
+        if self.shuffle {
+            fastrand::shuffle(&mut endpoints);
+        }
+        if self.connector.is_none() {
+            for endpoint in &endpoints {
+                self.route.proxy(endpoint)?;
+            }
+        }
+        let is_websocket = request.endpoint.scheme.is_websocket();
+        let is_tls = endpoints.iter().any(|endpoint| endpoint.scheme.is_tls());
+        if !is_websocket {
+            request.check_bare()?;
+        }
+        self.check_effects(Kind { is_websocket, is_tls })?;
+        let requests =
+            endpoints.into_iter().map(|endpoint| Request { endpoint, ..request.clone() }).collect();
+        let (is_framed, mut settings) = (!is_websocket, self.settings);
+        if is_framed {
+            settings.heartbeat = settings.heartbeat.for_framed();
+        }
+        let settings = settings.settled()?;
+        let confirmable =
+            !is_framed || settings.heartbeat.has_answer() && settings.framing.keeps_boundaries();
+        if settings.delivery == Delivery::AtLeastOnce && !confirmable {
+            let reason = Error::Unconfirmable.to_string();
+            return Err(Error::InvalidSetting { setting: "delivery", reason });
+        }
+        let settings = Arc::new(settings);
+        let id = next_id();
+        let counters = Arc::new(Counters::default());
+        let interrupt = Arc::new(Interrupt::new());
+        let (commands, inbound_commands) = unbounded();
+        let mailbox = Arc::new(Mailbox::new(settings.inbox));
+        let core = Arc::new(Core {
+            id,
+            outbox: Arc::new(Outbox::new(
+                settings.outbox,
+                settings.limits.message,
+                is_framed.then_some(settings.framing),
+                settings.delivery,
+                confirmable,
+            )),
+            mailbox: Arc::clone(&mailbox),
+            counters,
+            status: Status::new(),
+            publisher: Publisher::new(self.on_event),
+            commands,
+            interrupt: Arc::clone(&interrupt),
+            done: Signal::new(),
+            undelivered: Mutex::default(),
+            settings: Arc::clone(&settings),
+        });
+        let inbox = match self.on_message {
+            Some(handler) => Inbox::Handler(handler(Sender::new(Arc::clone(&core)))),
+            None => Inbox::Mailbox(mailbox),
+        };
+        let opener = Opener {
+            counters: Arc::clone(&core.counters),
+            #[cfg(feature = "tls")]
+            tls: self.tls.build(!is_framed)?,
+            resolver: Resolver::new(self.resolve, thread_prefix(id)),
+            dialer: Dialer::new(settings.socket.clone(), thread_prefix(id)),
+            interrupt,
+            settings,
+            connector: self.connector,
+            route: self.route,
+            thread_prefix: thread_prefix(id),
+            requests,
+            addresses: Addresses::default(),
+            jar: self.cookies.then(Jar::default),
+            dialed: None,
+            request_hook: self.request_hook,
+            login_hook: self.login_hook,
+        };
+        let manager = Manager {
+            core: Arc::clone(&core),
+            opener,
+            inbox: Arc::new(Mutex::new(Some(inbox))),
+            commands: inbound_commands,
+            decide: self.decide,
+            first: None,
+            since: Instant::now(),
+            link: 0,
+            streak: FailureStreak::default(),
+        };
+        Ok((core, manager))
+    }
+}
+
+fn launch(core: Arc<Core>, manager: Manager) -> Result<Client, Error> {
+    let id = core.id;
+    // not by value through the frames that start a thread: its stack is what an idle client costs
+    let mut manager = Box::new(manager);
+    threads::spawn(&thread_prefix(id), "manager", threads::PROGRAM_STACK, move || {
+        threads::belong_to(id);
+        manager.run();
+    })
+    .map_err(Error::Thread)?;
+    Ok(Client::new(core))
+}

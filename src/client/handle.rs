@@ -1,0 +1,321 @@
+//! The handle that a program holds.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+
+use super::Builder;
+use super::close::{CloseReport, Guard};
+use super::core::Core;
+use super::events::Events;
+use super::iter::Iter;
+use super::sender::{SendOptions, Sender};
+use super::status::State;
+use crate::error::{Error, close_frame};
+use crate::link::stats::Stats;
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::queues::receipt::Receipt;
+
+/// A WebSocket client that stays connected.
+///
+/// It dials, beats, notices death, backs off, dials again and logs in again; what is queued to
+/// be sent waits meanwhile and keeps its order. Four threads of its own do that: a manager for
+/// the whole life, and a reader, a writer and a heartbeat for each link.
+///
+/// A clone is another handle to the same client. Dropping the last handle closes the client
+/// like [`Client::close`], within the same bound. Every method may be called from any thread.
+///
+/// ```no_run
+/// use everlink::Client;
+///
+/// # fn main() -> Result<(), everlink::Error> {
+/// let client = Client::connect("ws://localhost:9001/feed")?;
+/// client.send("hello")?;
+/// while let Ok(message) = client.recv() {
+///     println!("{message:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What is guaranteed
+///
+/// * Messages are sent in the order in which [`send`](Self::send) accepted them, across links.
+/// * Nothing queued is lost with a link. What becomes of messages that a dead link had already
+///   taken says [`Delivery`](crate::Delivery): by default they are not sent again, and
+///   [`Event::Disconnected`](crate::Event::Disconnected) says how many the peer has not confirmed.
+/// * Received messages are delivered in order, all that came before the peer ended the stream
+///   included, however slow the program is. What a reset connection takes with it is up to the
+///   operating system.
+#[derive(Clone)]
+pub struct Client {
+    sender: Sender,
+    guard: Arc<Guard>,
+}
+
+impl Client {
+    /// Connects with default settings; the first attempt decides.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`] if the attempt failed, and what [`Builder::start`] may return.
+    pub fn connect(url: &str) -> Result<Self, Error> {
+        Self::builder(url).connect()
+    }
+
+    /// Every setting, with its default.
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    pub(crate) fn new(core: Arc<Core>) -> Self {
+        Self { sender: Sender::new(Arc::clone(&core)), guard: Arc::new(Guard(core)) }
+    }
+
+    fn core(&self) -> &Core {
+        &self.guard.0
+    }
+
+    /// The number in the names of this client's threads and in its log records, which no other
+    /// client or session of the process has.
+    pub fn id(&self) -> u64 {
+        self.core().id
+    }
+
+    /// Queues a message, whether there is a link or not. If the outbox is full this waits for
+    /// room, as its [`Overflow`](crate::Overflow) policy says; on the client's own threads (in
+    /// a handler, say) it never waits.
+    ///
+    /// A message that was queued is not yet sent, and one that was sent has not yet arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MessageTooLarge`], [`Error::Full`] and [`Error::Closed`]; if the outbox is full
+    /// and the client has given up, [`Error::GaveUp`]. Nothing was queued then.
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.sender.send(message)
+    }
+
+    /// Like [`send`](Self::send), and never waits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.sender.try_send(message)
+    }
+
+    /// Like [`send`](Self::send), and waits for room at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`Error::Timeout`].
+    pub fn send_timeout(
+        &self,
+        message: impl Into<Message>,
+        timeout: Duration,
+    ) -> Result<(), Error> {
+        self.sender.send_timeout(message, timeout)
+    }
+
+    /// Like [`send`](Self::send), with a receipt that tells when the peer's endpoint has the
+    /// message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`Error::Unconfirmable`] on a framed TCP connection
+    /// whose heartbeat has no answer.
+    pub fn send_confirmed(&self, message: impl Into<Message>) -> Result<Receipt, Error> {
+        self.sender.send_confirmed(message)
+    }
+
+    /// Like [`send_confirmed`](Self::send_confirmed), with a time to live or a limit on the wait
+    /// for room.
+    ///
+    /// # Errors
+    ///
+    /// As there, and [`Error::Timeout`].
+    pub fn send_with(
+        &self,
+        message: impl Into<Message>,
+        options: SendOptions,
+    ) -> Result<Receipt, Error> {
+        self.sender.send_with(message, options)
+    }
+
+    /// Waits until the peer's endpoint has confirmed everything that was accepted before this
+    /// call, at most for `timeout`. On a healthy link that takes one round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unconfirmed`] says how many messages are not confirmed: at the deadline, or
+    /// because they are lost, dropped or expired. [`Error::GaveUp`] while nobody dials, and
+    /// [`Error::Unconfirmable`].
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        self.core().flush(Instant::now().checked_add(timeout))
+    }
+
+    /// A handle that sends and does not keep the client open.
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+
+    /// Waits for the next message, across outages.
+    ///
+    /// With [`Builder::on_message`] nothing is ever received here.
+    ///
+    /// # Errors
+    ///
+    /// Once every message was taken: [`Error::Closed`] if the client is closed, and
+    /// [`Error::GaveUp`] while it has given up.
+    pub fn recv(&self) -> Result<Message, Error> {
+        self.core().recv(None)
+    }
+
+    /// Waits for the next message, at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv), and [`Error::Timeout`].
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
+        self.core().recv(Instant::now().checked_add(timeout))
+    }
+
+    /// The next message if there is one now.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn try_recv(&self) -> Result<Option<Message>, Error> {
+        match self.core().recv(Some(Instant::now())) {
+            Ok(message) => Ok(Some(message)),
+            Err(Error::Timeout) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Messages as they come, until [`recv`](Self::recv) would fail.
+    pub fn iter(&self) -> Iter<'_> {
+        Iter { client: self }
+    }
+
+    /// The channel of received messages, for `select!`. It disconnects when the client is
+    /// closed; that a client gave up shows in its [`events`](Self::events) only.
+    ///
+    /// From the first call on every message goes through that channel, one by one, also for
+    /// [`recv`](Self::recv) and its kin; without it they are handed over in batches, which is
+    /// several times as fast for small messages.
+    ///
+    /// ```no_run
+    /// use crossbeam_channel::{select, tick};
+    /// # let client = everlink::Client::connect("ws://localhost:9001")?;
+    /// let timer = tick(std::time::Duration::from_secs(1));
+    /// loop {
+    ///     select! {
+    ///         recv(client.receiver()) -> message => match message {
+    ///             Ok(message) => println!("{message:?}"),
+    ///             Err(_) => break,
+    ///         },
+    ///         recv(timer) -> _ => client.send("tick")?,
+    ///     }
+    /// }
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn receiver(&self) -> &Receiver<Message> {
+        self.core().mailbox.receiver(&self.core().name())
+    }
+
+    /// Subscribes to the client's events from here on; after [`connect`](Builder::connect) the
+    /// first is not the link that it made, but what becomes of that. [`Builder::on_event`] sees
+    /// them all.
+    pub fn events(&self) -> Events {
+        self.core().publisher.subscribe()
+    }
+
+    /// The state at this moment.
+    pub fn state(&self) -> State {
+        self.core().status.state()
+    }
+
+    /// Waits for a link, at most for `timeout`; returns at once if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`], [`Error::Closed`], and [`Error::GaveUp`] with the last failure.
+    pub fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
+        self.core().status.wait_connected(Instant::now().checked_add(timeout))
+    }
+
+    /// Waits until everything accepted so far, and what is accepted meanwhile, was handed to
+    /// the socket; at most for `timeout`. That does not prove that it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`], [`Error::Closed`] and [`Error::GaveUp`]: something was not written.
+    pub fn wait_sent(&self, timeout: Duration) -> Result<(), Error> {
+        self.core().wait_sent(Instant::now().checked_add(timeout))
+    }
+
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> Stats {
+        self.core().stats()
+    }
+
+    /// Makes a new link now: leaves off resting after giving up, cuts a backoff short, or
+    /// replaces the present link (its cause is then
+    /// [`ReconnectRequested`](crate::Failure::ReconnectRequested)). An attempt that is under way
+    /// goes on; should it fail, the next follows at once, one for however many calls. Counters of
+    /// failures start anew.
+    ///
+    /// It returns at once; [`wait_connected`](Self::wait_connected) then waits for the new link.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`].
+    pub fn reconnect(&self) -> Result<(), Error> {
+        self.core().reconnect()
+    }
+
+    /// Closes with code 1000: [`close_with`](Self::close_with).
+    pub fn close(&self) -> CloseReport {
+        self.finish(CloseFrame::new(CloseCode::NORMAL, ""))
+    }
+
+    /// Closes for good: accepts nothing more, writes what is queued, shakes hands (RFC 6455
+    /// section 7.1.2) and ends all threads. Without a link it ends them at once, whatever they
+    /// are doing.
+    ///
+    /// It returns within the [`close_timeout`](Builder::close_timeout) and 100 ms with a link,
+    /// and within 100 ms without one. Called on one of the client's own threads (in a handler,
+    /// a hook) it starts closing and returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidClose`] for a code that must not be sent or a reason of more than 123
+    /// bytes; nothing is closed then.
+    pub fn close_with(
+        &self,
+        code: impl Into<CloseCode>,
+        reason: &str,
+    ) -> Result<CloseReport, Error> {
+        Ok(self.finish(close_frame(code.into(), reason)?))
+    }
+
+    fn finish(&self, frame: CloseFrame) -> CloseReport {
+        let core = self.core();
+        let ended = core.close(frame);
+        let mut slot = core.undelivered.lock();
+        CloseReport { ended, undelivered: std::mem::take(&mut *slot) }
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("id", &self.id())
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,27 @@
+//! Messages as they come.
+
+use super::Client;
+use crate::message::Message;
+
+/// Messages as they come, from [`Client::iter`].
+#[derive(Debug)]
+pub struct Iter<'a> {
+    pub(super) client: &'a Client,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.client.recv().ok()
+    }
+}
+
+impl<'a> IntoIterator for &'a Client {
+    type Item = Message;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}

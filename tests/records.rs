@@ -1,0 +1,140 @@
+//! What the log of a server says of its clients speaks of them. Alone in its file, for the logger is
+//! the whole process's.
+#![cfg(feature = "tls")]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use everlink::rustls::pki_types::PrivateKeyDer;
+use everlink::rustls::server::WebPkiClientVerifier;
+use everlink::rustls::{self, RootCertStore, ServerConfig};
+use everlink::{Answer, Client, Server, ServerBuilder, Tls};
+use log::{LevelFilter, Log, Metadata, Record};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use support::{PATIENCE, eventually};
+
+struct Captured(Mutex<Vec<String>>);
+
+static CAPTURED: Captured = Captured(Mutex::new(Vec::new()));
+
+impl Log for Captured {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("everlink")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority(name: &str) -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+fn issue(authority: &Authority) -> (rcgen::Certificate, KeyPair) {
+    let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let key = KeyPair::generate().unwrap();
+    (params.signed_by(&key, authority).unwrap(), key)
+}
+
+/// Trusts the authority, and wants a certificate of its own from every client.
+fn mutual(authority: &Authority) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let (cert, key) = issue(authority);
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(verifier.build().unwrap())
+        .with_single_cert(
+            vec![cert.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
+/// The record about the client that has come from there.
+fn record_of(server: &Server, port: impl Into<Option<u16>>) -> String {
+    let port = port.into();
+    let mut found = None;
+    eventually("a record", || {
+        let mut captured = CAPTURED.0.lock().unwrap();
+        let about = |line: &String| {
+            line.contains("did not open")
+                && port.is_none_or(|port| line.contains(&format!("127.0.0.1:{port} ")))
+        };
+        found = captured.iter().position(about).map(|index| captured.remove(index));
+        found.as_ref().map(drop).ok_or(server.stats())
+    });
+    found.unwrap()
+}
+
+fn says(server: &Server, port: impl Into<Option<u16>>, words: &str) {
+    let line = record_of(server, port);
+    assert!(line.contains(words), "{words:?} is not said: {line}");
+    for wrong in ["the server", "client_identity_pem", "our certificate"] {
+        assert!(!line.contains(wrong), "about the wrong party: {line}");
+    }
+}
+
+fn start(builder: ServerBuilder) -> (Server, SocketAddr) {
+    let server = builder.bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
+    let address = server.local_addr();
+    (server, address)
+}
+
+#[test]
+fn the_records_of_a_server_speak_of_the_client() {
+    log::set_logger(&CAPTURED).unwrap();
+    log::set_max_level(LevelFilter::Info);
+    let ours = authority("ours");
+    let (server, address) = start(Server::builder().tls(mutual(&ours)));
+    let dial = |tls: Tls| {
+        let url = format!("wss://localhost:{}", address.port());
+        let client = Client::builder(&url).address(address).tls(tls).max_attempts(1).start();
+        client.unwrap().wait_connected(PATIENCE)
+    };
+    let trusting = || Tls::new().root_certificates_pem(ours.pem().as_bytes());
+    let _ = dial(trusting());
+    says(&server, None, "the peer's certificate is rejected: there is none");
+    let stranger = authority("a stranger");
+    let (cert, key) = issue(&stranger);
+    let identity = (cert.pem(), key.serialize_pem());
+    let _ = dial(trusting().client_identity_pem(identity.0.as_bytes(), identity.1.as_bytes()));
+    says(&server, None, "the peer's certificate is rejected: no trusted authority has signed it");
+    let _ = dial(trusting().alpn(["mqtt"]));
+    says(&server, None, "no application protocol in common");
+
+    let (server, address) = start(
+        Server::builder().on_request(|_| Answer::reject(everlink::http::StatusCode::NOT_FOUND)),
+    );
+    let get = |request: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let _ = stream.read_to_end(&mut Vec::new());
+        stream.local_addr().unwrap().port()
+    };
+    says(&server, get("SSH-2.0-x\r\n\r\n"), "the peer does not speak HTTP/1.1");
+    says(&server, get("GET / HTTP/1.1\r\n\r\n"), "no Host");
+    says(&server, get("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "answered 404");
+    let long = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+    says(&server, get(&long), "headers over");
+}
