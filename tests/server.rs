@@ -402,3 +402,34 @@ fn settings_that_cannot_work_are_refused() {
     let error = Server::bind(taken.local_addr(), |_| {}).unwrap_err();
     assert!(matches!(error, Error::Bind(_)), "{error:?}");
 }
+
+/// Takes its time to be dropped: until it is told.
+struct Slow(crossbeam_channel::Receiver<()>);
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let _ = self.0.recv();
+    }
+}
+
+thread_local!(static LOCAL: std::cell::Cell<Option<Slow>> = const { std::cell::Cell::new(None) });
+
+#[test]
+fn a_thread_that_ends_slowly_holds_nobody_up() {
+    let (release, released) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::bind(LOOPBACK, move |session| {
+        if session.recv().is_ok_and(|message| message.as_text() == Some("slow")) {
+            LOCAL.set(Some(Slow(released.clone())));
+        }
+        let _ = session.send("done");
+    })
+    .unwrap();
+    for text in ["slow", "quick", "quick", "quick", "quick"] {
+        let client = Client::connect(&url(&server)).unwrap();
+        client.send(text).unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("done"));
+        assert!(client.close().ended);
+    }
+    drop(release);
+    assert!(server.shutdown(PATIENCE).drained);
+}

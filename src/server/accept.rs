@@ -1,12 +1,12 @@
 //! The accept thread.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::{ServerCore, serve};
 use crate::sync::threads;
@@ -20,6 +20,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How many clients at once are told that there are too many; more are cut without a word.
 const MAX_REFUSALS: usize = 16;
+
+/// Listens on the first of the addresses that can be had.
+pub(super) fn listen(address: impl ToSocketAddrs, backlog: u32) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+    for address in address.to_socket_addrs()? {
+        match listen_on(address, backlog) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn listen_on(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // as std does it: a server that starts again finds connections of the last one in TIME-WAIT
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
 
 /// Accepts until the server stops.
 pub(super) fn run(server: &Arc<ServerCore>, listener: &TcpListener) {

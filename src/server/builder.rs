@@ -1,7 +1,7 @@
 //! Every setting of a server.
 
 use std::fmt;
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -43,6 +43,7 @@ pub struct ServerBuilder {
     tls: Option<Arc<rustls::ServerConfig>>,
     heartbeat: Option<Heartbeat>,
     max_connections: usize,
+    backlog: u32,
     slow: SlowSession,
     on_request: Option<OnRequest>,
     /// Or what is wrong with them.
@@ -65,6 +66,7 @@ impl ServerBuilder {
             tls: None,
             heartbeat: None,
             max_connections: 1024,
+            backlog: 1024,
             slow: SlowSession::default(),
             on_request: None,
             origins: Ok(Origins::default()),
@@ -131,6 +133,14 @@ impl ServerBuilder {
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.settings.chosen.add("max_connections");
         self.max_connections = limit;
+        self
+    }
+
+    /// How many connections may wait in the kernel to be accepted, at most what the system allows
+    /// (`net.core.somaxconn` on Linux). Default 1024.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.settings.chosen.add("backlog");
+        self.backlog = connections;
         self
     }
 
@@ -268,7 +278,8 @@ impl ServerBuilder {
         }
         let origins =
             self.origins.map_err(|reason| Error::InvalidSetting { setting: "origins", reason })?;
-        let listener = Arc::new(TcpListener::bind(address).map_err(Error::Bind)?);
+        let listener = accept::listen(address, self.backlog).map_err(Error::Bind)?;
+        let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(Error::Bind)?;
         let core = Arc::new(ServerCore {
             id: next_id(),

@@ -23,6 +23,8 @@ struct State {
     connections: HashMap<u64, Connection>,
     /// Threads that are past their last line, or about to be.
     ended: Vec<JoinHandle<()>>,
+    /// Whether one of those that end is joining the others at the moment.
+    is_joining: bool,
     /// No new sessions: each would be closed at once with this.
     closing: Option<CloseFrame>,
 }
@@ -57,7 +59,7 @@ impl Registry {
         self.state().connections.insert(id, connection);
     }
 
-    /// The thread of a connection has been started. Joins those that have ended since.
+    /// The thread of a connection has been started.
     pub(super) fn started(&self, id: u64, thread: JoinHandle<()>) {
         let mut state = self.state();
         match state.connections.get_mut(&id) {
@@ -68,9 +70,6 @@ impl Registry {
             Some(connection) => connection.thread = Some(thread),
             None => state.ended.push(thread),
         }
-        let ended = std::mem::take(&mut state.ended);
-        drop(state);
-        join(ended);
     }
 
     /// The thread of a connection could not be started.
@@ -91,6 +90,13 @@ impl Registry {
     /// The last line of a connection's thread.
     pub(super) fn leave(&self, id: u64) {
         let mut state = self.state();
+        // a thread may take long to end (destructors of its locals are the program's), and whoever
+        // accepts must not wait for that: who ends joins those before it, one at a time
+        let mut before = Vec::new();
+        if !state.is_joining {
+            before = std::mem::take(&mut state.ended);
+            state.is_joining = !before.is_empty();
+        }
         if let Some(connection) = state.connections.get_mut(&id) {
             match connection.thread.take() {
                 Some(thread) => {
@@ -102,6 +108,10 @@ impl Registry {
         }
         drop(state);
         self.left.notify_all();
+        if !before.is_empty() {
+            join(before);
+            self.state().is_joining = false;
+        }
     }
 
     /// The sessions that are open at the moment.
