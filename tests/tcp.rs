@@ -274,3 +274,17 @@ fn kernel_options_are_set_where_asked_for() {
         assert!(matches!(zero.start(), Err(Error::InvalidSetting { .. })));
     }
 }
+
+#[test]
+fn each_of_a_hundred_beats_at_once_is_answered() {
+    let server = everlink::Server::builder()
+        .framing(Framing::lines())
+        .heartbeat(Heartbeat::listen(PATIENCE).answer("ping", "pong"))
+        .bind("127.0.0.1:0", |session| while session.recv().is_ok() {})
+        .unwrap();
+    let mut stream = support::bare::connect(server.local_addr());
+    stream.write_all("ping\n".repeat(100).as_bytes()).unwrap();
+    let mut answers = vec![0; 500];
+    stream.read_exact(&mut answers).unwrap();
+    assert_eq!(answers, "pong\n".repeat(100).as_bytes());
+}

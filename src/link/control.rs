@@ -5,7 +5,11 @@ use std::collections::VecDeque;
 use crate::message::{CloseFrame, Message, Payload};
 use crate::sync::{Mutex, MutexGuard};
 
-/// No more pongs and no more replies wait than this. A peer that sends pings faster than pongs
+/// No more replies to beats of the application wait than this: each of them is counted on, where
+/// the latest pong stands for all.
+const MAX_REPLIES: usize = 1024;
+
+/// No more pongs wait than this. A peer that sends pings faster than pongs
 /// can be written gets answers to the latest ones (RFC 6455 section 5.5.3), and costs no memory.
 const MAX_PONGS: usize = 16;
 
@@ -47,11 +51,11 @@ impl ControlSlots {
     }
 
     pub(super) fn pong(&self, payload: &[u8]) {
-        push_bounded(&mut self.slots().pongs, payload.into());
+        push_bounded(&mut self.slots().pongs, payload.into(), MAX_PONGS);
     }
 
     pub(super) fn reply(&self, message: Message) {
-        push_bounded(&mut self.slots().replies, message);
+        push_bounded(&mut self.slots().replies, message, MAX_REPLIES);
     }
 
     pub(super) fn ping(&self) {
@@ -127,8 +131,8 @@ impl ControlSlots {
     }
 }
 
-fn push_bounded<T>(queue: &mut VecDeque<T>, item: T) {
-    if queue.len() == MAX_PONGS {
+fn push_bounded<T>(queue: &mut VecDeque<T>, item: T, most: usize) {
+    if queue.len() == most {
         queue.pop_front();
     }
     queue.push_back(item);
