@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::policy::{
     Backoff, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, Queue, SocketOptions,
 };
+use crate::sync::Budget;
 
 /// No timeout of the kernel's is longer: what `TCP_KEEPIDLE` takes, in seconds (tcp(7)).
 const MAX_KERNEL: Duration = Duration::from_secs(32_767);
@@ -61,6 +62,8 @@ pub(crate) struct Settings {
     /// The longest wait that a server may ask for.
     pub(crate) max_retry_after: Duration,
     pub(crate) limits: Limits,
+    /// What all sessions of a server may hold together.
+    pub(crate) budget: Budget,
     /// What a WebSocket offers or accepts, if anything.
     pub(crate) compression: Option<Compression>,
     /// How messages are set off on `tcp://`.
@@ -93,6 +96,7 @@ impl Default for Settings {
             max_redirects: 5,
             max_retry_after: Duration::from_secs(300),
             limits: Limits { message: 64 << 20, frame: 16 << 20 },
+            budget: Budget::default(),
             compression: None,
             framing: Framing::lines(),
             socket: SocketOptions::default(),

@@ -214,3 +214,112 @@ fn the_bound_in_bytes_holds_for_a_channel_too() {
     assert!(waiting <= 3, "{waiting} messages of 1 MiB where 1 MiB is the bound");
     drop((hold, before));
 }
+
+/// The start of a message of 1 MiB, masked: half of it.
+fn half_a_mebibyte() -> Vec<u8> {
+    let mut bytes = masked(BINARY, &vec![7; 1 << 20]);
+    bytes.truncate(1 << 19);
+    bytes
+}
+
+#[test]
+fn all_sessions_together_stay_within_the_memory_limit() {
+    let _alone = alone();
+    let server = Server::builder()
+        .memory_limit(8 << 20)
+        .close_timeout(ms(300))
+        .bind(LOOPBACK, echo_all)
+        .unwrap();
+    let mut streams: Vec<TcpStream> = (0..64).map(|_| open(server.local_addr())).collect();
+    sessions(&server, 64);
+    let before = resident();
+    for stream in &mut streams {
+        // the end of it is refused with the session
+        let _ = stream.write_all(&half_a_mebibyte());
+    }
+    // 32 MiB were sent, and 8 are kept: the rest is told to come again
+    eventually("refusals", || {
+        let left = server.stats().sessions;
+        if left <= 16 { Ok(()) } else { Err(left) }
+    });
+    let refused = streams.iter_mut().filter(|stream| {
+        let mut head = [0; 4];
+        stream.set_nonblocking(true).unwrap();
+        std::io::Read::read_exact(&mut &**stream, &mut head).is_ok()
+            && head[0] == CLOSE
+            && head[2..] == 1013_u16.to_be_bytes()
+    });
+    let (refused, left) = (refused.count(), server.stats().sessions);
+    assert_eq!((refused, left >= 12), (64 - left, true), "{left} sessions are left");
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 20 * MIB, "{} MiB", grown / MIB);
+    // who sends little is served as ever
+    let mut other = open(server.local_addr());
+    for _ in 0..3 {
+        other.write_all(&masked(TEXT, &[b'a'; 10_000])).unwrap();
+        assert_eq!(read_frame(&mut other), Ok((TEXT, vec![b'a'; 10_000])));
+    }
+    // and with those that held it the memory comes back
+    drop(streams);
+    sessions(&server, 1);
+    other.write_all(&masked(BINARY, &vec![7; 1 << 20])).unwrap();
+    assert_eq!(read_frame(&mut other), Ok((BINARY, vec![7; 1 << 20])));
+}
+
+#[test]
+fn what_waits_in_queues_counts_against_the_memory_limit() {
+    let _alone = alone();
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let server = Server::builder()
+        .memory_limit(1 << 20)
+        .inbox(everlink::Queue::new().messages(1000).bytes(64 << 20))
+        .bind(LOOPBACK, move |session| {
+            let _ = held.recv();
+            for message in session.iter() {
+                let _ = session.send(message.len().to_string());
+            }
+        })
+        .unwrap();
+    let mut streams: Vec<TcpStream> = (0..4).map(|_| open(server.local_addr())).collect();
+    sessions(&server, 4);
+    for stream in &mut streams {
+        stream.write_all(&masked(BINARY, &[7; 10_000]).repeat(100)).unwrap();
+    }
+    // nobody receives: a mebibyte of the four is kept, and what is free of each
+    let waiting = || -> usize { server.sessions().iter().map(|s| s.stats().inbox_messages).sum() };
+    eventually("full inboxes", || if waiting() >= 104 { Ok(()) } else { Err(waiting()) });
+    let most = (1 << 20) / 10_000 + 4 * 3;
+    assert!(waiting() <= most, "{} messages, {most} are the most", waiting());
+    // nothing is lost by that
+    drop(hold);
+    for stream in &mut streams {
+        for _ in 0..100 {
+            assert_eq!(read_frame(stream), Ok((TEXT, b"10000".to_vec())));
+        }
+    }
+}
+
+#[test]
+fn an_outbox_is_full_when_the_memory_limit_is_reached() {
+    let _alone = alone();
+    let server = Server::builder()
+        .memory_limit(2 << 20)
+        .bind(LOOPBACK, |session| while session.recv().is_ok() {})
+        .unwrap();
+    let mut stream = open(server.local_addr());
+    sessions(&server, 1);
+    let session = server.sessions().pop().unwrap();
+    let mut accepted = 0;
+    while session.try_send(vec![7; 100_000]).is_ok() {
+        accepted += 1;
+        assert!(accepted < 1000, "an outbox without a bound");
+    }
+    let held = session.stats().outbox_bytes;
+    assert!(held <= (2 << 20) + (16 << 10), "{held} bytes");
+    for _ in 0..accepted {
+        assert_eq!(read_frame(&mut stream), Ok((BINARY, vec![7; 100_000])));
+    }
+    eventually("room again", || {
+        session.try_send(vec![7; 100_000]).map_err(|error| error.to_string())
+    });
+}

@@ -241,6 +241,34 @@ fn one_client_too_many_is_told_so() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn one_address_cannot_take_all_places() {
+    use socket2::{Domain, Socket, Type};
+    let server = Server::builder().max_connections_per_address(2).bind(LOOPBACK, echo_all).unwrap();
+    let first = Client::connect(&url(&server)).unwrap();
+    let second = Client::connect(&url(&server)).unwrap();
+    let Error::Connect(cause) = Client::connect(&url(&server)).unwrap_err() else {
+        panic!("wrong error")
+    };
+    let Failure::Rejected { status, body, .. } = &*cause else { panic!("{cause:?}") };
+    assert_eq!(status.as_u16(), 503);
+    assert_eq!(String::from_utf8_lossy(body), "too many connections from this address\n");
+    assert_eq!(server.stats().refused, 1);
+    // somebody else is let in
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.2:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+    socket.connect(&server.local_addr().into()).unwrap();
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(support::bare::REQUEST.as_bytes()).unwrap();
+    let answer = support::read_head(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    first.close();
+    eventually("room for another", || Client::connect(&url(&server)).map(drop));
+    drop(second);
+}
+
+#[test]
 fn a_client_that_reads_nothing_costs_bounded_memory_and_ends() {
     let (said, heard) = mpsc::channel();
     let server = Server::builder()
@@ -391,6 +419,8 @@ fn settings_that_cannot_work_are_refused() {
     let zero = Duration::ZERO;
     for error in [
         refused(Server::builder().max_connections(0)),
+        refused(Server::builder().max_connections_per_address(0)),
+        refused(Server::builder().memory_limit((1 << 20) - 1)),
         refused(Server::builder().handshake_timeout(zero)),
         refused(Server::builder().write_timeout(zero)),
         refused(Server::builder().heartbeat(Heartbeat::every(zero))),

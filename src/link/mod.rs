@@ -58,8 +58,8 @@ use crate::policy::{AgreedCompression, Limits};
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
 use crate::settings::Settings;
-use crate::sync::Mutex;
 use crate::sync::threads;
+use crate::sync::{Budget, Mutex};
 use crate::transport::{Duplex, Hangup, ReadBuffer};
 use crate::wire::{Decoder, Protocol};
 
@@ -83,6 +83,12 @@ impl Opened {
     pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: Limits, read: Vec<u8>) -> Self {
         let (decoder, buffer) = (protocol.decoder(limits), ReadBuffer::new(read));
         Self { duplex, protocol, decoder, buffer, compression: None }
+    }
+
+    /// What has been received and is not delivered yet counts against this.
+    pub(crate) fn within(mut self, budget: &Budget) -> Self {
+        self.decoder.within(budget);
+        self
     }
 
     /// The peer compresses, if this was agreed on.

@@ -101,6 +101,9 @@ impl Reader<'_> {
                     let frame = CloseFrame::new(code, "");
                     (Failure::Protocol { code, reason }, Some(Some(frame)))
                 }
+                Err(Failure::ClosedHere(frame)) => {
+                    (Failure::ClosedHere(frame.clone()), Some(frame))
+                }
                 Err(failure) => return failure,
             };
             self.deliver();
@@ -244,6 +247,7 @@ impl Reader<'_> {
             let shared = self.shared;
             self.inbox.deliver(&mut self.batch, || room(shared));
         }
+        self.decoder.delivered();
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use super::places::Origin;
 use super::{ServerCore, serve};
 use crate::sync::threads;
 use crate::sync::threads::{next_id, thread_prefix};
@@ -55,10 +56,12 @@ pub(super) fn run(server: &Arc<ServerCore>, listener: &TcpListener) {
         match accepted {
             Ok((stream, peer)) => {
                 pause = FIRST_PAUSE;
-                if server.registry.len() >= server.max_connections {
+                let origin = Origin::of(peer.ip());
+                let connected = server.registry.connected(origin);
+                if let Some(why) = server.places.refusal(connected, origin) {
                     server.refused.fetch_add(1, Relaxed);
-                    log::warn!("{}: {peer} refused: too many connections", server.name());
-                    refuse(server, stream, &refusals);
+                    log::warn!("{}: {peer} refused: {why}", server.name());
+                    refuse(server, stream, why, &refusals);
                 } else if let Err(error) = admit(server, stream, peer) {
                     server.refused.fetch_add(1, Relaxed);
                     log::error!("{}: {peer} refused: {error}", server.name());
@@ -94,7 +97,7 @@ fn admit(server: &Arc<ServerCore>, stream: TcpStream, peer: SocketAddr) -> io::R
     server.settings.socket.apply(SockRef::from(&stream))?;
     let id = next_id();
     let duplex = Duplex::from(stream);
-    server.registry.enter(id, Arc::clone(&duplex.hangup));
+    server.registry.enter(id, Origin::of(peer.ip()), Arc::clone(&duplex.hangup));
     let theirs = Arc::clone(server);
     let started =
         threads::spawn(&thread_prefix(id), "session", threads::PROGRAM_STACK, move || {
@@ -115,14 +118,14 @@ fn admit(server: &Arc<ServerCore>, stream: TcpStream, peer: SocketAddr) -> io::R
 }
 
 /// Cuts a client off, with 503 if it speaks HTTP and few others are being told so.
-fn refuse(server: &ServerCore, stream: TcpStream, refusals: &Arc<AtomicUsize>) {
+fn refuse(server: &ServerCore, stream: TcpStream, why: &'static str, refusals: &Arc<AtomicUsize>) {
     if !server.speaks_plain_http() || refusals.load(Relaxed) >= MAX_REFUSALS {
         return;
     }
     refusals.fetch_add(1, Relaxed);
     let done = Arc::clone(refusals);
     let started = threads::spawn(&server.name(), "refuse", threads::OWN_STACK, move || {
-        serve::refuse(stream);
+        serve::refuse(stream, why);
         done.fetch_sub(1, Relaxed);
     });
     if started.is_err() {

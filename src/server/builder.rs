@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::answer::Answer;
+use super::places::Places;
 use super::registry::Registry;
 use super::session::Session;
 use super::{OnRequest, Server, ServerCore, accept};
@@ -14,9 +15,9 @@ use crate::error::Error;
 use crate::handshake::Origins;
 use crate::policy::{Framing, Heartbeat, Limits, Overflow, Queue};
 use crate::settings::Settings;
-use crate::sync::Signal;
 use crate::sync::threads;
 use crate::sync::threads::{next_id, thread_prefix};
+use crate::sync::{Budget, Signal};
 
 /// What a broadcast does to a session whose outbox is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +43,7 @@ pub struct ServerBuilder {
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
     heartbeat: Option<Heartbeat>,
-    max_connections: usize,
+    places: Places,
     backlog: u32,
     slow: SlowSession,
     on_request: Option<OnRequest>,
@@ -65,7 +66,7 @@ impl ServerBuilder {
             #[cfg(feature = "tls")]
             tls: None,
             heartbeat: None,
-            max_connections: 1024,
+            places: Places { total: 1024, per_address: None },
             backlog: 1024,
             slow: SlowSession::default(),
             on_request: None,
@@ -128,11 +129,21 @@ impl ServerBuilder {
         self
     }
 
+    /// How many connections there may be from one address (for IPv6: from one /64, which is what one
+    /// customer has), those that are opening included; one more is treated as with
+    /// [`max_connections`](Self::max_connections). Default: half of those that there may be in all, and all of them from this machine
+    /// and from private networks, where a reverse proxy has everybody's connections.
+    pub fn max_connections_per_address(mut self, limit: usize) -> Self {
+        self.settings.chosen.add("max_connections_per_address");
+        self.places.per_address = Some(limit);
+        self
+    }
+
     /// How many connections there may be, those that are opening included. One more is answered
     /// with 503, or cut at once on plain TCP. Default 1024.
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.settings.chosen.add("max_connections");
-        self.max_connections = limit;
+        self.places.total = limit;
         self
     }
 
@@ -181,6 +192,23 @@ impl ServerBuilder {
     pub fn max_message_size(mut self, bytes: usize) -> Self {
         self.settings.chosen.add("max_message_size");
         self.settings.limits.message = bytes;
+        self
+    }
+
+    /// The most memory, in bytes, that all sessions together may hold for messages: what has come of
+    /// unfinished ones, what waits to be received, and what waits to be sent (a broadcast counts in
+    /// each outbox that it waits in, although they share it). Default: no bound but those of each
+    /// session, which is the sum under [limits](crate::Server#memory).
+    ///
+    /// Nothing that is small is ever in want: of each of the three a session has 16 KiB that do not
+    /// count. When the rest is used up, a session whose client sends a longer message is closed
+    /// with 1013 (try again later), an inbox that holds more is full, and so is an outbox; one
+    /// message passes alone into either.
+    ///
+    /// At least a [`max_message_size`](Self::max_message_size).
+    pub fn memory_limit(mut self, bytes: usize) -> Self {
+        self.settings.chosen.add("memory_limit");
+        self.settings.budget = Budget::of(bytes);
         self
     }
 
@@ -272,9 +300,18 @@ impl ServerBuilder {
         let kind = Kind { is_framed: self.framing.is_some(), is_tls, drops };
         settings.chosen.check(|setting| obstacle(setting, kind))?;
         let settings = settings.settled()?;
-        if self.max_connections == 0 {
+        if self.places.total == 0 {
             let reason = "zero lets nobody in".into();
             return Err(Error::InvalidSetting { setting: "max_connections", reason });
+        }
+        if self.places.per_address == Some(0) {
+            let reason = "zero lets nobody in".into();
+            return Err(Error::InvalidSetting { setting: "max_connections_per_address", reason });
+        }
+        let least = settings.limits.message;
+        if let Some(limit) = settings.budget.limit().filter(|limit| *limit < least) {
+            let reason = format!("{limit} bytes hold no message of {least} bytes");
+            return Err(Error::InvalidSetting { setting: "memory_limit", reason });
         }
         let origins =
             self.origins.map_err(|reason| Error::InvalidSetting { setting: "origins", reason })?;
@@ -287,7 +324,7 @@ impl ServerBuilder {
             framing: self.framing,
             #[cfg(feature = "tls")]
             tls: self.tls,
-            max_connections: self.max_connections,
+            places: self.places,
             slow: self.slow,
             handler: Box::new(handler),
             on_request: self.on_request,
@@ -339,7 +376,7 @@ impl fmt::Debug for ServerBuilder {
         f.debug_struct("ServerBuilder")
             .field("settings", &self.settings)
             .field("framing", &self.framing)
-            .field("max_connections", &self.max_connections)
+            .field("places", &self.places)
             .finish_non_exhaustive()
     }
 }

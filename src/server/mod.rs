@@ -3,6 +3,7 @@
 mod accept;
 mod answer;
 mod builder;
+mod places;
 mod registry;
 mod serve;
 mod session;
@@ -26,6 +27,7 @@ use crate::policy::Framing;
 use crate::settings::Settings;
 use crate::sync::Signal;
 use crate::sync::threads::thread_prefix;
+use places::Places;
 use registry::Registry;
 
 /// After the time for goodbyes is over, how long the threads have to notice.
@@ -53,6 +55,18 @@ const JOIN_GRACE: Duration = Duration::from_millis(200);
 /// # }
 /// ```
 ///
+/// # Memory
+///
+/// What its clients can make a server hold, by default: until the handshake is done 64 KiB of each
+/// request ([`max_connections`](ServerBuilder::max_connections) of them); of each session an
+/// unfinished message ([`max_message_size`](ServerBuilder::max_message_size), 1 MiB), what waits to
+/// be received ([`inbox`](ServerBuilder::inbox), 1 MiB and a message) and what waits to be sent to a
+/// client that does not read ([`outbox`](ServerBuilder::outbox), 16 MiB). For 1024 connections
+/// that is 3 GiB if handlers receive nothing and 16 more if they go on sending.
+/// [`memory_limit`](ServerBuilder::memory_limit) puts a bound on the sum: besides it there are 48 KiB
+/// for each session that do not count, its threads and read buffer (72 KiB when idle, up to 200
+/// under load), and one message in each outbox.
+///
 /// Dropping it shuts it down like [`Server::shutdown`], with the closing timeout.
 pub struct Server {
     core: Arc<ServerCore>,
@@ -71,7 +85,7 @@ pub(crate) struct ServerCore {
     framing: Option<Framing>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
-    max_connections: usize,
+    places: Places,
     slow: SlowSession,
     handler: Handler,
     on_request: Option<OnRequest>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::places::{Connected, Origin};
 use super::session::Session;
 use crate::message::CloseFrame;
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -31,6 +32,7 @@ struct State {
 
 #[derive(Debug)]
 struct Connection {
+    origin: Origin,
     phase: Phase,
     /// Put in after the thread was started, so a short thread may have ended before.
     thread: Option<JoinHandle<()>>,
@@ -53,9 +55,20 @@ impl Registry {
         self.state().connections.values().filter(|connection| !connection.ended).count()
     }
 
+    /// The same, and how many of them are from there.
+    pub(super) fn connected(&self, origin: Origin) -> Connected {
+        let mut connected = Connected::default();
+        for connection in self.state().connections.values().filter(|connection| !connection.ended) {
+            connected.in_all += 1;
+            connected.from_there += usize::from(connection.origin == origin);
+        }
+        connected
+    }
+
     /// A connection is about to get its thread.
-    pub(super) fn enter(&self, id: u64, hangup: Arc<dyn Hangup>) {
-        let connection = Connection { phase: Phase::Opening(hangup), thread: None, ended: false };
+    pub(super) fn enter(&self, id: u64, origin: Origin, hangup: Arc<dyn Hangup>) {
+        let phase = Phase::Opening(hangup);
+        let connection = Connection { origin, phase, thread: None, ended: false };
         self.state().connections.insert(id, connection);
     }
 

@@ -20,6 +20,7 @@ use crate::message::{CloseCode, CloseFrame};
 use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
+use crate::settings::Settings;
 use crate::sync::Mutex;
 use crate::sync::threads::thread_prefix;
 use crate::transport::{Duplex, Timed};
@@ -68,14 +69,14 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
 }
 
 fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
-    let limits = server.settings.limits;
+    let Settings { limits, budget, .. } = &*server.settings;
     let timeout = server.settings.handshake_timeout;
     let deadline = Instant::now() + timeout;
     let mut duplex =
         secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
     if let Some(framing) = server.framing {
         let protocol = Protocol::Framed(framing);
-        let opened = Opened::new(duplex, protocol, limits, Vec::new());
+        let opened = Opened::new(duplex, protocol, *limits, Vec::new()).within(budget);
         return Ok(Accepted { opened, request: None });
     }
     let mut timed = Timed::new(&mut duplex, deadline);
@@ -126,7 +127,8 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
         }
     };
     let protocol = Protocol::WebSocket(Role::Server);
-    let opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
+    let opened =
+        Opened::new(duplex, protocol, *limits, read).within(budget).compressed(compression);
     Ok(Accepted { opened, request: Some(request) })
 }
 
@@ -166,8 +168,8 @@ fn start(
     let counters = Arc::new(Counters::default());
     let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
     let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, false);
-    let outbox = Arc::new(outbox);
-    let mailbox = Arc::new(Mailbox::new(settings.inbox));
+    let outbox = Arc::new(outbox.within(&settings.budget));
+    let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
     let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
     let link = Link::start(Parts {
         opened,
@@ -196,12 +198,12 @@ fn start(
     Ok((link, session))
 }
 
-/// Tells a client that there are too many, in the short time that it is given.
-pub(super) fn refuse(stream: TcpStream) {
+/// Tells a client why it is not let in, in the short time that it is given.
+pub(super) fn refuse(stream: TcpStream, why: &'static str) {
     let mut duplex = Duplex::from(stream);
     let mut timed = Timed::new(&mut duplex, Instant::now() + LINGER);
     if let Ok((request, _)) = handshake::read_request(&mut timed) {
-        let wrong = (StatusCode::SERVICE_UNAVAILABLE, "too many connections");
+        let wrong = (StatusCode::SERVICE_UNAVAILABLE, why);
         let _ = handshake::refuse(&mut timed, &request, wrong);
         let_read(&mut duplex);
     }

@@ -3,6 +3,7 @@
 //! What is model-checked takes its locks from here: std's, and under `--cfg shuttle` those of
 //! shuttle, which tries the ways in which threads can be interleaved (see `src/link/model.rs`).
 
+mod budget;
 mod doorbell;
 mod lock;
 mod signal;
@@ -13,6 +14,7 @@ pub(crate) use shuttle::sync::atomic::AtomicBool;
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::atomic::AtomicBool;
 
+pub(crate) use budget::{Budget, Share};
 pub(crate) use doorbell::Doorbell;
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
 pub(crate) use signal::Signal;

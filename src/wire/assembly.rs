@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::message::{Message, Pool};
+use crate::sync::Share;
 
 /// How much memory may be taken ahead of the bytes that fill it; beyond half a megabyte, an eighth
 /// of what has come, so that the time to gather a message stays in proportion to its length.
@@ -30,6 +31,20 @@ pub(super) struct CutCharacter {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotUtf8;
 
+/// Why a piece was not taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    NotUtf8,
+    /// The memory that all sessions share is used up.
+    NoMemory,
+}
+
+impl From<NotUtf8> for Refused {
+    fn from(_: NotUtf8) -> Self {
+        Self::NotUtf8
+    }
+}
+
 impl Assembly {
     pub(super) fn text() -> Self {
         Self::Text { text: String::new(), cut: CutCharacter::default() }
@@ -55,24 +70,34 @@ impl Assembly {
         }
     }
 
-    /// Adds a piece, after which so many bytes are announced to follow.
-    pub(super) fn push(&mut self, piece: &[u8], announced: usize) -> Result<(), NotUtf8> {
-        match self {
-            Self::Binary(bytes) => {
-                if let Some(more) = growth(bytes.len(), bytes.capacity(), piece.len(), announced) {
-                    bytes.reserve_exact(more);
-                }
-                bytes.extend_from_slice(piece);
-                Ok(())
-            }
-            Self::Text { text, cut } => {
-                if let Some(more) = growth(text.len(), text.capacity(), piece.len() + 4, announced)
-                {
-                    text.reserve_exact(more);
-                }
-                cut.push(piece, text)
+    /// Adds a piece, after which so many bytes are announced to follow. The memory for it is taken
+    /// from `share`, which has to keep it until the message is delivered.
+    pub(super) fn push(
+        &mut self,
+        piece: &[u8],
+        announced: usize,
+        share: &mut Share,
+    ) -> Result<(), Refused> {
+        let (length, capacity, wanted) = match self {
+            // with the rest of a character that was cut
+            Self::Text { text, .. } => (text.len(), text.capacity(), piece.len() + 4),
+            Self::Binary(bytes) => (bytes.len(), bytes.capacity(), piece.len()),
+        };
+        let growth = growth(length, capacity, wanted, announced);
+        if !share.covers(growth.map_or(capacity, |more| length.saturating_add(more))) {
+            return Err(Refused::NoMemory);
+        }
+        if let Some(more) = growth {
+            match self {
+                Self::Binary(bytes) => bytes.reserve_exact(more),
+                Self::Text { text, .. } => text.reserve_exact(more),
             }
         }
+        match self {
+            Self::Binary(bytes) => bytes.extend_from_slice(piece),
+            Self::Text { text, cut } => cut.push(piece, text)?,
+        }
+        Ok(())
     }
 
     /// A line is whole, and the carriage return at its end is no part of it.
@@ -154,20 +179,28 @@ mod tests {
     #[test]
     fn a_bad_byte_is_noticed_in_the_piece_that_has_it() {
         let mut assembly = Assembly::text();
-        assert_eq!(assembly.push("κ".as_bytes(), 100), Ok(()));
-        assert_eq!(assembly.push(&[0xe1], 100), Ok(()), "this may become a character");
-        assert_eq!(assembly.push(b"x", 100), Err(NotUtf8));
+        assert_eq!(assembly.push("κ".as_bytes(), 100, &mut Share::default()), Ok(()));
+        assert_eq!(
+            assembly.push(&[0xe1], 100, &mut Share::default()),
+            Ok(()),
+            "this may become a character"
+        );
+        assert_eq!(assembly.push(b"x", 100, &mut Share::default()), Err(Refused::NotUtf8));
         let mut assembly = Assembly::text();
-        assert_eq!(assembly.push(&[0xf4, 0x90], 100), Err(NotUtf8), "over U+10FFFF");
+        assert_eq!(
+            assembly.push(&[0xf4, 0x90], 100, &mut Share::default()),
+            Err(Refused::NotUtf8),
+            "over U+10FFFF"
+        );
         let mut assembly = Assembly::text();
-        assert_eq!(assembly.push(&[0xce], 0), Ok(()));
+        assert_eq!(assembly.push(&[0xce], 0, &mut Share::default()), Ok(()));
         assert_eq!(assembly.finish(&Pool::new()), Err(NotUtf8), "half a character at the end");
     }
 
     #[test]
     fn memory_is_taken_for_what_comes() {
         let mut assembly = Assembly::binary(None);
-        assembly.push(&[0; 10], 1 << 40).unwrap();
+        assembly.push(&[0; 10], 1 << 40, &mut Share::default()).unwrap();
         let Assembly::Binary(bytes) = &assembly else { unreachable!() };
         assert!(bytes.capacity() <= AHEAD + 10, "{}", bytes.capacity());
     }
@@ -175,7 +208,7 @@ mod tests {
     #[test]
     fn a_short_message_keeps_no_large_buffer() {
         let mut assembly = Assembly::binary(None);
-        assembly.push(&[0; 10], 1 << 20).unwrap();
+        assembly.push(&[0; 10], 1 << 20, &mut Share::default()).unwrap();
         let bytes = Vec::from(assembly.finish(&Pool::new()).unwrap().into_bytes());
         assert!(bytes.capacity() <= SLACK, "{}", bytes.capacity());
     }
@@ -197,11 +230,11 @@ mod tests {
                     break;
                 }
                 let (piece, after) = rest.split_at((*size).min(rest.len()));
-                result = assembly.push(piece, after.len());
+                result = assembly.push(piece, after.len(), &mut Share::default());
                 rest = after;
                 prop_assert!(result.is_err() || assembly.len() == bytes.len() - rest.len());
             }
-            prop_assert_eq!(result.and_then(|()| assembly.finish(&Pool::new())), expected);
+            prop_assert_eq!(result.map_err(|_| NotUtf8).and_then(|()| assembly.finish(&Pool::new())), expected);
         }
     }
 }

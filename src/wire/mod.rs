@@ -16,6 +16,7 @@ use tungstenite::protocol::Role;
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
 use crate::policy::{AgreedCompression, Compression, Framing, Limits};
+use crate::sync::Budget;
 use crate::transport::ReadBuffer;
 
 /// What a decoder finds in the stream.
@@ -74,6 +75,22 @@ impl Decoder {
         match self {
             Self::WebSocket(decoder) => decoder.pool(),
             Self::Framed(decoder) => decoder.pool(),
+        }
+    }
+
+    /// What is unfinished, or not delivered yet, counts against this.
+    pub(crate) fn within(&mut self, budget: &Budget) {
+        match self {
+            Self::WebSocket(decoder) => decoder.within(budget),
+            Self::Framed(decoder) => decoder.within(budget),
+        }
+    }
+
+    /// Every message that was decoded is delivered.
+    pub(crate) fn delivered(&mut self) {
+        match self {
+            Self::WebSocket(decoder) => decoder.delivered(),
+            Self::Framed(decoder) => decoder.delivered(),
         }
     }
 
@@ -189,6 +206,12 @@ impl Encoder {
 /// A violation of the protocol, for which the peer is told this code.
 fn violation(code: CloseCode, reason: impl Into<String>) -> Failure {
     Failure::Protocol { code, reason: reason.into() }
+}
+
+/// The peer has done nothing wrong; it may come again (close code 1013).
+fn no_memory() -> Failure {
+    let code = CloseCode::TRY_AGAIN_LATER;
+    Failure::ClosedHere(Some(CloseFrame::new(code, "no memory for a message of this size")))
 }
 
 fn too_big(what: impl std::fmt::Display, limit: usize) -> Failure {

@@ -13,7 +13,7 @@ use super::state::{Held, State};
 use super::{Batch, Room};
 use crate::message::Message;
 use crate::policy::{Overflow, Queue};
-use crate::sync::{Condvar, Mutex, MutexGuard, Signal};
+use crate::sync::{Budget, Condvar, Mutex, MutexGuard, Signal};
 
 /// No more messages than this are taken to the front at once: the locks are cheap by then.
 const MOST_AT_FRONT: usize = 256;
@@ -67,6 +67,12 @@ impl Mailbox {
         }
     }
 
+    /// What it holds counts against this, too.
+    pub(crate) fn within(self, budget: &Budget) -> Self {
+        self.state().share = budget.share();
+        self
+    }
+
     fn front(&self) -> MutexGuard<'_, VecDeque<Message>> {
         self.front.lock()
     }
@@ -118,10 +124,12 @@ impl Mailbox {
     /// Moves what there is room for.
     fn fill(&self, state: &mut State, batch: &mut Batch) {
         let all_but_one = Held { messages: batch.messages.len() - 1, bytes: batch.bytes };
-        if state.has_room(&self.limits, all_but_one) {
+        if state.has_room(&self.limits, all_but_one) && state.covers(batch.bytes) {
             return state.append(batch);
         }
-        while state.has_room(&self.limits, Held::default()) {
+        while state.has_room(&self.limits, Held::default())
+            && batch.messages.front().is_some_and(|next| state.admits(next.len()))
+        {
             let Some(message) = batch.pop() else { break };
             state.push(message);
         }
@@ -138,7 +146,9 @@ impl Mailbox {
             return;
         }
         let mut state = self.state();
-        while !state.has_room(&self.limits, Held::default()) && room() == Room::Within {
+        while !(state.has_room(&self.limits, Held::default()) && state.admits(1))
+            && room() == Room::Within
+        {
             state.is_reader_waiting = true;
             state = self.room.wait(state);
         }
@@ -207,6 +217,7 @@ impl Mailbox {
     /// [`Overflow::DropOldest`] all do, for those at the front are past dropping.
     fn advance(&self, front: &mut VecDeque<Message>, state: &mut State) -> Option<Message> {
         state.at_front = Held::default();
+        state.share.shrink(state.held.bytes);
         let first = state.pop()?;
         if self.limits.overflow == Overflow::DropOldest {
             return Some(first);

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use super::Batch;
 use crate::message::Message;
 use crate::policy::Queue;
+use crate::sync::Share;
 
 #[derive(Debug, Default)]
 pub(super) struct State {
@@ -14,6 +15,8 @@ pub(super) struct State {
     /// against the bounds until the front is empty.
     pub(super) held: Held,
     pub(super) at_front: Held,
+    /// What of the memory that all sessions share is taken for that.
+    pub(super) share: Share,
     /// Whether somebody has to be woken; whoever does takes it back.
     pub(super) is_receiver_waiting: bool,
     pub(super) is_reader_waiting: bool,
@@ -43,18 +46,34 @@ impl State {
     /// Whether so much may come in besides another message. A message larger than the bound
     /// passes alone.
     pub(super) fn has_room(&self, limits: &Queue, more: Held) -> bool {
-        self.held.messages + self.at_front.messages + more.messages < limits.messages
-            && self.held.bytes + self.at_front.bytes + more.bytes < limits.bytes
+        let messages = self.held.messages + self.at_front.messages + more.messages;
+        messages < limits.messages && self.bytes() + more.bytes < limits.bytes
+    }
+
+    /// Whether the memory that all sessions share has room for so many bytes more.
+    pub(super) fn covers(&mut self, bytes: usize) -> bool {
+        self.share.covers(self.bytes() + bytes)
+    }
+
+    /// Whether a message of this size may come in, as far as that memory goes: it passes alone.
+    pub(super) fn admits(&mut self, size: usize) -> bool {
+        self.covers(size) || self.held.messages + self.at_front.messages == 0
+    }
+
+    fn bytes(&self) -> usize {
+        self.held.bytes + self.at_front.bytes
     }
 
     pub(super) fn push(&mut self, message: Message) {
         self.held.add(&message);
+        self.share.charge(self.bytes());
         self.queue.push_back(message);
     }
 
     pub(super) fn append(&mut self, batch: &mut Batch) {
         self.held.messages += batch.messages.len();
         self.held.bytes += std::mem::take(&mut batch.bytes);
+        self.share.charge(self.bytes());
         if self.queue.is_empty() {
             std::mem::swap(&mut self.queue, &mut batch.messages);
         } else {

@@ -18,7 +18,7 @@ use crate::message::Message;
 use crate::policy::Framing;
 use crate::policy::Undelivered;
 use crate::policy::{Delivery, Overflow, Queue};
-use crate::sync::{AtomicBool, Condvar, Doorbell, Mutex, MutexGuard};
+use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
 pub(crate) use state::{Entry, TooLarge};
 use state::{Gate, State};
 pub(crate) use terms::{Patience, Refused, Tally, Terms};
@@ -82,6 +82,12 @@ impl Outbox {
         }
     }
 
+    /// What it holds counts against this, too.
+    pub(crate) fn within(self, budget: &Budget) -> Self {
+        self.state().share = budget.share();
+        self
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -104,7 +110,7 @@ impl Outbox {
             framing.check(&message).map_err(Refused::Unsendable)?;
         }
         let mut state = self.state();
-        while state.gate != Gate::Shut && !self.has_room(&state, size) {
+        while state.gate != Gate::Shut && !self.has_room(&mut state, size) {
             if state.drop_expired() {
                 // others may have waited for that room, or for those messages
                 self.room.notify_all();
@@ -171,8 +177,12 @@ impl Outbox {
         }
     }
 
-    fn has_room(&self, state: &State, size: usize) -> bool {
-        state.messages() < self.limits.messages && state.bytes() + size <= self.limits.bytes
+    /// One message passes alone, whatever others hold.
+    fn has_room(&self, state: &mut State, size: usize) -> bool {
+        let (messages, bytes) = (state.messages(), state.bytes() + size);
+        messages < self.limits.messages
+            && bytes <= self.limits.bytes
+            && (messages == 0 || state.share.covers(bytes))
     }
 
     /// Waits for a signal, or until then.
@@ -237,7 +247,8 @@ impl Outbox {
     /// Wakes those who wait when it is worth it: for a quarter of the queue at a time, not every
     /// message; a sender that is faster than the socket would otherwise be woken for each. Those
     /// who wait for more than room are eager.
-    fn wake_if_ample(&self, state: MutexGuard<'_, State>) {
+    fn wake_if_ample(&self, mut state: MutexGuard<'_, State>) {
+        state.give_back();
         let (messages, bytes) = (self.limits.messages, self.limits.bytes);
         let ample = state.messages() <= messages - messages.div_ceil(4)
             && state.bytes() <= bytes - bytes.div_ceil(4);

@@ -13,6 +13,7 @@ use crate::message::Message;
 use crate::policy::Delivery;
 use crate::policy::Undelivered;
 use crate::queues::receipt::Cell;
+use crate::sync::Share;
 
 /// No more receipts than this wait for their outcome: the oldest is given up for the next.
 const MAX_RECEIPTS: usize = 64 * 1024;
@@ -71,6 +72,8 @@ pub(super) struct State {
     pub(super) waiting: usize,
     pub(super) eager: usize,
     pub(super) gate: Gate,
+    /// What of the memory that all sessions share is taken for all this.
+    pub(super) share: Share,
     /// Whether the peer does not confirm what it is asked to.
     pub(super) is_unconfirmed: bool,
     /// Whether something was taken out that will never be written.
@@ -101,6 +104,11 @@ impl State {
         self.queue_bytes + self.taken_bytes + self.kept_bytes
     }
 
+    /// Lets others have what it does not need any more.
+    pub(super) fn give_back(&mut self) {
+        self.share.shrink(self.bytes());
+    }
+
     pub(super) fn accept(&mut self, message: Message, terms: Terms) {
         self.accepted += 1;
         self.last += 1;
@@ -115,6 +123,7 @@ impl State {
             self.receipts.push_back((number, receipt.cell()));
         }
         self.queue_bytes += message.len();
+        self.share.charge(self.bytes());
         self.expect_expiry(terms.expires);
         self.queue.push_back(Entry {
             number,
@@ -155,6 +164,7 @@ impl State {
             self.expired += 1;
             self.fail_one(*number, Undelivered::Expired);
         }
+        self.give_back();
         !expired.is_empty()
     }
 
@@ -177,6 +187,7 @@ impl State {
         self.queue_bytes -= oldest.message.len();
         self.dropped += 1;
         self.fail_one(oldest.number, Undelivered::Dropped);
+        self.give_back();
         true
     }
 
@@ -299,6 +310,7 @@ impl State {
     pub(super) fn drain(&mut self) -> Vec<Message> {
         self.drained |= !self.queue.is_empty();
         (self.queue_bytes, self.kept_bytes) = (0, 0);
+        self.give_back();
         for (_, cell) in self.receipts.drain(..) {
             cell.decide(Err(Undelivered::Closed));
         }

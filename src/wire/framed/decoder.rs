@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::failure::Failure;
 use crate::message::{CloseCode, MessageRef, Pool};
 use crate::policy::{Framing, FramingKind, LengthPrefix, Limits};
+use crate::sync::{Budget, Share};
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Assembly, NotUtf8};
 use crate::wire::{too_big, violation};
@@ -18,6 +19,8 @@ pub(crate) struct Decoder {
     pool: Arc<Pool>,
     /// The message whose pieces are coming.
     message: Option<Assembly>,
+    /// What memory that may take, and the message before it until it is delivered.
+    share: Share,
     /// How much of it is still to come, where that is known.
     left: usize,
 }
@@ -25,7 +28,20 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new(framing: Framing, limits: Limits) -> Self {
         let limit = framing.max_length.min(limits.message);
-        Self { kind: framing.kind, limit, pool: Pool::new(), message: None, left: 0 }
+        let share = Share::default();
+        Self { kind: framing.kind, limit, pool: Pool::new(), message: None, share, left: 0 }
+    }
+
+    /// What is unfinished counts against this.
+    pub(crate) fn within(&mut self, budget: &Budget) {
+        self.share = budget.share();
+    }
+
+    /// Everything that was whole is delivered.
+    pub(crate) fn delivered(&mut self) {
+        if self.message.is_none() {
+            self.share.shrink(0);
+        }
     }
 
     pub(crate) fn pool(&self) -> Arc<Pool> {
@@ -77,7 +93,7 @@ impl Decoder {
         let piece = buffer.take_up_to(self.left);
         self.left -= piece.len();
         if let Some(message) = &mut self.message {
-            message.push(piece, self.left)?;
+            message.push(piece, self.left, &mut self.share)?;
         }
         if self.left > 0 { Ok(None) } else { self.whole() }
     }
@@ -96,7 +112,7 @@ impl Decoder {
         }
         if end.is_none() || self.message.is_some() {
             let message = self.message.get_or_insert_with(Assembly::text);
-            message.push(buffer.take(length), 0)?;
+            message.push(buffer.take(length), 0, &mut self.share)?;
             if end.is_none() {
                 return Ok(None);
             }

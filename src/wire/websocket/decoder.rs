@@ -13,9 +13,10 @@ use super::mask::Mask;
 use crate::failure::Failure;
 use crate::message::{CloseCode, Message, MessageRef, Pool};
 use crate::policy::{AgreedCompression, Limits};
+use crate::sync::{Budget, Share};
 use crate::transport::ReadBuffer;
-use crate::wire::assembly::{Assembly, NotUtf8};
-use crate::wire::{Item, too_big, violation};
+use crate::wire::assembly::{Assembly, NotUtf8, Refused};
+use crate::wire::{Item, no_memory, too_big, violation};
 
 /// The reading side of a WebSocket.
 ///
@@ -31,6 +32,8 @@ pub(crate) struct Decoder {
     pool: Arc<Pool>,
     /// The message whose pieces are coming.
     message: Option<Assembly>,
+    /// What memory that may take, and the message before it until it is delivered.
+    share: Share,
     /// The data frame whose payload is coming.
     frame: Option<Frame>,
     /// There if compression was agreed on.
@@ -56,9 +59,22 @@ impl Decoder {
             short_limit,
             pool: Pool::new(),
             message: None,
+            share: Share::default(),
             frame: None,
             inflater: None,
             is_compressed: false,
+        }
+    }
+
+    /// What is unfinished counts against this.
+    pub(crate) fn within(&mut self, budget: &Budget) {
+        self.share = budget.share();
+    }
+
+    /// Everything that was whole is delivered.
+    pub(crate) fn delivered(&mut self) {
+        if self.message.is_none() {
+            self.share.shrink(0);
         }
     }
 
@@ -236,10 +252,10 @@ impl Decoder {
             // never: its header was refused
             return Err(protocol("a compressed message, and no extension was agreed on"));
         };
-        let (limit, mut spilled) = (self.limits.message, None);
+        let (limit, share, mut spilled) = (self.limits.message, &mut self.share, None);
         let mut spill = |inflated: &[u8]| {
             let empty = || if is_text { Assembly::text() } else { Assembly::binary(None) };
-            push_inflated(spilled.get_or_insert_with(empty), inflated)
+            push_inflated(spilled.get_or_insert_with(empty), inflated, share)
         };
         inflater.inflate(payload, limit, &mut spill)?;
         inflater.finish(limit, &mut spill)?;
@@ -247,7 +263,7 @@ impl Decoder {
         match spilled {
             None => message(is_text, held),
             Some(mut message) => {
-                push_inflated(&mut message, held)?;
+                push_inflated(&mut message, held, &mut self.share)?;
                 Ok(Item::Message(MessageRef::whole(message.finish(&self.pool)?)))
             }
         }
@@ -268,13 +284,15 @@ impl Decoder {
         match &mut self.inflater {
             Some(inflater) if self.is_compressed => {
                 let limit = self.limits.message;
-                inflater.inflate(piece, limit, |inflated| push_inflated(message, inflated))?;
+                let share = &mut self.share;
+                let mut push = |inflated: &[u8]| push_inflated(message, inflated, share);
+                inflater.inflate(piece, limit, &mut push)?;
                 if is_whole && is_last {
-                    inflater.finish(limit, |inflated| push_inflated(message, inflated))?;
+                    inflater.finish(limit, &mut push)?;
                 }
-                push_inflated(message, inflater.take_held())?;
+                push(inflater.take_held())?;
             }
-            _ => message.push(piece, frame.left)?,
+            _ => message.push(piece, frame.left, &mut self.share)?,
         }
         if !is_whole {
             return Ok(Gathered::Part);
@@ -288,8 +306,12 @@ impl Decoder {
 }
 
 /// How much will come is not known: as much again, as far as memory is concerned.
-fn push_inflated(message: &mut Assembly, inflated: &[u8]) -> Result<(), Failure> {
-    Ok(message.push(inflated, message.len())?)
+fn push_inflated(
+    message: &mut Assembly,
+    inflated: &[u8],
+    share: &mut Share,
+) -> Result<(), Failure> {
+    Ok(message.push(inflated, message.len(), share)?)
 }
 
 /// A message that lies whole in the buffer.
@@ -344,5 +366,14 @@ pub(super) fn protocol(reason: impl Into<String>) -> Failure {
 impl From<NotUtf8> for Failure {
     fn from(_: NotUtf8) -> Self {
         violation(CloseCode::INVALID_PAYLOAD, "text that is not UTF-8")
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotUtf8 => NotUtf8.into(),
+            Refused::NoMemory => no_memory(),
+        }
     }
 }
