@@ -107,6 +107,7 @@ impl Reader<'_> {
                 Err(failure) => return failure,
             };
             self.deliver();
+            self.decoder.abandon();
             self.part(cause, answer);
             // the cause is noted
             return Failure::ClosedAbnormally;

@@ -86,6 +86,14 @@ impl Decoder {
         }
     }
 
+    /// Nothing more is decoded, after an error: lets go of what is unfinished.
+    pub(crate) fn abandon(&mut self) {
+        match self {
+            Self::WebSocket(decoder) => decoder.abandon(),
+            Self::Framed(decoder) => decoder.abandon(),
+        }
+    }
+
     /// Every message that was decoded is delivered.
     pub(crate) fn delivered(&mut self) {
         match self {

@@ -37,6 +37,12 @@ impl Decoder {
         self.share = budget.share();
     }
 
+    /// Nothing more is decoded: lets go of what is unfinished.
+    pub(crate) fn abandon(&mut self) {
+        self.message = None;
+        self.share.shrink(0);
+    }
+
     /// Everything that was whole is delivered.
     pub(crate) fn delivered(&mut self) {
         if self.message.is_none() {
