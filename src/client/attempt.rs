@@ -26,7 +26,7 @@ use crate::wire::Protocol;
 pub(crate) type RequestHook =
     Box<dyn FnMut(&mut Request) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
 
-/// Makes one link after the other, on the manager thread.
+/// Makes one link after the other, each on a thread that ends with the attempt.
 pub(crate) struct Opener {
     pub(crate) settings: Arc<Settings>,
     pub(crate) counters: Arc<Counters>,
@@ -71,8 +71,6 @@ impl Opener {
     }
 
     /// Makes an attempt, the `attempt`-th in a row.
-    // what it needs of the stack is not kept while the link lives
-    #[inline(never)]
     pub(crate) fn open(&mut self, attempt: u32) -> Result<Success, Failure> {
         let mut request = Request { attempt, ..self.requests[0].clone() };
         self.dialed = Some(request.endpoint.to_string());

@@ -4,8 +4,10 @@
 //! [`Manager::judge`].
 
 use std::fmt;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, select};
@@ -21,6 +23,7 @@ use crate::link::{Ended, InboxSlot, Link, Opened, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
 use crate::queues::outbox::TooLarge;
+use crate::sync::threads;
 
 /// Decides what to do after a failure.
 pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
@@ -44,6 +47,13 @@ pub(crate) struct Manager {
     /// The number of the present link, or of the last one.
     pub(crate) link: u32,
     pub(crate) streak: FailureStreak,
+}
+
+/// A link that has just come up, and what there is to say of that.
+struct Up {
+    link: Link,
+    response: Option<http::Response<()>>,
+    endpoint: String,
 }
 
 /// What ends the watch over a link.
@@ -78,20 +88,18 @@ impl Manager {
     }
 
     /// The life cycle; returns whether it ended with a closing handshake.
+    // what it touches of the stack stays resident while it waits: what comes and goes has frames of
+    // its own
     fn live(&mut self) -> bool {
         loop {
             self.core.status.enter(State::Connecting, None);
             self.streak.attempts += 1;
-            let attempt = self.opener.open(self.streak.attempts).and_then(|success| {
-                let Success { opened, response, endpoint } = success;
-                Ok((Link::start(self.parts(opened))?, response, endpoint))
-            });
-            let after = match attempt {
-                Ok((link, response, endpoint)) => {
+            let after = match self.open() {
+                Ok(mut up) => {
                     // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
-                    self.announce(&link, response, endpoint);
-                    self.serve(link, close)
+                    self.announce(&mut up);
+                    self.serve(up.link, close)
                 }
                 Err(Failure::Interrupted) => After::Close { clean: false },
                 Err(failure) => self.attempt_failed(failure),
@@ -107,27 +115,36 @@ impl Manager {
         }
     }
 
-    fn parts(&self, opened: Opened) -> Parts {
-        Parts {
-            opened,
-            settings: Arc::clone(&self.core.settings),
-            outbox: Arc::clone(&self.core.outbox),
-            inbox: Arc::clone(&self.inbox),
-            mailbox: Arc::clone(&self.core.mailbox),
-            counters: Arc::clone(&self.core.counters),
-            owner: Owner::Client,
-            id: self.core.id,
-            link: self.link + 1,
-        }
+    /// Makes an attempt, on a thread of its own, whose stack goes with it: to open a connection
+    /// touches many times of it what watching over one does.
+    #[inline(never)]
+    fn open(&mut self) -> Result<Box<Up>, Failure> {
+        let Self { opener, core, inbox, link, streak, .. } = self;
+        let (core, inbox, link, attempt) = (&**core, &*inbox, *link + 1, streak.attempts);
+        thread::scope(|scope| {
+            let open = move || {
+                threads::belong_to(core.id);
+                let Success { opened, response, endpoint } = opener.open(attempt)?;
+                let link = Link::start(parts(core, inbox, link, opened))?;
+                Ok(Box::new(Up { link, response, endpoint }))
+            };
+            let (prefix, stack) = (threads::thread_prefix(core.id), threads::PASSING_STACK);
+            let thread = threads::spawn_scoped(scope, &prefix, "opening", stack, open)
+                .map_err(Failure::Thread)?;
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
-    fn announce(&mut self, up: &Link, response: Option<http::Response<()>>, endpoint: String) {
+    #[inline(never)]
+    fn announce(&mut self, up: &mut Up) {
         self.core.counters.connects.fetch_add(1, Relaxed);
         self.link += 1;
         let downtime = self.core.status.enter(State::Connected, None);
+        up.link.announce();
+        let endpoint = std::mem::take(&mut up.endpoint);
         let attempts = std::mem::take(&mut self.streak.attempts);
         log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
-        let (response, compression) = (response.map(Arc::new), up.compression());
+        let (response, compression) = (up.response.take().map(Arc::new), up.link.compression());
         let link = self.link;
         let event = Event::Connected { link, attempts, downtime, endpoint, response, compression };
         match self.first.take() {
@@ -242,6 +259,7 @@ impl Manager {
         after
     }
 
+    #[inline(never)]
     fn attempt_failed(&mut self, failure: Failure) -> After {
         self.since = Instant::now();
         self.core.counters.failed_attempts.fetch_add(1, Relaxed);
@@ -331,6 +349,20 @@ impl Manager {
     fn redial_at_once(&mut self) -> After {
         self.streak.start_over();
         After::Redial(Duration::ZERO)
+    }
+}
+
+fn parts(core: &Core, inbox: &InboxSlot, link: u32, opened: Opened) -> Parts {
+    Parts {
+        opened,
+        settings: Arc::clone(&core.settings),
+        outbox: Arc::clone(&core.outbox),
+        inbox: Arc::clone(inbox),
+        mailbox: Arc::clone(&core.mailbox),
+        counters: Arc::clone(&core.counters),
+        owner: Owner::Client,
+        id: core.id,
+        link,
     }
 }
 

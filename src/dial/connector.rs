@@ -56,7 +56,7 @@ pub(crate) fn connect(
 ) -> Result<Duplex, Failure> {
     let (sender, answer) = bounded(1);
     let (theirs, host) = (Arc::clone(connector), host.to_owned());
-    threads::spawn(thread_prefix, "connect", threads::PROGRAM_STACK, move || {
+    threads::spawn(thread_prefix, "connect", threads::PASSING_STACK, move || {
         let result = guarded("connector", || theirs.connect(&host, port))
             .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
         // nobody may be waiting any more

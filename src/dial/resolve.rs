@@ -115,7 +115,7 @@ impl Resolver {
         let resolve = Arc::clone(&self.resolve);
         let host = host.to_owned();
         let name = host.clone();
-        threads::spawn(&self.thread_prefix, "resolver", threads::PROGRAM_STACK, move || {
+        threads::spawn(&self.thread_prefix, "resolver", threads::PASSING_STACK, move || {
             let answer = guarded("resolver", || resolve.resolve(&name, port))
                 .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
             // nobody may be waiting any more

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) is_dead: bool,
     /// When that was.
     pub(crate) died_at: Option<Instant>,
+    /// Its owner has counted it and said so.
+    pub(crate) is_announced: bool,
     /// The reader has delivered all that had come.
     pub(crate) is_read: bool,
     cause: Option<Arc<Failure>>,
@@ -132,6 +134,11 @@ impl Life {
     /// Nobody waits for received messages any more.
     pub(crate) fn leave(&self) {
         self.change(|state| state.is_leaving = true);
+    }
+
+    /// What comes may be delivered.
+    pub(crate) fn announce(&self) {
+        self.change(|state| state.is_announced = true);
     }
 
     /// The reader is done.

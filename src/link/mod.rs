@@ -288,9 +288,10 @@ impl Link {
         let mut link =
             Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
         let shared = Arc::clone(&link.shared);
+        let work = Box::new((decoder, buffer, reader));
         link.spawn(&prefix, "reader", threads::PROGRAM_STACK, move || {
             threads::belong_to(id);
-            reader::run(&shared, decoder, buffer, reader, &inbox);
+            reader::run(&shared, work, &inbox);
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "writer", threads::OWN_STACK, move || {
@@ -325,6 +326,11 @@ impl Link {
     /// How messages are compressed, if they are.
     pub(crate) fn compression(&self) -> Option<AgreedCompression> {
         self.compression
+    }
+
+    /// Its owner has counted it: from here on messages are delivered.
+    pub(crate) fn announce(&self) {
+        self.shared.life.announce();
     }
 
     /// What there is to tell the program.

@@ -23,19 +23,20 @@ const BURST: usize = 2 * 1024;
 /// Once no more than that came for so long the memory of the last burst is given back.
 const IDLE: Duration = Duration::from_secs(1);
 
+#[expect(clippy::boxed_local, reason = "it stays out of the frames that start the thread")]
 pub(super) fn run(
     shared: &Shared,
-    decoder: Decoder,
-    buffer: ReadBuffer,
-    half: Box<dyn ReadHalf>,
+    work: Box<(Decoder, ReadBuffer, Box<dyn ReadHalf>)>,
     slot: &InboxSlot,
 ) {
     let Some(inbox) = slot.lock().take() else {
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: READER, message });
     };
+    let (decoder, buffer, half) = *work;
     let batch = Batch::new(decoder.pool());
-    let mut reader = Reader {
+    // not on the stack: what a thread has touched of that is what an idle connection costs
+    let mut reader = Box::new(Reader {
         shared,
         half,
         decoder,
@@ -46,7 +47,7 @@ pub(super) fn run(
         last_burst: None,
         was_deferred: false,
         place: READER,
-    };
+    });
     // one guard for all of the program's code that runs here (its transport, its predicate, its
     // handler), none of which must take the inbox with it: a guard for each message costs
     let cause = guarded(READER, || reader.read());
@@ -80,6 +81,8 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// Delivers what the peer sends until the link is to die; returns why.
     fn read(&mut self) -> Failure {
+        // who receives something finds the link counted and the state true
+        self.shared.life.wait(None, |state| state.is_announced);
         // a client whose program does not receive must not get a buffer more with each link
         self.shared.liveness.heard();
         self.inbox.wait_for_room(|| room(self.shared));

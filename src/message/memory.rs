@@ -4,7 +4,7 @@
 //! one that receives, which is what an allocator does worst. So messages of middling length share
 //! a block, and blocks and large buffers come back when the last message in them is dropped.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -28,19 +28,40 @@ const MOST: usize = 256 * 1024;
 const BUFFERS: usize = 4;
 
 /// Memory of a link that comes back. Messages do not keep it alive.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Pool {
-    blocks: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
-    buffers: (Sender<Vec<u8>>, Receiver<Vec<u8>>),
+    blocks: Shelf<BLOCKS>,
+    buffers: Shelf<BUFFERS>,
+}
+
+/// Up to so many vectors. Until the first comes it takes no memory.
+#[derive(Debug, Default)]
+struct Shelf<const PLACES: usize>(OnceLock<Ends>);
+
+type Ends = (Sender<Vec<u8>>, Receiver<Vec<u8>>);
+
+impl<const PLACES: usize> Shelf<PLACES> {
+    fn take(&self) -> Option<Vec<u8>> {
+        self.0.get()?.1.try_recv().ok()
+    }
+
+    /// If it is full there is enough.
+    fn put(&self, bytes: Vec<u8>) {
+        let _ = self.0.get_or_init(|| bounded(PLACES)).0.try_send(bytes);
+    }
+
+    fn clear(&self) {
+        while self.take().is_some() {}
+    }
 }
 
 impl Pool {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { blocks: bounded(BLOCKS), buffers: bounded(BUFFERS) })
+        Arc::default()
     }
 
     fn block(&self) -> Vec<u8> {
-        self.blocks.1.try_recv().unwrap_or_else(|_| Vec::with_capacity(BLOCK))
+        self.blocks.take().unwrap_or_else(|| Vec::with_capacity(BLOCK))
     }
 
     /// An empty buffer for so many bytes, if there is one that is not far too large.
@@ -49,7 +70,7 @@ impl Pool {
             return None;
         }
         let fits = |buffer: &Vec<u8>| (length..=2 * length).contains(&buffer.capacity());
-        self.buffers.1.try_recv().ok().filter(fits)
+        self.buffers.take().filter(fits)
     }
 
     /// Shares what a buffer holds; with the last of it the buffer comes back.
@@ -62,8 +83,8 @@ impl Pool {
 
     /// The connection is idle: gives everything back.
     pub(crate) fn relax(&self) {
-        while self.blocks.1.try_recv().is_ok() {}
-        while self.buffers.1.try_recv().is_ok() {}
+        self.blocks.clear();
+        self.buffers.clear();
     }
 }
 
@@ -84,9 +105,10 @@ impl Drop for Borrowed {
         let Some(home) = self.home.upgrade() else { return };
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
-        let kept = if bytes.capacity() == BLOCK { &home.blocks } else { &home.buffers };
-        // full: there is enough
-        let _ = kept.0.try_send(bytes);
+        match bytes.capacity() {
+            BLOCK => home.blocks.put(bytes),
+            _ => home.buffers.put(bytes),
+        }
     }
 }
 

@@ -182,6 +182,7 @@ fn start(
         id,
         link: 1,
     })?;
+    link.announce();
     let session = Session::new(Inner {
         id,
         peer,

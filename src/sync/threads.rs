@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
 /// For threads that run this library's code alone.
 pub(crate) const OWN_STACK: usize = 128 * 1024;
@@ -11,6 +11,10 @@ pub(crate) const OWN_STACK: usize = 128 * 1024;
 /// For threads that run code of the program: the login hook, a handler, a resolver. Only the
 /// pages that are touched cost memory.
 pub(crate) const PROGRAM_STACK: usize = 1024 * 1024;
+
+/// For threads that run code of the program and end soon. Their stacks are kept for the next of their
+/// kind with all that was touched of them, and this size fits no thread that lives as long as its link.
+pub(crate) const PASSING_STACK: usize = 768 * 1024;
 
 thread_local! {
     static OWNER: Cell<u64> = const { Cell::new(0) };
@@ -34,10 +38,25 @@ pub(crate) fn spawn<T: Send + 'static>(
     stack: usize,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
+    named(prefix, role, stack)?.spawn(run)
+}
+
+/// The same, for a thread that borrows from this one.
+pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    prefix: &str,
+    role: &str,
+    stack: usize,
+    run: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    named(prefix, role, stack)?.spawn_scoped(scope, run)
+}
+
+fn named(prefix: &str, role: &str, stack: usize) -> io::Result<Builder> {
     let name = format!("{prefix}-{role}");
     #[cfg(test)]
     tests::may_start(&name)?;
-    Builder::new().name(name).stack_size(stack).spawn(run)
+    Ok(Builder::new().name(name).stack_size(stack))
 }
 
 /// Marks the current thread as one of the client with this number.
@@ -101,7 +120,7 @@ mod tests {
             .unwrap();
         let events = client.events();
         let next = || events.recv_timeout(PATIENCE).expect("something happens");
-        for role in ["resolver", "connect", "reader", "writer", "heartbeat"] {
+        for role in ["opening", "resolver", "connect", "reader", "writer", "heartbeat"] {
             refuse(format!("{}-{role}", thread_prefix(client.id())));
             client.reconnect().unwrap();
             let cause = loop {

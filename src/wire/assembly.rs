@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::message::{Message, Pool};
+use crate::failure::Failure;
+use crate::message::{CloseCode, Message, Pool};
 use crate::sync::Share;
 
 /// How much memory may be taken ahead of the bytes that fill it; beyond half a megabyte, an eighth
@@ -126,6 +127,21 @@ impl Assembly {
                 }
                 Ok(Message::from(pool.share(bytes)))
             }
+        }
+    }
+}
+
+impl From<NotUtf8> for Failure {
+    fn from(_: NotUtf8) -> Self {
+        super::violation(CloseCode::INVALID_PAYLOAD, "text that is not UTF-8")
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NotUtf8 => NotUtf8.into(),
+            Refused::NoMemory => super::no_memory(),
         }
     }
 }

@@ -139,8 +139,8 @@ impl Builder {
     }
 
     /// Calls this before each attempt with the request as the builder made it: for a fresh
-    /// token, or for the next endpoint of a list. It runs on the manager thread; an error fails
-    /// the attempt with [`Failure::Request`], which is retried.
+    /// token, or for the next endpoint of a list. It runs on the thread of the attempt; an error
+    /// fails that with [`Failure::Request`], which is retried.
     pub fn request(
         mut self,
         make: impl FnMut(&mut Request) -> Result<(), Box<dyn StdError + Send + Sync>> + Send + 'static,
@@ -151,7 +151,7 @@ impl Builder {
     }
 
     /// Calls this on each fresh link, before anything queued is sent: to authenticate, to
-    /// subscribe. It runs on the manager thread. See [`LoginSession`] and [`LoginError`].
+    /// subscribe. It runs on the thread of the attempt. See [`LoginSession`] and [`LoginError`].
     pub fn login(
         mut self,
         hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send + 'static,

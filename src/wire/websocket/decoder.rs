@@ -15,8 +15,8 @@ use crate::message::{CloseCode, Message, MessageRef, Pool};
 use crate::policy::{AgreedCompression, Limits};
 use crate::sync::{Budget, Share};
 use crate::transport::ReadBuffer;
-use crate::wire::assembly::{Assembly, NotUtf8, Refused};
-use crate::wire::{Item, no_memory, too_big, violation};
+use crate::wire::assembly::{Assembly, NotUtf8};
+use crate::wire::{Item, too_big, violation};
 
 /// The reading side of a WebSocket.
 ///
@@ -367,19 +367,4 @@ fn unmask(key: Option<[u8; 4]>, payload: &mut [u8]) {
 
 pub(super) fn protocol(reason: impl Into<String>) -> Failure {
     violation(CloseCode::PROTOCOL_ERROR, reason)
-}
-
-impl From<NotUtf8> for Failure {
-    fn from(_: NotUtf8) -> Self {
-        violation(CloseCode::INVALID_PAYLOAD, "text that is not UTF-8")
-    }
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::NotUtf8 => NotUtf8.into(),
-            Refused::NoMemory => no_memory(),
-        }
-    }
 }
