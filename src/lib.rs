@@ -65,6 +65,8 @@ mod link;
 mod message;
 mod policy;
 mod queues;
+#[allow(dead_code, unused_imports, reason = "nothing resumes a session yet")]
+mod resume;
 mod server;
 mod settings;
 mod sync;

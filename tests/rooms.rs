@@ -16,7 +16,7 @@ const FLOORS: [&[&str]; 12] = [
     &["error"],
     &["failure"],
     &["policy"],
-    &["message", "chaos"],
+    &["message", "chaos", "resume"],
     &["sync"],
 ];
 

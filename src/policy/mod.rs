@@ -8,6 +8,7 @@ mod framing;
 mod heartbeat;
 mod limits;
 mod overflow;
+mod resume;
 mod socket;
 
 pub use backoff::Backoff;
@@ -20,4 +21,5 @@ pub use heartbeat::Heartbeat;
 pub(crate) use heartbeat::{Beat, MAX_DURATION};
 pub(crate) use limits::Limits;
 pub use overflow::{Overflow, Queue};
+pub(crate) use resume::Unconfirmed;
 pub(crate) use socket::SocketOptions;

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accounting_tests;
 mod gaps;
+#[allow(dead_code, reason = "nothing resumes a session yet")]
+mod session;
 mod state;
 mod terms;
 #[cfg(test)]
@@ -118,7 +120,9 @@ impl Outbox {
             }
             match self.limits.overflow {
                 // room comes with confirmations here, and none come
-                Overflow::Wait if state.is_unconfirmed && self.keeps() && patience.is_any() => {
+                Overflow::Wait
+                    if state.is_unconfirmed && self.keeps(&state) && patience.is_any() =>
+                {
                     return Err(Refused::Unconfirmable);
                 }
                 Overflow::Wait => {
@@ -179,10 +183,10 @@ impl Outbox {
 
     /// One message passes alone, whatever others hold.
     fn has_room(&self, state: &mut State, size: usize) -> bool {
-        let (messages, bytes) = (state.messages(), state.bytes() + size);
+        let (messages, bytes) = state.bounded();
         messages < self.limits.messages
-            && bytes <= self.limits.bytes
-            && (messages == 0 || state.share.covers(bytes))
+            && bytes + size <= self.limits.bytes
+            && (state.messages() == 0 || state.share.covers(state.bytes() + size))
     }
 
     /// Waits for a signal, or until then.
@@ -250,8 +254,9 @@ impl Outbox {
     fn wake_if_ample(&self, mut state: MutexGuard<'_, State>) {
         state.give_back();
         let (messages, bytes) = (self.limits.messages, self.limits.bytes);
-        let ample = state.messages() <= messages - messages.div_ceil(4)
-            && state.bytes() <= bytes - bytes.div_ceil(4);
+        let held = state.bounded();
+        let ample =
+            held.0 <= messages - messages.div_ceil(4) && held.1 <= bytes - bytes.div_ceil(4);
         let wake = state.waiting > 0 && (ample || state.eager > 0);
         drop(state);
         if wake {
@@ -266,9 +271,14 @@ impl Outbox {
         }
     }
 
-    /// The same with what the link had begun to write.
+    /// The same with what the link had begun to write; a session keeps that.
     pub(crate) fn restore_begun(&self, entries: &mut VecDeque<Entry>) {
-        self.state().restore(entries, true);
+        let mut state = self.state();
+        if state.has_session() {
+            state.keep_begun(entries);
+        } else {
+            state.restore(entries, true);
+        }
     }
 
     /// The peer of a link that is about to be buried has found a message too large.
@@ -290,8 +300,8 @@ impl Outbox {
     }
 
     /// Whether written messages are kept until they are confirmed.
-    fn keeps(&self) -> bool {
-        self.delivery == Delivery::AtLeastOnce
+    fn keeps(&self, state: &State) -> bool {
+        self.delivery == Delivery::AtLeastOnce || state.has_session()
     }
 
     /// The peer does not answer what confirms: notes that, if anything waits for it, and returns
@@ -310,12 +320,12 @@ impl Outbox {
     /// Whether anybody wants to know what the peer has, and whether somebody waits for it.
     pub(crate) fn wants_confirmation(&self) -> (bool, bool) {
         let state = self.state();
-        let urgent = state.wants_flush();
+        let urgent = state.wants_flush() || state.is_paused();
         (self.is_confirmation_wanted(&state) || urgent, urgent)
     }
 
     fn is_confirmation_wanted(&self, state: &State) -> bool {
-        self.delivery == Delivery::AtLeastOnce || !state.receipts.is_empty()
+        self.keeps(state) || !state.receipts.is_empty()
     }
 
     /// Whether the writer has nothing to do here: nothing to write, nothing to ask.

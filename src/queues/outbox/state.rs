@@ -1,11 +1,14 @@
 //! The state behind the outbox's lock: plain bookkeeping, no waiting.
 
+#[allow(dead_code, reason = "nothing resumes a session yet")]
+mod session;
 mod too_large;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
+use self::session::Session;
 pub(crate) use self::too_large::TooLarge;
 use super::Terms;
 use super::gaps::Gaps;
@@ -24,11 +27,15 @@ pub(crate) struct Entry {
     /// Counted from 1 in the order of acceptance.
     pub(crate) number: u64,
     pub(crate) message: Message,
+    /// Its place among all messages of the session, beats included; set when it is encoded.
+    pub(crate) position: u64,
     expires: Option<Instant>,
     /// Whether a link that died had taken it before.
     again: bool,
     /// Whether a link that died had begun to write it.
     begun: bool,
+    /// Whether the login hook has sent it: it is of use in this session only.
+    is_login: bool,
 }
 
 /// What a send meets.
@@ -52,9 +59,12 @@ pub(super) struct State {
     /// What the writer holds: counted, but out of reach of the overflow policy.
     pub(super) taken: usize,
     taken_bytes: usize,
-    /// Written and kept until confirmed, in order; empty unless that is the delivery.
+    /// Written and kept until confirmed, in order; empty unless that is the delivery, or there is
+    /// a session. What a session's link had only begun to write when it died is kept, too.
     kept: VecDeque<Entry>,
     kept_bytes: usize,
+    /// There while the peer reports what it has.
+    session: Option<Session>,
     /// Receipts that wait for their outcome, by number.
     pub(super) receipts: VecDeque<(u64, Arc<Cell>)>,
     flushes: Vec<Flush>,
@@ -128,9 +138,11 @@ impl State {
         self.queue.push_back(Entry {
             number,
             message,
+            position: 0,
             expires: terms.expires,
             again: false,
             begun: false,
+            is_login: false,
         });
     }
 
@@ -183,7 +195,8 @@ impl State {
 
     /// Makes room; returns whether there was anything to drop.
     pub(super) fn drop_oldest(&mut self) -> bool {
-        let Some(oldest) = self.queue.pop_front() else { return false };
+        let oldest = self.queue.iter().position(|entry| !entry.is_login);
+        let Some(oldest) = oldest.and_then(|index| self.queue.remove(index)) else { return false };
         self.queue_bytes -= oldest.message.len();
         self.dropped += 1;
         self.fail_one(oldest.number, Undelivered::Dropped);
@@ -194,7 +207,7 @@ impl State {
     /// Returns whether something expired.
     pub(super) fn take(&mut self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
         let (mut moved, mut expired) = (0, false);
-        while moved < bytes {
+        while moved < bytes && !self.must_pause() {
             let Some(mut entry) = self.queue.pop_front() else { break };
             entry.begun = false;
             let size = entry.message.len();
@@ -221,7 +234,9 @@ impl State {
         self.taken_bytes -= size;
         self.last_written = self.last_written.max(entry.number);
         self.resent += u64::from(entry.again);
-        if delivery == Delivery::AtLeastOnce && entry.number > self.settled {
+        if self.session.is_some() {
+            self.written_in_session(entry);
+        } else if delivery == Delivery::AtLeastOnce && entry.number > self.settled {
             entry.again = true;
             self.kept_bytes += size;
             self.kept.push_back(entry);
@@ -239,17 +254,30 @@ impl State {
         if number <= self.settled {
             return VecDeque::new();
         }
-        self.settled = number;
-        self.is_unconfirmed = false;
-        self.largest = self.largest.filter(|(of, _)| *of > number);
-        self.gaps.forget(number);
         let confirmed = self.kept.partition_point(|entry| entry.number <= number);
-        let rest = self.kept.split_off(confirmed);
+        let confirmed = self.pass_on(confirmed);
+        self.settle(number);
+        confirmed
+    }
+
+    /// So many of those that are kept need not be any more.
+    fn pass_on(&mut self, count: usize) -> VecDeque<Entry> {
+        let rest = self.kept.split_off(count);
         let confirmed = std::mem::replace(&mut self.kept, rest);
         self.passed_on += confirmed.len() as u64;
         self.kept_bytes -= confirmed.iter().map(|entry| entry.message.len()).sum::<usize>();
-        self.decide(number, Ok(()));
         confirmed
+    }
+
+    /// The peer has everything up to this number.
+    fn settle(&mut self, number: u64) {
+        self.is_unconfirmed = false;
+        if number > self.settled {
+            self.settled = number;
+            self.largest = self.largest.filter(|(of, _)| *of > number);
+            self.gaps.forget(number);
+            self.decide(number, Ok(()));
+        }
     }
 
     /// Settles the receipts of everything up to this number.
@@ -281,15 +309,7 @@ impl State {
                     self.put_back(entry);
                 }
             }
-            Delivery::AtMostOnce => {
-                let (from, to) = (self.settled, self.last_written);
-                for flush in &mut self.flushes {
-                    flush.lost += self.gaps.outside(from, flush.up_to.min(to));
-                }
-                self.settled = from.max(to);
-                self.gaps.forget(self.settled);
-                self.decide(to, Err(Undelivered::Lost));
-            }
+            Delivery::AtMostOnce => self.lose(self.last_written),
         }
     }
 
@@ -308,6 +328,7 @@ impl State {
 
     /// Everything that was never confirmed and could be sent again.
     pub(super) fn drain(&mut self) -> Vec<Message> {
+        self.drop_login();
         self.drained |= !self.queue.is_empty();
         (self.queue_bytes, self.kept_bytes) = (0, 0);
         self.give_back();
@@ -347,10 +368,12 @@ impl State {
     /// How many messages of a flush may still be confirmed, and how many may not.
     pub(super) fn flush_progress(&self, id: u64) -> (usize, usize) {
         let Some(flush) = self.flushes.iter().find(|flush| flush.id == id) else { return (0, 0) };
+        let of_login = self.queue.iter().take_while(|entry| entry.is_login).count();
         let queued = self.queue.partition_point(|entry| entry.number <= flush.up_to);
+        let queued = queued.saturating_sub(of_login);
         // what the writer has and what is written lie between what is settled and what is queued
         let next = self.queue.front().map_or(self.last + 1, |entry| entry.number);
-        let under_way = self.gaps.outside(self.settled, (next - 1).min(flush.up_to));
+        let under_way = self.gaps.outside(self.settled, next.saturating_sub(1).min(flush.up_to));
         (queued + under_way, flush.lost)
     }
 

@@ -20,7 +20,8 @@ impl State {
         let begun = self.queue.iter().take_while(|entry| entry.begun).enumerate();
         let begun = begun.max_by_key(|(_, entry)| entry.message.len());
         let begun = begun.map(|(index, entry)| (entry.message.len(), index));
-        let kept = self.kept.iter().enumerate().max_by_key(|(_, entry)| entry.message.len());
+        let kept = self.kept.iter().enumerate().filter(|(_, entry)| !entry.is_login);
+        let kept = kept.max_by_key(|(_, entry)| entry.message.len());
         let kept = kept.map(|(index, entry)| (entry.message.len(), index));
         let gone = self.largest.take();
         let size = [begun.map(|b| b.0), kept.map(|k| k.0), gone.map(|g| g.1)];

@@ -1,0 +1,72 @@
+//! What a client makes of the answer to its opening handshake.
+
+use super::{Answer, Counts, Offer};
+
+/// What there is once the server has answered 101.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// A link that nothing outlives.
+    Ordinary,
+    /// A new session. If another one was asked for, that is over.
+    New,
+    /// The session that was asked for goes on, and the server has received so many messages of it.
+    Resumed(u64),
+    /// The two ends do not agree on what there is: hang up, for one of them may think that there
+    /// is a session. The one that was asked for is over.
+    Disagreed,
+}
+
+/// `counts` are those of the session that was asked for.
+pub(crate) fn judge(offer: &Offer, answer: Option<&Answer>, counts: Option<&Counts>) -> Verdict {
+    match (offer, answer) {
+        (Offer::New, None) => Verdict::Ordinary,
+        (Offer::New, Some(Answer { received: None, .. })) => Verdict::New,
+        // nothing was asked to go on
+        (Offer::New, Some(_)) => Verdict::Disagreed,
+        // it may have gone on, with the header cut out of the answer
+        (Offer::Resume { .. }, None) => Verdict::Disagreed,
+        (Offer::Resume { token, .. }, Some(answer)) => match answer.received {
+            None if answer.token != *token => Verdict::New,
+            Some(received)
+                if answer.token == *token
+                    && counts.is_some_and(|counts| counts.is_possible(received)) =>
+            {
+                Verdict::Resumed(received)
+            }
+            _ => Verdict::Disagreed,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resume::Token;
+
+    #[test]
+    fn each_answer_to_each_offer() {
+        let [ours, other] = [(); 2].map(|()| Token::generate().unwrap());
+        let counts = Counts::default();
+        (0..5).for_each(|_| drop(counts.send()));
+        assert!(counts.report(2));
+        let resume = Offer::Resume { token: ours.clone(), received: 9 };
+        let answer =
+            |token: &Token, received| Some(Answer { token: token.clone(), window: 1, received });
+        for (offer, answer, verdict) in [
+            (&Offer::New, None, Verdict::Ordinary),
+            (&Offer::New, answer(&other, None), Verdict::New),
+            (&Offer::New, answer(&other, Some(0)), Verdict::Disagreed),
+            (&resume, None, Verdict::Disagreed),
+            (&resume, answer(&other, None), Verdict::New),
+            (&resume, answer(&ours, None), Verdict::Disagreed),
+            (&resume, answer(&other, Some(3)), Verdict::Disagreed),
+            (&resume, answer(&ours, Some(1)), Verdict::Disagreed),
+            (&resume, answer(&ours, Some(2)), Verdict::Resumed(2)),
+            (&resume, answer(&ours, Some(5)), Verdict::Resumed(5)),
+            (&resume, answer(&ours, Some(6)), Verdict::Disagreed),
+        ] {
+            let found = judge(offer, answer.as_ref(), Some(&counts));
+            assert_eq!(found, verdict, "{offer:?} {answer:?}");
+        }
+    }
+}
