@@ -160,7 +160,7 @@ pub fn framed(bytes: &[u8]) {
 pub fn response(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     let request = Request::new(Endpoint::parse("ws://localhost/").expect("a url"));
-    let opened = handshake::open(&mut peer, &request, None);
+    let opened = handshake::open(&mut peer, &request, None, Some(&crate::resume::Offer::New));
     // nobody guesses the key
     assert!(matches!(opened, Err(Failure::Handshake(_) | Failure::Rejected { .. })));
 }
@@ -171,7 +171,10 @@ pub fn request(bytes: &[u8]) {
     if let Ok((request, _)) = handshake::read_request(&mut peer) {
         if handshake::check(&request, &Origins::default()).is_ok() {
             let headers = Headers::default();
-            let _ = handshake::accept(&mut peer, &request, Some("chat"), &headers, None);
+            match handshake::accept(&request, Some("chat"), &headers, None) {
+                Ok(upgrade) => drop(upgrade.write(&mut peer, None)),
+                Err(wrong) => drop(handshake::refuse(&mut peer, &request, wrong)),
+            }
         }
     }
 }

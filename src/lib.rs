@@ -65,7 +65,6 @@ mod link;
 mod message;
 mod policy;
 mod queues;
-#[allow(dead_code, unused_imports, reason = "nothing resumes a session yet")]
 mod resume;
 mod server;
 mod settings;
@@ -75,7 +74,7 @@ mod wire;
 
 pub use client::{
     Builder, Client, CloseReport, Event, Events, Iter, LoginError, LoginSession, Next, SendOptions,
-    Sender, State,
+    Sender, SessionStart, State,
 };
 pub use dial::{Connect, Proxy, Resolve};
 pub use error::Error;
@@ -86,7 +85,8 @@ pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
 #[cfg(feature = "deflate")]
 pub use policy::Compression;
 pub use policy::{
-    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Overflow, Prefix, Queue, Undelivered,
+    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Overflow, Prefix, Queue, Resume,
+    Undelivered,
 };
 pub use queues::Receipt;
 pub use server::{

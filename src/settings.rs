@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::policy::{
     Backoff, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, Queue, SocketOptions,
+    Unconfirmed,
 };
 use crate::sync::Budget;
 
@@ -73,6 +74,10 @@ pub(crate) struct Settings {
     pub(crate) send_directly: bool,
     pub(crate) fragment_size: Option<usize>,
     pub(crate) delivery: Delivery,
+    /// Whether a client asks for sessions that survive their connection.
+    pub(crate) resume: bool,
+    /// How much such a session of a client's keeps.
+    pub(crate) unconfirmed: Unconfirmed,
     /// How long a message may wait to be written; `None` for as long as it takes.
     pub(crate) message_ttl: Option<Duration>,
     pub(crate) outbox: Queue,
@@ -103,6 +108,8 @@ impl Default for Settings {
             send_directly: true,
             fragment_size: None,
             delivery: Delivery::default(),
+            resume: false,
+            unconfirmed: Unconfirmed::default(),
             message_ttl: None,
             outbox: Queue::new(),
             inbox: Queue::new().messages(4096).bytes(1 << 20),
@@ -181,6 +188,7 @@ impl Settings {
         if let Some(compression) = &self.compression {
             compression.check().map_err(|reason| invalid("compression", reason))?;
         }
+        self.unconfirmed.check().map_err(|reason| invalid("unconfirmed", reason))?;
         self.framing.check_options().map_err(|reason| invalid("framing", reason))?;
         self.heartbeat.check().map_err(|reason| invalid("heartbeat", reason))?;
         self.backoff.check().map_err(|reason| invalid("backoff", reason))?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tungstenite::protocol::Role;
 
+use super::held::{Held, Start};
 use super::login::{Hook, LoginError, LoginSession, timed_out};
 use super::route::Route;
 use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
@@ -48,6 +49,16 @@ pub(crate) struct Opener {
     pub(crate) dialed: Option<String>,
     pub(crate) request_hook: Option<RequestHook>,
     pub(crate) login_hook: Option<Hook>,
+    /// The session that outlived the last link, or that the present one carries.
+    pub(crate) held: Option<Held>,
+    /// Whether the present attempt has found that session to be over.
+    pub(crate) has_lost: bool,
+    /// Whether the next attempt goes to where the session is, the first after a link was lost.
+    pub(crate) returns: bool,
+    /// How many messages of a session that goes on are sent again, until that is said.
+    pub(crate) resent: Option<usize>,
+    /// How many messages of sessions that are over are in doubt, until that is said.
+    pub(crate) in_doubt: Option<usize>,
 }
 
 /// An attempt that has succeeded.
@@ -57,6 +68,7 @@ pub(crate) struct Success {
     pub(crate) response: Option<http::Response<()>>,
     /// For events and logs.
     pub(crate) endpoint: String,
+    pub(crate) start: Start,
 }
 
 impl Opener {
@@ -78,23 +90,44 @@ impl Opener {
             guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
         }
         let mut opening = Opening::new(self.settings.handshake_timeout, request.endpoint.clone());
-        let result = self.follow(request, &mut opening).and_then(|opened| self.log_in(opened));
+        let first = self.first_hop(&request);
+        let result =
+            self.follow(request, first, &mut opening).and_then(|opened| self.log_in(opened));
         self.interrupt.unwatch();
         if self.interrupt.is_raised() {
             return Err(Failure::Interrupted);
         }
         match (&result, opening.address) {
-            (Ok(_), _) => self.addresses.forget(),
+            (Ok(_), address) => {
+                self.addresses.succeeded(address.filter(|_| self.settings.resume));
+            }
             (Err(_), Some(address)) => self.addresses.has_failed(address),
             (Err(_), None) => {}
         }
         result
     }
 
+    /// Where an attempt begins: where the request says, or after the loss of a link where the
+    /// session is, to which a redirect may have led.
+    fn first_hop(&mut self, home: &Request) -> Request {
+        let returns = std::mem::take(&mut self.returns);
+        match &self.held {
+            Some(held) if returns && home.endpoint == self.requests[0].endpoint => {
+                home.redirected(held.endpoint.clone())
+            }
+            _ => home.clone(),
+        }
+    }
+
     /// Opens what the request names, or what the server there redirects to.
-    fn follow(&mut self, home: Request, opening: &mut Opening) -> Result<Success, Failure> {
+    fn follow(
+        &mut self,
+        home: Request,
+        first: Request,
+        opening: &mut Opening,
+    ) -> Result<Success, Failure> {
         let mut redirects = 0;
-        let mut request = home.clone();
+        let mut request = first;
         loop {
             self.dialed = Some(request.endpoint.to_string());
             let failure = match self.shake_hands(&request, opening) {
@@ -139,15 +172,17 @@ impl Opener {
         if !endpoint.scheme.is_websocket() {
             let protocol = Protocol::Framed(self.settings.framing);
             let opened = Opened::new(duplex, protocol, limits, Vec::new());
-            return Ok(Success { opened, response: None, endpoint: name });
+            return Ok(Success { opened, response: None, endpoint: name, start: Start::Ordinary });
         }
         let protocol = Protocol::WebSocket(Role::Client);
         let with_cookies = self.jar.as_ref().map(|jar| jar.applied(request));
         let request = with_cookies.as_ref().unwrap_or(request);
+        let offer = self.offer(endpoint);
         let mut opened = handshake::open(
             &mut Timed::new(&mut duplex, deadline),
             request,
             self.settings.compression.as_ref(),
+            offer.as_ref(),
         );
         if let Err(Failure::Rejected { retry_after, waits, .. }) = &mut opened {
             *waits = retry_after.map(|asked| asked.min(self.settings.max_retry_after));
@@ -159,10 +194,11 @@ impl Opener {
                 Err(_) => {}
             }
         }
-        let Handshake { response, compression, read } =
+        let Handshake { response, compression, session, read } =
             opened.map_err(|failure| failure.in_time(timeout))?;
+        let start = self.start(offer.as_ref(), session, endpoint)?;
         let opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
-        Ok(Success { opened, response: Some(response), endpoint: name })
+        Ok(Success { opened, response: Some(response), endpoint: name, start })
     }
 
     /// Connects to the endpoint: with the program's connector, through a proxy, or straight.
@@ -225,14 +261,27 @@ impl Opener {
     fn log_in(&mut self, mut success: Success) -> Result<Success, Failure> {
         let Some(hook) = &mut self.login_hook else { return Ok(success) };
         let deadline = Instant::now() + self.settings.login_timeout;
-        let Success { opened, response, .. } = &mut success;
-        let mut session = LoginSession::new(opened, deadline, response.as_ref(), &self.counters);
+        let Success { opened, response, start, .. } = &mut success;
+        let counts = match start {
+            // the server remembers
+            Start::Resumed(_) => return Ok(success),
+            Start::New { held, .. } => Some(Arc::clone(&held.counts)),
+            Start::Ordinary => None,
+        };
+        let mut session =
+            LoginSession::new(opened, deadline, response.as_ref(), &self.counters, counts);
         let mut result = guarded("login hook", || hook(&mut session))?;
         if result.is_ok() && Instant::now() >= deadline {
             result = Err(timed_out());
         }
+        let sent = session.end(result.is_ok());
         match result {
-            Ok(()) => Ok(success),
+            Ok(()) => {
+                if let Start::New { login, .. } = start {
+                    *login = sent;
+                }
+                Ok(success)
+            }
             Err(LoginError { permanent, source }) => Err(Failure::Login { permanent, source }),
         }
     }

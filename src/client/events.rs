@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use super::held::SessionStart;
 use crate::failure::{Failure, guarded};
 use crate::link::Notice;
 use crate::message::Message;
@@ -34,6 +35,9 @@ pub enum Event {
         /// How messages are compressed, if both sides want that
         /// ([`Builder::compression`](crate::Builder::compression)).
         compression: Option<AgreedCompression>,
+        /// What this link is to the session that there was
+        /// ([`Builder::resume`](crate::Builder::resume)).
+        session: SessionStart,
     },
     /// The link died.
     #[non_exhaustive]
@@ -52,6 +56,9 @@ pub enum Event {
         /// Whether those are sent again on the next link:
         /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce).
         will_be_resent: bool,
+        /// Whether the session can go on ([`Builder::resume`](crate::Builder::resume)): then the
+        /// server says on the next link which messages it has, and the others are sent again.
+        resumable: bool,
         /// What comes next.
         next: Next,
     },

@@ -94,7 +94,9 @@ impl Manager {
         loop {
             self.core.status.enter(State::Connecting, None);
             self.streak.attempts += 1;
-            let after = match self.open() {
+            let attempt = self.open();
+            let has_lost = self.opener.has_lost_session(&self.core.outbox);
+            let after = match attempt {
                 Ok(mut up) => {
                     // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
@@ -102,7 +104,7 @@ impl Manager {
                     self.serve(up.link, close)
                 }
                 Err(Failure::Interrupted) => After::Close { clean: false },
-                Err(failure) => self.attempt_failed(failure),
+                Err(failure) => self.attempt_failed(failure, has_lost),
             };
             let after = match after {
                 After::Redial(delay) => self.back_off(delay),
@@ -124,8 +126,10 @@ impl Manager {
         thread::scope(|scope| {
             let open = move || {
                 threads::belong_to(core.id);
-                let Success { opened, response, endpoint } = opener.open(attempt)?;
-                let link = Link::start(parts(core, inbox, link, opened))?;
+                let Success { opened, response, endpoint, start } = opener.open(attempt)?;
+                opener.begin_session(&core.outbox, start);
+                let session = opener.counts();
+                let link = Link::start(Parts { session, ..parts(core, inbox, link, opened) })?;
                 Ok(Box::new(Up { link, response, endpoint }))
             };
             let (prefix, stack) = (threads::thread_prefix(core.id), threads::PASSING_STACK);
@@ -144,9 +148,15 @@ impl Manager {
         let endpoint = std::mem::take(&mut up.endpoint);
         let attempts = std::mem::take(&mut self.streak.attempts);
         log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
-        let (response, compression) = (up.response.take().map(Arc::new), up.link.compression());
-        let link = self.link;
-        let event = Event::Connected { link, attempts, downtime, endpoint, response, compression };
+        let event = Event::Connected {
+            link: self.link,
+            attempts,
+            downtime,
+            endpoint,
+            response: up.response.take().map(Arc::new),
+            compression: up.link.compression(),
+            session: self.opener.session_start(),
+        };
         match self.first.take() {
             None => self.core.publisher.publish(event),
             // nobody can have subscribed before this; later subscribers start with what follows
@@ -179,7 +189,7 @@ impl Manager {
         after
     }
 
-    fn bury(&self, link: Link) -> Ended {
+    fn bury(&mut self, link: Link) -> Ended {
         let (ended, outbox) = (link.bury(), &self.core.outbox);
         if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
             if let Some(TooLarge { size, message }) = outbox.take_too_large() {
@@ -188,7 +198,7 @@ impl Manager {
                 self.core.publisher.publish(Event::MessageTooLarge { size, message });
             }
         }
-        outbox.link_buried();
+        self.opener.link_buried(outbox, &ended.cause);
         ended
     }
 
@@ -223,8 +233,11 @@ impl Manager {
                 }
                 Command::Reconnect => {
                     handle.expect(Failure::ReconnectRequested);
-                    handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
-                    handle.wait_until(Instant::now() + GOODBYE);
+                    // a close frame would end the session
+                    if !self.opener.is_resumable(&Failure::ReconnectRequested) {
+                        handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
+                        handle.wait_until(Instant::now() + GOODBYE);
+                    }
                     handle.kill(Failure::ReconnectRequested);
                     return Ending::Wish;
                 }
@@ -239,6 +252,7 @@ impl Manager {
             self.streak = FailureStreak::default();
         }
         self.streak.goes_on(self.since);
+        let resumable = self.opener.is_resumable(&ended.cause);
         let (cause, after) = match ending {
             // whatever else ended it meanwhile
             Ending::Wish => (ended.cause, self.redial_at_once()),
@@ -246,7 +260,10 @@ impl Manager {
         };
         log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), cause.report());
         let endpoint = self.opener.endpoint();
-        self.opener.next_endpoint();
+        self.opener.returns = resumable;
+        if !resumable {
+            self.opener.next_endpoint();
+        }
         self.core.publisher.publish(Event::Disconnected {
             link: self.link,
             cause,
@@ -254,19 +271,24 @@ impl Manager {
             uptime,
             unconfirmed: ended.unconfirmed,
             will_be_resent: self.core.settings.delivery == Delivery::AtLeastOnce,
+            resumable,
             next: after.next(),
         });
         after
     }
 
+    /// Once the session is lost there is no reason to wait with the attempt that asks for another.
     #[inline(never)]
-    fn attempt_failed(&mut self, failure: Failure) -> After {
+    fn attempt_failed(&mut self, failure: Failure, has_lost: bool) -> After {
         self.since = Instant::now();
         self.core.counters.failed_attempts.fetch_add(1, Relaxed);
         self.streak.failed += 1;
         self.streak.goes_on(self.since);
         let attempts = self.streak.attempts;
         let (cause, mut after) = self.judge(Arc::new(failure));
+        if has_lost && matches!((&*cause, &after), (Failure::NotResumed, After::Redial(_))) {
+            after = After::Redial(Duration::ZERO);
+        }
         log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), cause.report());
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
@@ -360,6 +382,7 @@ fn parts(core: &Core, inbox: &InboxSlot, link: u32, opened: Opened) -> Parts {
         inbox: Arc::clone(inbox),
         mailbox: Arc::clone(&core.mailbox),
         counters: Arc::clone(&core.counters),
+        session: None,
         owner: Owner::Client,
         id: core.id,
         link,

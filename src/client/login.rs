@@ -3,14 +3,19 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::link::Opened;
 use crate::link::stats::Counters;
-use crate::message::{CloseFrame, Message};
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::resume::{Counts, Report};
 use crate::transport::Timed;
 use crate::wire::{Encoder, Item, Output};
+
+/// How long the goodbye of a login that failed may take.
+const GOODBYE: Duration = Duration::from_millis(100);
 
 /// What the program does on a fresh link before anything queued is sent.
 pub(crate) type Hook = Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send>;
@@ -29,6 +34,10 @@ pub struct LoginSession<'a> {
     deadline: Instant,
     response: Option<&'a http::Response<()>>,
     counters: &'a Counters,
+    /// What the session has counted that begins with this link, if there is one.
+    session: Option<Arc<Counts>>,
+    /// What was sent in it.
+    sent: Vec<Message>,
 }
 
 impl<'a> LoginSession<'a> {
@@ -37,9 +46,22 @@ impl<'a> LoginSession<'a> {
         deadline: Instant,
         response: Option<&'a http::Response<()>>,
         counters: &'a Counters,
+        session: Option<Arc<Counts>>,
     ) -> Self {
-        let encoder = opened.protocol.encoder();
-        Self { opened, encoder, out: Output::new(), deadline, response, counters }
+        let (encoder, out) = (opened.protocol.encoder(), Output::new());
+        let sent = Vec::new();
+        Self { opened, encoder, out, deadline, response, counters, session, sent }
+    }
+
+    /// The hook has returned. Returns what it has sent in a session, which keeps that as it keeps
+    /// what is sent later; a server that has begun one in vain is told so.
+    pub(crate) fn end(mut self, is_logged_in: bool) -> Vec<Message> {
+        if !is_logged_in && self.session.is_some() {
+            self.sent.drain(..).for_each(|_| self.counters.is_sent_at_login());
+            let frame = CloseFrame::new(CloseCode::NORMAL, "");
+            self.say_goodbye(Some(&frame), Instant::now() + GOODBYE);
+        }
+        self.sent
     }
 
     /// The server's answer to the opening handshake; `None` on `tcp://`, which has none.
@@ -54,10 +76,26 @@ impl<'a> LoginSession<'a> {
     /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut).
     pub fn send(&mut self, message: impl Into<Message>) -> Result<(), Failure> {
         let message = message.into();
+        if let Some(counts) = &self.session {
+            counts.send();
+        }
         self.encoder.message(&message, &mut self.out);
         self.drain(self.deadline)?;
-        self.counters.sent_at_login(message.len());
+        self.counters.sent(1, message.len());
+        match self.session {
+            None => self.counters.is_sent_at_login(),
+            Some(_) => self.sent.push(message),
+        }
         Ok(())
+    }
+
+    /// In a session a report goes before each pong.
+    fn pong(&mut self, payload: &[u8]) {
+        if let Some(counts) = &self.session {
+            let report = Report(counts.received());
+            self.encoder.pong(&report.payload(), &mut self.out);
+        }
+        self.encoder.pong(payload, &mut self.out);
     }
 
     fn drain(&mut self, deadline: Instant) -> io::Result<()> {
@@ -99,11 +137,15 @@ impl<'a> LoginSession<'a> {
             match decoder.decode(buffer) {
                 Ok(Some(Item::Message(message))) => {
                     self.counters.received(message.len());
+                    if let Some(counts) = &self.session {
+                        counts.receive();
+                    }
                     return Ok(message.into_owned());
                 }
                 Ok(Some(Item::Pong(_))) => {}
                 Ok(Some(Item::Ping(payload))) => {
-                    self.encoder.pong(payload, &mut self.out);
+                    let payload = payload.to_vec();
+                    self.pong(&payload);
                     self.drain(deadline)?;
                 }
                 Ok(Some(Item::Close(frame))) => {

@@ -12,6 +12,8 @@ const MOST: usize = 64;
 pub(crate) struct Addresses {
     /// The oldest first, each once.
     failed: Vec<SocketAddr>,
+    /// The one that led to the last link, until it fails: a session may be there.
+    last: Option<SocketAddr>,
 }
 
 impl Addresses {
@@ -20,8 +22,11 @@ impl Addresses {
     pub(crate) fn in_order(&self, resolved: &[SocketAddr]) -> Vec<SocketAddr> {
         let mut order = alternate_families(resolved);
         order.sort_by_key(|address| {
+            if self.last == Some(*address) {
+                return 0;
+            }
             let failure = self.failed.iter().position(|failed| failed == address);
-            failure.map_or(0, |position| position + 1)
+            failure.map_or(1, |position| position + 2)
         });
         order
     }
@@ -29,15 +34,17 @@ impl Addresses {
     /// This one was connected to, and that was all.
     pub(crate) fn has_failed(&mut self, address: SocketAddr) {
         self.failed.retain(|failed| *failed != address);
+        self.last = self.last.filter(|last| *last != address);
         if self.failed.len() == MOST {
             self.failed.remove(0);
         }
         self.failed.push(address);
     }
 
-    /// A link is up: what happened before says nothing any more.
-    pub(crate) fn forget(&mut self) {
+    /// A link is up, at this address if it is known: what happened before says nothing any more.
+    pub(crate) fn succeeded(&mut self, address: Option<SocketAddr>) {
         self.failed.clear();
+        self.last = address;
     }
 }
 
@@ -96,7 +103,7 @@ mod tests {
             assert_eq!(order[0], first.parse().unwrap());
             addresses.has_failed(order[0]);
         }
-        addresses.forget();
+        addresses.succeeded(None);
         assert_eq!(addresses.in_order(&resolved), resolved);
     }
 

@@ -117,6 +117,8 @@ fn failures() -> Vec<(Failure, &'static str)> {
         (Failure::Thread(io()), WHY),
         (Failure::ReconnectRequested, "requested by the program"),
         (Failure::TooSlow, "too slow"),
+        (Failure::NotResumed, "could not be resumed"),
+        (Failure::Evicted, "evicted"),
         (Failure::Interrupted, "close"),
     ];
     all.extend(handshakes().into_iter().map(|(error, why)| (Failure::Handshake(error), why)));
@@ -145,6 +147,8 @@ fn failures() -> Vec<(Failure, &'static str)> {
         | Failure::Thread(_)
         | Failure::ReconnectRequested
         | Failure::TooSlow
+        | Failure::NotResumed
+        | Failure::Evicted
         | Failure::Interrupted => {}
     });
     all

@@ -157,6 +157,15 @@ pub enum Failure {
     /// [`SlowSession::Disconnect`](crate::SlowSession::Disconnect) is the server's policy.
     #[error("too slow for a broadcast")]
     TooSlow,
+    /// The session that was to survive its connection did not. On a server: its client has not
+    /// come back within the window. On a client: the server goes on as if there had been no
+    /// session, or as if there had been another one.
+    #[error("the session could not be resumed")]
+    NotResumed,
+    /// Other sessions needed the room that this one took without a connection:
+    /// [`Resume::sessions`](crate::Resume::sessions) and [`Resume::bytes`](crate::Resume::bytes).
+    #[error("evicted while it waited for its client")]
+    Evicted,
     /// This side closed while it was dialing or opening, or the peer had not answered when the
     /// time for closing was over.
     #[error("interrupted by close")]
@@ -309,6 +318,14 @@ impl Failure {
                 | Self::EndOfStream { .. }
                 | Self::Protocol { .. }
                 | Self::ReconnectRequested
+        )
+    }
+
+    /// Whether a session that could be resumed is over with a link that dies of this.
+    pub(crate) fn ends_session(&self) -> bool {
+        matches!(
+            self,
+            Self::Closed(_) | Self::Protocol { .. } | Self::Panicked { .. } | Self::TooSlow
         )
     }
 

@@ -16,6 +16,7 @@ use super::headers::line;
 use super::{Request, extensions};
 use crate::failure::{Body, Failure, HandshakeError, quote};
 use crate::policy::{AgreedCompression, Compression, MAX_DURATION};
+use crate::resume;
 use crate::transport::head::{HeadReader, has_token};
 use crate::transport::{Stream, body};
 
@@ -24,19 +25,23 @@ use crate::transport::{Stream, body};
 pub(crate) struct Handshake {
     pub(crate) response: Response<()>,
     pub(crate) compression: Option<AgreedCompression>,
+    /// What the server says to the offer of a session.
+    pub(crate) session: Option<resume::Answer>,
     /// What was read past the response.
     pub(crate) read: Vec<u8>,
 }
 
-/// Shakes hands, and offers compression if there is any.
+/// Shakes hands, and offers compression and a session if there are any.
 pub(crate) fn open(
     stream: &mut impl Stream,
     request: &Request,
     compression: Option<&Compression>,
+    offer: Option<&resume::Offer>,
 ) -> Result<Handshake, Failure> {
     let key = generate_key();
     let mut reader = HeadReader::new();
-    let sent = stream.write_all(&encode(request, &key, compression)).map_err(HandshakeError::Io);
+    let sent =
+        stream.write_all(&encode(request, &key, compression, offer)).map_err(HandshakeError::Io);
     let head = match (sent, reader.response(stream)) {
         (Ok(()), head) => head?,
         // the server may have said why before it hung up
@@ -47,7 +52,9 @@ pub(crate) fn open(
         }
         (Err(lost), Ok(_)) => return Err(lost.into()),
     };
-    let (status, headers) = (head.status, head.headers);
+    let (status, mut headers) = (head.status, head.headers);
+    // nobody else sees it
+    let session = resume::Answer::take(&mut headers).filter(|_| offer.is_some());
     if status != StatusCode::SWITCHING_PROTOCOLS {
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
         let body = if leads_on(status, &headers) {
@@ -66,7 +73,7 @@ pub(crate) fn open(
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok(Handshake { response, compression, read: reader.into_rest() })
+    Ok(Handshake { response, compression, session, read: reader.into_rest() })
 }
 
 /// Whether it says where to go instead: then nobody reads what else it says.
@@ -81,7 +88,12 @@ pub(crate) fn location(failure: &Failure) -> Option<&[u8]> {
     location.filter(|_| leads_on(*status, headers))
 }
 
-fn encode(request: &Request, key: &str, compression: Option<&Compression>) -> Vec<u8> {
+fn encode(
+    request: &Request,
+    key: &str,
+    compression: Option<&Compression>,
+    offer: Option<&resume::Offer>,
+) -> Vec<u8> {
     let endpoint = &request.endpoint;
     let mut bytes = format!("GET {} HTTP/1.1\r\n", endpoint.path_and_query()).into_bytes();
     let out = &mut bytes;
@@ -97,6 +109,9 @@ fn encode(request: &Request, key: &str, compression: Option<&Compression>) -> Ve
     }
     if let Some(compression) = compression {
         line(out, "Sec-WebSocket-Extensions", extensions::offer(compression).as_bytes());
+    }
+    if let Some(offer) = offer {
+        line(out, "Everlink-Resume", offer.value().as_bytes());
     }
     if let Some(credentials) = &endpoint.credentials {
         if !request.headers.contains(&header::AUTHORIZATION) {
@@ -176,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_request_says_all_that_it_must() {
-        let text = String::from_utf8(encode(&request(), "KEY", None)).unwrap();
+        let text = String::from_utf8(encode(&request(), "KEY", None, None)).unwrap();
         assert_eq!(
             text,
             "GET /chat?a=1 HTTP/1.1\r\nHost: host:81\r\nUpgrade: websocket\r\n\

@@ -19,4 +19,4 @@ pub(crate) use headers::{Header, Headers};
 pub(crate) use origins::Origins;
 pub use request::Request;
 pub(crate) use request::{built_in, dialable};
-pub(crate) use server::{accept, check, complaint, read_request, refuse, respond};
+pub(crate) use server::{Upgrade, accept, check, complaint, read_request, refuse, respond};

@@ -24,7 +24,7 @@ pub struct Request {
 }
 
 /// Set by the handshake itself, or meaningless in it.
-const RESERVED: [HeaderName; 8] = [
+const RESERVED: [HeaderName; 9] = [
     header::CONNECTION,
     header::UPGRADE,
     header::CONTENT_LENGTH,
@@ -33,6 +33,7 @@ const RESERVED: [HeaderName; 8] = [
     header::SEC_WEBSOCKET_VERSION,
     header::SEC_WEBSOCKET_EXTENSIONS,
     header::SEC_WEBSOCKET_ACCEPT,
+    crate::resume::HEADER,
 ];
 
 impl Request {
@@ -180,6 +181,7 @@ mod tests {
             ("Sec-WebSocket-Key", "x"),
             ("upgrade", "x"),
             ("Content-Length", "5"),
+            ("Everlink-Resume", "new"),
         ] {
             let error = request.set_header(name, value).unwrap_err();
             assert!(matches!(error, Error::InvalidHeader { .. }), "{name:?}: {error}");

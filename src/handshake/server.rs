@@ -12,6 +12,7 @@ use super::headers::{Headers, line};
 use super::origins::{Origins, host};
 use crate::failure::{Failure, HandshakeError};
 use crate::policy::{AgreedCompression, Compression};
+use crate::resume;
 use crate::transport::head::{self, HeadReader, has_token, is_token, tokens};
 
 /// Reads a request; returns it and what was read past it.
@@ -60,7 +61,7 @@ pub(crate) fn complaint(error: &HandshakeError) -> Option<StatusCode> {
 }
 
 /// A request that is not granted: the status, and the reason for the client.
-type Wrong = (StatusCode, &'static str);
+pub(crate) type Wrong = (StatusCode, &'static str);
 
 fn bad<T>(reason: &'static str) -> Result<T, Wrong> {
     Err((StatusCode::BAD_REQUEST, reason))
@@ -87,41 +88,63 @@ pub(crate) fn check(request: &Request<()>, origins: &Origins) -> Result<(), Wron
     Ok(())
 }
 
-/// Upgrades the connection, or answers with what is wrong with the request. A subprotocol that
-/// the client did not offer is left out. Returns what compression was agreed on.
+/// The answer that upgrades a connection, and what was agreed on with it.
+#[derive(Debug)]
+pub(crate) struct Upgrade {
+    head: Vec<u8>,
+    pub(crate) subprotocol: Option<String>,
+    pub(crate) compression: Option<AgreedCompression>,
+}
+
+impl Upgrade {
+    /// Answers, with what the client is told of its session.
+    pub(crate) fn write(
+        &self,
+        stream: &mut impl Write,
+        session: Option<&resume::Answer>,
+    ) -> Result<(), Failure> {
+        let mut response = self.head.clone();
+        if let Some(session) = session {
+            line(&mut response, "Everlink-Resume", session.value().as_bytes());
+        }
+        response.extend_from_slice(b"\r\n");
+        Ok(stream.write_all(&response).map_err(HandshakeError::Io)?)
+    }
+}
+
+/// Upgrades the connection, or says what is wrong with the request. A subprotocol that the client
+/// did not offer is left out.
 pub(crate) fn accept(
-    stream: &mut impl Write,
     request: &Request<()>,
     subprotocol: Option<&str>,
     headers: &Headers,
     compression: Option<&Compression>,
-) -> Result<Option<AgreedCompression>, Failure> {
-    let chosen = upgrade_key(request).and_then(|key| {
-        let chosen = extensions::choose(request.headers(), compression);
-        Ok((key, chosen.map_err(|reason| (StatusCode::BAD_REQUEST, reason))?))
-    });
-    let (key, compression) = match chosen {
-        Ok(chosen) => chosen,
-        Err(wrong) => return Err(refuse(stream, request, wrong)),
-    };
+) -> Result<Upgrade, Wrong> {
+    let key = upgrade_key(request)?;
+    let compression = extensions::choose(request.headers(), compression)
+        .map_err(|reason| (StatusCode::BAD_REQUEST, reason))?;
     let mut response = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
     line(&mut response, "Upgrade", b"websocket");
     line(&mut response, "Connection", b"Upgrade");
     line(&mut response, "Sec-WebSocket-Accept", derive_accept_key(key).as_bytes());
-    if let Some(chosen) = subprotocol {
-        if tokens(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == chosen) {
-            line(&mut response, "Sec-WebSocket-Protocol", chosen.as_bytes());
-        } else {
+    let is_offered = |chosen: &&str| {
+        let is_there =
+            tokens(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == *chosen);
+        if !is_there {
             log::warn!("subprotocol {chosen:?} was chosen, but the client did not offer it");
         }
+        is_there
+    };
+    let subprotocol = subprotocol.filter(is_offered).map(str::to_owned);
+    if let Some(chosen) = &subprotocol {
+        line(&mut response, "Sec-WebSocket-Protocol", chosen.as_bytes());
     }
     if let Some((answer, _)) = &compression {
         line(&mut response, "Sec-WebSocket-Extensions", answer.as_bytes());
     }
     headers.write(&mut response);
-    response.extend_from_slice(b"\r\n");
-    stream.write_all(&response).map_err(HandshakeError::Io)?;
-    Ok(compression.map(|(_, agreed)| agreed))
+    let compression = compression.map(|(_, agreed)| agreed);
+    Ok(Upgrade { head: response, subprotocol, compression })
 }
 
 /// Says what is wrong with the request; returns why there is no WebSocket.

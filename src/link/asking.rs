@@ -69,7 +69,7 @@ impl Pen {
 
     pub(super) fn ping(&mut self, shared: &Shared) {
         self.unasked = Unasked::default();
-        let payload = shared.pings.ping(self.sequence, self.last);
+        let payload = shared.pings.ping(self.encoded);
         self.encoder.ping(&payload, &mut self.out);
     }
 
@@ -91,12 +91,13 @@ impl Pen {
 
     pub(super) fn beat(&mut self, message: &Message, shared: &Shared) -> io::Result<()> {
         self.unasked = Unasked::default();
-        shared.pings.beat(self.sequence, self.last);
+        shared.pings.beat(self.encoded);
         self.lone_message(message, shared)
     }
 
     /// Encodes a message that is not the outbox's.
     pub(super) fn lone_message(&mut self, message: &Message, shared: &Shared) -> io::Result<()> {
+        self.encoded.position = self.begin_message(shared);
         self.encoder.message(message, &mut self.out);
         self.set_off(shared)
     }

@@ -28,7 +28,7 @@ impl Reader<'_> {
         if let Some(frame) = &answer {
             shared.control.answer(frame.clone());
         }
-        if is_session {
+        if shared.is_all_there_is() || is_session && answer.is_some() {
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();
         }

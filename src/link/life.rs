@@ -209,6 +209,10 @@ impl State {
         self.ours > Ours::Open && self.theirs == Theirs::Closed
     }
 
+    pub(super) fn cause(&self) -> Option<&Failure> {
+        self.cause.as_deref()
+    }
+
     fn note(&mut self, cause: Failure) {
         let stays = match self.cause.as_deref() {
             None => false,

@@ -32,6 +32,7 @@ mod model;
 mod pen;
 mod pings;
 mod reader;
+mod session;
 pub(crate) mod stats;
 mod suspension;
 mod writer;
@@ -57,6 +58,7 @@ use crate::failure::Failure;
 use crate::policy::{AgreedCompression, Limits};
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
+use crate::resume::Counts;
 use crate::settings::Settings;
 use crate::sync::threads;
 use crate::sync::{Budget, Mutex};
@@ -106,7 +108,8 @@ impl Opened {
 pub(crate) enum Owner {
     /// Another link may follow: outbox and inbox outlive this one.
     Client,
-    /// With the link the outbox shuts and the inbox ends; a handler may answer until it returns.
+    /// With the link the outbox shuts and the inbox ends, unless it carries a session that may go
+    /// on; a handler may answer until it returns.
     Session,
 }
 
@@ -119,6 +122,8 @@ pub(crate) struct Parts {
     /// The mailbox behind the inbox, where a reader may wait for the program.
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) counters: Arc<Counters>,
+    /// What the session has counted that this link carries on, if there is one.
+    pub(crate) session: Option<Arc<Counts>>,
     pub(crate) owner: Owner,
     /// The number of the client or session: its threads are named and marked with it.
     pub(crate) id: u64,
@@ -135,6 +140,7 @@ struct Shared {
     outbox: Arc<Outbox>,
     mailbox: Arc<Mailbox>,
     counters: Arc<Counters>,
+    session: Option<Arc<Counts>>,
     hangup: Arc<dyn Hangup>,
     life: Arc<Life>,
     control: ControlSlots,
@@ -157,22 +163,11 @@ impl Shared {
             self.hangup.reset_when_dropped();
         }
         self.hangup.hang_up();
-        if self.owner == Owner::Session {
+        if self.is_all_there_is() {
             self.outbox.shut();
         }
         self.outbox.link_lost();
         self.mailbox.look_again();
-    }
-
-    /// An answer has come that confirms everything up to this number.
-    fn confirmed(&self, number: Option<u64>) {
-        if let Some(number) = number {
-            self.outbox.confirmed(number);
-            if self.outbox.wants_confirmation().0 {
-                // there may be something more to ask
-                self.outbox.ring();
-            }
-        }
     }
 
     fn silent(&self, silence: Duration) -> Failure {
@@ -254,7 +249,8 @@ impl Link {
     ///
     /// [`Failure::Thread`] if one could not be started; the others are gone then.
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
-        let Parts { opened, settings, outbox, inbox, mailbox, counters, owner, id, link } = parts;
+        let Parts { opened, settings, outbox, inbox, mailbox, counters, .. } = parts;
+        let (owner, session, id, link) = (parts.owner, parts.session, parts.id, parts.link);
         let Opened { duplex, protocol, decoder, buffer, compression: agreed } = opened;
         let mut encoder = protocol.encoder();
         if let (Some(agreed), Some(compression)) = (agreed, &settings.compression) {
@@ -277,6 +273,7 @@ impl Link {
             outbox,
             mailbox,
             counters,
+            session,
             hangup,
             name: prefix.clone(),
         });

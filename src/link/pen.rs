@@ -8,6 +8,8 @@ use super::Shared;
 use super::asking::Unasked;
 use super::control::{Close, Slots};
 use super::liveness::HELD_UP;
+use super::pings::Covered;
+use crate::message::Payload;
 use crate::queues::outbox::Entry;
 use crate::transport::{Advanced, WriteHalf};
 use crate::wire::websocket::Fragment;
@@ -40,10 +42,10 @@ pub(super) struct Pen {
     entries: VecDeque<(u64, Entry)>,
     /// Messages that are about to be encoded.
     pub(super) batch: VecDeque<Entry>,
-    /// How many messages of the outbox were encoded.
-    pub(super) sequence: u64,
-    /// The number of the last of them.
-    pub(super) last: u64,
+    /// What was encoded whole.
+    pub(super) encoded: Covered,
+    /// What this end has last said that it has received, on this link.
+    pub(super) reported: Option<u64>,
     pub(super) unasked: Unasked,
     /// What the socket's timeout is at the moment.
     timeout: Option<Duration>,
@@ -64,8 +66,8 @@ impl Pen {
             flushed: 0,
             entries: VecDeque::new(),
             batch: VecDeque::new(),
-            sequence: 0,
-            last: 0,
+            encoded: Covered::default(),
+            reported: None,
             unasked: Unasked::default(),
             timeout: None,
             took: Instant::now(),
@@ -196,9 +198,7 @@ impl Pen {
         if self.is_closed {
             return Ok(());
         }
-        for payload in slots.pongs {
-            self.encoder.pong(&payload, &mut self.out);
-        }
+        self.pongs(slots.pongs, shared);
         for message in slots.replies {
             self.lone_message(&message, shared)?;
         }
@@ -214,6 +214,15 @@ impl Pen {
         Ok(())
     }
 
+    fn pongs(&mut self, pongs: VecDeque<Payload>, shared: &Shared) {
+        if !pongs.is_empty() {
+            self.report(shared);
+        }
+        for payload in pongs {
+            self.encoder.pong(&payload, &mut self.out);
+        }
+    }
+
     pub(super) fn close(&mut self, close: Close, shared: &Shared) -> io::Result<()> {
         let frame = match close {
             Close::Now(frame) => frame,
@@ -225,6 +234,7 @@ impl Pen {
                 frame
             }
         };
+        self.report(shared);
         self.encoder.close(frame.as_ref(), &mut self.out);
         self.is_closed = true;
         let is_websocket = matches!(self.encoder, Encoder::WebSocket(_));
@@ -248,8 +258,10 @@ impl Pen {
 
     /// Encodes the batch.
     pub(super) fn encode_batch(&mut self, shared: &Shared) -> io::Result<()> {
-        while let Some(entry) = self.batch.pop_front() {
+        while let Some(mut entry) = self.batch.pop_front() {
             let (number, size) = (entry.number, entry.message.len());
+            let position = self.begin_message(shared);
+            entry.position = position;
             match (&mut self.encoder, shared.settings.fragment_size) {
                 (Encoder::WebSocket(_), Some(piece)) if size > piece => {
                     self.fragments(entry, piece, shared)?;
@@ -259,8 +271,7 @@ impl Pen {
                     self.entries.push_back((self.out.encoded(), entry));
                 }
             }
-            self.sequence += 1;
-            self.last = number;
+            self.encoded = Covered { messages: self.encoded.messages + 1, number, position };
             self.unasked.messages += 1;
             self.unasked.bytes += size;
             self.unasked.since.get_or_insert_with(Instant::now);
@@ -309,9 +320,7 @@ impl Pen {
             }
             replies.into_iter().for_each(|message| shared.control.reply(message));
             let is_urgent = ping || !pongs.is_empty();
-            for payload in pongs {
-                self.encoder.pong(&payload, &mut self.out);
-            }
+            self.pongs(pongs, shared);
             if ping {
                 self.ping(shared);
             }

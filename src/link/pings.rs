@@ -30,14 +30,22 @@ struct State {
     confirmed: u64,
 }
 
+/// What went out before a ping.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Covered {
+    /// How many messages of the outbox were encoded on this link.
+    pub(super) messages: u64,
+    /// The number in the outbox of the last of them.
+    pub(super) number: u64,
+    /// How many messages of the session, whoever made them, were encoded whole.
+    pub(super) position: u64,
+}
+
 #[derive(Debug)]
 struct Ping {
     number: u64,
     sent: Instant,
-    /// How many messages were encoded before it.
-    after: u64,
-    /// The number in the outbox of the last of them.
-    covers: u64,
+    covers: Covered,
     /// Whether it is a beat of the application, whose answer carries no number.
     is_beat: bool,
 }
@@ -53,15 +61,14 @@ impl PingLedger {
         self.state.lock()
     }
 
-    /// A ping goes out now, after `after` messages of which the last has the number `covers`;
-    /// returns the payload that it carries.
-    pub(super) fn ping(&self, after: u64, covers: u64) -> [u8; 8] {
-        self.sent(after, covers, false)
+    /// A ping goes out now, behind all that; returns the payload that it carries.
+    pub(super) fn ping(&self, covers: Covered) -> [u8; 8] {
+        self.sent(covers, false)
     }
 
     /// The same for a beat of the application.
-    pub(super) fn beat(&self, after: u64, covers: u64) {
-        self.sent(after, covers, true);
+    pub(super) fn beat(&self, covers: Covered) {
+        self.sent(covers, true);
     }
 
     /// Whether the answer to some ping is still to come.
@@ -74,7 +81,7 @@ impl PingLedger {
         self.state().out.front().map(|ping| ping.sent.elapsed())
     }
 
-    fn sent(&self, after: u64, covers: u64, is_beat: bool) -> [u8; 8] {
+    fn sent(&self, covers: Covered, is_beat: bool) -> [u8; 8] {
         let mut state = self.state();
         state.pings += 1;
         state.unanswered += 1;
@@ -82,16 +89,15 @@ impl PingLedger {
         if state.out.len() == REMEMBERED {
             state.out.pop_front();
         }
-        state.out.push_back(Ping { number, sent: Instant::now(), after, covers, is_beat });
+        state.out.push_back(Ping { number, sent: Instant::now(), covers, is_beat });
         self.counters.pings_sent.fetch_add(1, Relaxed);
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
         number.to_be_bytes()
     }
 
     /// A pong came. One that answers no ping of ours is ignored (RFC 6455 section 5.5.3); one
-    /// that answers the latest of several answers them all. Returns the number of the last
-    /// message in the outbox that is confirmed by it.
-    pub(super) fn pong(&self, payload: &[u8]) -> Option<u64> {
+    /// that answers the latest of several answers them all. Returns what went out before that.
+    pub(super) fn pong(&self, payload: &[u8]) -> Option<Covered> {
         let number = u64::from_be_bytes(payload.try_into().ok()?);
         let mut state = self.state();
         let index = state.out.iter().position(|ping| !ping.is_beat && ping.number == number)?;
@@ -99,16 +105,16 @@ impl PingLedger {
     }
 
     /// An application-level answer came, which carries no number: it is for the oldest beat.
-    pub(super) fn answer(&self) -> Option<u64> {
+    pub(super) fn answer(&self) -> Option<Covered> {
         let mut state = self.state();
         let index = state.out.iter().position(|ping| ping.is_beat)?;
         self.answered(&mut state, index)
     }
 
-    fn answered(&self, state: &mut State, index: usize) -> Option<u64> {
+    fn answered(&self, state: &mut State, index: usize) -> Option<Covered> {
         let ping = state.out.drain(..=index).next_back()?;
         state.unanswered = state.out.len() as u64;
-        let confirmed = state.confirmed.max(ping.after);
+        let confirmed = state.confirmed.max(ping.covers.messages);
         self.counters.confirmed.fetch_add(confirmed - state.confirmed, Relaxed);
         state.confirmed = confirmed;
         self.counters.round_trip(ping.sent.elapsed());
@@ -140,14 +146,18 @@ mod tests {
         (PingLedger::new(Arc::clone(&counters)), counters)
     }
 
+    fn covers(messages: u64, number: u64) -> Covered {
+        Covered { messages, number, position: 0 }
+    }
+
     #[test]
     fn a_pong_confirms_what_was_written_before_its_ping() {
         let (pings, counters) = pings();
         pings.written(3);
-        let ping = pings.ping(3, 13);
+        let ping = pings.ping(covers(3, 13));
         pings.written(2);
         assert_eq!(counters.unconfirmed.load(Relaxed), 5);
-        assert_eq!(pings.pong(&ping), Some(13));
+        assert_eq!(pings.pong(&ping), Some(covers(3, 13)));
         assert_eq!(counters.unconfirmed.load(Relaxed), 2);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 0);
         assert!(counters.snapshot().last_round_trip.is_some());
@@ -156,9 +166,9 @@ mod tests {
     #[test]
     fn the_latest_pong_answers_all_pings_before_it_and_strangers_nothing() {
         let (pings, counters) = pings();
-        let first = pings.ping(0, 0);
-        let second = pings.ping(0, 0);
-        let third = pings.ping(0, 0);
+        let first = pings.ping(covers(0, 0));
+        let second = pings.ping(covers(0, 0));
+        let third = pings.ping(covers(0, 0));
         pings.pong(b"hello");
         pings.pong(&99_u64.to_be_bytes());
         assert_eq!(counters.unanswered_pings.load(Relaxed), 3);
@@ -173,7 +183,7 @@ mod tests {
     fn a_peer_that_never_answers_costs_no_memory_and_is_counted() {
         let (pings, counters) = pings();
         for _ in 0..1000 {
-            pings.ping(0, 0);
+            pings.ping(covers(0, 0));
         }
         assert_eq!(pings.state().out.len(), REMEMBERED);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 1000);

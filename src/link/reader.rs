@@ -7,11 +7,12 @@ use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
 use super::life::Theirs;
-use super::{InboxSlot, Owner, Shared};
+use super::{InboxSlot, Shared};
 use crate::failure::{Failure, HANDLER, guarded};
 use crate::message::{CloseFrame, MessageRef};
 use crate::policy::Beat;
 use crate::queues::inbox::{Batch, Inbox, Room};
+use crate::resume::Report;
 use crate::transport::{NoDataYet, ReadBuffer, ReadHalf};
 use crate::wire::{Decoder, Item};
 
@@ -54,7 +55,7 @@ pub(super) fn run(
     let cause = cause.unwrap_or_else(|panic| panic.at(reader.place));
     shared.fail(cause);
     reader.deliver();
-    if shared.owner == Owner::Session {
+    if shared.is_all_there_is() {
         shared.mailbox.end();
     }
     *slot.lock() = Some(reader.inbox);
@@ -86,6 +87,10 @@ impl Reader<'_> {
         // a client whose program does not receive must not get a buffer more with each link
         self.shared.liveness.heard();
         self.inbox.wait_for_room(|| room(self.shared));
+        if self.shared.session.is_some() && self.shared.life.is_dead() {
+            // nor with each link of a session: the peer sends again what is not counted
+            return Failure::ClosedAbnormally;
+        }
         loop {
             let (cause, answer) = match self.decode() {
                 Ok(None) => match self.fill() {
@@ -123,6 +128,9 @@ impl Reader<'_> {
         while let Some(item) = decoder.decode(buffer)? {
             match item {
                 Item::Message(message) => {
+                    if let Some(counts) = &shared.session {
+                        counts.receive();
+                    }
                     let message = message.on_link(shared.link);
                     take(shared, message, inbox, batch, place);
                     if batch.is_full() {
@@ -133,7 +141,10 @@ impl Reader<'_> {
                     shared.control.pong(payload);
                     shared.outbox.ring();
                 }
-                Item::Pong(payload) => shared.confirmed(shared.pings.pong(payload)),
+                Item::Pong(payload) => match Report::parse(payload) {
+                    Some(report) => shared.reported(report)?,
+                    None => shared.answered(shared.pings.pong(payload)),
+                },
                 Item::Close(frame) => return Ok(Some(frame)),
             }
         }
@@ -149,6 +160,9 @@ impl Reader<'_> {
             return Ok(held);
         }
         self.deliver();
+        if self.shared.is_taken_over() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         self.shared.liveness.reading();
         self.was_deferred = false;
         loop {
@@ -285,7 +299,7 @@ fn take(
         let is_answer = is_answer(&message);
         *place = READER;
         if is_answer {
-            return shared.confirmed(shared.pings.answer());
+            return shared.beat_answered(shared.pings.answer());
         }
     }
     shared.counters.received(message.len());

@@ -77,6 +77,14 @@ pub struct Stats {
     /// Broadcasts that a session has missed, for it was too slow or they were too large. A client
     /// has none.
     pub broadcasts_missed: u64,
+    /// How often a session went on over a new connection
+    /// ([`Builder::resume`](crate::Builder::resume)).
+    pub resumed: u64,
+    /// How often a session was over, and another one or none took its place. A server's sessions
+    /// have none of these.
+    pub replaced: u64,
+    /// For how many messages of those sessions nobody knows whether the peer has them.
+    pub in_doubt: u64,
     /// How long the present link has been up; `None` without one. For a session that has ended,
     /// how long it was.
     pub uptime: Option<Duration>,
@@ -101,6 +109,9 @@ pub(crate) struct Counters {
     /// What was sent past the outbox.
     pub(crate) sent_at_login: AtomicU64,
     pub(crate) broadcasts_missed: AtomicU64,
+    pub(crate) resumed: AtomicU64,
+    pub(crate) replaced: AtomicU64,
+    pub(crate) in_doubt: AtomicU64,
     pongs: AtomicU64,
     round_trip_micros: AtomicU64,
     last_round_trip_micros: AtomicU64,
@@ -118,9 +129,8 @@ impl Counters {
         advance(&self.bytes_sent, bytes);
     }
 
-    /// A message that the login hook has sent.
-    pub(crate) fn sent_at_login(&self, bytes: usize) {
-        self.sent(1, bytes);
+    /// A message that the login hook has sent is no business of the outbox.
+    pub(crate) fn is_sent_at_login(&self) {
         advance(&self.sent_at_login, 1);
     }
 
@@ -160,6 +170,9 @@ impl Counters {
         let pongs = self.pongs.load(Relaxed);
         let micros = |counter: &AtomicU64| Duration::from_micros(counter.load(Relaxed));
         Stats {
+            resumed: self.resumed.load(Relaxed),
+            replaced: self.replaced.load(Relaxed),
+            in_doubt: self.in_doubt.load(Relaxed),
             broadcasts_missed: self.broadcasts_missed.load(Relaxed),
             messages_sent: self.messages_sent.load(Relaxed),
             bytes_sent: self.bytes_sent.load(Relaxed),

@@ -8,8 +8,8 @@
 use std::io;
 use std::time::Instant;
 
-use super::Shared;
 use super::pen::Pen;
+use super::{Owner, Shared};
 use crate::failure::{Failure, guarded};
 
 /// How much is taken from the outbox at once.
@@ -26,6 +26,10 @@ enum NextStep {
 /// The writer thread.
 pub(super) fn run(shared: &Shared, mut pen: Box<Pen>) {
     let mut due = Some(Instant::now());
+    if shared.owner == Owner::Client {
+        // ahead of everything: the server learns that its client knows the session
+        pen.report(shared);
+    }
     let result = loop {
         shared.pen.put(pen);
         shared.outbox.doorbell().wait(due);

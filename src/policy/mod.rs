@@ -21,5 +21,6 @@ pub use heartbeat::Heartbeat;
 pub(crate) use heartbeat::{Beat, MAX_DURATION};
 pub(crate) use limits::Limits;
 pub use overflow::{Overflow, Queue};
+pub use resume::Resume;
 pub(crate) use resume::Unconfirmed;
 pub(crate) use socket::SocketOptions;

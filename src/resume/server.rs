@@ -25,17 +25,20 @@ pub(crate) struct Death {
 pub(crate) enum After {
     /// It waits for its client.
     Detached,
+    /// It waits a moment: a client that has never reported may have had no answer, and then nobody
+    /// ever comes.
+    Briefly,
     Over,
 }
 
-/// A client that has never reported may not know its token: nobody would ever come for such a
-/// session.
 pub(crate) fn after_death(counts: &Counts, death: Death) -> After {
     let Death { is_final, is_closing, is_left } = death;
-    if is_final || !counts.is_reported() || counts.is_given_up() || is_closing && !is_left {
+    if is_final || counts.is_given_up() || is_closing && !is_left {
         After::Over
-    } else {
+    } else if counts.is_reported() {
         After::Detached
+    } else {
+        After::Briefly
     }
 }
 
@@ -47,7 +50,8 @@ mod tests {
     fn a_session_waits_for_who_can_come_back() {
         let counts = Counts::default();
         let death = |is_final, is_closing, is_left| Death { is_final, is_closing, is_left };
-        assert_eq!(after_death(&counts, death(false, false, true)), After::Over);
+        assert_eq!(after_death(&counts, death(false, false, true)), After::Briefly);
+        assert_eq!(after_death(&counts, death(true, false, true)), After::Over);
         assert!(counts.report(0));
         for (death, after) in [
             (death(false, false, false), After::Detached),

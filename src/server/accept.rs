@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::places::Origin;
-use super::{ServerCore, serve};
+use super::{ServerCore, opening, serve};
 use crate::sync::threads;
 use crate::sync::threads::{next_id, thread_prefix};
 use crate::transport::Duplex;
@@ -125,7 +125,7 @@ fn refuse(server: &ServerCore, stream: TcpStream, why: &'static str, refusals: &
     refusals.fetch_add(1, Relaxed);
     let done = Arc::clone(refusals);
     let started = threads::spawn(&server.name(), "refuse", threads::OWN_STACK, move || {
-        serve::refuse(stream, why);
+        opening::refuse(stream, why);
         done.fetch_sub(1, Relaxed);
     });
     if started.is_err() {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::places::Places;
 use super::registry::Registry;
+use super::resumption::{OnResume, Resumption};
 use super::session::Session;
 use super::{OnRequest, Server, ServerCore, accept};
 use crate::error::Error;
 use crate::handshake::Origins;
-use crate::policy::{Framing, Heartbeat, Limits, Overflow, Queue};
+use crate::policy::{Framing, Heartbeat, Limits, Overflow, Queue, Resume};
 use crate::settings::Settings;
 use crate::sync::threads;
 use crate::sync::threads::{next_id, thread_prefix};
@@ -47,6 +48,8 @@ pub struct ServerBuilder {
     backlog: u32,
     slow: SlowSession,
     on_request: Option<OnRequest>,
+    resume: Option<Resume>,
+    on_resume: Option<OnResume>,
     /// Or what is wrong with them.
     origins: Result<Origins, String>,
 }
@@ -70,6 +73,8 @@ impl ServerBuilder {
             backlog: 1024,
             slow: SlowSession::default(),
             on_request: None,
+            resume: None,
+            on_resume: None,
             origins: Ok(Origins::default()),
         }
     }
@@ -152,6 +157,46 @@ impl ServerBuilder {
     pub fn backlog(mut self, connections: u32) -> Self {
         self.settings.chosen.add("backlog");
         self.backlog = connections;
+        self
+    }
+
+    /// Lets sessions survive their connection, with clients that offer it
+    /// ([`Builder::resume`](crate::Builder::resume)): nothing lost, nothing twice, in order, both
+    /// ways. When a connection is lost the handler does not notice; what it sends is queued, and
+    /// its client comes back to it or the time is over. Each such session has a thread more than
+    /// others. Default: a session ends with its connection.
+    ///
+    /// What goes over the wire and what is not guaranteed: the chapter on resumption in the
+    /// repository's `docs` folder, `RESUME.md`.
+    ///
+    /// A client names its session with a secret that only the two know, so a session can be taken
+    /// over by whoever has that secret. [`on_request`](Self::on_request) is asked again for each
+    /// request that resumes; [`on_resume`](Self::on_resume) can bind a session to its user.
+    pub fn resume(mut self, resume: Resume) -> Self {
+        self.settings.chosen.add("resume");
+        self.resume = Some(resume);
+        self
+    }
+
+    /// Decides whether a request that has a session's secret may go on with it: whether it comes
+    /// from the user whose session it is, say. One that may not gets a session of its own. It runs
+    /// on the thread of the connection. Default: it may.
+    ///
+    /// ```no_run
+    /// use everlink::{Resume, Server};
+    ///
+    /// # fn user(request: &everlink::http::Request<()>) -> Option<String> { None }
+    /// let server = Server::builder()
+    ///     .resume(Resume::default())
+    ///     .on_resume(|request, session| user(request) == session.request().and_then(user));
+    /// # let _ = server;
+    /// ```
+    pub fn on_resume(
+        mut self,
+        decide: impl Fn(&http::Request<()>, &Session) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.settings.chosen.add("on_resume");
+        self.on_resume = Some(Box::new(decide));
         self
     }
 
@@ -297,7 +342,12 @@ impl ServerBuilder {
             (None, None) => Heartbeat::default(),
         };
         let drops = matches!(settings.outbox.overflow, Overflow::DropOldest | Overflow::DropNewest);
-        let kind = Kind { is_framed: self.framing.is_some(), is_tls, drops };
+        let kind = Kind {
+            is_framed: self.framing.is_some(),
+            is_tls,
+            drops,
+            resumes: self.resume.is_some(),
+        };
         settings.chosen.check(|setting| obstacle(setting, kind))?;
         let settings = settings.settled()?;
         if self.places.total == 0 {
@@ -312,6 +362,10 @@ impl ServerBuilder {
         if let Some(limit) = settings.budget.limit().filter(|limit| *limit < least) {
             let reason = format!("{limit} bytes hold no message of {least} bytes");
             return Err(Error::InvalidSetting { setting: "memory_limit", reason });
+        }
+        if let Some(resume) = &self.resume {
+            let invalid = |reason| Error::InvalidSetting { setting: "resume", reason };
+            resume.check().map_err(invalid)?;
         }
         let origins =
             self.origins.map_err(|reason| Error::InvalidSetting { setting: "origins", reason })?;
@@ -330,6 +384,9 @@ impl ServerBuilder {
             on_request: self.on_request,
             origins,
             registry: Registry::default(),
+            resumption: self
+                .resume
+                .map(|resume| Arc::new(Resumption::new(resume, self.places, self.on_resume))),
             stop: Signal::new(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -352,15 +409,18 @@ struct Kind {
     is_tls: bool,
     /// Whether the outboxes of sessions drop messages when they are full.
     drops: bool,
+    /// Whether sessions can be resumed.
+    resumes: bool,
 }
 
 /// Why this setting can have no effect on such a server, if that is so. It is refused at the start
 /// then.
 fn obstacle(setting: &str, kind: Kind) -> Option<&'static str> {
-    let Kind { is_framed, is_tls, drops } = kind;
+    let Kind { is_framed, is_tls, drops, resumes } = kind;
     match setting {
         "slow_session" if drops => Some("no outbox is ever full, since it drops messages"),
-        "on_request" | "origins" | "any_origin" if is_framed => {
+        "on_resume" if !resumes => Some("without resume no session is resumed"),
+        "on_request" | "origins" | "any_origin" | "resume" | "on_resume" if is_framed => {
             Some("with a framing there is no opening handshake")
         }
         "compression" | "max_frame_size" if is_framed => Some("with a framing there are no frames"),

@@ -3,10 +3,13 @@
 mod accept;
 mod answer;
 mod builder;
+mod opening;
 mod places;
 mod registry;
+mod resumption;
 mod serve;
 mod session;
+mod tie;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -29,6 +32,7 @@ use crate::sync::Signal;
 use crate::sync::threads::thread_prefix;
 use places::Places;
 use registry::Registry;
+use resumption::Resumption;
 
 /// After the time for goodbyes is over, how long the threads have to notice.
 const JOIN_GRACE: Duration = Duration::from_millis(200);
@@ -91,6 +95,8 @@ pub(crate) struct ServerCore {
     on_request: Option<OnRequest>,
     origins: Origins,
     registry: Registry,
+    /// There if sessions can be resumed.
+    resumption: Option<Arc<Resumption>>,
     stop: Signal,
     accepted: AtomicU64,
     refused: AtomicU64,
@@ -103,8 +109,19 @@ pub(crate) struct ServerCore {
 pub struct ServerStats {
     /// Connections at the moment, those that are opening included.
     pub connections: usize,
-    /// Sessions that are open at the moment.
+    /// Sessions that are open at the moment, those that wait for their client included.
     pub sessions: usize,
+    /// Sessions that wait for their client, without a connection
+    /// ([`ServerBuilder::resume`]).
+    pub detached: usize,
+    /// How many bytes wait to be sent in those, or were sent and are not confirmed.
+    pub detached_bytes: usize,
+    /// How often a client has come back to its session since the start.
+    pub resumed: u64,
+    /// Sessions since the start whose client has not come back in time.
+    pub expired: u64,
+    /// Sessions since the start that were ended, without a connection, to make room for others.
+    pub evicted: u64,
     /// Connections accepted since the start.
     pub accepted: u64,
     /// Connections refused since the start: too many, or no thread to be had.
@@ -124,6 +141,17 @@ pub struct ShutdownReport {
     /// Sessions whose handler has not returned even after their connection was cut. Their
     /// threads end when it does.
     pub stuck: usize,
+    /// Sessions that waited for their client, without a connection: they were ended at once.
+    pub detached: usize,
+    /// How many messages those held for their clients.
+    pub detached_messages: usize,
+}
+
+impl Default for ShutdownReport {
+    /// Nothing was left to be done.
+    fn default() -> Self {
+        Self { drained: true, stuck: 0, detached: 0, detached_messages: 0 }
+    }
 }
 
 impl Server {
@@ -156,7 +184,17 @@ impl Server {
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> ServerStats {
+        let resumption = self.core.resumption.as_ref();
+        let (detached, _, detached_bytes) = resumption.map_or((0, 0, 0), |all| all.waiting());
+        let count = |counter: fn(&Resumption) -> &AtomicU64| {
+            resumption.map_or(0, |resumption| counter(resumption).load(Relaxed))
+        };
         ServerStats {
+            detached,
+            detached_bytes,
+            resumed: count(|resumption| &resumption.resumed),
+            expired: count(|resumption| &resumption.expired),
+            evicted: count(|resumption| &resumption.evicted),
             connections: self.core.registry.len(),
             sessions: self.core.registry.sessions().len(),
             accepted: self.core.accepted.load(Relaxed),
@@ -165,7 +203,8 @@ impl Server {
         }
     }
 
-    /// Queues a message for every open session and returns for how many. It never waits: what
+    /// Queues a message for every open session, those that wait for their client included, and
+    /// returns for how many. It never waits: what
     /// happens to a session whose outbox is full says [`ServerBuilder::slow_session`], and
     /// [`ServerStats::broadcasts_missed`] how often that was.
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
@@ -173,14 +212,15 @@ impl Server {
     }
 
     /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
-    /// every thread; cuts what is left after `timeout`.
+    /// every thread; cuts what is left after `timeout`. Sessions that wait for their client are
+    /// ended at once.
     pub fn shutdown(mut self, timeout: Duration) -> ShutdownReport {
         self.stop(timeout)
     }
 
     fn stop(&mut self, timeout: Duration) -> ShutdownReport {
         let Some(accept) = self.accept.take() else {
-            return ShutdownReport { drained: true, stuck: 0 };
+            return ShutdownReport::default();
         };
         self.core.stop.raise();
         accept::wake(&self.listener);
@@ -190,14 +230,17 @@ impl Server {
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or(now + crate::policy::MAX_DURATION);
         let registry = &self.core.registry;
+        let waiting = self.core.resumption.as_ref().map_or((0, 0, 0), |all| all.waiting());
+        let (detached, detached_messages, _) = waiting;
         registry.close(&CloseFrame::new(CloseCode::GOING_AWAY, "server going down"));
         let left = registry.wait_empty(deadline);
         if left == 0 {
-            return ShutdownReport { drained: true, stuck: 0 };
+            let (drained, stuck) = (true, 0);
+            return ShutdownReport { drained, stuck, detached, detached_messages };
         }
         registry.kill();
         let stuck = registry.wait_empty(Instant::now() + JOIN_GRACE);
-        ShutdownReport { drained: false, stuck }
+        ShutdownReport { drained: false, stuck, detached, detached_messages }
     }
 }
 

@@ -51,12 +51,17 @@ impl Places {
         if in_all >= self.total {
             return Some("too many connections");
         }
-        let most = match self.per_address {
+        let most = self.most(origin);
+        (from_there >= most).then_some("too many connections from this address")
+    }
+
+    /// How many may come in from there.
+    pub(super) fn most(self, origin: Origin) -> usize {
+        match self.per_address {
             Some(limit) => limit,
             None if origin.is_near() => self.total,
             None => self.total.div_ceil(2),
-        };
-        (from_there >= most).then_some("too many connections from this address")
+        }
     }
 }
 

@@ -39,6 +39,16 @@ struct Connection {
     ended: bool,
 }
 
+impl Connection {
+    fn is_there(&self) -> bool {
+        match &self.phase {
+            _ if self.ended => false,
+            Phase::Open(session) => !session.is_waiting(),
+            Phase::Opening(_) => true,
+        }
+    }
+}
+
 #[derive(Debug)]
 enum Phase {
     Opening(Arc<dyn Hangup>),
@@ -50,15 +60,18 @@ impl Registry {
         self.state.lock()
     }
 
-    /// How many connections there are, those that are opening included.
+    /// How many connections there are, those that are opening included. A session that waits for
+    /// its client has none.
     pub(super) fn len(&self) -> usize {
-        self.state().connections.values().filter(|connection| !connection.ended).count()
+        self.state().connections.values().filter(|connection| connection.is_there()).count()
     }
 
     /// The same, and how many of them are from there.
     pub(super) fn connected(&self, origin: Origin) -> Connected {
         let mut connected = Connected::default();
-        for connection in self.state().connections.values().filter(|connection| !connection.ended) {
+        for connection in
+            self.state().connections.values().filter(|connection| connection.is_there())
+        {
             connected.in_all += 1;
             connected.from_there += usize::from(connection.origin == origin);
         }

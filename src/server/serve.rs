@@ -1,51 +1,58 @@
 //! The thread of one accepted connection: opening, handler, end.
 
-use std::io::Read;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-use http::{Method, StatusCode};
-use tungstenite::protocol::Role;
+use std::time::Instant;
 
 use super::ServerCore;
-use super::answer::Answer;
+use super::opening::{Opening, open};
+use super::resumption;
 use super::session::{Inner, Session};
-use crate::failure::{Failure, HandshakeError, guarded};
-use crate::handshake;
-use crate::handshake::Headers;
+use super::tie::Tie;
+use crate::failure::{Failure, guarded};
 use crate::link::stats::Counters;
 use crate::link::{Link, Opened, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
-use crate::settings::Settings;
+use crate::resume::Offer;
 use crate::sync::Mutex;
 use crate::sync::threads::thread_prefix;
-use crate::transport::{Duplex, Timed};
-use crate::wire::Protocol;
-
-/// How long a client may take to read an answer that is no upgrade.
-const LINGER: Duration = Duration::from_secs(1);
-
-/// A connection that is ready for messages.
-struct Accepted {
-    opened: Opened,
-    request: Option<http::Request<()>>,
-}
+use crate::transport::Duplex;
 
 /// Runs a connection from its first byte to its last.
 pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: SocketAddr) {
     let name = thread_prefix(id);
-    let opened = match open(server, duplex) {
-        Ok(opened) => opened,
-        Err(failure) => {
-            log::info!("{name}: {peer} did not open: {}", failure.report());
-            return;
+    let not_opened = |failure: &Failure| {
+        log::info!("{name}: {peer} did not open: {}", failure.report());
+    };
+    let (opened, request) = match open(server, duplex) {
+        Err(failure) => return not_opened(&failure),
+        Ok(Opening::Framed(opened)) => (*opened, None),
+        Ok(Opening::WebSocket(mut asked)) => {
+            if let (Some(resumption), Some(offer)) = (&server.resumption, asked.offer.take()) {
+                let asked = match offer {
+                    Offer::New => asked,
+                    Offer::Resume { token, received } => {
+                        let claimed = resumption.claim(&token, received, asked, peer);
+                        match claimed {
+                            Ok(()) => return,
+                            // whatever became of it, this client gets a new one
+                            Err(asked) => asked,
+                        }
+                    }
+                };
+                return resumption::run(server, resumption, id, *asked, peer);
+            }
+            if let Err(failure) = asked.answer(server, None) {
+                return not_opened(&failure);
+            }
+            let (opened, request) = asked.opened(server);
+            (opened, Some(request))
         }
     };
-    let (link, session) = match start(server, id, peer, opened) {
+    let (link, session) = match start(server, id, peer, opened, request) {
         Ok(started) => started,
         Err(failure) => {
             log::error!("{name}: {peer}: {}", failure.report());
@@ -68,102 +75,13 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
     log::info!("{name}: {peer} ended: {}", ended.cause.report());
 }
 
-fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
-    let Settings { limits, budget, .. } = &*server.settings;
-    let timeout = server.settings.handshake_timeout;
-    let deadline = Instant::now() + timeout;
-    let mut duplex =
-        secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
-    if let Some(framing) = server.framing {
-        let protocol = Protocol::Framed(framing);
-        let opened = Opened::new(duplex, protocol, *limits, Vec::new()).within(budget);
-        return Ok(Accepted { opened, request: None });
-    }
-    let mut timed = Timed::new(&mut duplex, deadline);
-    let (request, read) = match handshake::read_request(&mut timed) {
-        Ok(read) => read,
-        Err(error) => {
-            if let Some(status) = handshake::complaint(&error) {
-                let text = error.to_string();
-                let none = Headers::default();
-                if handshake::respond(&mut timed, &Method::GET, status, &none, text.as_bytes())
-                    .is_ok()
-                {
-                    let_read(&mut duplex);
-                }
-            }
-            return Err(Failure::from(error).in_time(timeout));
-        }
-    };
-    if let Err(wrong) = handshake::check(&request, &server.origins) {
-        let failure = handshake::refuse(&mut timed, &request, wrong);
-        let_read(&mut duplex);
-        return Err(failure.in_time(timeout));
-    }
-    let answer = match &server.on_request {
-        None => Answer::accept(),
-        Some(decide) => guarded("request closure", || decide(&request)).unwrap_or_else(|panic| {
-            log::error!("{panic}");
-            Answer::reject(StatusCode::INTERNAL_SERVER_ERROR)
-        }),
-    };
-    let result = if answer.is_upgrade() {
-        let Answer { subprotocol, headers, .. } = &answer;
-        let compression = server.settings.compression.as_ref();
-        handshake::accept(&mut timed, &request, subprotocol.as_deref(), headers, compression)
-    } else {
-        let status = answer.status;
-        let Answer { headers, body, .. } = &answer;
-        handshake::respond(&mut timed, request.method(), status, headers, body).and_then(|()| {
-            let text = format!("answered {status}");
-            Err(Failure::Handshake(HandshakeError::BadUpgrade(text)))
-        })
-    };
-    let compression = match result {
-        Ok(agreed) => agreed,
-        Err(failure) => {
-            let_read(&mut duplex);
-            return Err(failure.in_time(timeout));
-        }
-    };
-    let protocol = Protocol::WebSocket(Role::Server);
-    let opened =
-        Opened::new(duplex, protocol, *limits, read).within(budget).compressed(compression);
-    Ok(Accepted { opened, request: Some(request) })
-}
-
-#[cfg(feature = "tls")]
-fn secure(server: &ServerCore, duplex: Duplex, deadline: Instant) -> Result<Duplex, Failure> {
-    use crate::failure::TlsError;
-    let Some(config) = &server.tls else { return Ok(duplex) };
-    let connection = rustls::ServerConnection::new(Arc::clone(config))
-        .map_err(|error| Failure::Tls(TlsError::from(error)))?;
-    crate::transport::tls::open(duplex, connection, deadline)
-}
-
-#[cfg(not(feature = "tls"))]
-fn secure(_: &ServerCore, duplex: Duplex, _: Instant) -> Result<Duplex, Failure> {
-    Ok(duplex)
-}
-
-/// Ends the stream and waits until the peer has too, so that it reads the answer before a reset
-/// can take it away.
-fn let_read(duplex: &mut Duplex) {
-    if duplex.writer.finish().is_err() {
-        return;
-    }
-    let mut timed = Timed::new(duplex, Instant::now() + LINGER);
-    let mut discarded = [0; 1024];
-    while matches!(timed.read(&mut discarded), Ok(1..)) {}
-}
-
 fn start(
     server: &Arc<ServerCore>,
     id: u64,
     peer: SocketAddr,
-    accepted: Accepted,
+    opened: Opened,
+    request: Option<http::Request<()>>,
 ) -> Result<(Link, Session), Failure> {
-    let Accepted { opened, request } = accepted;
     let settings = &server.settings;
     let counters = Arc::new(Counters::default());
     let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
@@ -178,34 +96,23 @@ fn start(
         inbox: Arc::new(Mutex::new(Some(inbox))),
         mailbox: Arc::clone(&mailbox),
         counters: Arc::clone(&counters),
+        session: None,
         owner: Owner::Session,
         id,
         link: 1,
     })?;
     link.announce();
+    let tie = Tie::Link { link: link.handle(), peer, compression: link.compression() };
     let session = Session::new(Inner {
         id,
-        peer,
         request,
-        compression: link.compression(),
         settings: Arc::clone(settings),
         outbox,
         mailbox,
         counters,
-        link: link.handle(),
+        tie,
         server: Arc::clone(server),
         born: Instant::now(),
     });
     Ok((link, session))
-}
-
-/// Tells a client why it is not let in, in the short time that it is given.
-pub(super) fn refuse(stream: TcpStream, why: &'static str) {
-    let mut duplex = Duplex::from(stream);
-    let mut timed = Timed::new(&mut duplex, Instant::now() + LINGER);
-    if let Ok((request, _)) = handshake::read_request(&mut timed) {
-        let wrong = (StatusCode::SERVICE_UNAVAILABLE, why);
-        let _ = handshake::refuse(&mut timed, &request, wrong);
-        let_read(&mut duplex);
-    }
 }

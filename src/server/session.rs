@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::ServerCore;
+use super::tie::Tie;
 use crate::error::{Error, close_frame};
 use crate::failure::Failure;
-use crate::link::Handle;
 use crate::link::stats::{Counters, Stats};
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::AgreedCompression;
@@ -24,7 +24,8 @@ use crate::sync::threads::thread_prefix;
 ///
 /// Clones are handles to the same session and may be used on other threads. The session is over
 /// when the peer ends it, when it is closed, or when the handler returns, whichever is first;
-/// it is never dialed again.
+/// it is never dialed again. With [`ServerBuilder::resume`](crate::ServerBuilder::resume) it
+/// outlives its connection, and goes on when the client comes back in time.
 #[derive(Clone)]
 pub struct Session {
     inner: Arc<Inner>,
@@ -32,14 +33,12 @@ pub struct Session {
 
 pub(super) struct Inner {
     pub(super) id: u64,
-    pub(super) peer: SocketAddr,
     pub(super) request: Option<http::Request<()>>,
-    pub(super) compression: Option<AgreedCompression>,
     pub(super) settings: Arc<Settings>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
-    pub(super) link: Handle,
+    pub(super) tie: Tie,
     pub(super) server: Arc<ServerCore>,
     pub(super) born: Instant,
 }
@@ -54,12 +53,34 @@ impl Session {
         self.inner.id
     }
 
-    /// The address of the peer.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.inner.peer
+    pub(super) fn tie(&self) -> &Tie {
+        &self.inner.tie
     }
 
-    /// The request that opened the session: its path and headers. `None` on framed TCP.
+    /// The address of the peer; of its latest connection, if it has come back
+    /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)).
+    pub fn peer_addr(&self) -> SocketAddr {
+        self.inner.tie.peer()
+    }
+
+    /// Whether there is a connection. Without one the session is over, unless it can be resumed
+    /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)): then it waits for its client,
+    /// and what is sent meanwhile is queued.
+    pub fn is_attached(&self) -> bool {
+        self.inner.tie.is_attached()
+    }
+
+    /// Waits until there is a connection, at most for `timeout`; returns at once if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`], and [`Error::Closed`] once the session is over.
+    pub fn wait_attached(&self, timeout: Duration) -> Result<(), Error> {
+        self.inner.tie.wait_attached(timeout)
+    }
+
+    /// The request that opened the session, the first if there were others: its path and headers.
+    /// `None` on framed TCP.
     pub fn request(&self) -> Option<&http::Request<()>> {
         self.inner.request.as_ref()
     }
@@ -67,7 +88,7 @@ impl Session {
     /// How messages are compressed, if both sides want that
     /// ([`ServerBuilder::compression`](crate::ServerBuilder::compression)).
     pub fn compression(&self) -> Option<AgreedCompression> {
-        self.inner.compression
+        self.inner.tie.compression()
     }
 
     /// Queues a message. If the outbox is full this waits for room, as its policy says.
@@ -159,15 +180,17 @@ impl Session {
 
     /// Why the session is over; `None` while it is not.
     pub fn failure(&self) -> Option<Arc<Failure>> {
-        self.inner.link.cause()
+        self.inner.tie.failure()
     }
 
     /// The counters of this session. What only a client has stays zero.
     pub fn stats(&self) -> Stats {
-        let Inner { counters, outbox, mailbox, link, born, .. } = &*self.inner;
-        let end = link.died_at().unwrap_or_else(Instant::now);
+        let Inner { counters, outbox, mailbox, tie, born, .. } = &*self.inner;
+        let end = tie.ended_at().unwrap_or_else(Instant::now);
         let uptime = Some(end.saturating_duration_since(*born));
-        Stats { connects: 1, uptime, ..counters.stats(outbox, mailbox) }
+        let stats = counters.stats(outbox, mailbox);
+        // a session that cannot be resumed does not count
+        Stats { connects: stats.connects.max(1), uptime, ..stats }
     }
 
     /// Closes with code 1000: [`close_with`](Self::close_with).
@@ -189,20 +212,27 @@ impl Session {
 
     /// Closes and waits for the end, at most for the closing timeout.
     pub(super) fn finish(&self, frame: CloseFrame) {
-        self.begin_close(frame.clone());
+        self.inner.outbox.shut();
+        self.inner.tie.close(frame.clone(), false);
         self.wait_for_end(frame);
     }
 
+    /// Whether it waits for its client, without a connection.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(&self.inner.tie, Tie::Resumable(resumable) if resumable.is_waiting())
+    }
+
+    /// The server is going down.
     pub(super) fn begin_close(&self, frame: CloseFrame) {
         self.inner.outbox.shut();
-        self.inner.link.close_after_data(frame);
+        self.inner.tie.close(frame, true);
     }
 
     /// The handler has returned: the same with 1000, or with what answers the peer's close frame.
     pub(super) fn end(&self) {
         let frame = CloseFrame::new(CloseCode::NORMAL, "");
         self.inner.outbox.shut();
-        self.inner.link.answer_after_data(frame.clone());
+        self.inner.tie.handler_returned(frame.clone());
         self.wait_for_end(frame);
     }
 
@@ -212,9 +242,7 @@ impl Session {
     }
 
     fn wait_for_end(&self, frame: CloseFrame) {
-        let link = &self.inner.link;
-        link.wait_until(Instant::now() + self.inner.settings.close_timeout);
-        link.end_close(frame);
+        self.inner.tie.wait_for_end(self.inner.settings.close_timeout, frame);
     }
 
     /// Ends the session without a goodbye, if it is not over already.
@@ -228,7 +256,7 @@ impl Session {
     }
 
     pub(super) fn end_with(&self, cause: Failure) {
-        self.inner.link.kill(cause);
+        self.inner.tie.kill(cause);
     }
 }
 
@@ -243,7 +271,7 @@ impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.inner.id)
-            .field("peer", &self.inner.peer)
+            .field("peer", &self.peer_addr())
             .finish_non_exhaustive()
     }
 }

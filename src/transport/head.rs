@@ -178,13 +178,14 @@ pub(crate) fn fields<'a>() -> Vec<httparse::Header<'a>> {
     vec![httparse::EMPTY_HEADER; MAX_HEADERS]
 }
 
-/// Those whose values nobody is shown: a redirect's target often carries a token.
-const SECRET: [HeaderName; 5] = [
+/// Those whose values nobody is shown: a redirect's target often carries a token, too.
+const SECRET: [HeaderName; 6] = [
     header::SET_COOKIE,
     header::COOKIE,
     header::LOCATION,
     header::AUTHORIZATION,
     header::PROXY_AUTHORIZATION,
+    crate::resume::HEADER,
 ];
 
 /// Moves parsed header fields over.

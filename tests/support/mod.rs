@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
 pub mod bare;
+#[cfg(feature = "chaos")]
+pub mod resumed;
 
 use std::fmt::Debug;
 use std::io::{Read, Write};

@@ -25,10 +25,12 @@ enum Effect {
     Login,
     /// Without a handler of messages.
     Inbox,
+    /// Where sessions survive their links.
+    Resuming,
 }
 
 /// Every setter of [`Builder`].
-const EFFECTS: [(&str, Effect); 42] = [
+const EFFECTS: [(&str, Effect); 44] = [
     ("address", Effect::Dialing),
     ("backoff", Effect::Always),
     ("close_timeout", Effect::Always),
@@ -62,6 +64,7 @@ const EFFECTS: [(&str, Effect); 42] = [
     ("proxy_from_env", Effect::Dialing),
     ("request", Effect::Always),
     ("resolver", Effect::Dialing),
+    ("resume", Effect::Opening),
     ("send_directly", Effect::Always),
     // the endpoints may come from a list that happens to be short
     ("shuffle_endpoints", Effect::Always),
@@ -71,6 +74,7 @@ const EFFECTS: [(&str, Effect); 42] = [
     ("tcp_keepalive", Effect::Dialing),
     ("tcp_user_timeout", Effect::Dialing),
     ("tls", Effect::Tls),
+    ("unconfirmed", Effect::Resuming),
     ("write_timeout", Effect::Always),
 ];
 
@@ -115,6 +119,7 @@ impl Builder {
                 self.connector.is_none(),
                 "the connector makes the connections, and knows nothing of it",
             ),
+            Effect::Resuming => (self.settings.resume, "without resume(true) no session is kept"),
             Effect::Login => (self.login_hook.is_some(), "there is no login hook"),
             Effect::Inbox => {
                 (self.on_message.is_none(), "with on_message nothing is queued to be received")

@@ -136,6 +136,11 @@ impl Builder {
             dialed: None,
             request_hook: self.request_hook,
             login_hook: self.login_hook,
+            held: None,
+            has_lost: false,
+            returns: false,
+            resent: None,
+            in_doubt: None,
         };
         let manager = Manager {
             core: Arc::clone(&core),

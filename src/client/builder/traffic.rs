@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Builder;
-use crate::policy::{Delivery, Framing, Queue};
+use crate::policy::{Delivery, Framing, Queue, Unconfirmed};
 
 impl Builder {
     /// The largest message that may be sent or received, in bytes. A peer that goes over it is
@@ -58,6 +58,41 @@ impl Builder {
     pub fn delivery(mut self, delivery: Delivery) -> Self {
         self.settings.chosen.add("delivery");
         self.settings.delivery = delivery;
+        self
+    }
+
+    /// Asks the server for a session that survives its connection: then nothing is lost and
+    /// nothing comes twice, in order, both ways, whatever happens to connections meanwhile. Default:
+    /// false.
+    ///
+    /// It takes a server that offers it, like [`Server`](crate::Server) with
+    /// [`ServerBuilder::resume`](crate::ServerBuilder::resume). With any other server this is an
+    /// ordinary client, and the [`delivery`](Self::delivery) holds; it also says what becomes of
+    /// messages in doubt when a session is over. [`Event::Connected`](crate::Event::Connected) says
+    /// which it is. The login hook is called for a new session only, and what it sends belongs to
+    /// that session.
+    ///
+    /// A session is over with a close frame, a violation of the protocol, a handler that panics,
+    /// and when the server says so: it waits for its client only so long. With
+    /// [`reconnect`](crate::Client::reconnect) it goes on.
+    ///
+    /// **Not guaranteed**: that the program at the other end has processed what its inbox took;
+    /// that a session survives a process, or goes on at another server (behind a load balancer
+    /// that takes affinity); that a [`close`](crate::Client::close) during an outage is heard. What an outbox or an inbox drops,
+    /// or what expires, is gone as ever.
+    pub fn resume(mut self, wanted: bool) -> Self {
+        self.settings.chosen.add("resume");
+        self.settings.resume = wanted;
+        self
+    }
+
+    /// How much may be written that the server has not confirmed yet, in a session that survives
+    /// its connection ([`resume`](Self::resume)). It is kept beside the outbox's bounds; more
+    /// waits in the outbox. At least 1 each; a message that is larger goes alone. Default: 4096
+    /// messages, 4 MiB.
+    pub fn unconfirmed(mut self, messages: usize, bytes: usize) -> Self {
+        self.settings.chosen.add("unconfirmed");
+        self.settings.unconfirmed = Unconfirmed { messages, bytes };
         self
     }
 

@@ -10,10 +10,12 @@ fn answer(request: &str, subprotocol: Option<&str>) -> String {
     let (request, rest) = read_request(&mut request.as_bytes()).unwrap();
     assert!(rest.is_empty());
     let mut response = Vec::new();
-    let _ = match check(&request, &Origins::default()) {
-        Ok(()) => accept(&mut response, &request, subprotocol, &Headers::default(), None).map(drop),
-        Err(wrong) => Err(refuse(&mut response, &request, wrong)),
-    };
+    let upgrade = check(&request, &Origins::default())
+        .and_then(|()| accept(&request, subprotocol, &Headers::default(), None));
+    match upgrade {
+        Ok(upgrade) => upgrade.write(&mut response, None).unwrap(),
+        Err(wrong) => drop(refuse(&mut response, &request, wrong)),
+    }
     String::from_utf8(response).unwrap()
 }
 
@@ -122,7 +124,7 @@ proptest! {
     ) {
         let bytes = [start.as_bytes(), &rest].concat();
         if let Ok((request, _)) = read_request(&mut &bytes[..]) {
-            let _ = accept(&mut Vec::new(), &request, None, &Headers::default(), None);
+            let _ = accept(&request, None, &Headers::default(), None);
         }
     }
 }

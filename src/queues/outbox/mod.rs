@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod accounting_tests;
 mod gaps;
-#[allow(dead_code, reason = "nothing resumes a session yet")]
 mod session;
 mod state;
 mod terms;
@@ -21,6 +20,7 @@ use crate::policy::Framing;
 use crate::policy::Undelivered;
 use crate::policy::{Delivery, Overflow, Queue};
 use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
+pub(crate) use session::Overseer;
 pub(crate) use state::{Entry, TooLarge};
 use state::{Gate, State};
 pub(crate) use terms::{Patience, Refused, Tally, Terms};
@@ -48,6 +48,8 @@ pub(crate) struct Outbox {
     shortcut: Mutex<Option<Weak<dyn Shortcut>>>,
     /// Whether something was received since the shortcut was last taken.
     turn: AtomicBool,
+    overseer: Mutex<Option<Weak<dyn Overseer>>>,
+    is_overseen: AtomicBool,
 }
 
 /// A way to the socket past the writer thread.
@@ -81,6 +83,8 @@ impl Outbox {
             doorbell,
             shortcut,
             turn,
+            overseer: Mutex::new(None),
+            is_overseen: AtomicBool::new(false),
         }
     }
 
@@ -152,6 +156,7 @@ impl Outbox {
         let was_empty = state.queue.is_empty();
         state.accept(message, terms);
         drop(state);
+        self.tell_overseer();
         if was_empty && !self.take_shortcut() {
             self.ring();
         }

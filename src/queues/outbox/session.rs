@@ -1,10 +1,41 @@
 //! The outbox of a session that survives its links.
 
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+
 use super::Outbox;
 use crate::message::Message;
 use crate::policy::Unconfirmed;
 
+/// Told of all that is queued.
+pub(crate) trait Overseer: Send + Sync {
+    fn grown(&self);
+}
+
 impl Outbox {
+    /// Tells it from here on. It is told without a lock held, on the thread that sends.
+    pub(crate) fn oversee<T: Overseer + 'static>(&self, overseer: &Arc<T>) {
+        // weak, for it holds the outbox
+        let overseer: Weak<dyn Overseer> = Arc::downgrade(overseer) as _;
+        *self.overseer.lock() = Some(overseer);
+        self.is_overseen.store(true, Relaxed);
+    }
+
+    pub(super) fn tell_overseer(&self) {
+        if self.is_overseen.load(Relaxed) {
+            let overseer = self.overseer.lock().as_ref().and_then(Weak::upgrade);
+            if let Some(overseer) = overseer {
+                overseer.grown();
+            }
+        }
+    }
+
+    /// How many messages and bytes are kept here.
+    pub(crate) fn weight(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.messages(), state.bytes())
+    }
+
     /// From here on what is encoded is kept until the peer reports that it has it, within these
     /// bounds. `login` is what the login hook has sent already.
     pub(crate) fn begin_session(&self, limits: Unconfirmed, login: Vec<Message>) {

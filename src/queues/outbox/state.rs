@@ -1,6 +1,5 @@
 //! The state behind the outbox's lock: plain bookkeeping, no waiting.
 
-#[allow(dead_code, reason = "nothing resumes a session yet")]
 mod session;
 mod too_large;
 

@@ -1,0 +1,237 @@
+//! Sessions that outlive their links.
+//!
+//! | what | who touches it |
+//! | --- | --- |
+//! | [`Owner`](owner::Owner): the link, the window, the close | the session's own thread |
+//! | a channel of [`Order`]s | everybody sends, the owner receives: so no two of them race |
+//! | [`Resumable`]: a lock and its condition | what the program sees of it; written by the owner |
+//! | [`Resumption`]: a lock | the tokens, and who waits since when with how much |
+//!
+//! The handler has a thread of its own, for the owner must be free to hear a claim while the
+//! handler sleeps. The lock of [`Resumption`] may be held when that of an outbox or of a
+//! [`Resumable`] is taken, never the other way round.
+//!
+//! A connection that claims a session waits on its own thread, with its socket in a slot that
+//! both can empty: the owner to answer it, the connection to turn its client away when the
+//! handshake has taken too long.
+
+mod owner;
+mod resumable;
+
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+
+use super::opening::Asked;
+use super::places::{Origin, Places};
+use super::session::Session;
+use super::tie::Tie;
+use crate::failure::{Failure, guarded};
+use crate::message::CloseFrame;
+use crate::policy::Resume;
+use crate::resume::Token;
+use crate::sync::Mutex;
+pub(super) use owner::run;
+pub(super) use resumable::Resumable;
+
+/// The program's say in who goes on with a session.
+pub(super) type OnResume = Box<dyn Fn(&http::Request<()>, &Session) -> bool + Send + Sync>;
+
+/// What the owner of a session is told.
+pub(super) enum Order {
+    Claim(Claim),
+    /// The handler has returned, or panicked.
+    Returned(Result<(), Failure>),
+    /// No more is to be sent than what is queued. A shutdown waits for no client.
+    Close {
+        frame: CloseFrame,
+        is_shutdown: bool,
+    },
+    /// The session is over, whatever is queued.
+    End(Failure),
+    /// Others need the room, if it still waits in this place.
+    Evict(u64),
+}
+
+/// A connection that wants to go on with a session.
+pub(super) struct Claim {
+    slot: Slot,
+    /// How many messages of the session its client has.
+    received: u64,
+    peer: SocketAddr,
+    /// Disconnects when the owner is done with it. If the slot is not empty then, the session is
+    /// not for this client.
+    _done: Sender<Infallible>,
+}
+
+/// Where the connection is until one of the two takes it.
+type Slot = Arc<Mutex<Option<Box<Asked>>>>;
+
+/// The sessions of a server that can be resumed.
+pub(super) struct Resumption {
+    settings: Resume,
+    /// How many sessions may wait, in all and of each address.
+    places: Places,
+    on_resume: Option<OnResume>,
+    table: Mutex<Table>,
+    pub(super) resumed: AtomicU64,
+    pub(super) expired: AtomicU64,
+    pub(super) evicted: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    tokens: HashMap<Token, Session>,
+    /// Those without a link, the longest first.
+    detached: BTreeMap<u64, Waiting>,
+    bytes: usize,
+    next_place: u64,
+}
+
+/// A session that waits for its client.
+struct Waiting {
+    session: Arc<Resumable>,
+    /// Where its latest link came from.
+    origin: Origin,
+    /// How much it keeps.
+    bytes: usize,
+}
+
+impl Resumption {
+    pub(super) fn new(settings: Resume, places: Places, on_resume: Option<OnResume>) -> Self {
+        let total = settings.sessions.unwrap_or(places.total);
+        Self {
+            settings,
+            places: Places { total, ..places },
+            on_resume,
+            table: Mutex::default(),
+            resumed: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+            evicted: AtomicU64::new(0),
+        }
+    }
+
+    /// Goes on with a session on this connection. Gives the connection back if the session is not
+    /// to be had; otherwise it is dealt with.
+    pub(super) fn claim(
+        &self,
+        token: &Token,
+        received: u64,
+        asked: Box<Asked>,
+        peer: SocketAddr,
+    ) -> Result<(), Box<Asked>> {
+        let session = self.table.lock().tokens.get(token).cloned();
+        let Some(session) = session else { return Err(asked) };
+        let Tie::Resumable(resumable) = session.tie() else { return Err(asked) };
+        if !resumable.is_for(&asked) || !self.is_allowed(&asked.request, &session) {
+            return Err(asked);
+        }
+        let deadline = asked.deadline;
+        let slot = Arc::new(Mutex::new(Some(asked)));
+        let (_done, done) = bounded(0);
+        let claim = Claim { slot: Arc::clone(&slot), received, peer, _done };
+        resumable.order(Order::Claim(claim));
+        let timed_out = done.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout);
+        let left = slot.lock().take();
+        match left {
+            None => {
+                // it is being answered, which has the same deadline
+                let _ = done.recv();
+                Ok(())
+            }
+            Some(asked) if timed_out => {
+                asked.turn_away();
+                Ok(())
+            }
+            Some(asked) => Err(asked),
+        }
+    }
+
+    fn is_allowed(&self, request: &http::Request<()>, session: &Session) -> bool {
+        let Some(decide) = &self.on_resume else { return true };
+        guarded("resume closure", || decide(request, session)).unwrap_or_else(|panic| {
+            log::error!("{panic}");
+            false
+        })
+    }
+
+    fn enter(&self, token: &Token, session: Session) {
+        self.table.lock().tokens.insert(token.clone(), session);
+    }
+
+    /// The session is over: nobody finds it from here on.
+    fn leave(&self, token: &Token) {
+        let session = self.table.lock().tokens.remove(token);
+        // whose last handle it may be
+        drop(session);
+    }
+
+    /// A session waits from here on; returns its place among those that do.
+    fn detached(&self, session: &Arc<Resumable>) -> u64 {
+        let mut table = self.table.lock();
+        let place = table.next_place;
+        table.next_place += 1;
+        let (bytes, origin) = (session.weight().1, Origin::of(session.peer().ip()));
+        table.bytes += bytes;
+        table.detached.insert(place, Waiting { session: Arc::clone(session), origin, bytes });
+        self.evict(&mut table);
+        let from_there = |waiting: &&u64| table.detached[*waiting].origin == origin;
+        let too_many = table.detached.keys().filter(from_there).count() > self.places.most(origin);
+        let oldest = table.detached.keys().find(from_there).copied();
+        if let Some(oldest) = oldest.filter(|_| too_many) {
+            table.evict(oldest);
+        }
+        place
+    }
+
+    /// It does not wait any more.
+    fn attached(&self, place: u64) {
+        let mut table = self.table.lock();
+        table.remove(place);
+    }
+
+    /// Something was queued for a session that waits.
+    fn grown(&self, place: u64) {
+        let mut table = self.table.lock();
+        let Some(waiting) = table.detached.get_mut(&place) else { return };
+        let now = waiting.session.weight().1;
+        let before = std::mem::replace(&mut waiting.bytes, now);
+        table.bytes = table.bytes - before + now;
+        self.evict(&mut table);
+    }
+
+    fn evict(&self, table: &mut Table) {
+        while table.detached.len() > self.places.total || table.bytes > self.settings.bytes {
+            let Some((oldest, _)) = table.detached.first_key_value() else { return };
+            let oldest = *oldest;
+            table.evict(oldest);
+        }
+    }
+
+    /// How many sessions wait, and with how many messages and bytes to be sent.
+    pub(super) fn waiting(&self) -> (usize, usize, usize) {
+        let table = self.table.lock();
+        let weights = table.detached.values().map(|waiting| waiting.session.weight());
+        let (messages, bytes) =
+            weights.fold((0, 0), |all, weight| (all.0 + weight.0, all.1 + weight.1));
+        (table.detached.len(), messages, bytes)
+    }
+}
+
+impl Table {
+    fn remove(&mut self, place: u64) -> Option<Arc<Resumable>> {
+        let waiting = self.detached.remove(&place)?;
+        self.bytes -= waiting.bytes;
+        Some(waiting.session)
+    }
+
+    fn evict(&mut self, place: u64) {
+        if let Some(session) = self.remove(place) {
+            session.order(Order::Evict(place));
+        }
+    }
+}

@@ -1,0 +1,416 @@
+//! The thread that owns a session: it gives it one link after the other, until it is over.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, at, never, select, unbounded};
+
+use super::{Claim, Order, Resumable, Resumption};
+use crate::failure::{Failure, guarded};
+use crate::link::stats::Counters;
+use crate::link::{self, InboxSlot, Link, Opened, Parts};
+use crate::message::{CloseCode, CloseFrame};
+use crate::policy::Delivery;
+use crate::queues::inbox::{Inbox, Mailbox};
+use crate::queues::outbox::Outbox;
+use crate::resume::{After, Answer, Counts, Death, Token, admits, after_death};
+use crate::server::ServerCore;
+use crate::server::opening::Asked;
+use crate::server::session::{Inner, Session};
+use crate::server::tie::Tie;
+use crate::sync::Mutex;
+use crate::sync::threads::{self, thread_prefix};
+
+/// Everything of a session that no other thread touches.
+pub(super) struct Owner {
+    server: Arc<ServerCore>,
+    resumption: Arc<Resumption>,
+    id: u64,
+    token: Token,
+    orders: Receiver<Order>,
+    shared: Arc<Resumable>,
+    counts: Arc<Counts>,
+    outbox: Arc<Outbox>,
+    inbox: InboxSlot,
+    mailbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
+    /// The number of the latest link.
+    link: u32,
+    closing: Option<Closing>,
+    /// Whether the session ends with its link, however that ends.
+    is_final: bool,
+    handler_returned: bool,
+}
+
+/// Nothing follows on what is queued.
+struct Closing {
+    frame: CloseFrame,
+    /// Whether a close frame of the peer's is answered with its own code.
+    is_answer: bool,
+    /// When the present link has had enough time for it.
+    deadline: Option<Instant>,
+}
+
+enum Phase {
+    Attached(Link),
+    /// Until its window is over, in this place.
+    Detached {
+        until: Instant,
+        place: u64,
+    },
+    Over(Arc<Failure>),
+}
+
+/// Runs a new session from its first link to the end of its handler.
+pub(in crate::server) fn run(
+    server: &Arc<ServerCore>,
+    resumption: &Arc<Resumption>,
+    id: u64,
+    asked: Asked,
+    peer: SocketAddr,
+) {
+    let name = thread_prefix(id);
+    let (mut owner, session) = match Owner::new(server, resumption, id, &asked, peer) {
+        Ok(created) => created,
+        Err(error) => return log::error!("{name}: no token for {peer}: {error}"),
+    };
+    owner.is_final = true;
+    // its client can only come back after the answer, and finds it then
+    resumption.enter(&owner.token, session.clone());
+    let phase = match owner.first_link(asked, peer) {
+        Ok(link) => {
+            log::info!("{name}: {peer} connected");
+            if let Some(going_away) = server.registry.opened(id, session.clone()) {
+                session.begin_close(going_away);
+            }
+            owner.start_handler(session.clone());
+            owner.is_final = false;
+            Phase::Attached(link)
+        }
+        Err(failure) => {
+            log::info!("{name}: {peer} did not open: {}", failure.report());
+            owner.handler_returned = true;
+            Phase::Over(Arc::new(failure))
+        }
+    };
+    drop(session);
+    owner.live(phase);
+}
+
+impl Owner {
+    fn new(
+        server: &Arc<ServerCore>,
+        resumption: &Arc<Resumption>,
+        id: u64,
+        asked: &Asked,
+        peer: SocketAddr,
+    ) -> std::io::Result<(Self, Session)> {
+        let token = Token::generate()?;
+        let settings = &server.settings;
+        let limit = settings.limits.message;
+        let outbox = Outbox::new(settings.outbox, limit, None, Delivery::AtMostOnce, true);
+        outbox.begin_session(resumption.settings.unconfirmed, Vec::new());
+        let outbox = Arc::new(outbox.within(&settings.budget));
+        let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
+        let counters = Arc::new(Counters::default());
+        let (sender, orders) = unbounded();
+        let shared = Resumable::new(sender, Arc::clone(&outbox), resumption, asked, peer);
+        let shared = Arc::new(shared);
+        outbox.oversee(&shared);
+        let session = Session::new(Inner {
+            id,
+            request: Some(asked.request.clone()),
+            settings: Arc::clone(settings),
+            outbox: Arc::clone(&outbox),
+            mailbox: Arc::clone(&mailbox),
+            counters: Arc::clone(&counters),
+            tie: Tie::Resumable(Arc::clone(&shared)),
+            server: Arc::clone(server),
+            born: Instant::now(),
+        });
+        let owner = Self {
+            server: Arc::clone(server),
+            resumption: Arc::clone(resumption),
+            id,
+            token,
+            orders,
+            shared,
+            counts: Arc::default(),
+            outbox,
+            inbox: Arc::new(Mutex::new(Some(Inbox::Mailbox(Arc::clone(&mailbox))))),
+            mailbox,
+            counters,
+            link: 0,
+            closing: None,
+            is_final: false,
+            handler_returned: false,
+        };
+        Ok((owner, session))
+    }
+
+    fn name(&self) -> String {
+        thread_prefix(self.id)
+    }
+
+    fn answer(&self, received: Option<u64>) -> Answer {
+        let window = self.resumption.settings.window.as_secs();
+        Answer { token: self.token.clone(), window, received }
+    }
+
+    fn first_link(&mut self, mut asked: Asked, peer: SocketAddr) -> Result<Link, Failure> {
+        asked.answer(&self.server, Some(&self.answer(None)))?;
+        let (opened, _) = asked.opened(&self.server);
+        self.start_link(opened, peer)
+    }
+
+    fn start_link(&mut self, opened: Opened, peer: SocketAddr) -> Result<Link, Failure> {
+        let link = Link::start(Parts {
+            opened,
+            settings: Arc::clone(&self.server.settings),
+            outbox: Arc::clone(&self.outbox),
+            inbox: Arc::clone(&self.inbox),
+            mailbox: Arc::clone(&self.mailbox),
+            counters: Arc::clone(&self.counters),
+            session: Some(Arc::clone(&self.counts)),
+            owner: link::Owner::Session,
+            id: self.id,
+            link: self.link + 1,
+        })?;
+        self.link += 1;
+        self.counters.connects.fetch_add(1, Relaxed);
+        self.shared.attached(&link, peer);
+        link.announce();
+        Ok(link)
+    }
+
+    fn start_handler(&mut self, session: Session) {
+        let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        let handler = move || {
+            let result = guarded("session handler", || (server.handler)(session));
+            shared.order(Order::Returned(result));
+        };
+        let started = threads::spawn(&self.name(), "handler", threads::PROGRAM_STACK, handler);
+        if let Err(error) = started {
+            self.shared.order(Order::Returned(Err(Failure::Thread(error))));
+        }
+    }
+
+    /// The whole life of the session.
+    fn live(mut self, mut phase: Phase) {
+        let cause = loop {
+            phase = match phase {
+                Phase::Attached(link) => self.attached(link),
+                Phase::Detached { until, place } => self.detached(until, place),
+                Phase::Over(cause) => break cause,
+            };
+        };
+        log::info!("{}: {} ended: {}", self.name(), self.shared.peer(), cause.report());
+        // first, so that nobody claims what is about to end; who did gets a new session
+        self.resumption.leave(&self.token);
+        self.shared.ended(cause);
+        self.outbox.shut();
+        self.mailbox.end();
+        self.outbox.end_session();
+        drop(self.outbox.drain());
+        while !self.handler_returned {
+            match self.orders.recv() {
+                Ok(Order::Returned(result)) => self.returned(result),
+                Ok(_) => {}
+                // never: this owner holds a sender
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// With a link, until that is gone.
+    fn attached(&mut self, link: Link) -> Phase {
+        let handle = link.handle();
+        loop {
+            let deadline = self.closing.as_ref().and_then(|closing| closing.deadline);
+            let due = deadline.map_or_else(never, at);
+            select! {
+                recv(self.orders) -> order => match order {
+                    Ok(Order::Claim(claim)) => {
+                        if self.is_final || !admits(&self.counts, claim.received) {
+                            // the claimant has its connection back
+                            continue;
+                        }
+                        return self.take_over(link, &claim);
+                    }
+                    Ok(Order::Returned(result)) => {
+                        self.returned(result);
+                        self.begin_close(&link);
+                    }
+                    Ok(Order::Close { frame, is_shutdown }) => {
+                        self.closes(frame, is_shutdown);
+                        self.begin_close(&link);
+                    }
+                    Ok(Order::End(cause)) => {
+                        self.is_final = true;
+                        handle.kill(cause);
+                    }
+                    Ok(Order::Evict(_)) | Err(_) => {}
+                },
+                recv(handle.died()) -> _ => {
+                    let died = self.bury(link);
+                    return self.after(died.0, died.1);
+                }
+                recv(due) -> _ => if let Some(closing) = &mut self.closing {
+                    closing.deadline = None;
+                    handle.end_close(closing.frame.clone());
+                },
+            }
+        }
+    }
+
+    /// The handler is done: the session is closed, unless it is already.
+    fn returned(&mut self, result: Result<(), Failure>) {
+        self.handler_returned = true;
+        self.outbox.shut();
+        let code = match result {
+            Ok(()) => CloseCode::NORMAL,
+            Err(failure) => {
+                log::error!("{}: {failure}", self.name());
+                self.is_final = true;
+                CloseCode::INTERNAL_ERROR
+            }
+        };
+        let frame = CloseFrame::new(code, "");
+        let is_answer = code == CloseCode::NORMAL;
+        self.closing.get_or_insert(Closing { frame, is_answer, deadline: None });
+    }
+
+    fn closes(&mut self, frame: CloseFrame, is_shutdown: bool) {
+        self.outbox.shut();
+        self.is_final |= is_shutdown;
+        self.closing.get_or_insert(Closing { frame, is_answer: false, deadline: None });
+    }
+
+    /// Has a link say what is left, and goodbye.
+    fn begin_close(&mut self, link: &Link) {
+        let Some(closing) = &mut self.closing else { return };
+        let (handle, frame) = (link.handle(), closing.frame.clone());
+        if closing.is_answer {
+            handle.answer_after_data(frame);
+        } else {
+            handle.close_after_data(frame);
+        }
+        closing.deadline = Some(Instant::now() + self.server.settings.close_timeout);
+    }
+
+    /// Joins a link; returns why it died, and whether the session is over with that.
+    fn bury(&mut self, link: Link) -> (Arc<Failure>, After) {
+        let ended = link.bury();
+        self.shared.detached();
+        self.outbox.detached();
+        // nobody has closed it, so this end could not go on
+        let is_refused = self.closing.is_none() && matches!(*ended.cause, Failure::ClosedHere(_));
+        let is_over = self.is_final || ended.is_clean || is_refused;
+        let death = Death {
+            is_final: is_over || ended.cause.ends_session(),
+            is_closing: self.closing.is_some(),
+            is_left: self.outbox.is_left(),
+        };
+        let after = after_death(&self.counts, death);
+        (ended.cause, after)
+    }
+
+    fn after(&mut self, cause: Arc<Failure>, after: After) -> Phase {
+        match after {
+            After::Over => Phase::Over(cause),
+            After::Detached | After::Briefly => {
+                let peer = self.shared.peer();
+                log::info!("{}: {peer} lost: {}", self.name(), cause.report());
+                let place = self.resumption.detached(&self.shared);
+                self.shared.waits_in(place);
+                let mut window = self.resumption.settings.window;
+                if after == After::Briefly {
+                    window = window.min(self.server.settings.handshake_timeout);
+                }
+                Phase::Detached { until: Instant::now() + window, place }
+            }
+        }
+    }
+
+    /// Its client is back before the old link was noticed to be dead, or somebody who has its
+    /// token: whatever that link was doing ends now.
+    fn take_over(&mut self, link: Link, claim: &Claim) -> Phase {
+        // whoever has the token has had the answer
+        self.counts.report(claim.received);
+        link.handle().kill(Failure::Interrupted);
+        let (cause, after) = self.bury(link);
+        match self.after(cause, after) {
+            Phase::Detached { until, place } => self.attach(claim, until, place),
+            other => other,
+        }
+    }
+
+    /// Without a link, until there is one or nobody waits for it any more.
+    fn detached(&mut self, until: Instant, place: u64) -> Phase {
+        loop {
+            let over = |failure| {
+                self.resumption.attached(place);
+                Phase::Over(Arc::new(failure))
+            };
+            if self.closing.is_some() && (self.is_final || !self.outbox.is_left()) {
+                let frame = self.closing.as_ref().map(|closing| closing.frame.clone());
+                return over(Failure::ClosedHere(frame));
+            }
+            select! {
+                recv(self.orders) -> order => match order {
+                    Ok(Order::Claim(claim)) => {
+                        if admits(&self.counts, claim.received) {
+                            return self.attach(&claim, until, place);
+                        }
+                    }
+                    Ok(Order::Returned(result)) => self.returned(result),
+                    Ok(Order::Close { frame, is_shutdown }) => self.closes(frame, is_shutdown),
+                    Ok(Order::End(cause)) => return over(cause),
+                    Ok(Order::Evict(of)) if of == place => {
+                        self.resumption.evicted.fetch_add(1, Relaxed);
+                        return over(Failure::Evicted);
+                    }
+                    Ok(Order::Evict(_)) | Err(_) => {}
+                },
+                recv(at(until)) -> _ => {
+                    self.resumption.expired.fetch_add(1, Relaxed);
+                    return over(Failure::NotResumed);
+                }
+            }
+        }
+    }
+
+    /// Goes on with the connection of a claim that was admitted. An answer that does not arrive
+    /// changes nothing: the client asks again, with the same number.
+    fn attach(&mut self, claim: &Claim, until: Instant, place: u64) -> Phase {
+        let detached = Phase::Detached { until, place };
+        let asked = claim.slot.lock().take();
+        // or it was turned away meanwhile
+        let Some(mut asked) = asked else { return detached };
+        let answer = self.answer(Some(self.counts.received()));
+        if let Err(failure) = asked.answer(&self.server, Some(&answer)) {
+            log::info!("{}: {} did not open: {}", self.name(), claim.peer, failure.report());
+            return detached;
+        }
+        self.counts.resume(claim.received);
+        let resent = self.outbox.resumed(claim.received);
+        let (opened, _) = asked.opened(&self.server);
+        match self.start_link(opened, claim.peer) {
+            Ok(link) => {
+                self.resumption.attached(place);
+                self.resumption.resumed.fetch_add(1, Relaxed);
+                self.counters.resumed.fetch_add(1, Relaxed);
+                let (name, peer) = (self.name(), claim.peer);
+                log::info!("{name}: {peer} resumed, {resent} messages are sent again");
+                self.begin_close(&link);
+                Phase::Attached(link)
+            }
+            Err(failure) => {
+                log::error!("{}: {}: {}", self.name(), claim.peer, failure.report());
+                detached
+            }
+        }
+    }
+}
