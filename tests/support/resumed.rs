@@ -1,26 +1,23 @@
 //! A server and a client whose session survives what the proxy between them does.
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
 use crossbeam_channel::{Receiver, unbounded};
 use everlink::chaos::{Cut, Proxy};
 use everlink::{
-    Backoff, Builder, Client, Event, Heartbeat, Resume, Server, ServerBuilder, Session,
+    Backoff, Builder, Client, Event, Heartbeat, Message, Resume, Server, ServerBuilder, Session,
     SessionStart,
 };
 
 use super::{PATIENCE, Watch, init_log, ms, watch};
 
+/// In the order in which they go.
 pub struct Pair {
-    // in the order in which they go
     pub client: Client,
     pub events: Watch,
     pub proxy: Proxy,
-    pub server: Server,
     /// The sessions as they begin.
     pub sessions: Receiver<Session>,
+    pub server: Server,
 }
 
 pub fn resuming_server() -> ServerBuilder {
@@ -35,41 +32,39 @@ pub fn resuming_client(proxy: &Proxy) -> Builder {
         .heartbeat(Heartbeat::every(ms(500)).dead_after(ms(1500)))
 }
 
-/// A handler that does nothing with its session but wait for its end.
-pub fn idle(session: &Session) {
+/// A handler that leaves its session to the test.
+pub fn keep(session: &Session) {
     while session.failure().is_none() {
-        let _ = session.wait_attached(ms(10));
-        std::thread::park_timeout(ms(1));
+        std::thread::park_timeout(ms(2));
     }
 }
 
 impl Pair {
-    /// The handler's thread hands its session to the test and keeps it until that is over.
     pub fn new() -> Self {
         Self::with(resuming_server(), |builder| builder)
     }
 
     pub fn with(server: ServerBuilder, client: impl FnOnce(Builder) -> Builder) -> Self {
+        Self::handled(server, client, keep)
+    }
+
+    /// The handler begins once the test has the session.
+    pub fn handled(
+        server: ServerBuilder,
+        client: impl FnOnce(Builder) -> Builder,
+        handler: impl Fn(&Session) + Send + Sync + 'static,
+    ) -> Self {
         let (sender, sessions) = unbounded();
         let handler = move |session: Session| {
             let _ = sender.send(session.clone());
-            idle(&session);
+            handler(&session);
         };
-        Self::of(server, handler, client, sessions)
-    }
-
-    pub fn of(
-        server: ServerBuilder,
-        handler: impl Fn(Session) + Send + Sync + 'static,
-        client: impl FnOnce(Builder) -> Builder,
-        sessions: Receiver<Session>,
-    ) -> Self {
         let server = server.bind("127.0.0.1:0", handler).expect("a port");
         let proxy = Proxy::start(server.local_addr()).expect("another port");
         let (builder, events) = watch(client(resuming_client(&proxy)));
         let client = builder.connect().expect("nothing is in the way yet");
         assert_eq!(start(&events), SessionStart::New);
-        Self { client, events, proxy, server, sessions }
+        Self { client, events, proxy, sessions, server }
     }
 
     pub fn session(&self) -> Session {
@@ -105,7 +100,7 @@ pub fn in_doubt(start: SessionStart) -> usize {
     }
 }
 
-/// Numbers in the order in which they have to come, from one side.
+/// Numbers that have to come in order, each once.
 #[derive(Debug, Default)]
 pub struct Row {
     next: u64,
@@ -113,7 +108,8 @@ pub struct Row {
 }
 
 impl Row {
-    pub fn take(&mut self, number: u64) {
+    pub fn take(&mut self, message: &Message) {
+        let number = number(message);
         if number != self.next {
             self.wrong.push((self.next, number));
         }
@@ -124,29 +120,22 @@ impl Row {
         self.next
     }
 
-    pub fn check(&self, count: u64) {
-        assert!(
-            self.wrong.is_empty(),
-            "expected and found: {:?}",
-            &self.wrong[..self.wrong.len().min(9)]
-        );
-        assert_eq!(self.next, count);
+    /// Takes so many of them.
+    pub fn fill(&mut self, count: u64, mut next: impl FnMut() -> Message) {
+        while self.next < count {
+            self.take(&next());
+        }
+        assert!(self.wrong.is_empty(), "expected and found: {:?}", self.wrong);
     }
 }
 
-/// The number at the beginning of a message.
-pub fn number(message: &everlink::Message) -> u64 {
+/// The number at the beginning of a text.
+pub fn number(message: &Message) -> u64 {
     let text = message.as_text().expect("a text");
     let digits = text.split(' ').next().unwrap_or_default();
     digits.parse().expect("a number")
 }
 
-pub fn deadline() -> Instant {
-    Instant::now() + PATIENCE
-}
-
-pub type Shared<T> = Arc<Mutex<T>>;
-
-pub fn patience(times: u32) -> Duration {
-    PATIENCE * times
+pub fn text(message: &Message) -> String {
+    message.as_text().expect("a text").to_owned()
 }

@@ -15,6 +15,7 @@
 //! both can empty: the owner to answer it, the connection to turn its client away when the
 //! handshake has taken too long.
 
+mod birth;
 mod owner;
 mod resumable;
 
@@ -35,7 +36,7 @@ use crate::message::CloseFrame;
 use crate::policy::Resume;
 use crate::resume::Token;
 use crate::sync::Mutex;
-pub(super) use owner::run;
+pub(super) use birth::run;
 pub(super) use resumable::Resumable;
 
 /// The program's say in who goes on with a session.

@@ -42,6 +42,21 @@ struct State {
     ended: Option<(Instant, Arc<Failure>)>,
 }
 
+impl State {
+    /// Why the session is over, or about to be.
+    fn failure(&self) -> Option<Arc<Failure>> {
+        if let Some((_, cause)) = &self.ended {
+            return Some(Arc::clone(cause));
+        }
+        let cause = self.link.as_ref().and_then(Handle::cause);
+        cause.filter(|cause| cause.ends_session())
+    }
+
+    fn is_attached(&self) -> bool {
+        self.is_attached && self.failure().is_none()
+    }
+}
+
 impl Resumable {
     pub(super) fn new(
         orders: Sender<Order>,
@@ -129,7 +144,7 @@ impl Resumable {
     }
 
     pub(in crate::server) fn is_attached(&self) -> bool {
-        self.state.lock().is_attached
+        self.state.lock().is_attached()
     }
 
     pub(in crate::server) fn is_waiting(&self) -> bool {
@@ -141,18 +156,13 @@ impl Resumable {
     }
 
     pub(in crate::server) fn failure(&self) -> Option<Arc<Failure>> {
-        let state = self.state.lock();
-        if let Some((_, cause)) = &state.ended {
-            return Some(Arc::clone(cause));
-        }
-        let cause = state.link.as_ref().and_then(Handle::cause);
-        cause.filter(|cause| cause.ends_session())
+        self.state.lock().failure()
     }
 
     pub(in crate::server) fn wait_attached(&self, deadline: Option<Instant>) -> Result<(), Error> {
         let mut state = self.state.lock();
         loop {
-            if state.is_attached {
+            if state.is_attached() {
                 return Ok(());
             }
             if state.ended.is_some() {

@@ -1,0 +1,129 @@
+//! How a session begins that can be resumed.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::unbounded;
+
+use super::owner::{Owner, Phase};
+use super::{Order, Resumable, Resumption};
+use crate::failure::{Failure, guarded};
+use crate::link::Link;
+use crate::link::stats::Counters;
+use crate::policy::Delivery;
+use crate::queues::inbox::{Inbox, Mailbox};
+use crate::queues::outbox::Outbox;
+use crate::resume::Token;
+use crate::server::ServerCore;
+use crate::server::opening::Asked;
+use crate::server::session::{Inner, Session};
+use crate::server::tie::Tie;
+use crate::sync::Mutex;
+use crate::sync::threads::{self, thread_prefix};
+
+/// Runs a new session from its first link to the end of its handler.
+pub(in crate::server) fn run(
+    server: &Arc<ServerCore>,
+    resumption: &Arc<Resumption>,
+    id: u64,
+    asked: Asked,
+    peer: SocketAddr,
+) {
+    let name = thread_prefix(id);
+    let (mut owner, session) = match Owner::new(server, resumption, id, &asked, peer) {
+        Ok(created) => created,
+        Err(error) => return log::error!("{name}: no token for {peer}: {error}"),
+    };
+    owner.is_final = true;
+    // its client can only come back after the answer, and finds it then
+    resumption.enter(&owner.token, session.clone());
+    let phase = match owner.first_link(asked, peer) {
+        Ok(link) => {
+            log::info!("{name}: {peer} connected");
+            if let Some(going_away) = server.registry.opened(id, session.clone()) {
+                session.begin_close(going_away);
+            }
+            owner.start_handler(session.clone());
+            owner.is_final = false;
+            Phase::Attached(link)
+        }
+        Err(failure) => {
+            log::info!("{name}: {peer} did not open: {}", failure.report());
+            owner.handler_returned = true;
+            Phase::Over(Arc::new(failure))
+        }
+    };
+    drop(session);
+    owner.live(phase);
+}
+
+impl Owner {
+    fn new(
+        server: &Arc<ServerCore>,
+        resumption: &Arc<Resumption>,
+        id: u64,
+        asked: &Asked,
+        peer: SocketAddr,
+    ) -> std::io::Result<(Self, Session)> {
+        let token = Token::generate()?;
+        let settings = &server.settings;
+        let limit = settings.limits.message;
+        let outbox = Outbox::new(settings.outbox, limit, None, Delivery::AtMostOnce, true);
+        outbox.begin_session(resumption.settings.unconfirmed, Vec::new());
+        let outbox = Arc::new(outbox.within(&settings.budget));
+        let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
+        let counters = Arc::new(Counters::default());
+        let (sender, orders) = unbounded();
+        let shared = Resumable::new(sender, Arc::clone(&outbox), resumption, asked, peer);
+        let shared = Arc::new(shared);
+        outbox.oversee(&shared);
+        let session = Session::new(Inner {
+            id,
+            request: Some(asked.request.clone()),
+            settings: Arc::clone(settings),
+            outbox: Arc::clone(&outbox),
+            mailbox: Arc::clone(&mailbox),
+            counters: Arc::clone(&counters),
+            tie: Tie::Resumable(Arc::clone(&shared)),
+            server: Arc::clone(server),
+            born: Instant::now(),
+        });
+        let owner = Self {
+            server: Arc::clone(server),
+            resumption: Arc::clone(resumption),
+            id,
+            token,
+            orders,
+            shared,
+            counts: Arc::default(),
+            outbox,
+            inbox: Arc::new(Mutex::new(Some(Inbox::Mailbox(Arc::clone(&mailbox))))),
+            mailbox,
+            counters,
+            link: 0,
+            closing: None,
+            is_final: false,
+            handler_returned: false,
+        };
+        Ok((owner, session))
+    }
+
+    fn first_link(&mut self, mut asked: Asked, peer: SocketAddr) -> Result<Link, Failure> {
+        asked.answer(&self.server, Some(&self.answer(None)))?;
+        let (opened, _) = asked.opened(&self.server);
+        self.start_link(opened, peer)
+    }
+
+    fn start_handler(&mut self, session: Session) {
+        let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        let handler = move || {
+            let result = guarded("session handler", || (server.handler)(session));
+            shared.order(Order::Returned(result));
+        };
+        let started = threads::spawn(&self.name(), "handler", threads::PROGRAM_STACK, handler);
+        if let Err(error) = started {
+            self.shared.order(Order::Returned(Err(Failure::Thread(error))));
+        }
+    }
+}
