@@ -1,9 +1,8 @@
 //! What one end of a session has counted, over all its links.
 
-use std::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Acquire, Release},
-};
+use std::sync::atomic::Ordering::{Acquire, Release};
+
+use crate::sync::{AtomicBool, AtomicU64};
 
 /// Each number is written by one thread at a time: `sent` by whoever holds the pen, `received` and
 /// `confirmed` by the reader, and by the owner of the session while there is no link. All begin

@@ -8,6 +8,8 @@ mod report;
 mod server;
 #[cfg(test)]
 mod simulation_tests;
+#[cfg(all(test, shuttle))]
+mod takeover_model;
 mod token;
 
 pub(crate) use client::{Verdict, judge};

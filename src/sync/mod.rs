@@ -10,9 +10,9 @@ mod signal;
 pub(crate) mod threads;
 
 #[cfg(shuttle)]
-pub(crate) use shuttle::sync::atomic::AtomicBool;
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64};
 #[cfg(not(shuttle))]
-pub(crate) use std::sync::atomic::AtomicBool;
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 
 pub(crate) use budget::{Budget, Share};
 pub(crate) use doorbell::Doorbell;
