@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
 pub mod bare;
+pub mod browser;
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
