@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::Sender as Commands;
 
 use super::events::Publisher;
 use super::status::Status;
@@ -12,7 +12,8 @@ use crate::error::Error;
 use crate::link::stats::{Counters, Stats};
 use crate::message::{CloseFrame, Message};
 use crate::queues::inbox::{Mailbox, NoMessage};
-use crate::queues::outbox::{Outbox, Patience, Refused, Terms};
+use crate::queues::outbox::Outbox;
+use crate::sender::End;
 use crate::settings::Settings;
 use crate::sync::Mutex;
 use crate::sync::Signal;
@@ -37,7 +38,7 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<Counters>,
     pub(crate) status: Status,
     pub(crate) publisher: Publisher,
-    pub(crate) commands: Sender<Command>,
+    pub(crate) commands: Commands<Command>,
     pub(crate) interrupt: Arc<Interrupt>,
     /// Raised when the manager has ended, and everything with it.
     pub(crate) done: Signal,
@@ -47,36 +48,6 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn name(&self) -> String {
         thread_prefix(self.id)
-    }
-
-    pub(crate) fn send(
-        &self,
-        message: Message,
-        mut terms: Terms,
-        patience: Patience,
-    ) -> Result<(), Error> {
-        if terms.expires.is_none() {
-            let ttl = self.settings.message_ttl;
-            terms.expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
-        }
-        // a thread of the client's own must not wait for a link that waits for that thread
-        let patience = if threads::belongs_to(self.id) { Patience::None } else { patience };
-        self.outbox.push(message, terms, patience).map_err(|refused| self.refusal(refused))
-    }
-
-    pub(crate) fn wait_sent(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        self.outbox.wait_written(deadline).map_err(|refused| self.refusal(refused))
-    }
-
-    pub(crate) fn flush(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        self.outbox.flush(deadline).map_err(|refused| self.refusal(refused))
-    }
-
-    fn refusal(&self, refused: Refused) -> Error {
-        match refused {
-            Refused::NobodyDrains => self.status.end().unwrap_or(Error::Full),
-            other => other.into(),
-        }
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
@@ -112,13 +83,11 @@ impl Core {
     /// Closes, and waits until everything has ended; returns whether it has. A thread of the
     /// client's own does not wait: it would wait for itself.
     pub(crate) fn close(&self, frame: CloseFrame) -> bool {
-        self.outbox.shut();
-        let _ = self.command(Command::Close(frame));
-        self.interrupt.raise();
+        self.start_close(frame);
         if threads::belongs_to(self.id) {
             return false;
         }
-        let bound = self.settings.close_timeout + JOIN_GRACE;
+        let bound = self.settings.timeouts.close + JOIN_GRACE;
         let ended = self.done.raised().recv_timeout(bound);
         matches!(ended, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
     }
@@ -134,6 +103,26 @@ impl Core {
     pub(crate) fn stats(&self) -> Stats {
         let (uptime, total_downtime) = self.status.times();
         Stats { uptime, total_downtime, ..self.counters.stats(&self.outbox, &self.mailbox) }
+    }
+}
+
+impl End for Core {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn rests(&self) -> Option<Error> {
+        self.status.end()
+    }
+
+    fn start_close(&self, frame: CloseFrame) {
+        self.outbox.shut();
+        let _ = self.command(Command::Close(frame));
+        self.interrupt.raise();
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Event {
         /// `None` on `tcp://`, which has none.
         response: Option<Arc<http::Response<()>>>,
         /// How messages are compressed, if both sides want that
-        /// ([`Builder::compression`](crate::Builder::compression)).
+        /// ([`ClientBuilder::compression`](crate::ClientBuilder::compression)).
         compression: Option<AgreedCompression>,
     },
     /// The link died.
@@ -80,8 +80,8 @@ pub enum Event {
     /// While that lasts a `send` that finds the outbox full with
     /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) fails with
     /// [`Error::Unconfirmable`](crate::Error::Unconfirmable), for room comes with confirmations
-    /// only. Said once for each time it happens; not with [`Heartbeat::off`](crate::Heartbeat::off),
-    /// which watches nothing.
+    /// only. Said once for each time it happens, with [`Heartbeat::off`](crate::Heartbeat::off) after
+    /// one to one and a half minutes.
     #[non_exhaustive]
     ConfirmationsMissing {
         /// For how long the oldest ping has had no answer.
@@ -144,7 +144,7 @@ pub enum Next {
     Close,
 }
 
-/// A subscription to a client's events, from [`Client::events`](crate::Client::events).
+/// A subscription to a client's events, from [`Client::subscribe`](crate::Client::subscribe).
 ///
 /// It holds the newest 256 events that were not taken yet: whoever reads too slowly misses old
 /// ones ([`Events::missed`]), and nobody's memory grows. Dropping it ends the subscription.

@@ -217,7 +217,7 @@ impl Manager {
                 Command::Close(frame) => {
                     self.core.status.enter(State::Closing, None);
                     handle.close_after_data(frame.clone());
-                    handle.wait_until(Instant::now() + self.core.settings.close_timeout);
+                    handle.wait_until(Instant::now() + self.core.settings.timeouts.close);
                     handle.end_close(frame);
                     return Ending::Close;
                 }

@@ -13,7 +13,7 @@ use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
 use super::headers::line;
-use super::{Request, extensions};
+use super::{OpeningRequest, extensions};
 use crate::failure::{Body, Failure, HandshakeError, quote};
 use crate::policy::{AgreedCompression, Compression, MAX_DURATION};
 use crate::transport::head::{HeadReader, has_token};
@@ -31,7 +31,7 @@ pub(crate) struct Handshake {
 /// Shakes hands, and offers compression if there is any.
 pub(crate) fn open(
     stream: &mut impl Stream,
-    request: &Request,
+    request: &OpeningRequest,
     compression: Option<&Compression>,
 ) -> Result<Handshake, Failure> {
     let key = generate_key();
@@ -81,7 +81,7 @@ pub(crate) fn location(failure: &Failure) -> Option<&[u8]> {
     location.filter(|_| leads_on(*status, headers))
 }
 
-fn encode(request: &Request, key: &str, compression: Option<&Compression>) -> Vec<u8> {
+fn encode(request: &OpeningRequest, key: &str, compression: Option<&Compression>) -> Vec<u8> {
     let endpoint = &request.endpoint;
     let mut bytes = format!("GET {} HTTP/1.1\r\n", endpoint.path_and_query()).into_bytes();
     let out = &mut bytes;
@@ -111,7 +111,7 @@ fn encode(request: &Request, key: &str, compression: Option<&Compression>) -> Ve
 /// The checks of section 4.1, in its order; an error says which one failed.
 fn verify(
     headers: &HeaderMap,
-    request: &Request,
+    request: &OpeningRequest,
     key: &str,
     compression: Option<&Compression>,
 ) -> Result<Option<AgreedCompression>, String> {
@@ -166,8 +166,9 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Read;
 
-    fn request() -> Request {
-        let mut request = Request::new(Endpoint::parse("ws://user:pw@host:81/chat?a=1").unwrap());
+    fn request() -> OpeningRequest {
+        let mut request =
+            OpeningRequest::new(Endpoint::parse("ws://user:pw@host:81/chat?a=1").unwrap());
         request.set_header("x-API-key", "k").unwrap();
         request.add_subprotocol("a").unwrap();
         request.add_subprotocol("b").unwrap();

@@ -26,9 +26,7 @@ pub(super) fn run(shared: &Shared) {
     let heartbeat = &shared.settings.heartbeat;
     let interval = heartbeat.interval;
     let Some(limit) = heartbeat.limit() else {
-        // nothing to do but to be there until the end
-        let _ = shared.life.died().recv();
-        return;
+        return watch_confirmations(shared);
     };
     let limit = limit + limit / SECOND_WATCH;
     let mut last_beat = Instant::now();
@@ -101,10 +99,21 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
+/// Where nothing is sent and silence is not watched, a peer that does not confirm what was asked of
+/// it is still said to be one.
+fn watch_confirmations(shared: &Shared) {
+    let interval = shared.settings.heartbeat.dead_after;
+    while shared.life.died().recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+        if matches!(shared.liveness.waiting(), Waiting::ForPeer(_)) {
+            shared.look_for_confirmations(interval.saturating_mul(2), None);
+        }
+    }
+}
+
 fn beat(shared: &Shared) -> Result<(), Failure> {
     shared.liveness.ask();
     match &shared.settings.heartbeat.beat {
-        Beat::Ping => {
+        Beat::Ping | Beat::PingAlways => {
             if writer::write_now(shared, |pen| pen.ping_now(shared)) {
                 return Ok(());
             }

@@ -10,7 +10,7 @@ use tungstenite::protocol::Role;
 
 use super::ServerCore;
 use super::answer::Answer;
-use super::session::{Inner, Session};
+use super::session::{Inner, Outgoing, Session};
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
 use crate::handshake::Headers;
@@ -70,7 +70,7 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
 
 fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
     let Settings { limits, budget, .. } = &*server.settings;
-    let timeout = server.settings.handshake_timeout;
+    let timeout = server.settings.timeouts.handshake;
     let deadline = Instant::now() + timeout;
     let mut duplex =
         secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
@@ -167,9 +167,13 @@ fn start(
     let settings = &server.settings;
     let counters = Arc::new(Counters::default());
     let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
-    let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, false);
-    let outbox = Arc::new(outbox.within(&settings.budget));
+    let confirmable = settings.is_confirmable(server.framing.is_none());
+    let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, confirmable);
+    let outbox = Arc::new(outbox.telling(settings.on_dropped.clone()).within(&settings.budget));
     let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
+    if settings.has_channel {
+        mailbox.open_channel(&thread_prefix(id)).map_err(Failure::Thread)?;
+    }
     let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
     let link = Link::start(Parts {
         opened,
@@ -183,19 +187,23 @@ fn start(
         link: 1,
     })?;
     link.announce();
-    let session = Session::new(Inner {
-        id,
-        peer,
-        request,
-        compression: link.compression(),
-        settings: Arc::clone(settings),
-        outbox,
-        mailbox,
-        counters,
-        link: link.handle(),
-        server: Arc::clone(server),
-        born: Instant::now(),
-    });
+    let outgoing = Outgoing { id, outbox: Arc::clone(&outbox), link: link.handle() };
+    let session = Session::new(
+        outgoing,
+        Inner {
+            id,
+            peer,
+            request,
+            compression: link.compression(),
+            settings: Arc::clone(settings),
+            outbox,
+            mailbox,
+            counters,
+            link: link.handle(),
+            server: Arc::clone(server),
+            born: Instant::now(),
+        },
+    );
     Ok((link, session))
 }
 

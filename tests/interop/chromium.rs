@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use everlink::{Answer, Server};
+use everlink::{Answer, Limits, Server};
 
 use super::Deflate;
 use crate::support::browser::Browser;
@@ -17,7 +17,7 @@ fn a_page_in_chromium_sends_and_receives_compressed() {
         let (verdict, verdicts) = mpsc::channel();
         let server = deflate
             .server(Server::builder())
-            .max_message_size(64 << 20)
+            .limits(Limits::new().message(64 << 20))
             .on_request(|request| match request.headers().get("upgrade") {
                 Some(_) => Answer::accept(),
                 None => Answer::page("text/html; charset=utf-8", PAGE),

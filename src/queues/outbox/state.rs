@@ -1,5 +1,6 @@
 //! The state behind the outbox's lock: plain bookkeeping, no waiting.
 
+mod dropping;
 mod too_large;
 
 use std::collections::VecDeque;
@@ -29,6 +30,9 @@ pub(crate) struct Entry {
     again: bool,
     /// Whether a link that died had begun to write it.
     begun: bool,
+    /// Whether it is for the link that was up when it was accepted, and no other.
+    this_link: bool,
+    pub(crate) is_uncompressed: bool,
 }
 
 /// What a send meets.
@@ -66,6 +70,15 @@ pub(super) struct State {
     largest: Option<(u64, usize)>,
     /// Everything up to this number is confirmed, or past confirming.
     settled: u64,
+    /// The number of the last message that the peer has confirmed.
+    pub(super) confirmed: u64,
+    /// The number of the link that is up.
+    pub(super) link: Option<u64>,
+    /// How many links there have been.
+    links: u64,
+    /// Messages of which the program is yet to be told, if it wants to know.
+    pub(super) lost: Vec<(Message, Undelivered)>,
+    pub(super) keeps_lost: bool,
     /// What is out of the row above that.
     gaps: Gaps,
     /// How many threads wait for room, and how many of them for more than that.
@@ -120,7 +133,9 @@ impl State {
                     oldest.decide(Err(Undelivered::Lost));
                 }
             }
-            self.receipts.push_back((number, receipt.cell()));
+            let cell = receipt.cell();
+            cell.accepted(number);
+            self.receipts.push_back((number, cell));
         }
         self.queue_bytes += message.len();
         self.share.charge(self.bytes());
@@ -131,6 +146,8 @@ impl State {
             expires: terms.expires,
             again: false,
             begun: false,
+            this_link: terms.this_link,
+            is_uncompressed: terms.is_uncompressed,
         });
     }
 
@@ -144,28 +161,9 @@ impl State {
         self.next_expiry
     }
 
-    /// Makes room by taking out what has expired; returns whether anything has.
-    pub(super) fn drop_expired(&mut self) -> bool {
-        let now = Instant::now();
-        if self.next_expiry.is_none_or(|time| time > now) {
-            return false;
-        }
-        let mut expired = Vec::new();
-        self.queue.retain(|entry| {
-            let is_fresh = entry.expires.is_none_or(|time| time > now);
-            if !is_fresh {
-                expired.push((entry.number, entry.message.len()));
-            }
-            is_fresh
-        });
-        self.next_expiry = self.queue.iter().filter_map(|entry| entry.expires).min();
-        for (number, size) in &expired {
-            self.queue_bytes -= size;
-            self.expired += 1;
-            self.fail_one(*number, Undelivered::Expired);
-        }
-        self.give_back();
-        !expired.is_empty()
+    pub(super) fn begin_link(&mut self) {
+        self.links += 1;
+        self.link = Some(self.links);
     }
 
     /// What was taken from the queue comes back to its front.
@@ -173,22 +171,6 @@ impl State {
         self.queue_bytes += entry.message.len();
         self.expect_expiry(entry.expires);
         self.queue.push_front(entry);
-    }
-
-    /// Accepts a message for which there is no room, and drops it.
-    pub(super) fn drop_newest(&mut self) {
-        self.accepted += 1;
-        self.dropped += 1;
-    }
-
-    /// Makes room; returns whether there was anything to drop.
-    pub(super) fn drop_oldest(&mut self) -> bool {
-        let Some(oldest) = self.queue.pop_front() else { return false };
-        self.queue_bytes -= oldest.message.len();
-        self.dropped += 1;
-        self.fail_one(oldest.number, Undelivered::Dropped);
-        self.give_back();
-        true
     }
 
     /// Returns whether something expired.
@@ -201,7 +183,7 @@ impl State {
             self.queue_bytes -= size;
             if entry.expires.is_some_and(|time| time <= Instant::now()) {
                 self.expired += 1;
-                self.fail_one(entry.number, Undelivered::Expired);
+                self.lose(entry, Undelivered::Expired);
                 expired = true;
                 continue;
             }
@@ -240,6 +222,7 @@ impl State {
             return VecDeque::new();
         }
         self.settled = number;
+        self.confirmed = number;
         self.is_unconfirmed = false;
         self.largest = self.largest.filter(|(of, _)| *of > number);
         self.gaps.forget(number);
@@ -291,6 +274,11 @@ impl State {
                 self.decide(to, Err(Undelivered::Lost));
             }
         }
+        for entry in self.take_out(|entry| entry.this_link) {
+            self.dropped += 1;
+            let why = if entry.again { Undelivered::Lost } else { Undelivered::LinkEnded };
+            self.lose(entry, why);
+        }
     }
 
     /// Gives back what a burst took.
@@ -318,23 +306,6 @@ impl State {
         let left: Vec<Message> = left.map(|entry| entry.message).collect();
         self.handed_back += left.len() as u64;
         left
-    }
-
-    /// A message that was never written, or not again, is out of the row.
-    fn fail_one(&mut self, number: u64, why: Undelivered) {
-        self.settle_receipt(number, why);
-        for flush in &mut self.flushes {
-            flush.lost += usize::from(number <= flush.up_to);
-        }
-        self.gaps.add(number);
-    }
-
-    fn settle_receipt(&mut self, number: u64, why: Undelivered) {
-        if let Ok(index) = self.receipts.binary_search_by_key(&number, |(of, _)| *of) {
-            if let Some((_, cell)) = self.receipts.remove(index) {
-                cell.decide(Err(why));
-            }
-        }
     }
 
     pub(super) fn begin_flush(&mut self) -> u64 {
