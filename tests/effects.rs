@@ -58,6 +58,11 @@ fn what_can_have_no_effect_is_refused_with_words() {
         ("Timeouts::handshake", framed().timeouts(Timeouts::new().handshake(second))),
         ("Timeouts::login", websocket().timeouts(Timeouts::new().login(second))),
         ("inbox", websocket().on_message(|_, _| {}).inbox(Queue::new())),
+        ("channel", websocket().on_message(|_, _| {}).channel()),
+        ("inbox", websocket().inbox(Queue::new().message_ttl(second))),
+        ("heartbeat", websocket().heartbeat(Heartbeat::listen(second).interval(second))),
+        ("heartbeat", websocket().heartbeat(Heartbeat::listen(second).always())),
+        ("heartbeat", framed().heartbeat(Heartbeat::ping_pong().always())),
         // a connector makes the connections
         ("proxy", websocket().connector(nowhere).proxy(proxy())),
         ("proxy_from_env", websocket().connector(nowhere).proxy_from_env()),
@@ -125,6 +130,16 @@ fn the_same_holds_for_a_server() {
         ("Limits::frame", framed().limits(Limits::new().frame(1000))),
         ("Timeouts::handshake", framed().timeouts(Timeouts::new().handshake(second))),
         ("framing", framed().framing(Framing::lines().inclusive())),
+        ("Timeouts::dns", Server::builder().timeouts(Timeouts::new().dns(second))),
+        ("Timeouts::connect", Server::builder().timeouts(Timeouts::new().connect(second))),
+        ("Timeouts::login", Server::builder().timeouts(Timeouts::new().login(second))),
+        (
+            "SocketOptions::local_address",
+            Server::builder()
+                .socket(SocketOptions::new().local_address(([127, 0, 0, 1], 0).into())),
+        ),
+        ("inbox", Server::builder().inbox(Queue::new().message_ttl(second))),
+        ("heartbeat", Server::builder().heartbeat(Heartbeat::off().interval(second))),
         ("heartbeat", Server::builder().heartbeat(Heartbeat::off().dead_after(second))),
         (
             "slow_session",
@@ -137,6 +152,45 @@ fn the_same_holds_for_a_server() {
         assert_eq!(refused, setting, "{reason}");
         assert!(reason.contains("can have no effect"), "{setting}: {reason}");
     }
+}
+
+#[test]
+fn framed_tcp_has_its_heartbeat_chosen_by_the_program() {
+    let second = Duration::from_secs(1);
+    let client = || Client::builder("tcp://127.0.0.1:9");
+    let server = || Server::builder().framing(Framing::lines());
+    for (setting, reason) in [
+        refused(client()),
+        refused(client().heartbeat(Heartbeat::default())),
+        refused(client().heartbeat(Heartbeat::every(second).always())),
+        refused_by_server(server()),
+        refused_by_server(server().heartbeat(Heartbeat::every(second))),
+    ] {
+        assert_eq!(setting, "heartbeat", "{reason}");
+        for choice in ["ping_pong()", "message(", "listen(", "off()"] {
+            assert!(reason.contains(choice), "{choice} is not named: {reason}");
+        }
+    }
+    for choice in [
+        Heartbeat::ping_pong(),
+        Heartbeat::every(second).message("beat", |_| false),
+        Heartbeat::listen(second),
+        Heartbeat::off(),
+    ] {
+        accepted(client().heartbeat(choice.clone()));
+        server().heartbeat(choice).bind("127.0.0.1:0", |_| {}).unwrap();
+    }
+}
+
+#[test]
+fn the_channel_is_there_for_who_has_asked_for_it() {
+    let client = websocket().start().unwrap();
+    let error = client.receiver().unwrap_err();
+    assert!(error.to_string().contains("channel()"), "{error}");
+    client.close();
+    let client = websocket().channel().start().unwrap();
+    assert!(client.receiver().unwrap().is_empty());
+    client.close();
 }
 
 #[test]

@@ -127,3 +127,45 @@ fn beat(shared: &Shared) -> Result<(), Failure> {
     shared.outbox.ring();
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Client, Event, Heartbeat, Server};
+
+    #[test]
+    fn a_peer_that_confirms_nothing_is_said_to_also_without_a_heartbeat() {
+        let mut heartbeat = Heartbeat::off();
+        heartbeat.dead_after = Duration::from_millis(20);
+        // it takes no ping for what it is, so it never answers one
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mute = std::thread::spawn(move || {
+            let mut peer = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+            let mut bytes = [0; 1024];
+            while matches!(std::io::Read::read(peer.get_mut(), &mut bytes), Ok(1..)) {}
+        });
+        let client = Client::builder(&format!("ws://{address}")).heartbeat(heartbeat);
+        let client = client.timeouts(crate::Timeouts::new().close(Duration::from_millis(50)));
+        let client = client.connect().unwrap();
+        let events = client.subscribe();
+        let _receipt = client.send_confirmed("x").unwrap();
+        let event = events.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(matches!(event, Event::ConfirmationsMissing { .. }), "{event:?}");
+        client.close();
+        mute.join().unwrap();
+    }
+
+    #[test]
+    fn without_receipts_nothing_is_missed() {
+        let mut heartbeat = Heartbeat::off();
+        heartbeat.dead_after = Duration::from_millis(10);
+        let server = Server::bind("127.0.0.1:0", |session| for _ in &session {}).unwrap();
+        let client = Client::builder(&format!("ws://{}", server.local_addr()));
+        let client = client.heartbeat(heartbeat).connect().unwrap();
+        let events = client.subscribe();
+        client.send("x").unwrap();
+        assert!(events.recv_timeout(Duration::from_millis(200)).is_err());
+    }
+}
