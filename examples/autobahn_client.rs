@@ -9,7 +9,7 @@ use std::error::Error as StdError;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use everlink::{Builder, Client, Compression, Decision, Error};
+use everlink::{Client, ClientBuilder, Compression, Decision, Error};
 
 /// How long the suite may take to say how many cases there are.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -49,7 +49,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
 }
 
 /// One link and no second: each case looks at a link from its beginning to its end.
-fn builder(url: &str) -> Builder {
+fn builder(url: &str) -> ClientBuilder {
     Client::builder(url).compression(Compression::new()).decide(|_| Decision::GiveUp)
 }
 

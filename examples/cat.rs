@@ -21,8 +21,8 @@ use std::time::Duration;
 use clap::Parser;
 use crossbeam_channel::{Receiver, bounded, select};
 use everlink::{
-    Backoff, Builder, Client, CloseCode, Decision, Delivery, Error, Event, Failure, Heartbeat,
-    Message, Next, Proxy, Tls,
+    Backoff, Client, ClientBuilder, CloseCode, Decision, Delivery, Error, Event, Failure,
+    Heartbeat, Message, Next, Proxy, Queue, SendError, Tls,
 };
 use serde_json::json;
 
@@ -52,7 +52,8 @@ struct Options {
     /// Dial this address for that host; may be given several times
     #[arg(long = "resolve", value_name = "HOST:IP", value_parser = host_and_ip)]
     resolve: Vec<(String, IpAddr)>,
-    /// A beat to send each ping interval, instead of the protocol's own
+    /// A beat to send each ping interval, instead of the protocol's own [default on tcp:// and
+    /// tcps://: ping]
     #[arg(long, value_name = "TEXT")]
     ping: Option<String>,
     /// The answer to it, which is not printed [default: pong]
@@ -143,19 +144,22 @@ fn main() -> ExitCode {
     }
 }
 
-fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
-    let mut heartbeat = match (options.ping_interval, options.dead_after) {
-        (None, None) => Heartbeat::default(),
-        (Some(interval), None) => Heartbeat::every(interval),
-        (Some(interval), Some(limit)) => Heartbeat::every(interval).dead_after(limit),
-        (None, Some(limit)) => {
-            Heartbeat::every((limit / 3).min(Duration::from_secs(10))).dead_after(limit)
-        }
-    };
+fn builder(options: &Options) -> Result<ClientBuilder, Box<dyn std::error::Error>> {
+    // raw TCP has no pings of its own; without a word of --ping the texts `ping` and `pong` serve
+    let is_framed = options.url.starts_with("tcp");
+    let mut heartbeat = if is_framed { Heartbeat::ping_pong() } else { Heartbeat::default() };
     if let Some(ping) = &options.ping {
         let pong = options.pong.clone().unwrap_or_else(|| "pong".into());
-        heartbeat =
-            heartbeat.message(ping.as_str(), move |answer| answer.as_bytes() == pong.as_bytes());
+        heartbeat = Heartbeat::default()
+            .message(ping.as_str(), move |answer| answer.as_bytes() == pong.as_bytes());
+    }
+    let interval = options.ping_interval;
+    let derived = options.dead_after.map(|limit| (limit / 3).min(Duration::from_secs(10)));
+    if let Some(interval) = interval.or(derived) {
+        heartbeat = heartbeat.interval(interval);
+    }
+    if let Some(limit) = options.dead_after {
+        heartbeat = heartbeat.dead_after(limit);
     }
     // one of the two given alone moves the other where it has to be
     let backoff_max = options.backoff_max.max(options.backoff_initial);
@@ -168,7 +172,7 @@ fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
         Client::builder(&options.url).heartbeat(heartbeat).backoff(backoff).decide(|failure| {
             if is_normal_close(failure) { Decision::GiveUp } else { failure.decision() }
         });
-    if options.url.starts_with("tcp") {
+    if is_framed {
         // what has no effect is refused, so that it is not taken to have one
         builder = builder.framing(options.framing.into());
     }
@@ -200,7 +204,7 @@ fn builder(options: &Options) -> Result<Builder, Box<dyn std::error::Error>> {
         builder = builder.delivery(Delivery::AtLeastOnce);
     }
     if let Some(time) = options.ttl {
-        builder = builder.message_ttl(time);
+        builder = builder.outbox(Queue::new().message_ttl(time));
     }
     if let Some(limit) = options.max_attempts {
         builder = builder.max_attempts(limit);
@@ -316,9 +320,10 @@ fn send_lines(client: &Client, confirmed: bool) -> Result<(), Error> {
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         match std::str::from_utf8(text) {
             Ok(text) => match client.send(text) {
-                Err(error @ (Error::MessageTooLarge { .. } | Error::Unsendable { .. })) => {
-                    eprintln!("cat: {error}");
-                }
+                Err(SendError {
+                    error: error @ (Error::MessageTooLarge { .. } | Error::Unsendable { .. }),
+                    ..
+                }) => eprintln!("cat: {error}"),
                 result => result?,
             },
             Err(_) => eprintln!("cat: a line that is not UTF-8 was left out"),

@@ -9,7 +9,7 @@
 
 use clap::Parser;
 use everlink::http::{Request, StatusCode, header};
-use everlink::{Answer, Server, Session};
+use everlink::{Answer, Limits, Server, Session};
 
 #[derive(Debug, Parser)]
 #[command(about = "A chat room for browsers")]
@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
     let server = Server::builder()
         .on_request(answer)
-        .max_message_size(4096)
+        .limits(Limits::new().message(4096))
         .bind(Options::parse().address, chat)?;
     println!("open http://{}", server.local_addr());
     std::thread::park();

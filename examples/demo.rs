@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::chaos::{Cut, Direction, Faults, Proxy};
+use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
 use everlink::{Backoff, Client, Delivery, Event, Heartbeat, Next};
 use tungstenite::protocol::CloseFrame;
 
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 fn run() -> Result<bool> {
     let clock = Clock(Instant::now());
     let restart = Arc::new(AtomicBool::new(false));
-    let proxy = Proxy::start(serve(Arc::clone(&restart))?)?;
+    let proxy = FaultProxy::start(serve(Arc::clone(&restart))?)?;
 
     let (report, outages) = crossbeam_channel::unbounded();
     let client = Client::builder(&format!("ws://{}", proxy.address()))

@@ -18,7 +18,7 @@ use crossbeam_channel::bounded;
 use everlink::rustls::pki_types::pem::PemObject;
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::rustls::{self, ServerConfig};
-use everlink::{Compression, Heartbeat, Queue, Server, Session};
+use everlink::{Compression, Heartbeat, Limits, Queue, Server, Session};
 
 #[derive(Debug, Parser)]
 #[command(about = "A server that sends everything back")]
@@ -53,7 +53,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => ("ws", options.address.as_str()),
     };
     // it is a tool: whoever tries something out shall not meet the small default
-    let mut builder = Server::builder().max_message_size(64 << 20).outbox(Queue::new());
+    let mut builder =
+        Server::builder().limits(Limits::new().message(64 << 20)).outbox(Queue::new());
     if scheme == "tcp" {
         let heartbeat =
             Heartbeat::listen(Duration::from_secs(60)).answer(options.ping, options.pong);

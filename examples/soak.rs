@@ -17,8 +17,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use everlink::chaos::{Cut, Direction, Faults, Proxy};
-use everlink::{Backoff, Client, Decision, Delivery, Event, Heartbeat, Server, Session};
+use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
+use everlink::{Backoff, Client, Decision, Delivery, Event, Heartbeat, Server, Session, Timeouts};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 /// Counts what is allocated and freed: resident memory says more of allocators than of leaks.
@@ -147,9 +147,9 @@ fn soak(
         let seen = Arc::clone(seen);
         move |session| serve(&session, &seen)
     })?;
-    let proxies: Vec<(Proxy, Struck)> = (0..PROXIES as u64)
+    let proxies: Vec<(FaultProxy, Struck)> = (0..PROXIES as u64)
         .map(|number| {
-            let proxy = Proxy::with_seed(server.local_addr(), options.seed + number)?;
+            let proxy = FaultProxy::with_seed(server.local_addr(), options.seed + number)?;
             Ok((proxy, Struck::default()))
         })
         .collect::<Result<_>>()?;
@@ -197,13 +197,13 @@ fn soak(
     Ok((sent, reconnects, faults))
 }
 
-fn start(proxy: &Proxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result<Client> {
+fn start(proxy: &FaultProxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result<Client> {
     let mut had_link = false;
     let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     Ok(Client::builder(&format!("ws://{}", proxy.address()))
         .delivery(Delivery::AtLeastOnce)
         .heartbeat(Heartbeat::every(DEAD_AFTER / 3).dead_after(DEAD_AFTER))
-        .handshake_timeout(DEAD_AFTER)
+        .timeouts(Timeouts::new().handshake(DEAD_AFTER))
         .backoff(
             Backoff::exponential()
                 .initial(Duration::from_millis(50))
@@ -228,7 +228,7 @@ fn start(proxy: &Proxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result<Clie
 }
 
 /// Does something bad to the connections of a proxy, or mends it.
-fn strike(proxy: &Proxy, struck: &Struck, random: &mut fastrand::Rng) -> Result<()> {
+fn strike(proxy: &FaultProxy, struck: &Struck, random: &mut fastrand::Rng) -> Result<()> {
     // what kills a link at once or by silence; the rest is slow, or comes later
     let kills = || *lock(struck) = Some(Instant::now());
     *lock(struck) = None;

@@ -14,8 +14,8 @@ const BEAT: Duration = Duration::from_millis(200);
 fn serve(address: &str) -> Result<Server, Error> {
     Server::builder()
         .framing(Framing::lines())
-        // the passive side: answers every ping, and notices when they stop
-        .heartbeat(Heartbeat::listen(BEAT * 5).answer("ping", "pong"))
+        // both sides send `ping`, and answer `pong` to the other's
+        .heartbeat(Heartbeat::ping_pong().interval(BEAT).dead_after(BEAT * 5))
         .bind(address, |session| {
             for message in session.iter() {
                 let echo = format!("echo: {}", message.as_text().unwrap_or_default());
@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let client = Client::builder(&format!("tcp://{address}"))
         .framing(Framing::lines())
-        .heartbeat(Heartbeat::every(BEAT).dead_after(BEAT * 5))
+        .heartbeat(Heartbeat::ping_pong().interval(BEAT).dead_after(BEAT * 5))
         // five attempts, the same time apart, then back to the program
         .backoff(Backoff::fixed(BEAT))
         .max_attempts(5)

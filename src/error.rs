@@ -8,7 +8,7 @@ use crate::failure::{Chain, Failure, OneLine, quote};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::Undelivered;
 
-/// Why a call on a [`Client`](crate::Client) or its builder failed.
+/// Why a call on a [`Client`](crate::Client), a [`Session`](crate::Session) or a builder failed.
 ///
 /// What happened to the connection itself is a [`Failure`]. Its `Display` is one printable line
 /// that says why, sources included; `source` has them one by one.
@@ -91,7 +91,11 @@ pub enum Error {
     /// The client has given up; [`reconnect`](crate::Client::reconnect) resumes.
     #[error("gave up, until reconnect(): {0}")]
     GaveUp(#[source] Arc<Failure>),
-    /// The client is closed for good.
+    /// There is no link, and the message was for this one only
+    /// ([`SendOptions::this_link_only`](crate::SendOptions::this_link_only)); nothing was queued.
+    #[error("not connected, and the message was for the present link only")]
+    NotConnected,
+    /// The client or session is closed for good.
     #[error("closed")]
     Closed,
     /// The address could not be listened on.
@@ -103,6 +107,12 @@ pub enum Error {
 }
 
 impl Error {
+    /// There is no channel of received messages.
+    pub(crate) fn no_channel() -> Self {
+        let reason = "receiver() is for builders that were told so with channel()".into();
+        Self::InvalidSetting { setting: "channel", reason }
+    }
+
     /// The error with its sources, on one line: for logs. Its `Display` is the same.
     pub fn report(&self) -> impl fmt::Display + '_ {
         Chain(self)

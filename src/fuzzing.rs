@@ -10,15 +10,15 @@ use tungstenite::protocol::Role;
 use crate::dial::Proxy;
 use crate::failure::Failure;
 use crate::handshake;
-use crate::handshake::{Endpoint, Headers, Jar, Origins, Request};
+use crate::handshake::{Endpoint, Headers, Jar, OpeningRequest, Origins};
 use crate::message::Message;
-use crate::policy::{Framing, Limits, Prefix};
+use crate::policy::{Framing, MaxSizes, Prefix};
 use crate::transport::{ReadBuffer, Stream};
 #[cfg(feature = "deflate")]
 use crate::wire::Output;
 use crate::wire::{Item, Protocol};
 
-const LIMITS: Limits = Limits { message: 1000, frame: 500 };
+const LIMITS: MaxSizes = MaxSizes { message: 1000, frame: 500 };
 
 /// Yields the bytes in small pieces, then the end; takes whatever is written.
 struct Peer<'a> {
@@ -112,7 +112,7 @@ pub fn deflate(bytes: &[u8]) {
         }
     }
 
-    let limits = Limits { message: usize::MAX, frame: usize::MAX };
+    let limits = MaxSizes { message: usize::MAX, frame: usize::MAX };
     let mut encoder = Protocol::WebSocket(Role::Server).encoder();
     encoder.compressed(agreed, Compression::new().threshold(0).level(1 + u32::from(first % 9)));
     let mut decoder = Protocol::WebSocket(Role::Client).decoder(limits);
@@ -159,7 +159,7 @@ pub fn framed(bytes: &[u8]) {
 /// What a server says to the opening handshake.
 pub fn response(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
-    let request = Request::new(Endpoint::parse("ws://localhost/").expect("a url"));
+    let request = OpeningRequest::new(Endpoint::parse("ws://localhost/").expect("a url"));
     let opened = handshake::open(&mut peer, &request, None, Some(&crate::resume::Offer::New));
     // nobody guesses the key
     assert!(matches!(opened, Err(Failure::Handshake(_) | Failure::Rejected { .. })));
@@ -206,7 +206,7 @@ pub fn url(bytes: &[u8]) {
 pub fn header(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (name, value) = text.split_once(':').unwrap_or((text, text));
-    let mut request = Request::new(Endpoint::parse("ws://localhost/").expect("a url"));
+    let mut request = OpeningRequest::new(Endpoint::parse("ws://localhost/").expect("a url"));
     if request.set_header(name, value).is_ok() {
         assert!(!name.contains(['\r', '\n']) && !value.contains(['\r', '\n']), "{text:?}");
     }

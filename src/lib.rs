@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! Where to look next: [`Client`] for what it does and guarantees, [`Builder`] for every
+//! Where to look next: [`Client`] for what it does and guarantees, [`ClientBuilder`] for every
 //! setting, [`Framing`] for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`]
 //! for what happened, [`Stats`] for what was counted, and `chaos` (with the feature of that name)
 //! for a proxy that breaks connections on purpose.
@@ -35,7 +35,7 @@
 //! The last three live as long as one link and are joined before the next is dialed. A name
 //! lookup and each connecting address have short-lived threads of their own, so that nothing
 //! that hangs holds anything else up. While the writer sleeps, a thread that has one small message
-//! to send writes it by itself, without waiting ([`Builder::send_directly`]).
+//! to send writes it by itself, without waiting ([`Writes::Direct`]).
 //!
 //! # Logging
 //!
@@ -66,6 +66,7 @@ mod message;
 mod policy;
 mod queues;
 mod resume;
+mod sender;
 mod server;
 mod settings;
 mod sync;
@@ -73,24 +74,25 @@ mod transport;
 mod wire;
 
 pub use client::{
-    Builder, Client, CloseReport, Event, Events, Iter, LoginError, LoginSession, Next, SendOptions,
-    Sender, SessionStart, State,
+    Client, ClientBuilder, CloseReport, Event, Events, Iter, LoginError, LoginSession, Next,
+    SessionStart, State,
 };
 pub use dial::{Connect, Proxy, Resolve};
 pub use error::Error;
 pub use failure::{Body, Decision, Failure, HandshakeError, ProxyError, TlsError};
-pub use handshake::Request;
+pub use handshake::OpeningRequest;
 pub use link::Stats;
 pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
 #[cfg(feature = "deflate")]
 pub use policy::Compression;
 pub use policy::{
-    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Overflow, Prefix, Queue, Resume,
-    Undelivered,
+    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix,
+    Queue, Resume, SocketOptions, Timeouts, Undelivered, Writes,
 };
 pub use queues::Receipt;
+pub use sender::{SendError, SendOptions, Sender};
 pub use server::{
-    Answer, Server, ServerBuilder, ServerStats, Session, ShutdownReport, SlowSession,
+    Answer, Server, ServerBuilder, ServerStats, Session, SessionIter, ShutdownReport, SlowSession,
 };
 #[cfg(feature = "tls")]
 pub use transport::Tls;

@@ -7,7 +7,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Instant;
 
-use everlink::chaos::{Cut, Direction, Faults, Proxy};
+use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
 use support::{PATIENCE, eventually, ms};
 
 /// Echoes bytes on every connection until it ends.
@@ -25,7 +25,7 @@ fn echo_server() -> SocketAddr {
     address
 }
 
-fn connect(proxy: &Proxy) -> TcpStream {
+fn connect(proxy: &FaultProxy) -> TcpStream {
     let stream = TcpStream::connect(proxy.address()).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -39,8 +39,8 @@ fn echo(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     Ok(back)
 }
 
-fn proxy() -> Proxy {
-    Proxy::start(echo_server()).unwrap()
+fn proxy() -> FaultProxy {
+    FaultProxy::start(echo_server()).unwrap()
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn one_bit_is_changed_and_single_bytes_stay_in_order() {
 #[test]
 fn a_seed_repeats_its_places_and_cuts_are_counted() {
     let lengths = |seed| -> Vec<usize> {
-        let proxy = Proxy::with_seed(echo_server(), seed).unwrap();
+        let proxy = FaultProxy::with_seed(echo_server(), seed).unwrap();
         proxy.set(Faults::none().cut_within(5000).at_most(5)).unwrap();
         let lengths = (0..6).map(|_| {
             let mut stream = connect(&proxy);

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use everlink::chaos::{Direction, Faults, Proxy};
+use everlink::chaos::{Direction, FaultProxy, Faults};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -17,7 +17,7 @@ fn nothing_is_left_of_a_dropped_proxy() {
             tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
         names.filter(|name| name.starts_with("chaos-")).count()
     };
-    let proxy = Proxy::start(listener.local_addr().unwrap()).unwrap();
+    let proxy = FaultProxy::start(listener.local_addr().unwrap()).unwrap();
     let faults = [
         Faults::none(),
         Faults::none().stall(Direction::Both),

@@ -11,7 +11,7 @@ use std::sync::mpsc;
 
 use everlink::{
     Backoff, Client, Compression, Error, Event, Failure, Framing, HandshakeError, Heartbeat,
-    Message, Server, Session,
+    Limits, Message, Server, Session,
 };
 use support::{Listener, PATIENCE, init_log, ms, read_head, watch};
 use tungstenite::handshake::derive_accept_key;
@@ -42,7 +42,7 @@ fn connect(
 ) -> (Client, Event) {
     let mut builder = Client::builder(&format!("ws://{}", server.local_addr()))
         .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))
-        .fragment_size(fragment_size);
+        .limits(Limits::new().fragment(fragment_size));
     if let Some(compression) = compression {
         builder = builder.compression(compression);
     }
@@ -68,7 +68,7 @@ fn fastrand_byte() -> u8 {
 
 #[test]
 fn messages_come_as_they_were_sent_whatever_was_agreed_on() {
-    let lean = || Compression::new().send_takeover(false).receive_takeover(false);
+    let lean = || Compression::new().no_send_takeover().no_receive_takeover();
     let narrow = || Compression::new().send_window_bits(9).receive_window_bits(10).level(1);
     for (ours, theirs, is_compressed) in [
         (Some(Compression::new()), Some(Compression::new()), true),
@@ -153,8 +153,9 @@ fn a_wrong_answer_fails_the_handshake_with_words() {
 
 /// The reason for which the client gives up on a server that sends these bytes.
 fn failure_of(listener: &Listener, bytes: &[u8], limit: usize) -> (u16, Arc<Failure>) {
-    let (builder, watch) =
-        watch(listener.client().compression(Compression::new()).max_message_size(limit));
+    let (builder, watch) = watch(
+        listener.client().compression(Compression::new()).limits(Limits::new().message(limit)),
+    );
     let client = builder.start().unwrap();
     let (mut stream, _) = answer(listener, AGREED);
     stream.write_all(bytes).unwrap();

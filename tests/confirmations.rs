@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
-use everlink::{Delivery, Error, Event, Heartbeat, Queue};
+use everlink::{Delivery, Error, Event, Heartbeat, Queue, SendError};
 use support::*;
 
 /// What a peer makes of a ping.
@@ -73,9 +73,9 @@ fn a_peer_that_does_not_confirm_is_said_once_and_send_does_not_block_for_ever() 
                 break error;
             }
         };
-        assert!(matches!(refused, Error::Unconfirmable), "{pongs:?}: {refused:?}");
+        assert!(matches!(refused.error, Error::Unconfirmable), "{pongs:?}: {refused:?}");
         watch.until(is_missing);
-        assert!(matches!(client.try_send("now"), Err(Error::Full)));
+        assert!(matches!(client.try_send("now"), Err(SendError { error: Error::Full, .. })));
         // as long again: it is said once, and the link lives
         let pings = client.stats().pings_sent;
         eventually("more pings", || {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use everlink::{Client, Error, Event, Failure, HandshakeError, LoginError, Next, State};
+use everlink::{Client, Error, Event, Failure, HandshakeError, LoginError, Next, State, Timeouts};
 use support::*;
 use tungstenite::Message;
 
@@ -48,7 +48,7 @@ fn who_subscribes_after_connecting_is_told_what_comes_next() {
         }
     });
     let client = builder.connect().unwrap();
-    let events = client.events();
+    let events = client.subscribe();
     client.reconnect().unwrap();
     let next = events.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(next, Event::Disconnected { .. }), "{next:?}");
@@ -114,7 +114,7 @@ fn a_lookup_that_hangs_fails_at_its_deadline_and_is_not_started_twice() {
     static LOOKUPS: AtomicU32 = AtomicU32::new(0);
     let (builder, watch) = watch(
         Client::builder("ws://hangs.test")
-            .dns_timeout(ms(30))
+            .timeouts(Timeouts::new().dns(ms(30)))
             .backoff(everlink::Backoff::fixed(ms(1)))
             .resolver(move |_: &str, _| {
                 LOOKUPS.fetch_add(1, Ordering::SeqCst);
@@ -140,7 +140,7 @@ fn lookups_that_hang_are_not_started_twice_for_several_endpoints_either() {
     let (builder, watch) = watch(
         Client::builder("ws://one.test")
             .fallback("ws://two.test")
-            .dns_timeout(ms(30))
+            .timeouts(Timeouts::new().dns(ms(30)))
             .backoff(everlink::Backoff::fixed(ms(1)))
             .resolver(move |host: &str, _| {
                 let _ = started.send(host.to_owned());
@@ -170,7 +170,7 @@ fn a_resolver_that_panics_is_a_dns_failure() {
 /// What an attempt came to, with a server that does this to the connection.
 fn failed_opening(serve: impl FnOnce(&Listener) + Send + 'static) -> std::sync::Arc<Failure> {
     let listener = Listener::new();
-    let builder = listener.client().handshake_timeout(ms(300));
+    let builder = listener.client().timeouts(Timeouts::new().handshake(ms(300)));
     let server = thread::spawn(move || serve(&listener));
     let error = builder.connect().unwrap_err();
     server.join().unwrap();
@@ -426,14 +426,15 @@ fn the_login_hook_talks_before_anything_queued_is_sent() {
 fn a_login_that_times_out_is_retried_and_one_that_is_denied_is_not() {
     let listener = Listener::new();
     let mut attempt = 0;
-    let (builder, watch) = watch(listener.client().login_timeout(ms(50)).login(move |session| {
-        attempt += 1;
-        match attempt {
-            1 => session.recv().map(|_| ()).map_err(Into::into),
-            2 => panic!("no login today"),
-            _ => Err(LoginError::permanent("key denied")),
-        }
-    }));
+    let (builder, watch) =
+        watch(listener.client().timeouts(Timeouts::new().login(ms(50))).login(move |session| {
+            attempt += 1;
+            match attempt {
+                1 => session.recv().map(|_| ()).map_err(Into::into),
+                2 => panic!("no login today"),
+                _ => Err(LoginError::permanent("key denied")),
+            }
+        }));
     let _client = builder.start().unwrap();
     let _first = listener.accept();
     let cause = watch.attempt_failed();

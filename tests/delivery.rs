@@ -8,10 +8,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::chaos::{Faults, Proxy};
+use everlink::chaos::{FaultProxy, Faults};
 use everlink::{
-    Backoff, Builder, Client, Delivery, Error, Event, Framing, Heartbeat, Overflow, Queue,
-    SendOptions, Server, Undelivered,
+    Backoff, Client, ClientBuilder, Delivery, Error, Event, Framing, Heartbeat, Overflow, Queue,
+    SendError, SendOptions, Server, Timeouts, Undelivered,
 };
 use support::*;
 
@@ -52,12 +52,12 @@ fn torture(delivery: Delivery) -> Tortured {
     init_log();
     let (server, received) = collect_numbers();
     let within = if delivery == Delivery::AtLeastOnce { 20_000 } else { 10_000 };
-    let proxy = Proxy::with_seed(server, 7).unwrap();
+    let proxy = FaultProxy::with_seed(server, 7).unwrap();
     proxy.set(Faults::none().cut_within(within).at_most(CUTS)).unwrap();
     let builder = Client::builder(&format!("ws://{}", proxy.address()))
         .delivery(delivery)
         .heartbeat(Heartbeat::every(ms(30)).dead_after(ms(150)))
-        .handshake_timeout(ms(500))
+        .timeouts(Timeouts::new().handshake(ms(500)))
         .backoff(Backoff::fixed(ms(0)))
         // a proxy that cuts inside a handshake is no reason to stop
         .decide(|_| everlink::Decision::Retry);
@@ -164,7 +164,7 @@ fn child_number_server() {
 }
 
 /// Sends numbers to a server that is killed and started again ten times.
-fn survive_kills(url: impl Fn(u16) -> Builder, cert: Option<&str>) {
+fn survive_kills(url: impl Fn(u16) -> ClientBuilder, cert: Option<&str>) {
     use std::io::BufRead;
     init_log();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -186,7 +186,7 @@ fn survive_kills(url: impl Fn(u16) -> Builder, cert: Option<&str>) {
     let client = url(port)
         .delivery(Delivery::AtLeastOnce)
         .backoff(Backoff::fixed(ms(5)))
-        .handshake_timeout(ms(2000))
+        .timeouts(Timeouts::new().handshake(ms(2000)))
         .decide(|_| everlink::Decision::Retry)
         .start()
         .unwrap();
@@ -271,7 +271,7 @@ mod secure {
         let tls = Tls::new().root_certificates_pem(cert.pem().as_bytes());
         let builder = |port: u16| {
             Client::builder(&format!("wss://localhost:{port}"))
-                .address(([127, 0, 0, 1], port).into())
+                .connect_to(([127, 0, 0, 1], port).into())
                 .tls(tls.clone())
         };
         super::survive_kills(builder, Some(folder.to_str().unwrap()));
@@ -301,7 +301,12 @@ fn flush_costs_one_round_trip_on_a_healthy_link() {
 fn flush_on_a_half_open_link_fails_at_its_deadline() {
     for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
         let listener = Listener::new();
-        let client = listener.client().delivery(delivery).close_timeout(ms(50)).start().unwrap();
+        let client = listener
+            .client()
+            .delivery(delivery)
+            .timeouts(Timeouts::new().close(ms(50)))
+            .start()
+            .unwrap();
         let _silent = listener.accept();
         client.wait_connected(PATIENCE).unwrap();
         for _ in 0..3 {
@@ -380,7 +385,7 @@ fn unconfirmed_messages_count_in_the_bounds() {
         .client()
         .delivery(Delivery::AtLeastOnce)
         .outbox(Queue::new().messages(10).overflow(Overflow::Fail))
-        .close_timeout(ms(100))
+        .timeouts(Timeouts::new().close(ms(100)))
         .start()
         .unwrap();
     let _silent = listener.accept();
@@ -389,7 +394,7 @@ fn unconfirmed_messages_count_in_the_bounds() {
         client.send(number.to_string()).unwrap();
     }
     client.wait_sent(PATIENCE).unwrap();
-    assert!(matches!(client.send("one too many"), Err(Error::Full)));
+    assert!(matches!(client.send("one too many"), Err(SendError { error: Error::Full, .. })));
     let undelivered = client.close().undelivered;
     assert_eq!(undelivered.len(), 10, "close hands back what was never confirmed");
     assert_eq!(undelivered[9].as_text(), Some("9"));
@@ -446,14 +451,14 @@ fn what_is_too_old_is_not_sent_any_more() {
     let (builder, watch) = watch(
         Client::builder(&format!("ws://{address}"))
             .backoff(Backoff::fixed(ms(1)))
-            .message_ttl(ms(20)),
+            .outbox(Queue::new().message_ttl(ms(20))),
     );
     let client = builder.start().unwrap();
     watch.attempt_failed();
     client.send("stale").unwrap();
     let stale = client.send_confirmed("stale too").unwrap();
     let lasting = SendOptions::new().ttl(PATIENCE).timeout(PATIENCE);
-    let fresh = client.send_with("fresh", lasting).unwrap();
+    let fresh = client.sender().send_confirmed_with("fresh", lasting).unwrap();
     thread::park_timeout(ms(50));
     let listener = TcpListener::bind(address).expect("the port is still free");
     let server = thread::spawn(move || {
@@ -474,10 +479,12 @@ fn what_is_too_old_is_not_sent_any_more() {
 fn framed_tcp_confirms_with_its_beats_or_says_that_it_cannot() {
     let server = Server::builder()
         .framing(Framing::lines())
+        .heartbeat(Heartbeat::ping_pong())
         .bind("127.0.0.1:0", |session| for _ in session.iter() {})
         .unwrap();
     let url = format!("tcp://{}", server.local_addr());
-    let client = Client::builder(&url).delivery(Delivery::AtLeastOnce).connect().unwrap();
+    let client = Client::builder(&url).heartbeat(Heartbeat::ping_pong());
+    let client = client.delivery(Delivery::AtLeastOnce).connect().unwrap();
     for number in 0..1000 {
         client.send(number.to_string()).unwrap();
     }
@@ -489,12 +496,12 @@ fn framed_tcp_confirms_with_its_beats_or_says_that_it_cannot() {
     for refused in [
         builder().heartbeat(Heartbeat::off()),
         builder().heartbeat(Heartbeat::listen(PATIENCE)),
-        builder().framing(Framing::raw()),
+        builder().heartbeat(Heartbeat::ping_pong()).framing(Framing::raw()),
     ] {
         let error = refused.delivery(Delivery::AtLeastOnce).start().unwrap_err();
         assert!(matches!(error, Error::InvalidSetting { setting: "delivery", .. }), "{error:?}");
     }
     let mute = builder().heartbeat(Heartbeat::off()).connect().unwrap();
     assert!(matches!(mute.flush(PATIENCE), Err(Error::Unconfirmable)));
-    assert!(matches!(mute.send_confirmed("x"), Err(Error::Unconfirmable)));
+    assert!(matches!(mute.send_confirmed("x"), Err(SendError { error: Error::Unconfirmable, .. })));
 }

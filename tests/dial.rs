@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use everlink::{
     Backoff, Client, Duplex, Error, Event, Failure, Framing, Heartbeat, Proxy, ProxyError, Server,
+    SocketOptions, Timeouts,
 };
 use support::*;
 
@@ -78,7 +79,8 @@ fn a_black_holed_first_address_costs_no_more_than_the_stagger() {
 #[test]
 fn a_black_hole_alone_fails_at_the_deadline_with_its_address() {
     let hole = BlackHole::new(LOOPBACK).unwrap();
-    let builder = Client::builder(&format!("ws://{}", hole.address)).connect_timeout(ms(300));
+    let builder = Client::builder(&format!("ws://{}", hole.address))
+        .timeouts(Timeouts::new().connect(ms(300)));
     let begun = Instant::now();
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
     // the kernel's clock counts whole milliseconds
@@ -218,14 +220,15 @@ impl everlink::Hangup for BrokenHangup {
 #[test]
 fn a_transport_that_panics_costs_a_link_and_nothing_else() {
     for reads in [true, false] {
-        let builder = Client::builder("tcp://feed:7").backoff(Backoff::fixed(ms(1))).connector(
-            move |_: &str, _: u16| -> std::io::Result<Duplex> {
+        let builder = Client::builder("tcp://feed:7")
+            .heartbeat(Heartbeat::ping_pong())
+            .backoff(Backoff::fixed(ms(1)))
+            .connector(move |_: &str, _: u16| -> std::io::Result<Duplex> {
                 let (sender, hung_up) = crossbeam_channel::bounded(0);
                 let half = || Broken { reads, hung_up: hung_up.clone() };
                 let hangup = BrokenHangup(std::sync::Mutex::new(Some(sender)));
                 Ok(Duplex::new(half(), half(), hangup))
-            },
-        );
+            });
         let (builder, watch) = watch(builder);
         let client = builder.start().unwrap();
         client.send("x").unwrap();
@@ -338,7 +341,8 @@ fn signals_do_not_make_a_silent_peer_look_alive() {
 fn signals_do_not_give_a_peer_that_takes_nothing_more_time() {
     let listener = Listener::new();
     let address = listener.address();
-    let client = listener.client().heartbeat(Heartbeat::off()).write_timeout(ms(300));
+    let client =
+        listener.client().heartbeat(Heartbeat::off()).timeouts(Timeouts::new().write(ms(300)));
     let connect = move |_: &str, _| Nervous::connect(address, Duration::ZERO);
     let (builder, watch) = watch(client.connector(connect));
     let client = builder.start().unwrap();
@@ -356,7 +360,8 @@ fn signals_do_not_give_a_peer_that_takes_nothing_more_time() {
 fn a_write_that_was_held_up_with_the_process_goes_on() {
     let listener = Listener::new();
     let address = listener.address();
-    let client = listener.client().heartbeat(Heartbeat::off()).write_timeout(ms(100));
+    let client =
+        listener.client().heartbeat(Heartbeat::off()).timeouts(Timeouts::new().write(ms(100)));
     // it comes back much later than its timeout, and with nothing written
     let connect = move |_: &str, _| Nervous::connect(address, ms(1500));
     let (builder, watch) = watch(client.connector(connect));
@@ -371,7 +376,7 @@ fn a_write_that_was_held_up_with_the_process_goes_on() {
 #[test]
 fn a_connector_that_hangs_fails_or_panics_holds_nothing_up() {
     let (hold, held) = crossbeam_channel::bounded::<()>(0);
-    let builder = Client::builder("ws://feed").connect_timeout(ms(50)).connector(
+    let builder = Client::builder("ws://feed").timeouts(Timeouts::new().connect(ms(50))).connector(
         move |_: &str, _: u16| -> std::io::Result<Duplex> {
             let _ = held.recv();
             Err(std::io::ErrorKind::NotFound.into())
@@ -398,7 +403,9 @@ fn a_connector_that_hangs_fails_or_panics_holds_nothing_up() {
 fn a_socket_that_was_connected_to_itself_has_reached_nobody() {
     // whoever dials a dead port of its own machine is one day given that port as its own
     let free = TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
-    let builder = Client::builder(&format!("tcp://{free}")).local_address(free);
+    let builder = Client::builder(&format!("tcp://{free}"))
+        .heartbeat(Heartbeat::ping_pong())
+        .socket(SocketOptions::new().local_address(free));
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
     let Failure::Connect { address, source } = &*cause else { panic!("{cause:?}") };
     assert_eq!((*address, source.kind()), (free, std::io::ErrorKind::ConnectionRefused));
@@ -411,8 +418,12 @@ fn local_address_and_buffers_are_set_where_asked_for() {
     let listener = Listener::new();
     let client = listener
         .client()
-        .local_address("127.0.0.1:0".parse().unwrap())
-        .socket_buffers(64 << 10, 64 << 10)
+        .socket(
+            SocketOptions::new()
+                .local_address("127.0.0.1:0".parse().unwrap())
+                .send_buffer(64 << 10)
+                .receive_buffer(64 << 10),
+        )
         .start()
         .unwrap();
     let peer = listener.accept();
@@ -420,7 +431,7 @@ fn local_address_and_buffers_are_set_where_asked_for() {
     drop(client);
 
     let elsewhere = "203.0.113.1:0".parse().unwrap();
-    let builder = listener.client().local_address(elsewhere);
+    let builder = listener.client().socket(SocketOptions::new().local_address(elsewhere));
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
     assert!(matches!(&*cause, Failure::LocalAddress { .. }), "{cause:?}");
 }
@@ -490,6 +501,7 @@ fn through(scheme: &str, real: RealProxy) {
 
     let framed = Server::builder()
         .framing(Framing::lines())
+        .heartbeat(Heartbeat::ping_pong())
         .bind(LOOPBACK, |session| {
             // speaks first, right behind the proxy's own answer
             session.send("welcome").unwrap();
@@ -499,6 +511,7 @@ fn through(scheme: &str, real: RealProxy) {
         })
         .unwrap();
     let lines = Client::builder(&format!("tcp://{}", framed.local_addr()))
+        .heartbeat(Heartbeat::ping_pong())
         .proxy(proxy("user:pw@"))
         .connect()
         .unwrap();
@@ -551,7 +564,7 @@ fn through_a_real_socks5_proxy() {
 fn a_proxy_that_says_nothing_fails_at_the_deadline() {
     let silent = Listener::new();
     let builder = Client::builder("ws://feed.test")
-        .handshake_timeout(ms(200))
+        .timeouts(Timeouts::new().handshake(ms(200)))
         .proxy(Proxy::new(&format!("http://{}", silent.address())).unwrap());
     let server = thread::spawn(move || {
         let stream = silent.accept_raw();

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use everlink::{Connect, Delivery, Duplex, Hangup, ReadHalf, WriteHalf};
+use everlink::{Connect, Delivery, Duplex, Hangup, ReadHalf, SocketOptions, WriteHalf, Writes};
 use support::{Listener, Peer, echo, next_text, watch};
 use tungstenite::Message;
 
@@ -86,11 +86,13 @@ impl Connect for Connector {
 }
 
 /// Sends numbers one after the other, each after the echo of the last; returns who wrote.
-fn who_writes(allowed: bool) -> Vec<String> {
+fn who_writes(writes: Writes) -> Vec<String> {
     let listener = Listener::new();
     let writers = Arc::default();
-    let client =
-        listener.client().connector(Connector(Arc::clone(&writers))).send_directly(allowed);
+    let client = listener
+        .client()
+        .connector(Connector(Arc::clone(&writers)))
+        .socket(SocketOptions::new().writes(writes));
     let server = thread::spawn(move || echo(listener.accept()));
     let client = client.connect().unwrap();
     writers.lock().unwrap().clear();
@@ -107,8 +109,8 @@ fn who_writes(allowed: bool) -> Vec<String> {
 #[test]
 fn an_answer_is_written_by_whoever_sends_it_unless_that_is_switched_off() {
     let me = thread::current().name().unwrap().to_owned();
-    assert!(who_writes(true).contains(&me), "nobody wrote directly");
-    assert!(!who_writes(false).contains(&me), "somebody wrote directly");
+    assert!(who_writes(Writes::Direct).contains(&me), "nobody wrote directly");
+    assert!(!who_writes(Writes::WriterThread).contains(&me), "somebody wrote directly");
 }
 
 #[test]

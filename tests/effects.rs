@@ -5,8 +5,8 @@ mod support;
 use std::time::Duration;
 
 use everlink::{
-    Answer, Backoff, Builder, Client, Duplex, Error, Framing, Heartbeat, Overflow, Prefix, Proxy,
-    Queue, Server, ServerBuilder, SlowSession,
+    Answer, Backoff, Client, ClientBuilder, Duplex, Error, Framing, Heartbeat, Jitter, Limits,
+    Overflow, Prefix, Proxy, Queue, Server, ServerBuilder, SlowSession, SocketOptions, Timeouts,
 };
 use support::{PATIENCE, ms};
 
@@ -18,7 +18,7 @@ fn refusal(error: Error) -> (&'static str, String) {
     }
 }
 
-fn refused(builder: Builder) -> (&'static str, String) {
+fn refused(builder: ClientBuilder) -> (&'static str, String) {
     let error = builder.start().expect_err("accepted");
     refusal(error)
 }
@@ -27,16 +27,16 @@ fn refused_by_server(builder: ServerBuilder) -> (&'static str, String) {
     refusal(builder.bind("127.0.0.1:0", |_| {}).expect_err("accepted"))
 }
 
-fn accepted(builder: Builder) {
+fn accepted(builder: ClientBuilder) {
     builder.start().expect("refused").close();
 }
 
-fn websocket() -> Builder {
+fn websocket() -> ClientBuilder {
     Client::builder("ws://127.0.0.1:9")
 }
 
-fn framed() -> Builder {
-    Client::builder("tcp://127.0.0.1:9")
+fn framed() -> ClientBuilder {
+    Client::builder("tcp://127.0.0.1:9").heartbeat(Heartbeat::ping_pong())
 }
 
 fn nowhere(_: &str, _: u16) -> std::io::Result<Duplex> {
@@ -50,26 +50,45 @@ fn what_can_have_no_effect_is_refused_with_words() {
     let here = || ([127, 0, 0, 1], 9).into();
     for (setting, builder) in [
         ("framing", websocket().framing(Framing::lines())),
-        ("fragment_size", framed().fragment_size(1000)),
-        ("max_frame_size", framed().max_frame_size(1000)),
-        ("cookies", framed().cookies(true)),
+        ("Limits::fragment", framed().limits(Limits::new().fragment(1000))),
+        ("Limits::frame", framed().limits(Limits::new().frame(1000))),
+        ("keep_cookies", framed().keep_cookies()),
         ("max_redirects", framed().max_redirects(1)),
         ("max_retry_after", framed().max_retry_after(second)),
-        ("handshake_timeout", framed().handshake_timeout(second)),
-        ("login_timeout", websocket().login_timeout(second)),
+        ("Timeouts::handshake", framed().timeouts(Timeouts::new().handshake(second))),
+        ("Timeouts::login", websocket().timeouts(Timeouts::new().login(second))),
         ("inbox", websocket().on_message(|_, _| {}).inbox(Queue::new())),
+        ("channel", websocket().on_message(|_, _| {}).channel()),
+        ("inbox", websocket().inbox(Queue::new().message_ttl(second))),
+        ("heartbeat", websocket().heartbeat(Heartbeat::listen(second).interval(second))),
+        ("heartbeat", websocket().heartbeat(Heartbeat::listen(second).always())),
+        ("heartbeat", framed().heartbeat(Heartbeat::ping_pong().always())),
         // a connector makes the connections
         ("proxy", websocket().connector(nowhere).proxy(proxy())),
         ("proxy_from_env", websocket().connector(nowhere).proxy_from_env()),
-        ("address", websocket().connector(nowhere).address(here())),
+        ("connect_to", websocket().connector(nowhere).connect_to(here())),
         ("resolver", websocket().connector(nowhere).resolver(move |_: &str, _| Ok(vec![here()]))),
-        ("local_address", websocket().connector(nowhere).local_address(here())),
-        ("socket_buffers", websocket().connector(nowhere).socket_buffers(1000, 1000)),
-        ("tcp_keepalive", websocket().connector(nowhere).tcp_keepalive(second)),
-        ("tcp_user_timeout", websocket().connector(nowhere).tcp_user_timeout(second)),
-        ("dns_timeout", websocket().connector(nowhere).dns_timeout(second)),
+        (
+            "SocketOptions::local_address",
+            websocket().connector(nowhere).socket(SocketOptions::new().local_address(here())),
+        ),
+        (
+            "SocketOptions::send_buffer",
+            websocket()
+                .connector(nowhere)
+                .socket(SocketOptions::new().send_buffer(1000).receive_buffer(1000)),
+        ),
+        (
+            "SocketOptions::keepalive",
+            websocket().connector(nowhere).socket(SocketOptions::new().keepalive(second)),
+        ),
+        (
+            "SocketOptions::user_timeout",
+            websocket().connector(nowhere).socket(SocketOptions::new().user_timeout(second)),
+        ),
+        ("Timeouts::dns", websocket().connector(nowhere).timeouts(Timeouts::new().dns(second))),
         // options that only another kind of the value has
-        ("backoff", websocket().backoff(Backoff::fixed(second).jitter(true))),
+        ("backoff", websocket().backoff(Backoff::fixed(second).jitter(Jitter::Full))),
         ("backoff", websocket().backoff(Backoff::fixed(second).max(second))),
         ("backoff", websocket().backoff(Backoff::custom(|_| ms(1)).initial(second))),
         ("heartbeat", websocket().heartbeat(Heartbeat::off().dead_after(second))),
@@ -91,24 +110,36 @@ fn what_can_have_no_effect_is_refused_with_words() {
         assert_eq!(refused(websocket().max_redirects(0).tls(tls())).0, "tls");
         // a redirect, or the program, can lead to TLS
         accepted(websocket().tls(tls()));
-        accepted(framed().request(|_| Ok(())).tls(tls()).handshake_timeout(second));
+        accepted(
+            framed().request(|_| Ok(())).tls(tls()).timeouts(Timeouts::new().handshake(second)),
+        );
     }
-    accepted(framed().proxy(proxy()).handshake_timeout(second));
+    accepted(framed().proxy(proxy()).timeouts(Timeouts::new().handshake(second)));
     accepted(framed().framing(Framing::length_prefixed(Prefix::U32).little_endian().inclusive()));
-    accepted(websocket().login(|_| Ok(())).login_timeout(second));
+    accepted(websocket().login(|_| Ok(())).timeouts(Timeouts::new().login(second)));
 }
 
 #[test]
 fn the_same_holds_for_a_server() {
     let second = Duration::from_secs(1);
-    let framed = || Server::builder().framing(Framing::lines());
+    let framed = || Server::builder().framing(Framing::lines()).heartbeat(Heartbeat::ping_pong());
     for (setting, builder) in [
         ("on_request", framed().on_request(|_| Answer::accept())),
         ("origins", framed().origins(["https://example.org"])),
         ("any_origin", framed().any_origin()),
-        ("max_frame_size", framed().max_frame_size(1000)),
-        ("handshake_timeout", framed().handshake_timeout(second)),
-        ("framing", Server::builder().framing(Framing::lines().inclusive())),
+        ("Limits::frame", framed().limits(Limits::new().frame(1000))),
+        ("Timeouts::handshake", framed().timeouts(Timeouts::new().handshake(second))),
+        ("framing", framed().framing(Framing::lines().inclusive())),
+        ("Timeouts::dns", Server::builder().timeouts(Timeouts::new().dns(second))),
+        ("Timeouts::connect", Server::builder().timeouts(Timeouts::new().connect(second))),
+        ("Timeouts::login", Server::builder().timeouts(Timeouts::new().login(second))),
+        (
+            "SocketOptions::local_address",
+            Server::builder()
+                .socket(SocketOptions::new().local_address(([127, 0, 0, 1], 0).into())),
+        ),
+        ("inbox", Server::builder().inbox(Queue::new().message_ttl(second))),
+        ("heartbeat", Server::builder().heartbeat(Heartbeat::off().interval(second))),
         ("heartbeat", Server::builder().heartbeat(Heartbeat::off().dead_after(second))),
         (
             "slow_session",
@@ -124,28 +155,90 @@ fn the_same_holds_for_a_server() {
 }
 
 #[test]
+fn framed_tcp_has_its_heartbeat_chosen_by_the_program() {
+    let second = Duration::from_secs(1);
+    let client = || Client::builder("tcp://127.0.0.1:9");
+    let server = || Server::builder().framing(Framing::lines());
+    for (setting, reason) in [
+        refused(client()),
+        refused(client().heartbeat(Heartbeat::default())),
+        refused(client().heartbeat(Heartbeat::every(second).always())),
+        refused_by_server(server()),
+        refused_by_server(server().heartbeat(Heartbeat::every(second))),
+    ] {
+        assert_eq!(setting, "heartbeat", "{reason}");
+        for choice in ["ping_pong()", "message(", "listen(", "off()"] {
+            assert!(reason.contains(choice), "{choice} is not named: {reason}");
+        }
+    }
+    for choice in [
+        Heartbeat::ping_pong(),
+        Heartbeat::every(second).message("beat", |_| false),
+        Heartbeat::listen(second),
+        Heartbeat::off(),
+    ] {
+        accepted(client().heartbeat(choice.clone()));
+        server().heartbeat(choice).bind("127.0.0.1:0", |_| {}).unwrap();
+    }
+}
+
+#[test]
+fn the_channel_is_there_for_who_has_asked_for_it() {
+    let client = websocket().start().unwrap();
+    let error = client.receiver().unwrap_err();
+    assert!(error.to_string().contains("channel()"), "{error}");
+    client.close();
+    let client = websocket().channel().start().unwrap();
+    assert!(client.receiver().unwrap().is_empty());
+    client.close();
+}
+
+#[test]
 fn what_the_kernel_would_refuse_is_refused_at_the_start_with_the_range() {
     let day = Duration::from_secs(24 * 3600);
     for time in [ms(500), day, 30 * day] {
         for (setting, (refused, reason)) in [
-            ("tcp_keepalive", refused(websocket().tcp_keepalive(time))),
-            ("tcp_user_timeout", refused(websocket().tcp_user_timeout(time))),
-            ("tcp_keepalive", refused_by_server(Server::builder().tcp_keepalive(time))),
-            ("tcp_user_timeout", refused_by_server(Server::builder().tcp_user_timeout(time))),
+            (
+                "SocketOptions::keepalive",
+                refused(websocket().socket(SocketOptions::new().keepalive(time))),
+            ),
+            (
+                "SocketOptions::user_timeout",
+                refused(websocket().socket(SocketOptions::new().user_timeout(time))),
+            ),
+            (
+                "SocketOptions::keepalive",
+                refused_by_server(Server::builder().socket(SocketOptions::new().keepalive(time))),
+            ),
+            (
+                "SocketOptions::user_timeout",
+                refused_by_server(
+                    Server::builder().socket(SocketOptions::new().user_timeout(time)),
+                ),
+            ),
         ] {
             assert_eq!(refused, setting, "{reason}");
             assert!(reason.contains("1s and 32767s"), "{reason}");
         }
     }
-    assert_eq!(refused(websocket().socket_buffers(0, 1000)).0, "socket_buffers");
-    assert_eq!(refused(websocket().socket_buffers(1000, usize::MAX)).0, "socket_buffers");
+    assert_eq!(
+        refused(websocket().socket(SocketOptions::new().send_buffer(0).receive_buffer(1000))).0,
+        "SocketOptions::send_buffer"
+    );
+    assert_eq!(
+        refused(
+            websocket().socket(SocketOptions::new().send_buffer(1000).receive_buffer(usize::MAX))
+        )
+        .0,
+        "SocketOptions::receive_buffer"
+    );
     // and what it takes works
     for time in [Duration::from_secs(1), Duration::from_secs(32_767)] {
-        let server = Server::builder().tcp_keepalive(time).tcp_user_timeout(time);
+        let server =
+            Server::builder().socket(SocketOptions::new().keepalive(time).user_timeout(time));
         let server = server.bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
         let client = Client::builder(&format!("ws://{}", server.local_addr()))
-            .tcp_keepalive(time)
-            .tcp_user_timeout(time)
+            .socket(SocketOptions::new().keepalive(time).user_timeout(time))
             .connect();
         client.unwrap().close();
     }
@@ -156,9 +249,9 @@ fn absurd_bounds_of_queues_take_no_memory_and_panic_nowhere() {
     for messages in [50_000_000, usize::MAX] {
         for overflow in [Overflow::Wait, Overflow::Fail, Overflow::DropOldest] {
             let queue = Queue::new().messages(messages).bytes(usize::MAX).overflow(overflow);
-            let server = Server::builder().inbox(queue).outbox(queue);
+            let server = Server::builder().inbox(queue).outbox(queue).channel();
             let server = server.bind("127.0.0.1:0", |session| {
-                for message in session.receiver() {
+                for message in session.receiver().unwrap() {
                     session.send(message).unwrap();
                 }
             });
@@ -166,13 +259,14 @@ fn absurd_bounds_of_queues_take_no_memory_and_panic_nowhere() {
             let client = Client::builder(&format!("ws://{}", server.local_addr()))
                 .inbox(queue)
                 .outbox(queue)
-                .max_message_size(usize::MAX)
+                .channel()
+                .limits(Limits::new().message(usize::MAX))
                 .connect()
                 .unwrap();
             client.send("x").unwrap();
             assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("x"));
             client.send("y").unwrap();
-            let received = client.receiver().recv_timeout(PATIENCE).unwrap();
+            let received = client.receiver().unwrap().recv_timeout(PATIENCE).unwrap();
             assert_eq!(received.as_text(), Some("y"));
             client.close();
         }
@@ -182,31 +276,29 @@ fn absurd_bounds_of_queues_take_no_memory_and_panic_nowhere() {
 #[test]
 fn an_outbox_holds_every_message_that_may_be_sent() {
     // raised where the program has not said how many bytes
-    let server = Server::builder().max_message_size(80 << 20).outbox(Queue::new().messages(7));
-    let server = server.max_frame_size(80 << 20).bind("127.0.0.1:0", |session| {
+    let limits = Limits::new().message(80 << 20).frame(80 << 20);
+    let server = Server::builder().limits(limits).outbox(Queue::new().messages(7));
+    let server = server.bind("127.0.0.1:0", |session| {
         session.send(vec![0; 70 << 20]).unwrap();
         let _ = session.recv();
     });
     let server = server.unwrap();
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
-        .max_message_size(80 << 20)
-        .max_frame_size(80 << 20)
-        .connect()
-        .unwrap();
+    let client =
+        Client::builder(&format!("ws://{}", server.local_addr())).limits(limits).connect().unwrap();
     assert_eq!(client.recv_timeout(PATIENCE).unwrap().len(), 70 << 20);
     client.try_send(vec![0; 75 << 20]).unwrap();
     client.close();
 
     // refused where it has said both, and they contradict each other
     let small = Queue::new().bytes(1000);
-    let (setting, reason) = refused(websocket().outbox(small).max_message_size(1001));
+    let (setting, reason) = refused(websocket().outbox(small).limits(Limits::new().message(1001)));
     assert_eq!(setting, "outbox");
     assert!(reason.contains("1000") && reason.contains("1001"), "{reason}");
-    let server = Server::builder().outbox(small).max_message_size(1001);
+    let server = Server::builder().outbox(small).limits(Limits::new().message(1001));
     assert_eq!(refused_by_server(server).0, "outbox");
-    accepted(websocket().outbox(small).max_message_size(1000));
+    accepted(websocket().outbox(small).limits(Limits::new().message(1000)));
     // and where it has said the one, that is the limit
     let client = websocket().outbox(small).start().unwrap();
-    let error = client.send(vec![0; 1001]).unwrap_err();
+    let error = client.send(vec![0; 1001]).unwrap_err().error;
     assert!(matches!(error, Error::MessageTooLarge { size: 1001, limit: 1000 }), "{error:?}");
 }

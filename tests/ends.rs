@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everlink::{
-    Decision, Event, Failure, Framing, Heartbeat, Message, Queue, Server, Session, State,
+    Decision, Event, Failure, Framing, Heartbeat, Message, Queue, Server, Session, SocketOptions,
+    State, Timeouts,
 };
 use support::bare::*;
 use support::*;
@@ -98,7 +99,7 @@ fn what_a_handler_has_to_say_goes_out_before_the_answer_to_a_goodbye() {
 fn a_handler_that_does_not_return_holds_the_answer_up_no_longer_than_closing_may_take() {
     let (release, released) = crossbeam_channel::bounded::<()>(0);
     let server = Server::builder()
-        .close_timeout(ms(200))
+        .timeouts(Timeouts::new().close(ms(200)))
         .bind(LOOPBACK, move |_| {
             let _ = released.recv();
         })
@@ -127,15 +128,15 @@ fn a_program_that_sends_and_never_receives_comes_back() {
     });
     socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
     drop(stream);
-    let sender = client.sender().clone();
-    let sending = thread::spawn(move || {
-        // it is the program's next messages that meet the broken connection
-        while sender.state() == State::Connected && sender.try_send("tick").is_ok() {
-            thread::yield_now();
-        }
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // it is the program's next messages that meet the broken connection
+            while client.state() == State::Connected && client.try_send("tick").is_ok() {
+                thread::yield_now();
+            }
+        });
+        watch.disconnected();
     });
-    watch.disconnected();
-    sending.join().unwrap();
     let mut stream = upgrade(&listener);
     watch.connected();
     client.send("flows").unwrap();
@@ -148,7 +149,10 @@ fn a_program_that_sends_and_never_receives_comes_back() {
 #[test]
 fn closing_with_more_unread_than_the_inbox_holds_is_clean() {
     let listener = Listener::new();
-    let builder = listener.client().inbox(Queue::new().messages(4)).close_timeout(PATIENCE * 2);
+    let builder = listener
+        .client()
+        .inbox(Queue::new().messages(4))
+        .timeouts(Timeouts::new().close(PATIENCE * 2));
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
     let peer = listener.accept();
@@ -183,7 +187,10 @@ fn a_session_under_a_flood_closes_in_order() {
         session.close_with(4000, "").unwrap();
         said.send(session.failure()).unwrap();
     };
-    let server = Server::builder().close_timeout(PATIENCE).bind(LOOPBACK, handler).unwrap();
+    let server = Server::builder()
+        .timeouts(Timeouts::new().close(PATIENCE))
+        .bind(LOOPBACK, handler)
+        .unwrap();
     let mut stream = open(server.local_addr());
     let mut writing = stream.try_clone().unwrap();
     let flood = thread::spawn(move || {
@@ -215,7 +222,7 @@ fn read_frames_until_close(stream: &mut TcpStream) -> (Vec<(u8, Vec<u8>)>, bool)
 fn what_a_slow_peer_has_not_read_is_not_reset_away() {
     for answers in [true, false] {
         let listener = Listener::new();
-        let client = listener.client().close_timeout(ms(1000)).start().unwrap();
+        let client = listener.client().timeouts(Timeouts::new().close(ms(1000))).start().unwrap();
         let mut stream = upgrade(&listener);
         client.wait_connected(PATIENCE).unwrap();
         for _ in 0..60 {
@@ -266,7 +273,11 @@ fn a_framed_peer_that_has_ended_its_stream_gets_its_answers() {
         let _ = gone.recv();
         lines.into_iter().for_each(|line| session.send(line).unwrap());
     };
-    let server = Server::builder().framing(Framing::lines()).bind(LOOPBACK, handler).unwrap();
+    let server = Server::builder()
+        .framing(Framing::lines())
+        .heartbeat(Heartbeat::ping_pong())
+        .bind(LOOPBACK, handler)
+        .unwrap();
     let mut stream = connect(server.local_addr());
     stream.write_all(b"a\nb\nc\n").unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
@@ -286,7 +297,8 @@ fn sessions_that_are_kept_after_their_end_hold_nothing() {
         while session.try_send(vec![7; 64 * 1024]).is_ok() {}
         let _ = session.recv();
     };
-    let server = Server::builder().close_timeout(ms(50)).bind(LOOPBACK, handler).unwrap();
+    let server =
+        Server::builder().timeouts(Timeouts::new().close(ms(50))).bind(LOOPBACK, handler).unwrap();
     let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
     let before = descriptors();
     for _ in 0..5 {
@@ -336,7 +348,7 @@ fn a_stalled_write_ends_at_its_timeout_after_the_last_byte() {
     let timeout = Duration::from_secs(2);
     let listener = Listener::new();
     let heartbeat = Heartbeat::off();
-    let builder = listener.client().write_timeout(timeout).heartbeat(heartbeat);
+    let builder = listener.client().timeouts(Timeouts::new().write(timeout)).heartbeat(heartbeat);
     let (builder, watch) = watch(builder.decide(|_| Decision::GiveUp));
     let client = builder.start().unwrap();
     let stream = upgrade(&listener);
@@ -360,7 +372,7 @@ fn a_peer_that_takes_a_large_message_slowly_is_alive() {
     let builder = listener
         .client()
         .heartbeat(Heartbeat::every(ms(300)).dead_after(ms(1200)))
-        .socket_buffers(32 * 1024, 32 * 1024);
+        .socket(SocketOptions::new().send_buffer(32 * 1024).receive_buffer(32 * 1024));
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
     let mut stream = upgrade(&listener);

@@ -32,24 +32,24 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::chaos::{Cut, Direction, Faults, Proxy};
+use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
 use everlink::{
-    Backoff, Builder, Client, Decision, Event, Failure, HandshakeError, Heartbeat, Next, Overflow,
-    Queue, Server, Session,
+    Backoff, Client, ClientBuilder, Decision, Event, Failure, HandshakeError, Heartbeat, Limits,
+    Next, Overflow, Queue, Server, Session, Timeouts,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::*;
 
 /// A proxy, and the server behind it that echoes.
 struct World {
-    proxy: Proxy,
+    proxy: FaultProxy,
     _server: Server,
 }
 
 impl std::ops::Deref for World {
-    type Target = Proxy;
+    type Target = FaultProxy;
 
-    fn deref(&self) -> &Proxy {
+    fn deref(&self) -> &FaultProxy {
         &self.proxy
     }
 }
@@ -62,10 +62,10 @@ fn proxy() -> World {
         let _ = echo(session);
     })
     .unwrap();
-    World { proxy: Proxy::start(server.local_addr()).unwrap(), _server: server }
+    World { proxy: FaultProxy::start(server.local_addr()).unwrap(), _server: server }
 }
 
-fn client(proxy: &Proxy) -> Builder {
+fn client(proxy: &FaultProxy) -> ClientBuilder {
     Client::builder(&format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1)))
 }
 
@@ -103,7 +103,7 @@ fn whatever_cuts_the_handshake_the_attempt_fails_and_the_next_succeeds() {
     ] {
         let proxy = proxy();
         proxy.set(faults).unwrap();
-        let (builder, watch) = watch(client(&proxy).handshake_timeout(ms(300)));
+        let (builder, watch) = watch(client(&proxy).timeouts(Timeouts::new().handshake(ms(300))));
         let client = builder.start().unwrap();
         let begun = Instant::now();
         let cause = watch.attempt_failed();
@@ -296,7 +296,7 @@ fn a_message_in_a_hundred_thousand_fragments_is_one_message() {
 #[test]
 fn fragments_without_end_are_refused_at_the_limit() {
     let listener = Listener::new();
-    let (builder, watch) = watch(listener.client().max_message_size(100_000));
+    let (builder, watch) = watch(listener.client().limits(Limits::new().message(100_000)));
     let _client = builder.start().unwrap();
     let mut peer = listener.accept();
     peer.get_mut().write_all(b"\x02\x00").unwrap();

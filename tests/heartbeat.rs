@@ -360,3 +360,55 @@ fn pings_are_answered_with_their_payload_and_a_flood_costs_nothing() {
     client.send("still working").unwrap();
     assert_eq!(next_text(&mut peer), "still working");
 }
+
+#[test]
+fn a_busy_link_carries_pings_where_that_is_asked_for() {
+    for always in [true, false] {
+        let listener = Listener::new();
+        let heartbeat = Heartbeat::every(ms(50)).dead_after(PATIENCE);
+        let heartbeat = if always { heartbeat.always() } else { heartbeat };
+        let client = listener.client().heartbeat(heartbeat).start().unwrap();
+        let mut peer = listener.accept();
+        let until = Instant::now() + ms(1000);
+        // something comes far more often than every interval
+        while Instant::now() < until {
+            peer.send("tick".into()).unwrap();
+            client.recv_timeout(PATIENCE).unwrap();
+            thread::park_timeout(ms(2));
+        }
+        let pings = client.stats().pings_sent;
+        // a machine that stands still for an interval makes the link idle
+        assert!(if always { pings >= 5 } else { pings <= 4 }, "{pings} pings, always: {always}");
+        client.close();
+    }
+}
+
+#[test]
+fn the_peers_beats_are_answered_with_what_the_program_makes_of_them() {
+    let listener = Listener::new();
+    let heartbeat = Heartbeat::off().answer_with(|message| {
+        let number = message.as_text()?.strip_prefix(r#"{"ping":"#)?.strip_suffix('}')?;
+        Some(format!(r#"{{"pong":{number}}}"#).into())
+    });
+    let client = listener.client().heartbeat(heartbeat).start().unwrap();
+    let mut peer = listener.accept();
+    for number in [1492420473027_u64, 2] {
+        peer.send(format!(r#"{{"ping":{number}}}"#).into()).unwrap();
+        assert_eq!(next_text(&mut peer), format!(r#"{{"pong":{number}}}"#));
+    }
+    peer.send("no beat".into()).unwrap();
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("no beat"));
+    assert!(client.try_recv().unwrap().is_none());
+}
+
+#[test]
+fn an_answer_that_panics_costs_a_link_and_says_so() {
+    let listener = Listener::new();
+    let heartbeat = Heartbeat::default().answer_with(|_| panic!("what?"));
+    let (builder, watch) = watch(listener.client().heartbeat(heartbeat));
+    let _client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    peer.send("x".into()).unwrap();
+    let cause = watch.disconnected();
+    assert_eq!(cause.to_string(), "heartbeat answer panicked: what?");
+}

@@ -8,7 +8,9 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use everlink::{Client, Framing, Heartbeat, Message, Prefix, Server, ServerBuilder, Session};
+use everlink::{
+    Client, Framing, Heartbeat, Limits, Message, Prefix, Server, ServerBuilder, Session, Timeouts,
+};
 use support::bare::*;
 use support::*;
 
@@ -35,7 +37,7 @@ fn echo_all(session: Session) {
 }
 
 fn roomy() -> ServerBuilder {
-    Server::builder().max_message_size(64 << 20)
+    Server::builder().limits(Limits::new().message(64 << 20))
 }
 
 fn sessions(server: &Server, count: usize) {
@@ -73,8 +75,7 @@ fn fourteen_bytes_cannot_end_the_process() {
     let _alone = alone();
     // without any limit of the program's
     let server = Server::builder()
-        .max_message_size(usize::MAX)
-        .max_frame_size(usize::MAX)
+        .limits(Limits::new().message(usize::MAX).frame(usize::MAX))
         .bind(LOOPBACK, echo_all)
         .unwrap();
     let mut stream = open(server.local_addr());
@@ -89,7 +90,8 @@ fn fourteen_bytes_cannot_end_the_process() {
     for framing in [Framing::length_prefixed(Prefix::U64), Framing::lines()] {
         let server = Server::builder()
             .framing(framing)
-            .max_message_size(usize::MAX)
+            .heartbeat(Heartbeat::ping_pong())
+            .limits(Limits::new().message(usize::MAX))
             .bind(LOOPBACK, echo_all)
             .unwrap();
         let mut stream = connect(server.local_addr());
@@ -101,7 +103,8 @@ fn fourteen_bytes_cannot_end_the_process() {
 #[test]
 fn what_is_over_the_limit_is_refused_at_its_header() {
     let _alone = alone();
-    let server = Server::builder().max_message_size(1000).bind(LOOPBACK, echo_all).unwrap();
+    let server =
+        Server::builder().limits(Limits::new().message(1000)).bind(LOOPBACK, echo_all).unwrap();
     let mut streams: Vec<TcpStream> = (0..20).map(|_| open(server.local_addr())).collect();
     let before = resident();
     for stream in &mut streams {
@@ -195,8 +198,9 @@ fn the_bound_in_bytes_holds_for_a_channel_too() {
     let _alone = alone();
     let (hold, held) = crossbeam_channel::bounded::<()>(0);
     let server = roomy()
+        .channel()
         .bind(LOOPBACK, move |session| {
-            let _channel = session.receiver();
+            let _channel = session.receiver().unwrap();
             let _ = held.recv();
         })
         .unwrap();
@@ -227,7 +231,7 @@ fn all_sessions_together_stay_within_the_memory_limit() {
     let _alone = alone();
     let server = Server::builder()
         .memory_limit(8 << 20)
-        .close_timeout(ms(300))
+        .timeouts(Timeouts::new().close(ms(300)))
         .bind(LOOPBACK, echo_all)
         .unwrap();
     let mut streams: Vec<TcpStream> = (0..64).map(|_| open(server.local_addr())).collect();

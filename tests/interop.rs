@@ -18,8 +18,10 @@ use std::sync::{Arc, mpsc};
 
 #[cfg(feature = "deflate")]
 use everlink::Compression;
-use everlink::{AgreedCompression, ServerBuilder};
-use everlink::{Answer, Builder, Client, CloseFrame, Event, Failure, Heartbeat, Message, Server};
+use everlink::{AgreedCompression, Limits, ServerBuilder};
+use everlink::{
+    Answer, Client, ClientBuilder, CloseFrame, Event, Failure, Heartbeat, Message, Server,
+};
 use support::{PATIENCE, init_log, ms, watch};
 
 const SIZES: [usize; 7] = [0, 1, 125, 126, 65_535, 65_536, 16 << 20];
@@ -57,7 +59,7 @@ impl Deflate {
         }
     }
 
-    fn client(self, builder: Builder) -> Builder {
+    fn client(self, builder: ClientBuilder) -> ClientBuilder {
         #[cfg(feature = "deflate")]
         if let Some(compression) = self.compression() {
             return builder.compression(compression);
@@ -79,7 +81,7 @@ impl Deflate {
         match self {
             Self::Off => None,
             Self::Takeover => Some(compression),
-            Self::Alone => Some(compression.send_takeover(false).receive_takeover(false)),
+            Self::Alone => Some(compression.no_send_takeover().no_receive_takeover()),
         }
     }
 
@@ -172,7 +174,7 @@ fn client_against(peer: Peer, deflate: Deflate) {
                 .client(Client::builder(url))
                 .subprotocol("v1")
                 .subprotocol("v2")
-                .fragment_size(fragment_size)
+                .limits(Limits::new().fragment(fragment_size))
                 // pings of ours between the fragments and the messages
                 .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE)),
         );
@@ -229,7 +231,7 @@ fn server_against(peer: Peer, deflate: Deflate) {
     let (ended, ends) = mpsc::channel();
     let server = deflate
         .server(Server::builder())
-        .max_message_size(64 << 20)
+        .limits(Limits::new().message(64 << 20))
         .on_request(|_| Answer::accept().subprotocol("v2"))
         .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))
         .bind("127.0.0.1:0", move |session| {

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::select;
-use everlink::{Client, Error, Failure, Message, Overflow, Queue, State};
+use everlink::{
+    Client, Error, Failure, Limits, Message, Overflow, Queue, SendError, State, Timeouts,
+};
 use support::*;
 
 #[test]
@@ -57,7 +59,7 @@ fn every_size_travels_both_ways_whole_and_in_fragments() {
         let listener = Listener::new();
         let mut builder = listener.client();
         if let Some(size) = fragment_size {
-            builder = builder.fragment_size(size);
+            builder = builder.limits(Limits::new().fragment(size));
         }
         let client = builder.start().unwrap();
         let server = thread::spawn(move || echo(listener.accept()));
@@ -75,7 +77,7 @@ fn every_size_travels_both_ways_whole_and_in_fragments() {
 #[test]
 fn a_fragmented_message_lets_pings_pass() {
     let listener = Listener::new();
-    let client = listener.client().fragment_size(1 << 16).start().unwrap();
+    let client = listener.client().limits(Limits::new().fragment(1 << 16)).start().unwrap();
     let mut stream = listener.accept_raw();
     let mut peer = tungstenite::accept(&mut stream).unwrap();
     // the ping waits at the client before the peer takes much of the message
@@ -109,9 +111,9 @@ fn a_fragmented_message_lets_pings_pass() {
 #[test]
 fn a_message_over_the_limit_is_refused_at_once() {
     let listener = Listener::new();
-    let client = listener.client().max_message_size(500).start().unwrap();
+    let client = listener.client().limits(Limits::new().message(500)).start().unwrap();
     let mut peer = listener.accept();
-    let error = client.send(vec![0; 501]).unwrap_err();
+    let error = client.send(vec![0; 501]).unwrap_err().error;
     assert!(matches!(error, Error::MessageTooLarge { size: 501, limit: 500 }), "{error:?}");
     client.send("fits").unwrap();
     assert_eq!(next_text(&mut peer), "fits");
@@ -155,14 +157,17 @@ fn a_send_that_waits_ends_with_its_timeout_with_room_and_with_the_client() {
     for number in 0..3 {
         client.send(number.to_string()).unwrap();
     }
-    assert!(matches!(client.send_timeout("x", ms(20)), Err(Error::Timeout)));
-    assert!(matches!(client.try_send("x"), Err(Error::Full)));
+    assert!(matches!(
+        client.send_timeout("x", ms(20)),
+        Err(SendError { error: Error::Timeout, .. })
+    ));
+    assert!(matches!(client.try_send("x"), Err(SendError { error: Error::Full, .. })));
     let waiting = thread::spawn({
         let client = client.clone();
         move || client.send("never")
     });
     client.close();
-    assert!(matches!(waiting.join().unwrap(), Err(Error::Closed)));
+    assert!(matches!(waiting.join().unwrap(), Err(SendError { error: Error::Closed, .. })));
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn a_send_that_waits_is_told_when_the_client_gives_up() {
     );
     let client = builder.start().unwrap();
     client.send("first").unwrap();
-    let error = client.send("second").unwrap_err();
+    let error = client.send("second").unwrap_err().error;
     assert!(matches!(error, Error::GaveUp(_)), "{error:?}");
     watch.gave_up();
 }
@@ -210,7 +215,7 @@ fn a_send_that_waits_is_told_when_the_client_gives_up() {
 #[test]
 fn a_peer_that_takes_nothing_is_dead_at_the_write_timeout() {
     let listener = Listener::new();
-    let (builder, watch) = watch(listener.client().write_timeout(ms(300)));
+    let (builder, watch) = watch(listener.client().timeouts(Timeouts::new().write(ms(300))));
     let client = builder.start().unwrap();
     let peer = listener.accept();
     watch.connected();
@@ -226,7 +231,7 @@ fn a_peer_that_takes_nothing_is_dead_at_the_write_timeout() {
 #[test]
 fn a_peer_that_takes_nothing_but_sends_is_alive() {
     let listener = Listener::new();
-    let (builder, watch) = watch(listener.client().write_timeout(ms(200)));
+    let (builder, watch) = watch(listener.client().timeouts(Timeouts::new().write(ms(200))));
     let client = builder.start().unwrap();
     let mut peer = listener.accept();
     watch.connected();
@@ -313,7 +318,7 @@ fn a_busy_program_does_not_hide_that_the_link_is_dead() {
 #[test]
 fn messages_come_by_every_way_of_receiving() {
     let listener = Listener::new();
-    let client = listener.client().start().unwrap();
+    let client = listener.client().channel().start().unwrap();
     let mut peer = listener.accept();
     assert!(client.try_recv().unwrap().is_none());
     assert!(matches!(client.recv_timeout(ms(10)), Err(Error::Timeout)));
@@ -323,11 +328,11 @@ fn messages_come_by_every_way_of_receiving() {
     assert_eq!(client.recv().unwrap().as_text(), Some("a"));
     assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("b"));
     select! {
-        recv(client.receiver()) -> message => assert_eq!(message.unwrap().as_text(), Some("c")),
+        recv(client.receiver().unwrap()) -> message => assert_eq!(message.unwrap().as_text(), Some("c")),
         default(PATIENCE) => panic!("nothing came"),
     }
     assert_eq!(client.iter().next().unwrap().as_text(), Some("d"));
-    let receiver = client.receiver().clone();
+    let receiver = client.receiver().unwrap().clone();
     drop(peer);
     drop(listener);
     client.close();
@@ -354,19 +359,20 @@ fn a_handler_gets_each_message_and_can_answer() {
 fn a_handler_never_waits_for_room() {
     let listener = Listener::new();
     let (said, heard) = mpsc::channel();
-    let builder =
-        listener.client().write_timeout(PATIENCE).outbox(Queue::new().messages(4)).on_message(
-            move |sender, _| {
-                let message = Message::from(vec![0; 16 << 20]);
-                let refused = (0..10).find_map(|_| sender.send(message.clone()).err());
-                let _ = said.send(refused);
-            },
-        );
-    let _client = builder.close_timeout(ms(50)).start().unwrap();
+    let builder = listener
+        .client()
+        .timeouts(Timeouts::new().write(PATIENCE))
+        .outbox(Queue::new().messages(4))
+        .on_message(move |sender, _| {
+            let message = Message::from(vec![0; 16 << 20]);
+            let refused = (0..10).find_map(|_| sender.send(message.clone()).err());
+            let _ = said.send(refused);
+        });
+    let _client = builder.timeouts(Timeouts::new().close(ms(50))).start().unwrap();
     let mut peer = listener.accept();
     peer.send("go".into()).unwrap();
     let refused = heard.recv_timeout(PATIENCE).unwrap();
-    assert!(matches!(refused, Some(Error::Full)), "{refused:?}");
+    assert!(matches!(refused, Some(SendError { error: Error::Full, .. })), "{refused:?}");
 }
 
 #[test]
@@ -387,7 +393,7 @@ fn a_handler_that_panics_ends_the_client_with_that_cause() {
 fn events_do_not_pile_up_for_who_does_not_read_them() {
     let listener = Listener::new();
     let client = listener.client().start().unwrap();
-    let events = client.events();
+    let events = client.subscribe();
     for _ in 0..150 {
         drop(listener.accept());
     }

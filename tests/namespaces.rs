@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use everlink::{Backoff, Client, Event, Heartbeat, Overflow, Queue, Server};
+use everlink::{Backoff, Client, Event, Heartbeat, Overflow, Queue, Server, Timeouts};
 use support::{PATIENCE, init_log, ms};
 
 const LIMIT: Duration = Duration::from_millis(2000);
@@ -36,7 +36,7 @@ fn child_side() {
     let client = Client::builder(&format!("ws://{SERVER}"))
         .heartbeat(Heartbeat::every(ms(400)).dead_after(LIMIT))
         .backoff(Backoff::fixed(ms(100)))
-        .connect_timeout(ms(1000))
+        .timeouts(Timeouts::new().connect(ms(1000)))
         .inbox(Queue::new().overflow(Overflow::DropOldest))
         .outbox(Queue::new().overflow(Overflow::DropOldest))
         .on_event(|event| match event {

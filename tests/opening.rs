@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Instant;
 
 use everlink::{
-    Backoff, Body, Builder, Client, Error, Event, Failure, HandshakeError, Next, Proxy, ProxyError,
+    Backoff, Body, Client, ClientBuilder, Error, Event, Failure, HandshakeError, Next, Proxy,
+    ProxyError, SocketOptions, Timeouts,
 };
 use support::*;
 use tungstenite::handshake::derive_accept_key;
@@ -36,7 +37,7 @@ fn upgrade(listener: &Listener, before: &str, lines: &str) -> (TcpStream, String
     (stream, request)
 }
 
-fn cause(builder: Builder) -> Arc<Failure> {
+fn cause(builder: ClientBuilder) -> Arc<Failure> {
     let error = builder.connect().expect_err("connected");
     let Error::Connect(cause) = error else { panic!("{error:?}") };
     cause
@@ -135,7 +136,7 @@ fn credentials_survive_an_absolute_redirect_to_the_same_origin_and_are_taken_fro
 #[test]
 fn the_time_for_opening_is_for_all_redirects_together() {
     let listener = Listener::new();
-    let builder = listener.client().handshake_timeout(ms(400));
+    let builder = listener.client().timeouts(Timeouts::new().handshake(ms(400)));
     let server = thread::spawn(move || {
         let mut stream = listener.accept_raw();
         read_head(&mut stream);
@@ -219,7 +220,8 @@ fn a_wait_that_is_asked_for_is_granted_up_to_the_limit_and_the_failure_says_so()
 fn cookies_are_kept_for_redirects_and_redials_where_that_is_asked_for() {
     for keep in [true, false] {
         let listener = Listener::new();
-        let builder = listener.client().header("Cookie", "own=1").cookies(keep);
+        let builder = listener.client().header("Cookie", "own=1");
+        let builder = if keep { builder.keep_cookies() } else { builder };
         let (builder, watch) = watch(builder);
         let client = builder.start().unwrap();
         let redirect =
@@ -236,8 +238,8 @@ fn cookies_are_kept_for_redirects_and_redials_where_that_is_asked_for() {
         assert_eq!(header(&request, "Cookie"), Some(cookies));
         client.close();
     }
-    let framed = Client::builder("tcp://127.0.0.1:9").cookies(true).start();
-    assert!(matches!(framed, Err(Error::InvalidSetting { setting: "cookies", .. })));
+    let framed = Client::builder("tcp://127.0.0.1:9").keep_cookies().start();
+    assert!(matches!(framed, Err(Error::InvalidSetting { setting: "keep_cookies", .. })));
 }
 
 #[test]
@@ -248,7 +250,7 @@ fn an_address_that_leads_to_nothing_comes_last_in_the_next_attempt() {
         [&mute, &failing, &works].iter().map(|listener| listener.address()).collect();
     let builder = Client::builder("ws://three.test")
         .resolver(move |_: &str, _| Ok(addresses.clone()))
-        .handshake_timeout(ms(200))
+        .timeouts(Timeouts::new().handshake(ms(200)))
         .backoff(Backoff::fixed(ms(1)));
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
@@ -268,8 +270,12 @@ fn an_address_that_leads_to_nothing_comes_last_in_the_next_attempt() {
 fn a_fixed_local_port_is_used_again_at_once() {
     let listener = Listener::new();
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (builder, watch) =
-        watch(listener.client().local_address(free).backoff(Backoff::fixed(ms(50))));
+    let (builder, watch) = watch(
+        listener
+            .client()
+            .socket(SocketOptions::new().local_address(free))
+            .backoff(Backoff::fixed(ms(50))),
+    );
     let client = builder.start().unwrap();
     for _ in 0..2 {
         // the peer leaves closing to us, so it is our end that the kernel remembers
@@ -295,7 +301,7 @@ fn through_proxy(serve: impl FnOnce(TcpStream) + Send + 'static) -> Arc<Failure>
         serve(stream);
     });
     let builder = Client::builder("ws://feed.test:81/").proxy(Proxy::new(&url).unwrap());
-    let cause = cause(builder.handshake_timeout(ms(300)));
+    let cause = cause(builder.timeouts(Timeouts::new().handshake(ms(300))));
     proxy.join().unwrap();
     cause
 }

@@ -108,7 +108,7 @@ fn the_records_of_a_server_speak_of_the_client() {
     let (server, address) = start(Server::builder().tls(mutual(&ours)));
     let dial = |tls: Tls| {
         let url = format!("wss://localhost:{}", address.port());
-        let client = Client::builder(&url).address(address).tls(tls).max_attempts(1).start();
+        let client = Client::builder(&url).connect_to(address).tls(tls).max_attempts(1).start();
         client.unwrap().wait_connected(PATIENCE)
     };
     let trusting = || Tls::new().root_certificates_pem(ours.pem().as_bytes());

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use crossbeam_channel::unbounded;
-use everlink::chaos::{Cut, Direction, Faults, Proxy};
+use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
 use everlink::{
     Client, Delivery, Error, Event, Heartbeat, LoginError, Message, Overflow, Queue, Server,
     Session, SessionStart, Undelivered,
@@ -251,14 +251,17 @@ fn answers_that_are_lost_change_nothing() {
 #[test]
 fn a_client_whose_first_answer_was_lost_leaves_no_ghost() {
     let (sender, sessions) = unbounded();
-    let server = resuming_server().handshake_timeout(ms(300)).bind("127.0.0.1:0", {
-        move |session: Session| {
-            sender.send(session.clone()).unwrap();
-            let _ = session.recv();
-        }
-    });
+    let server = resuming_server().timeouts(everlink::Timeouts::new().handshake(ms(300))).bind(
+        "127.0.0.1:0",
+        {
+            move |session: Session| {
+                sender.send(session.clone()).unwrap();
+                let _ = session.recv();
+            }
+        },
+    );
     let server = server.unwrap();
-    let proxy = Proxy::start(server.local_addr()).unwrap();
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
     proxy.set(Faults::none().cut_after(Cut::Reset, 330).at_most(1)).unwrap();
     let (builder, events) = watch(resuming_client(&proxy));
     let client = builder.start().unwrap();
@@ -319,7 +322,7 @@ fn last_words_are_kept_for_a_client_that_is_away() {
             pair.proxy.cut(Cut::Reset);
             eventually("the loss", || if session.is_attached() { Err(()) } else { Ok(()) });
             go.send(()).unwrap();
-            eventually("the last words", || match session.send("more") {
+            eventually("the last words", || match session.send("more").map_err(Error::from) {
                 Err(Error::Closed) => Ok(()),
                 other => Err(other),
             });
@@ -452,7 +455,7 @@ fn a_login_that_is_cut_off_right_after_it_is_kept() {
         keep(&session);
     });
     let server = server.unwrap();
-    let proxy = Arc::new(Proxy::start(server.local_addr()).unwrap());
+    let proxy = Arc::new(FaultProxy::start(server.local_addr()).unwrap());
     let (in_hook, once) = (Arc::clone(&proxy), AtomicBool::new(false));
     let (builder, events) = watch(resuming_client(&proxy).login(move |session| {
         if !once.swap(true, SeqCst) {
@@ -543,7 +546,7 @@ fn unconfirmed_messages_have_bounds_of_their_own() {
     pair.client.flush(PATIENCE).unwrap();
     pair.proxy.set(Faults::none().stall(Direction::ToClient)).unwrap();
     let mut sent = 0_u64;
-    eventually("a full outbox", || match pair.client.send(sent.to_string()) {
+    eventually("a full outbox", || match pair.client.send(sent.to_string()).map_err(Error::from) {
         Ok(()) => {
             sent += 1;
             Err(sent)

@@ -4,8 +4,8 @@
 mod support;
 
 use crossbeam_channel::{Receiver, unbounded};
-use everlink::chaos::{Cut, Faults, Proxy};
-use everlink::{Backoff, Builder, Client, Heartbeat, Server, ServerBuilder, Session};
+use everlink::chaos::{Cut, FaultProxy, Faults};
+use everlink::{Backoff, Client, ClientBuilder, Heartbeat, Server, ServerBuilder, Session};
 use support::resumed::*;
 use support::*;
 
@@ -43,10 +43,10 @@ fn cut_at_every(
     step: u64,
     scheme: &str,
     builder: ServerBuilder,
-    prepare: impl Fn(Builder) -> Builder,
+    prepare: impl Fn(ClientBuilder) -> ClientBuilder,
 ) {
     let (server, results) = server(builder);
-    let proxy = Proxy::start(server.local_addr()).unwrap();
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let expected: Vec<String> = (0..COUNT).map(words).collect();
     let (mut place, mut resumptions) = (1, 0);
     loop {
@@ -62,7 +62,7 @@ fn cut_at_every(
         let client = Client::builder(&url)
             .resume(true)
             .backoff(Backoff::fixed(ms(1)))
-            .handshake_timeout(ms(300))
+            .timeouts(everlink::Timeouts::new().handshake(ms(300)))
             .heartbeat(Heartbeat::every(ms(30)).dead_after(ms(120)));
         let client = prepare(client).start().unwrap();
         for text in &expected {
@@ -94,7 +94,9 @@ fn at_each_byte() {
 
 #[test]
 fn at_each_byte_of_fragments() {
-    cut_at_every(3, "ws", resuming_server(), |client| client.fragment_size(4));
+    cut_at_every(3, "ws", resuming_server(), |client| {
+        client.limits(everlink::Limits::new().fragment(4))
+    });
 }
 
 #[cfg(feature = "deflate")]

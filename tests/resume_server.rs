@@ -288,7 +288,7 @@ fn a_pong_without_a_report_unmasks_a_gateway() {
 
 #[test]
 fn ends_that_are_meant_end_the_session() {
-    let (server, sessions) = serve(resuming_server().max_message_size(100));
+    let (server, sessions) = serve(resuming_server().limits(everlink::Limits::new().message(100)));
     let address = server.local_addr();
     let begin = || {
         let client = Bare::new(address);
@@ -348,7 +348,7 @@ fn a_session_waits_for_its_window_and_no_longer() {
     let cause = over(&session);
     assert!(matches!(&*cause, Failure::NotResumed), "{cause}");
     assert!(begun.elapsed() > window / 2, "{:?}", begun.elapsed());
-    assert!(matches!(session.send("x"), Err(Error::Closed)));
+    assert!(matches!(session.send("x").map_err(Error::from), Err(Error::Closed)));
     assert!(matches!(session.recv(), Err(Error::Closed)));
     assert_eq!(Bare::resume(server.local_addr(), &token, 0).has, None);
     let stats = server.stats();
@@ -485,8 +485,11 @@ fn a_claim_that_cannot_be_served_in_time_is_told_to_come_again() {
         }
         false
     });
-    let (server, sessions) =
-        serve(resuming_server().heartbeat(heartbeat).handshake_timeout(ms(300)));
+    let (server, sessions) = serve(
+        resuming_server()
+            .heartbeat(heartbeat)
+            .timeouts(everlink::Timeouts::new().handshake(ms(300))),
+    );
     let mut client = Bare::new(server.local_addr());
     let session = next(&sessions);
     client.send("hang");

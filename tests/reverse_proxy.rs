@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use everlink::{Client, Decision, Error, Failure, Server, Session};
+use everlink::{Answer, Client, Decision, Error, Failure, Server, Session};
+use support::browser::Browser;
 use support::*;
 use tungstenite::Message;
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
@@ -250,6 +251,56 @@ fn a_careful_servers_messages_and_close_code_arrive_through_nginx() {
 #[test]
 fn a_careful_servers_messages_and_close_code_arrive_through_haproxy() {
     from_a_careful_server(Program::Haproxy);
+}
+
+/// Counts what it receives while it sends all the time, and says how that ended.
+const PAGE: &str = r#"<!doctype html>
+<meta charset="utf-8">
+<link rel="icon" href="data:,">
+<script>
+const feed = new WebSocket(`ws://${location.host}/feed`);
+let count = 0;
+const send = () => {
+  if (feed.readyState !== WebSocket.OPEN) return;
+  if (feed.bufferedAmount < 1 << 20) feed.send("x".repeat(1000));
+  setTimeout(send);
+};
+feed.onopen = send;
+feed.onmessage = ({ data }) => { if (Number(data) === count + 1) count += 1; };
+feed.onclose = ({ code, reason, wasClean }) => {
+  const verdict = new WebSocket(`ws://${location.host}/verdict`);
+  verdict.onopen = () => verdict.send([count, code, reason, wasClean].join(" "));
+};
+</script>
+"#;
+
+#[test]
+fn a_page_in_chromium_gets_all_messages_and_the_close_code_through_nginx() {
+    init_log();
+    let (verdict, verdicts) = std::sync::mpsc::channel();
+    let server = Server::builder()
+        .on_request(|request| match request.headers().get("upgrade") {
+            Some(_) => Answer::accept(),
+            None => Answer::page("text/html; charset=utf-8", PAGE),
+        })
+        .bind("127.0.0.1:0", move |session: Session| {
+            if session.request().unwrap().uri().path() == "/verdict" {
+                let text = session.recv_timeout(PATIENCE).unwrap();
+                return verdict.send(text.as_text().unwrap().to_owned()).unwrap();
+            }
+            for number in 1..=MESSAGES {
+                session.send(text(number)).unwrap();
+            }
+            session.close_with(4000, "done").unwrap();
+        })
+        .unwrap();
+    let address = server.local_addr();
+    let Some(proxy) = ReverseProxy::start(Program::Nginx, "page", address) else { return };
+    let Some(_browser) = Browser::open(&format!("http://{}/", proxy.address), "nginx") else {
+        return;
+    };
+    let verdict = verdicts.recv_timeout(2 * PATIENCE).unwrap();
+    assert_eq!(verdict, format!("{MESSAGES} 4000 done true"));
 }
 
 #[cfg(feature = "deflate")]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: [&[&str]; 12] = [
     &["fuzzing"],
     &["client", "server"],
-    &["link"],
+    &["link", "sender"],
     &["queues", "handshake"],
     &["dial"],
     &["wire"],

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use everlink::http::StatusCode;
 use everlink::{
-    Answer, Client, Error, Event, Failure, Framing, Heartbeat, Overflow, Prefix, Queue, Server,
-    Session, SlowSession,
+    Answer, Client, Error, Event, Failure, Framing, Heartbeat, Limits, Overflow, Prefix, Queue,
+    SendError, Server, Session, SlowSession, Timeouts,
 };
 use support::*;
 use tungstenite::Message;
@@ -54,7 +54,7 @@ fn a_session_has_its_request_its_peer_and_its_counters() {
             assert_eq!(session.recv().unwrap().as_text(), Some("bye"));
             said.send(session.stats()).unwrap();
             session.close_with(4001, "done").unwrap();
-            assert!(matches!(session.send("late"), Err(Error::Closed)));
+            assert!(matches!(session.send("late"), Err(SendError { error: Error::Closed, .. })));
         })
         .unwrap();
     let (builder, watch) = watch(
@@ -117,10 +117,11 @@ fn a_request_can_be_refused_or_answered_with_a_page() {
 #[test]
 fn framed_tcp_is_served_with_the_same_handler() {
     for framing in [Framing::lines(), Framing::length_prefixed(Prefix::U32), Framing::raw()] {
-        let server = Server::builder().framing(framing).bind(LOOPBACK, echo_all).unwrap();
+        let server = Server::builder().framing(framing).heartbeat(Heartbeat::ping_pong());
+        let server = server.bind(LOOPBACK, echo_all).unwrap();
         let client = Client::builder(&format!("tcp://{}", server.local_addr()))
             .framing(framing)
-            .heartbeat(Heartbeat::every(ms(50)).dead_after(PATIENCE))
+            .heartbeat(Heartbeat::ping_pong().interval(ms(50)).dead_after(PATIENCE))
             .connect()
             .unwrap();
         for text in ["hello", "again"] {
@@ -145,14 +146,18 @@ fn bad_input_ends_its_own_session_with_a_clear_cause_and_no_other() {
     };
     let prefixed = Server::builder()
         .framing(Framing::length_prefixed(Prefix::U32))
+        .heartbeat(Heartbeat::ping_pong())
         .bind(LOOPBACK, handler.clone())
         .unwrap();
     let lines = Server::builder()
         .framing(Framing::lines().max_length(1000))
+        .heartbeat(Heartbeat::ping_pong())
         .bind(LOOPBACK, handler.clone())
         .unwrap();
-    let web = Server::builder().max_message_size(1000).bind(LOOPBACK, handler).unwrap();
-    let good = Client::builder(&format!("tcp://{}", lines.local_addr())).connect().unwrap();
+    let web =
+        Server::builder().limits(Limits::new().message(1000)).bind(LOOPBACK, handler).unwrap();
+    let good = Client::builder(&format!("tcp://{}", lines.local_addr()));
+    let good = good.heartbeat(Heartbeat::ping_pong()).connect().unwrap();
 
     let expect = |word: &str| {
         eventually(word, || {
@@ -186,7 +191,10 @@ fn bad_input_ends_its_own_session_with_a_clear_cause_and_no_other() {
 
 #[test]
 fn a_client_that_dribbles_its_handshake_is_cut() {
-    let server = Server::builder().handshake_timeout(ms(200)).bind(LOOPBACK, echo_all).unwrap();
+    let server = Server::builder()
+        .timeouts(Timeouts::new().handshake(ms(200)))
+        .bind(LOOPBACK, echo_all)
+        .unwrap();
     let mut stream = TcpStream::connect(server.local_addr()).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     let begun = Instant::now();
@@ -207,7 +215,7 @@ fn a_client_that_dribbles_its_handshake_is_cut() {
 fn a_thousand_connections_that_never_speak_are_bounded_and_removed() {
     let server = Server::builder()
         .max_connections(50)
-        .handshake_timeout(ms(500))
+        .timeouts(Timeouts::new().handshake(ms(500)))
         .bind(LOOPBACK, echo_all)
         .unwrap();
     let silent: Vec<_> =
@@ -272,7 +280,7 @@ fn one_address_cannot_take_all_places() {
 fn a_client_that_reads_nothing_costs_bounded_memory_and_ends() {
     let (said, heard) = mpsc::channel();
     let server = Server::builder()
-        .write_timeout(ms(300))
+        .timeouts(Timeouts::new().write(ms(300)))
         .outbox(Queue::new().bytes(1 << 20))
         .bind(LOOPBACK, move |session| {
             let message = everlink::Message::from(vec![0; 1 << 16]);
@@ -421,10 +429,14 @@ fn settings_that_cannot_work_are_refused() {
         refused(Server::builder().max_connections(0)),
         refused(Server::builder().max_connections_per_address(0)),
         refused(Server::builder().memory_limit((1 << 20) - 1)),
-        refused(Server::builder().handshake_timeout(zero)),
-        refused(Server::builder().write_timeout(zero)),
+        refused(Server::builder().timeouts(Timeouts::new().handshake(zero))),
+        refused(Server::builder().timeouts(Timeouts::new().write(zero))),
         refused(Server::builder().heartbeat(Heartbeat::every(zero))),
-        refused(Server::builder().framing(Framing::lines().max_length(0))),
+        refused(
+            Server::builder()
+                .framing(Framing::lines().max_length(0))
+                .heartbeat(Heartbeat::ping_pong()),
+        ),
     ] {
         assert!(matches!(error, Error::InvalidSetting { .. }), "{error:?}");
     }

@@ -4,10 +4,10 @@ mod support;
 
 use std::time::Duration;
 
-use everlink::{Backoff, Builder, Client, Error, Heartbeat, Queue};
+use everlink::{Backoff, Client, ClientBuilder, Error, Heartbeat, Limits, Queue, Timeouts};
 use support::{PATIENCE, everlink_threads, ms};
 
-fn refused(builder: Builder) -> Error {
+fn refused(builder: ClientBuilder) -> Error {
     let error = builder.start().expect_err("accepted");
     assert_eq!(everlink_threads(), [""; 0], "threads are left behind");
     error
@@ -32,21 +32,39 @@ fn senseless_settings_leave_nothing_behind() {
         other => panic!("{other:?}"),
     };
     for time in [zero, absurd] {
-        assert_eq!(setting(refused(builder().dns_timeout(time))), "dns_timeout");
-        assert_eq!(setting(refused(builder().connect_timeout(time))), "connect_timeout");
-        assert_eq!(setting(refused(builder().handshake_timeout(time))), "handshake_timeout");
-        assert_eq!(setting(refused(builder().login_timeout(time))), "login_timeout");
-        assert_eq!(setting(refused(builder().write_timeout(time))), "write_timeout");
-        assert_eq!(setting(refused(builder().close_timeout(time))), "close_timeout");
+        assert_eq!(
+            setting(refused(builder().timeouts(Timeouts::new().dns(time)))),
+            "Timeouts::dns"
+        );
+        assert_eq!(
+            setting(refused(builder().timeouts(Timeouts::new().connect(time)))),
+            "Timeouts::connect"
+        );
+        assert_eq!(
+            setting(refused(builder().timeouts(Timeouts::new().handshake(time)))),
+            "Timeouts::handshake"
+        );
+        assert_eq!(
+            setting(refused(builder().timeouts(Timeouts::new().login(time)))),
+            "Timeouts::login"
+        );
+        assert_eq!(
+            setting(refused(builder().timeouts(Timeouts::new().write(time)))),
+            "Timeouts::write"
+        );
+        assert_eq!(
+            setting(refused(builder().timeouts(Timeouts::new().close(time)))),
+            "Timeouts::close"
+        );
         assert_eq!(setting(refused(builder().heartbeat(Heartbeat::every(time)))), "heartbeat");
     }
     let backwards = Heartbeat::every(ms(10)).dead_after(ms(5));
     assert_eq!(setting(refused(builder().heartbeat(backwards))), "heartbeat");
     assert_eq!(setting(refused(builder().backoff(Backoff::fixed(absurd)))), "backoff");
     assert_eq!(setting(refused(builder().max_attempts(0))), "max_attempts");
-    assert_eq!(setting(refused(builder().max_message_size(0))), "max_message_size");
-    assert_eq!(setting(refused(builder().max_frame_size(0))), "max_frame_size");
-    assert_eq!(setting(refused(builder().fragment_size(0))), "fragment_size");
+    assert_eq!(setting(refused(builder().limits(Limits::new().message(0)))), "Limits::message");
+    assert_eq!(setting(refused(builder().limits(Limits::new().frame(0)))), "Limits::frame");
+    assert_eq!(setting(refused(builder().limits(Limits::new().fragment(0)))), "Limits::fragment");
     assert_eq!(setting(refused(builder().outbox(Queue::new().messages(0)))), "outbox");
     assert_eq!(setting(refused(builder().inbox(Queue::new().messages(0)))), "inbox");
 

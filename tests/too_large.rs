@@ -5,7 +5,9 @@ mod support;
 
 use std::sync::Arc;
 
-use everlink::{Client, Decision, Delivery, Error, Event, Failure, Server, State, Undelivered};
+use everlink::{
+    Client, Decision, Delivery, Error, Event, Failure, Limits, Server, State, Undelivered,
+};
 use support::*;
 
 const LIMIT: usize = 64 << 10;
@@ -14,7 +16,7 @@ const LIMIT: usize = 64 << 10;
 fn server() -> (Server, crossbeam_channel::Receiver<usize>) {
     let (sender, sizes) = crossbeam_channel::unbounded();
     let server = Server::builder()
-        .max_message_size(LIMIT)
+        .limits(Limits::new().message(LIMIT))
         .bind("127.0.0.1:0", move |session| {
             for message in session.iter() {
                 sender.send(message.len()).unwrap();

@@ -11,7 +11,8 @@ use std::thread;
 use std::time::Duration;
 
 use everlink::{
-    Client, Delivery, Duplex, Framing, Hangup, Heartbeat, ReadHalf, Tls, WriteHalf, rustls,
+    Client, Delivery, Duplex, Framing, Hangup, Heartbeat, ReadHalf, Timeouts, Tls, WriteHalf,
+    rustls,
 };
 use support::bare::*;
 use support::*;
@@ -107,7 +108,7 @@ fn every_byte_goes_out_once_however_a_transport_bites() {
                 .framing(framing)
                 .heartbeat(Heartbeat::off())
                 // the peer does not end its stream
-                .close_timeout(ms(50))
+                .timeouts(Timeouts::new().close(ms(50)))
                 .connector(move |_: &str, _| {
                     Ok(Own::duplex(TcpStream::connect(address)?, bites, usize::MAX))
                 })

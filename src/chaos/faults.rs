@@ -40,7 +40,7 @@ pub(super) enum Opening {
     Mute,
 }
 
-/// A set of faults for [`Proxy::set`](super::Proxy::set). They can be combined.
+/// A set of faults for [`FaultProxy::set`](super::FaultProxy::set). They can be combined.
 #[derive(Debug, Clone, Copy, Default)]
 #[must_use]
 pub struct Faults {

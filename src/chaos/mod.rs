@@ -1,11 +1,11 @@
 //! A proxy that breaks things on purpose, to test what a program does then (feature `chaos`).
 //!
-//! [`Proxy`] stands between a client and any TCP server, on a port of its own on loopback, and
+//! [`FaultProxy`] stands between a client and any TCP server, on a port of its own on loopback, and
 //! forwards. [`Faults`] says what goes wrong meanwhile, and can be changed at any time:
 //!
 //! ```
 //! use std::time::Duration;
-//! use everlink::chaos::{Cut, Direction, Faults, Proxy};
+//! use everlink::chaos::{Cut, Direction, Faults, FaultProxy};
 //! use everlink::{Client, Event, Heartbeat, Server};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -14,11 +14,11 @@
 //!         let _ = session.send(message);
 //!     }
 //! })?;
-//! let proxy = Proxy::start(server.local_addr())?;
+//! let proxy = FaultProxy::start(server.local_addr())?;
 //! let client = Client::builder(&format!("ws://{}", proxy.address()))
 //!     .heartbeat(Heartbeat::every(Duration::from_millis(50)))
 //!     .connect()?;
-//! let events = client.events();
+//! let events = client.subscribe();
 //!
 //! // the cable is pulled: nothing arrives, nothing is refused
 //! proxy.set(Faults::none().stall(Direction::Both))?;
@@ -54,7 +54,7 @@ pub use faults::{Cut, Direction, Faults};
 
 /// A TCP proxy that breaks things on purpose. See the [module](self).
 #[derive(Debug)]
-pub struct Proxy {
+pub struct FaultProxy {
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
 }
@@ -88,7 +88,7 @@ struct State {
     stopped: bool,
 }
 
-impl Proxy {
+impl FaultProxy {
     /// Starts a proxy for this server, at first without any fault. Random places are the same
     /// in each run.
     ///
@@ -192,7 +192,7 @@ impl Proxy {
     }
 }
 
-impl Drop for Proxy {
+impl Drop for FaultProxy {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.stopped = true;

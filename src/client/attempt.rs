@@ -16,7 +16,7 @@ use super::route::Route;
 use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
 use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
-use crate::handshake::{Endpoint, Handshake, Jar, Request, built_in};
+use crate::handshake::{Endpoint, Handshake, Jar, OpeningRequest, built_in};
 use crate::link::Opened;
 use crate::link::stats::Counters;
 use crate::settings::Settings;
@@ -25,7 +25,7 @@ use crate::wire::Protocol;
 
 /// The program's say in the request of each attempt.
 pub(crate) type RequestHook =
-    Box<dyn FnMut(&mut Request) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
+    Box<dyn FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
 
 /// Makes one link after the other, each on a thread that ends with the attempt.
 pub(crate) struct Opener {
@@ -43,7 +43,7 @@ pub(crate) struct Opener {
     /// Where cookies are kept, if they are.
     pub(crate) jar: Option<Jar>,
     /// One for each endpoint; the present one is first.
-    pub(crate) requests: VecDeque<Request>,
+    pub(crate) requests: VecDeque<OpeningRequest>,
     /// Where the last attempt went, or would have gone: the program may have named another
     /// endpoint, and a server may have redirected it.
     pub(crate) dialed: Option<String>,
@@ -84,12 +84,12 @@ impl Opener {
 
     /// Makes an attempt, the `attempt`-th in a row.
     pub(crate) fn open(&mut self, attempt: u32) -> Result<Success, Failure> {
-        let mut request = Request { attempt, ..self.requests[0].clone() };
+        let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
         self.dialed = Some(request.endpoint.to_string());
         if let Some(hook) = &mut self.request_hook {
             guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
         }
-        let mut opening = Opening::new(self.settings.handshake_timeout, request.endpoint.clone());
+        let mut opening = Opening::new(self.settings.timeouts.handshake, request.endpoint.clone());
         let first = self.first_hop(&request);
         let result =
             self.follow(request, first, &mut opening).and_then(|opened| self.log_in(opened));
@@ -109,7 +109,7 @@ impl Opener {
 
     /// Where an attempt begins: where the request says, or after the loss of a link where the
     /// session is, to which a redirect may have led.
-    fn first_hop(&mut self, home: &Request) -> Request {
+    fn first_hop(&mut self, home: &OpeningRequest) -> OpeningRequest {
         let returns = std::mem::take(&mut self.returns);
         match &self.held {
             Some(held) if returns && home.endpoint == self.requests[0].endpoint => {
@@ -122,8 +122,8 @@ impl Opener {
     /// Opens what the request names, or what the server there redirects to.
     fn follow(
         &mut self,
-        home: Request,
-        first: Request,
+        home: OpeningRequest,
+        first: OpeningRequest,
         opening: &mut Opening,
     ) -> Result<Success, Failure> {
         let mut redirects = 0;
@@ -156,7 +156,7 @@ impl Opener {
 
     fn shake_hands(
         &mut self,
-        request: &Request,
+        request: &OpeningRequest,
         opening: &mut Opening,
     ) -> Result<Success, Failure> {
         let endpoint = &request.endpoint;
@@ -206,7 +206,7 @@ impl Opener {
         let settings = Arc::clone(&self.settings);
         opening.address = None;
         if let Some(connector) = &self.connector {
-            let deadline = opening.within(settings.connect_timeout);
+            let deadline = opening.within(settings.timeouts.connect);
             let (host, prefix) = (endpoint.dialed_host(), &self.thread_prefix);
             let duplex =
                 connect(connector, &host, endpoint.port, deadline, &self.interrupt, prefix)?;
@@ -221,10 +221,10 @@ impl Opener {
             Some(proxy) => (proxy.host.clone(), proxy.port),
             None => (endpoint.dialed_host(), endpoint.port),
         };
-        let deadline = opening.within(settings.dns_timeout);
+        let deadline = opening.within(settings.timeouts.dns);
         let resolved = self.resolver.resolve(&host, port, deadline, &self.interrupt)?;
         let addresses = self.addresses.in_order(&resolved);
-        let deadline = opening.within(settings.connect_timeout);
+        let deadline = opening.within(settings.timeouts.connect);
         let (stream, address) = self.dialer.dial(&addresses, deadline, &self.interrupt)?;
         log::trace!("connected to {address}");
         opening.address = Some(address);
@@ -260,7 +260,7 @@ impl Opener {
 
     fn log_in(&mut self, mut success: Success) -> Result<Success, Failure> {
         let Some(hook) = &mut self.login_hook else { return Ok(success) };
-        let deadline = Instant::now() + self.settings.login_timeout;
+        let deadline = Instant::now() + self.settings.timeouts.login;
         let Success { opened, response, start, .. } = &mut success;
         let counts = match start {
             // the server remembers

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::Sender as Commands;
 
 use super::events::Publisher;
 use super::status::Status;
 use crate::dial::Interrupt;
 use crate::error::Error;
 use crate::link::stats::{Counters, Stats};
+use crate::link::{InboxSlot, Opened, Owner, Parts};
 use crate::message::{CloseFrame, Message};
 use crate::queues::inbox::{Mailbox, NoMessage};
-use crate::queues::outbox::{Outbox, Patience, Refused, Terms};
+use crate::queues::outbox::Outbox;
+use crate::resume::Counts;
+use crate::sender::End;
 use crate::settings::Settings;
 use crate::sync::Mutex;
 use crate::sync::Signal;
@@ -37,7 +40,7 @@ pub(crate) struct Core {
     pub(crate) counters: Arc<Counters>,
     pub(crate) status: Status,
     pub(crate) publisher: Publisher,
-    pub(crate) commands: Sender<Command>,
+    pub(crate) commands: Commands<Command>,
     pub(crate) interrupt: Arc<Interrupt>,
     /// Raised when the manager has ended, and everything with it.
     pub(crate) done: Signal,
@@ -49,33 +52,25 @@ impl Core {
         thread_prefix(self.id)
     }
 
-    pub(crate) fn send(
+    /// What a link of this client is made of.
+    pub(crate) fn parts(
         &self,
-        message: Message,
-        mut terms: Terms,
-        patience: Patience,
-    ) -> Result<(), Error> {
-        if terms.expires.is_none() {
-            let ttl = self.settings.message_ttl;
-            terms.expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
-        }
-        // a thread of the client's own must not wait for a link that waits for that thread
-        let patience = if threads::belongs_to(self.id) { Patience::None } else { patience };
-        self.outbox.push(message, terms, patience).map_err(|refused| self.refusal(refused))
-    }
-
-    pub(crate) fn wait_sent(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        self.outbox.wait_written(deadline).map_err(|refused| self.refusal(refused))
-    }
-
-    pub(crate) fn flush(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        self.outbox.flush(deadline).map_err(|refused| self.refusal(refused))
-    }
-
-    fn refusal(&self, refused: Refused) -> Error {
-        match refused {
-            Refused::NobodyDrains => self.status.end().unwrap_or(Error::Full),
-            other => other.into(),
+        opened: Opened,
+        session: Option<Arc<Counts>>,
+        inbox: &InboxSlot,
+        link: u32,
+    ) -> Parts {
+        Parts {
+            opened,
+            settings: Arc::clone(&self.settings),
+            outbox: Arc::clone(&self.outbox),
+            inbox: Arc::clone(inbox),
+            mailbox: Arc::clone(&self.mailbox),
+            counters: Arc::clone(&self.counters),
+            session,
+            owner: Owner::Client,
+            id: self.id,
+            link,
         }
     }
 
@@ -112,13 +107,11 @@ impl Core {
     /// Closes, and waits until everything has ended; returns whether it has. A thread of the
     /// client's own does not wait: it would wait for itself.
     pub(crate) fn close(&self, frame: CloseFrame) -> bool {
-        self.outbox.shut();
-        let _ = self.command(Command::Close(frame));
-        self.interrupt.raise();
+        self.start_close(frame);
         if threads::belongs_to(self.id) {
             return false;
         }
-        let bound = self.settings.close_timeout + JOIN_GRACE;
+        let bound = self.settings.timeouts.close + JOIN_GRACE;
         let ended = self.done.raised().recv_timeout(bound);
         matches!(ended, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
     }
@@ -134,6 +127,26 @@ impl Core {
     pub(crate) fn stats(&self) -> Stats {
         let (uptime, total_downtime) = self.status.times();
         Stats { uptime, total_downtime, ..self.counters.stats(&self.outbox, &self.mailbox) }
+    }
+}
+
+impl End for Core {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn rests(&self) -> Option<Error> {
+        self.status.end()
+    }
+
+    fn start_close(&self, frame: CloseFrame) {
+        self.outbox.shut();
+        let _ = self.command(Command::Close(frame));
+        self.interrupt.raise();
     }
 }
 

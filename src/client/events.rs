@@ -33,10 +33,10 @@ pub enum Event {
         /// `None` on `tcp://`, which has none.
         response: Option<Arc<http::Response<()>>>,
         /// How messages are compressed, if both sides want that
-        /// ([`Builder::compression`](crate::Builder::compression)).
+        /// ([`ClientBuilder::compression`](crate::ClientBuilder::compression)).
         compression: Option<AgreedCompression>,
         /// What this link is to the session that there was
-        /// ([`Builder::resume`](crate::Builder::resume)).
+        /// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)).
         session: SessionStart,
     },
     /// The link died.
@@ -56,7 +56,7 @@ pub enum Event {
         /// Whether those are sent again on the next link:
         /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce).
         will_be_resent: bool,
-        /// Whether the session can go on ([`Builder::resume`](crate::Builder::resume)): then the
+        /// Whether the session can go on ([`ClientBuilder::resume`](crate::ClientBuilder::resume)): then the
         /// server says on the next link which messages it has, and the others are sent again.
         resumable: bool,
         /// What comes next.
@@ -87,8 +87,8 @@ pub enum Event {
     /// While that lasts a `send` that finds the outbox full with
     /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) fails with
     /// [`Error::Unconfirmable`](crate::Error::Unconfirmable), for room comes with confirmations
-    /// only. Said once for each time it happens; not with [`Heartbeat::off`](crate::Heartbeat::off),
-    /// which watches nothing.
+    /// only. Said once for each time it happens, with [`Heartbeat::off`](crate::Heartbeat::off) after
+    /// one to one and a half minutes.
     #[non_exhaustive]
     ConfirmationsMissing {
         /// For how long the oldest ping has had no answer.
@@ -151,7 +151,7 @@ pub enum Next {
     Close,
 }
 
-/// A subscription to a client's events, from [`Client::events`](crate::Client::events).
+/// A subscription to a client's events, from [`Client::subscribe`](crate::Client::subscribe).
 ///
 /// It holds the newest 256 events that were not taken yet: whoever reads too slowly misses old
 /// ones ([`Events::missed`]), and nobody's memory grows. Dropping it ends the subscription.

@@ -6,17 +6,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::Builder;
+use super::ClientBuilder;
 use super::close::{CloseReport, Guard};
 use super::core::Core;
 use super::events::Events;
 use super::iter::Iter;
-use super::sender::{SendOptions, Sender};
 use super::status::State;
 use crate::error::{Error, close_frame};
 use crate::link::stats::Stats;
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::queues::receipt::Receipt;
+use crate::sender::{Sender, sends};
 
 /// A WebSocket client that stays connected.
 ///
@@ -60,18 +59,18 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Connect`] if the attempt failed, and what [`Builder::start`] may return.
+    /// [`Error::Connect`] if the attempt failed, and what [`ClientBuilder::start`] may return.
     pub fn connect(url: &str) -> Result<Self, Error> {
         Self::builder(url).connect()
     }
 
     /// Every setting, with its default.
-    pub fn builder(url: &str) -> Builder {
-        Builder::new(url)
+    pub fn builder(url: &str) -> ClientBuilder {
+        ClientBuilder::new(url)
     }
 
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { sender: Sender::new(Arc::clone(&core)), guard: Arc::new(Guard(core)) }
+        Self { sender: Sender::new(Arc::<Core>::clone(&core)), guard: Arc::new(Guard(core)) }
     }
 
     fn core(&self) -> &Core {
@@ -84,87 +83,11 @@ impl Client {
         self.core().id
     }
 
-    /// Queues a message, whether there is a link or not. If the outbox is full this waits for
-    /// room, as its [`Overflow`](crate::Overflow) policy says; on the client's own threads (in
-    /// a handler, say) it never waits.
-    ///
-    /// A message that was queued is not yet sent, and one that was sent has not yet arrived.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::MessageTooLarge`], [`Error::Full`] and [`Error::Closed`]; if the outbox is full
-    /// and the client has given up, [`Error::GaveUp`]. Nothing was queued then.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.sender.send(message)
-    }
-
-    /// Like [`send`](Self::send), and never waits.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.sender.try_send(message)
-    }
-
-    /// Like [`send`](Self::send), and waits for room at most for `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send), and [`Error::Timeout`].
-    pub fn send_timeout(
-        &self,
-        message: impl Into<Message>,
-        timeout: Duration,
-    ) -> Result<(), Error> {
-        self.sender.send_timeout(message, timeout)
-    }
-
-    /// Like [`send`](Self::send), with a receipt that tells when the peer's endpoint has the
-    /// message.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send), and [`Error::Unconfirmable`] on a framed TCP connection
-    /// whose heartbeat has no answer.
-    pub fn send_confirmed(&self, message: impl Into<Message>) -> Result<Receipt, Error> {
-        self.sender.send_confirmed(message)
-    }
-
-    /// Like [`send_confirmed`](Self::send_confirmed), with a time to live or a limit on the wait
-    /// for room.
-    ///
-    /// # Errors
-    ///
-    /// As there, and [`Error::Timeout`].
-    pub fn send_with(
-        &self,
-        message: impl Into<Message>,
-        options: SendOptions,
-    ) -> Result<Receipt, Error> {
-        self.sender.send_with(message, options)
-    }
-
-    /// Waits until the peer's endpoint has confirmed everything that was accepted before this
-    /// call, at most for `timeout`. On a healthy link that takes one round trip.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unconfirmed`] says how many messages are not confirmed: at the deadline, or
-    /// because they are lost, dropped or expired. [`Error::GaveUp`] while nobody dials, and
-    /// [`Error::Unconfirmable`].
-    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
-        self.core().flush(Instant::now().checked_add(timeout))
-    }
-
-    /// A handle that sends and does not keep the client open.
-    pub fn sender(&self) -> &Sender {
-        &self.sender
-    }
+    sends!();
 
     /// Waits for the next message, across outages.
     ///
-    /// With [`Builder::on_message`] nothing is ever received here.
+    /// With [`ClientBuilder::on_message`] nothing is ever received here.
     ///
     /// # Errors
     ///
@@ -202,19 +125,17 @@ impl Client {
     }
 
     /// The channel of received messages, for `select!`. It disconnects when the client is
-    /// closed; that a client gave up shows in its [`events`](Self::events) only.
-    ///
-    /// From the first call on every message goes through that channel, one by one, also for
-    /// [`recv`](Self::recv) and its kin; without it they are handed over in batches, which is
-    /// several times as fast for small messages.
+    /// closed; that a client gave up shows in its [events](Self::subscribe) only.
     ///
     /// ```no_run
     /// use crossbeam_channel::{select, tick};
-    /// # let client = everlink::Client::connect("ws://localhost:9001")?;
-    /// let timer = tick(std::time::Duration::from_secs(1));
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://localhost:9001").channel().connect()?;
+    /// let (messages, timer) = (client.receiver()?, tick(std::time::Duration::from_secs(1)));
     /// loop {
     ///     select! {
-    ///         recv(client.receiver()) -> message => match message {
+    ///         recv(messages) -> message => match message {
     ///             Ok(message) => println!("{message:?}"),
     ///             Err(_) => break,
     ///         },
@@ -223,14 +144,19 @@ impl Client {
     /// }
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    pub fn receiver(&self) -> &Receiver<Message> {
-        self.core().mailbox.receiver(&self.core().name())
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`] unless the builder was told so:
+    /// [`channel`](ClientBuilder::channel).
+    pub fn receiver(&self) -> Result<&Receiver<Message>, Error> {
+        self.core().mailbox.receiver().ok_or_else(Error::no_channel)
     }
 
-    /// Subscribes to the client's events from here on; after [`connect`](Builder::connect) the
-    /// first is not the link that it made, but what becomes of that. [`Builder::on_event`] sees
+    /// Subscribes to the client's events from here on; after [`connect`](ClientBuilder::connect) the
+    /// first is not the link that it made, but what becomes of that. [`ClientBuilder::on_event`] sees
     /// them all.
-    pub fn events(&self) -> Events {
+    pub fn subscribe(&self) -> Events {
         self.core().publisher.subscribe()
     }
 
@@ -246,16 +172,6 @@ impl Client {
     /// [`Error::Timeout`], [`Error::Closed`], and [`Error::GaveUp`] with the last failure.
     pub fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
         self.core().status.wait_connected(Instant::now().checked_add(timeout))
-    }
-
-    /// Waits until everything accepted so far, and what is accepted meanwhile, was handed to
-    /// the socket; at most for `timeout`. That does not prove that it has arrived.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Timeout`], [`Error::Closed`] and [`Error::GaveUp`]: something was not written.
-    pub fn wait_sent(&self, timeout: Duration) -> Result<(), Error> {
-        self.core().wait_sent(Instant::now().checked_add(timeout))
     }
 
     /// A snapshot of the counters.
@@ -287,7 +203,7 @@ impl Client {
     /// section 7.1.2) and ends all threads. Without a link it ends them at once, whatever they
     /// are doing.
     ///
-    /// It returns within the [`close_timeout`](Builder::close_timeout) and 100 ms with a link,
+    /// It returns within the [close timeout](crate::Timeouts::close) and 100 ms with a link,
     /// and within 100 ms without one. Called on one of the client's own threads (in a handler,
     /// a hook) it starts closing and returns at once.
     ///

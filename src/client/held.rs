@@ -33,7 +33,7 @@ pub(crate) enum Start {
 }
 
 /// What a new link is to the session that there was, if any
-/// ([`Builder::resume`](crate::Builder::resume)).
+/// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SessionStart {

@@ -19,7 +19,7 @@ use super::events::Event;
 use super::status::State;
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
-use crate::link::{Ended, InboxSlot, Link, Opened, Owner, Parts};
+use crate::link::{Ended, InboxSlot, Link};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
 use crate::queues::outbox::TooLarge;
@@ -129,7 +129,7 @@ impl Manager {
                 let Success { opened, response, endpoint, start } = opener.open(attempt)?;
                 opener.begin_session(&core.outbox, start);
                 let session = opener.counts();
-                let link = Link::start(Parts { session, ..parts(core, inbox, link, opened) })?;
+                let link = Link::start(core.parts(opened, session, inbox, link))?;
                 Ok(Box::new(Up { link, response, endpoint }))
             };
             let (prefix, stack) = (threads::thread_prefix(core.id), threads::PASSING_STACK);
@@ -227,7 +227,7 @@ impl Manager {
                 Command::Close(frame) => {
                     self.core.status.enter(State::Closing, None);
                     handle.close_after_data(frame.clone());
-                    handle.wait_until(Instant::now() + self.core.settings.close_timeout);
+                    handle.wait_until(Instant::now() + self.core.settings.timeouts.close);
                     handle.end_close(frame);
                     return Ending::Close;
                 }
@@ -371,21 +371,6 @@ impl Manager {
     fn redial_at_once(&mut self) -> After {
         self.streak.start_over();
         After::Redial(Duration::ZERO)
-    }
-}
-
-fn parts(core: &Core, inbox: &InboxSlot, link: u32, opened: Opened) -> Parts {
-    Parts {
-        opened,
-        settings: Arc::clone(&core.settings),
-        outbox: Arc::clone(&core.outbox),
-        inbox: Arc::clone(inbox),
-        mailbox: Arc::clone(&core.mailbox),
-        counters: Arc::clone(&core.counters),
-        session: None,
-        owner: Owner::Client,
-        id: core.id,
-        link,
     }
 }
 

@@ -20,9 +20,9 @@ const GOODBYE: Duration = Duration::from_millis(100);
 /// What the program does on a fresh link before anything queued is sent.
 pub(crate) type Hook = Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send>;
 
-/// A fresh link, in the hands of the hook of [`Builder::login`](crate::Builder::login).
+/// A fresh link, in the hands of the hook of [`ClientBuilder::login`](crate::ClientBuilder::login).
 ///
-/// Calls block, at most until the [`login_timeout`](crate::Builder::login_timeout) is over, and
+/// Calls block, at most until the [login timeout](crate::Timeouts::login) is over, and
 /// end early when the client is closed. Pings of the server are answered while a call waits.
 /// What the server sends and the hook does not receive is received by the program afterwards.
 ///

@@ -12,16 +12,14 @@ mod iter;
 mod life;
 mod login;
 mod route;
-mod sender;
 mod status;
 mod streak;
 
-pub use builder::Builder;
+pub use builder::ClientBuilder;
 pub use close::CloseReport;
 pub use events::{Event, Events, Next};
 pub use handle::Client;
 pub use held::SessionStart;
 pub use iter::Iter;
 pub use login::{LoginError, LoginSession};
-pub use sender::{SendOptions, Sender};
 pub use status::State;

@@ -104,7 +104,7 @@ impl Dialer {
 
     /// Those that can be dialed from the local address.
     fn reachable(&self, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, Failure> {
-        let Some(local) = self.options.local_address else { return Ok(addresses.to_vec()) };
+        let Some(local) = self.options.bound_to() else { return Ok(addresses.to_vec()) };
         let is_reachable = |address: &&SocketAddr| address.is_ipv4() == local.is_ipv4();
         let reachable: Vec<_> = addresses.iter().filter(is_reachable).copied().collect();
         if reachable.is_empty() {
@@ -116,7 +116,7 @@ impl Dialer {
     }
 
     fn failed(&self, address: SocketAddr, source: io::Error) -> Failure {
-        match self.options.local_address {
+        match self.options.bound_to() {
             // of a chosen port, the same two ends may still be known to the kernel
             Some(local) if source.kind() == io::ErrorKind::AddrNotAvailable => {
                 Failure::LocalAddress { address: local, source }
@@ -133,7 +133,7 @@ impl Dialer {
     ) -> Result<Attempt, Failure> {
         let socket = socket(&self.options, address)
             .map_err(|source| Failure::Connect { address, source })?;
-        if let Some(local) = self.options.local_address {
+        if let Some(local) = self.options.bound_to() {
             bind(&socket, local)
                 .map_err(|source| Failure::LocalAddress { address: local, source })?;
         }
@@ -223,8 +223,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = listener.local_addr().unwrap();
         let from = |local: &str| {
-            let local_address = Some(local.parse().unwrap());
-            let options = SocketOptions { local_address, ..SocketOptions::default() };
+            let options = SocketOptions::new().local_address(local.parse().unwrap());
             let dialer = Dialer::new(options, "everlink-0".into());
             let deadline = Instant::now() + Duration::from_secs(10);
             dialer.dial(&[taken], deadline, &Interrupt::new()).map(|(_, address)| address)

@@ -25,7 +25,7 @@ use crate::transport::Duplex;
 /// ```
 ///
 /// It runs on a thread of its own. The client waits for it no longer than
-/// [`connect_timeout`](crate::Builder::connect_timeout), and `close` not at all; a connection
+/// [connect timeout](crate::Timeouts::connect), and `close` not at all; a connection
 /// that comes too late is dropped.
 pub trait Connect: Send + Sync + 'static {
     /// Connects to what the URL names.

@@ -15,7 +15,7 @@ use crate::sync::threads;
 /// Turns a host's name into addresses; every closure of the right shape is one.
 ///
 /// It runs on a thread of its own and may block for as long as it likes: the client waits for
-/// it no longer than [`dns_timeout`](crate::Builder::dns_timeout), and `close` not at all.
+/// it no longer than the [timeout of the lookup](crate::Timeouts::dns), and `close` not at all.
 pub trait Resolve: Send + Sync + 'static {
     /// The addresses of `host`, the best first, each with `port`.
     ///

@@ -178,6 +178,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Undelivered::Dropped, "dropped"),
         (Undelivered::Expired, "expired"),
         (Undelivered::TooLarge, "too large"),
+        (Undelivered::LinkEnded, "its link ended"),
         (Undelivered::Closed, "closed"),
     ] {
         all.push((Error::Undelivered(why), words));
@@ -199,6 +200,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         | Error::Undelivered(_)
         | Error::Timeout
         | Error::GaveUp(_)
+        | Error::NotConnected
         | Error::Closed
         | Error::Bind(_)
         | Error::Thread(_) => {}

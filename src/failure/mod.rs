@@ -78,7 +78,7 @@ pub enum Failure {
         /// How long the server asked to wait (`Retry-After`, RFC 9110 section 10.2.3).
         retry_after: Option<Duration>,
         /// How much of that the client is willing to wait:
-        /// [`max_retry_after`](crate::Builder::max_retry_after) at most.
+        /// [`max_retry_after`](crate::ClientBuilder::max_retry_after) at most.
         waits: Option<Duration>,
         /// The beginning of what the server said beside the headers.
         body: Body,
@@ -232,7 +232,7 @@ pub enum Decision {
 
 impl Failure {
     /// What the client does about this failure unless
-    /// [`Builder::decide`](crate::Builder::decide) says otherwise.
+    /// [`ClientBuilder::decide`](crate::ClientBuilder::decide) says otherwise.
     ///
     /// Trying again is the rule. These end it:
     ///

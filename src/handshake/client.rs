@@ -13,7 +13,7 @@ use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
 use super::headers::line;
-use super::{Request, extensions};
+use super::{OpeningRequest, extensions};
 use crate::failure::{Body, Failure, HandshakeError, quote};
 use crate::policy::{AgreedCompression, Compression, MAX_DURATION};
 use crate::resume;
@@ -34,7 +34,7 @@ pub(crate) struct Handshake {
 /// Shakes hands, and offers compression and a session if there are any.
 pub(crate) fn open(
     stream: &mut impl Stream,
-    request: &Request,
+    request: &OpeningRequest,
     compression: Option<&Compression>,
     offer: Option<&resume::Offer>,
 ) -> Result<Handshake, Failure> {
@@ -89,7 +89,7 @@ pub(crate) fn location(failure: &Failure) -> Option<&[u8]> {
 }
 
 fn encode(
-    request: &Request,
+    request: &OpeningRequest,
     key: &str,
     compression: Option<&Compression>,
     offer: Option<&resume::Offer>,
@@ -126,7 +126,7 @@ fn encode(
 /// The checks of section 4.1, in its order; an error says which one failed.
 fn verify(
     headers: &HeaderMap,
-    request: &Request,
+    request: &OpeningRequest,
     key: &str,
     compression: Option<&Compression>,
 ) -> Result<Option<AgreedCompression>, String> {
@@ -181,8 +181,9 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Read;
 
-    fn request() -> Request {
-        let mut request = Request::new(Endpoint::parse("ws://user:pw@host:81/chat?a=1").unwrap());
+    fn request() -> OpeningRequest {
+        let mut request =
+            OpeningRequest::new(Endpoint::parse("ws://user:pw@host:81/chat?a=1").unwrap());
         request.set_header("x-API-key", "k").unwrap();
         request.add_subprotocol("a").unwrap();
         request.add_subprotocol("b").unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use http::header::{self, HeaderMap};
 
 use super::headers::Header;
-use super::{Endpoint, Request};
+use super::{Endpoint, OpeningRequest};
 
 /// How many cookies are kept, and how long one may be: as RFC 6265 section 6.1 has it.
 const MOST: usize = 50;
@@ -52,7 +52,7 @@ impl Jar {
 
     /// The request with the cookies for its endpoint, after those of the program. Where both have
     /// one of the same name, it is the program's that is sent.
-    pub(crate) fn applied(&self, request: &Request) -> Request {
+    pub(crate) fn applied(&self, request: &OpeningRequest) -> OpeningRequest {
         let mut request = request.clone();
         let own = request.headers.get(&header::COOKIE).and_then(|value| value.to_str().ok());
         let mut all: Vec<String> = own.into_iter().map(str::to_owned).collect();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn sent(jar: &Jar, url: &str, own: Option<&str>) -> String {
-        let mut request = Request::new(at(url));
+        let mut request = OpeningRequest::new(at(url));
         if let Some(own) = own {
             request.set_header("Cookie", own).unwrap();
         }

@@ -17,6 +17,6 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use extensions::{answered, choose};
 pub(crate) use headers::{Header, Headers};
 pub(crate) use origins::Origins;
-pub use request::Request;
+pub use request::OpeningRequest;
 pub(crate) use request::{built_in, dialable};
 pub(crate) use server::{Upgrade, accept, check, complaint, read_request, refuse, respond};

@@ -12,11 +12,11 @@ use crate::failure::quote;
 use crate::transport::head::is_token;
 
 /// The request of one opening handshake, given anew for each attempt to the closure of
-/// [`Builder::request`](crate::Builder::request).
+/// [`ClientBuilder::request`](crate::ClientBuilder::request).
 ///
 /// Its `Debug` shows the names of the headers, never their values.
 #[derive(Clone)]
-pub struct Request {
+pub struct OpeningRequest {
     pub(crate) endpoint: Endpoint,
     pub(crate) headers: Headers,
     pub(crate) subprotocols: Vec<String>,
@@ -36,7 +36,7 @@ const RESERVED: [HeaderName; 9] = [
     crate::resume::HEADER,
 ];
 
-impl Request {
+impl OpeningRequest {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self { endpoint, headers: Headers::default(), subprotocols: Vec::new(), attempt: 1 }
     }
@@ -150,9 +150,9 @@ pub(crate) fn built_in(endpoint: Endpoint) -> Result<Endpoint, Error> {
     Ok(endpoint)
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for OpeningRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
+        f.debug_struct("OpeningRequest")
             .field("endpoint", &self.endpoint)
             .field("headers", &self.headers.names().collect::<Vec<_>>())
             .field("subprotocols", &self.subprotocols)
@@ -165,8 +165,8 @@ impl fmt::Debug for Request {
 mod tests {
     use super::*;
 
-    fn request() -> Request {
-        Request::new(Endpoint::parse("ws://user:pw@host/").unwrap())
+    fn request() -> OpeningRequest {
+        OpeningRequest::new(Endpoint::parse("ws://user:pw@host/").unwrap())
     }
 
     #[test]
@@ -209,8 +209,9 @@ mod tests {
         for name in ["Authorization", "Proxy-Authorization", "Cookie", "Host", "X-Tenant"] {
             request.set_header(name, "hunter2").unwrap();
         }
-        let names = |request: &Request| request.headers.names().collect::<Vec<_>>().join(" ");
-        let at = |from: &Request, location: &str| {
+        let names =
+            |request: &OpeningRequest| request.headers.names().collect::<Vec<_>>().join(" ");
+        let at = |from: &OpeningRequest, location: &str| {
             request.redirected(from.endpoint.join(location.as_bytes()).unwrap())
         };
         for location in ["/other", "ws://host/other", "ws://HOST:80/", "ws://mallory:x@host/"] {

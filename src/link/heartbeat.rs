@@ -26,9 +26,7 @@ pub(super) fn run(shared: &Shared) {
     let heartbeat = &shared.settings.heartbeat;
     let interval = heartbeat.interval;
     let Some(limit) = heartbeat.limit() else {
-        // nothing to do but to be there until the end
-        let _ = shared.life.died().recv();
-        return;
+        return watch_confirmations(shared);
     };
     let limit = limit + limit / SECOND_WATCH;
     let mut last_beat = Instant::now();
@@ -101,10 +99,21 @@ pub(super) fn run(shared: &Shared) {
     }
 }
 
+/// Where nothing is sent and silence is not watched, a peer that does not confirm what was asked of
+/// it is still said to be one.
+fn watch_confirmations(shared: &Shared) {
+    let interval = shared.settings.heartbeat.dead_after;
+    while shared.life.died().recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
+        if matches!(shared.liveness.waiting(), Waiting::ForPeer(_)) {
+            shared.look_for_confirmations(interval.saturating_mul(2), None);
+        }
+    }
+}
+
 fn beat(shared: &Shared) -> Result<(), Failure> {
     shared.liveness.ask();
     match &shared.settings.heartbeat.beat {
-        Beat::Ping => {
+        Beat::Ping | Beat::PingAlways => {
             if writer::write_now(shared, |pen| pen.ping_now(shared)) {
                 return Ok(());
             }
@@ -117,4 +126,46 @@ fn beat(shared: &Shared) -> Result<(), Failure> {
     }
     shared.outbox.ring();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::{Client, Event, Heartbeat, Server};
+
+    #[test]
+    fn a_peer_that_confirms_nothing_is_said_to_also_without_a_heartbeat() {
+        let mut heartbeat = Heartbeat::off();
+        heartbeat.dead_after = Duration::from_millis(20);
+        // it takes no ping for what it is, so it never answers one
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let mute = std::thread::spawn(move || {
+            let mut peer = tungstenite::accept(listener.accept().unwrap().0).unwrap();
+            let mut bytes = [0; 1024];
+            while matches!(std::io::Read::read(peer.get_mut(), &mut bytes), Ok(1..)) {}
+        });
+        let client = Client::builder(&format!("ws://{address}")).heartbeat(heartbeat);
+        let client = client.timeouts(crate::Timeouts::new().close(Duration::from_millis(50)));
+        let client = client.connect().unwrap();
+        let events = client.subscribe();
+        let _receipt = client.send_confirmed("x").unwrap();
+        let event = events.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(matches!(event, Event::ConfirmationsMissing { .. }), "{event:?}");
+        client.close();
+        mute.join().unwrap();
+    }
+
+    #[test]
+    fn without_receipts_nothing_is_missed() {
+        let mut heartbeat = Heartbeat::off();
+        heartbeat.dead_after = Duration::from_millis(10);
+        let server = Server::bind("127.0.0.1:0", |session| for _ in &session {}).unwrap();
+        let client = Client::builder(&format!("ws://{}", server.local_addr()));
+        let client = client.heartbeat(heartbeat).connect().unwrap();
+        let events = client.subscribe();
+        client.send("x").unwrap();
+        assert!(events.recv_timeout(Duration::from_millis(200)).is_err());
+    }
 }

@@ -55,7 +55,7 @@ use stats::Counters;
 pub use stats::Stats;
 
 use crate::failure::Failure;
-use crate::policy::{AgreedCompression, Limits};
+use crate::policy::{AgreedCompression, MaxSizes};
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
 use crate::resume::Counts;
@@ -82,7 +82,7 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// `read` is what was read past the opening handshake.
-    pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: Limits, read: Vec<u8>) -> Self {
+    pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: MaxSizes, read: Vec<u8>) -> Self {
         let (decoder, buffer) = (protocol.decoder(limits), ReadBuffer::new(read));
         Self { duplex, protocol, decoder, buffer, compression: None }
     }
@@ -277,11 +277,12 @@ impl Link {
             hangup,
             name: prefix.clone(),
         });
-        if shared.settings.send_directly {
+        if shared.settings.socket.sends_directly() {
             // weak, for the link holds the outbox
             let link: Weak<dyn Shortcut> = Arc::downgrade(&shared) as _;
             shared.outbox.offer_shortcut(link);
         }
+        shared.outbox.link_started();
         let mut link =
             Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
         let shared = Arc::clone(&link.shared);
@@ -292,11 +293,13 @@ impl Link {
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "writer", threads::OWN_STACK, move || {
+            threads::belong_to(id);
             let pen = Box::new(Pen::new(writer, encoder));
             writer::run(&shared, pen);
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(&prefix, "heartbeat", threads::OWN_STACK, move || {
+            threads::belong_to(id);
             heartbeat::run(&shared);
         })?;
         Ok(link)

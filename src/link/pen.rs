@@ -124,7 +124,7 @@ impl Pen {
         mut write: impl FnMut(&mut dyn WriteHalf, &Output) -> io::Result<T>,
     ) -> io::Result<T> {
         use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-        let timeout = shared.settings.write_timeout;
+        let timeout = shared.settings.timeouts.write;
         loop {
             let idle = self.took.elapsed().min(shared.liveness.silence());
             let left = timeout.saturating_sub(idle);
@@ -267,7 +267,11 @@ impl Pen {
                     self.fragments(entry, piece, shared)?;
                 }
                 (encoder, _) => {
-                    encoder.message(&entry.message, &mut self.out);
+                    if entry.is_uncompressed {
+                        encoder.plain(&entry.message, &mut self.out);
+                    } else {
+                        encoder.message(&entry.message, &mut self.out);
+                    }
                     self.entries.push_back((self.out.encoded(), entry));
                 }
             }
@@ -295,11 +299,11 @@ impl Pen {
     /// inside a message goes back into its slot.
     fn fragments(&mut self, entry: Entry, size: usize, shared: &Shared) -> io::Result<()> {
         const NOT_WHOLE: u64 = u64::MAX;
-        let message = entry.message.clone();
+        let (message, may_deflate) = (entry.message.clone(), !entry.is_uncompressed);
         self.entries.push_back((NOT_WHOLE, entry));
         let deflated = match &mut self.encoder {
-            Encoder::WebSocket(encoder) => encoder.deflate(&message),
-            Encoder::Framed(_) => None,
+            Encoder::WebSocket(encoder) if may_deflate => encoder.deflate(&message),
+            _ => None,
         };
         let payload = deflated.as_deref().unwrap_or(message.as_bytes());
         let (is_text, is_compressed) = (message.is_text(), deflated.is_some());

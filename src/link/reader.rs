@@ -288,9 +288,12 @@ fn take(
     place: &mut &'static str,
 ) {
     let heartbeat = &shared.settings.heartbeat;
-    if let Some((ping, pong)) = &heartbeat.answer {
-        if message.as_bytes() == ping {
-            shared.control.reply(pong.clone());
+    if let Some(answer) = &heartbeat.answer {
+        *place = "heartbeat answer";
+        let reply = answer(&message);
+        *place = READER;
+        if let Some(reply) = reply {
+            shared.control.reply(reply);
             return shared.outbox.ring();
         }
     }

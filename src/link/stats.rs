@@ -78,7 +78,7 @@ pub struct Stats {
     /// has none.
     pub broadcasts_missed: u64,
     /// How often a session went on over a new connection
-    /// ([`Builder::resume`](crate::Builder::resume)).
+    /// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)).
     pub resumed: u64,
     /// How often a session was over, and another one or none took its place. A server's sessions
     /// have none of these.

@@ -77,7 +77,7 @@ mod tests {
         let heartbeat =
             Heartbeat::every(Duration::from_millis(100)).dead_after(Duration::from_secs(3600));
         let client = Client::builder(&url).heartbeat(heartbeat).connect().unwrap();
-        let events = client.events();
+        let events = client.subscribe();
         let held = server.join().unwrap();
         SLEPT.fetch_add(3600, SeqCst);
         let event = events.recv_timeout(Duration::from_secs(20)).unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The default is [`Backoff::exponential`]: 1 s, doubling, at most 30 s, with full jitter, so
 /// that thousands of clients that lose the same server come back spread over the whole window.
 /// The delays start anew once a link has stayed up for
-/// [`stable_after`](crate::Builder::stable_after).
+/// [`stable_after`](crate::ClientBuilder::stable_after).
 ///
 /// No delay of it is longer than the first one and the outage so far together. Without jitter that
 /// changes nothing; with it, nobody who happens to draw short delays is at the long ones at once,
@@ -43,9 +43,20 @@ pub struct Backoff {
     misplaced: Option<&'static str>,
 }
 
+/// How much of a delay is left to chance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Jitter {
+    /// Each delay is drawn at random between zero and its full length (the default).
+    #[default]
+    Full,
+    /// Each delay has its full length: clients that lose the same server come back together.
+    None,
+}
+
 #[derive(Clone)]
 enum Kind {
-    Exponential { initial: Duration, max: Duration, jitter: bool },
+    Exponential { initial: Duration, max: Duration, jitter: Jitter },
     Fixed(Duration),
     Custom(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
 }
@@ -55,7 +66,7 @@ impl Backoff {
     #[must_use]
     pub fn exponential() -> Self {
         let (initial, max) = (Duration::from_secs(1), Duration::from_secs(30));
-        Self::new(Kind::Exponential { initial, max, jitter: true })
+        Self::new(Kind::Exponential { initial, max, jitter: Jitter::Full })
     }
 
     /// Always the same delay, without jitter. Zero redials at once.
@@ -88,17 +99,17 @@ impl Backoff {
         self.with("max", |_, max, _| *max = delay)
     }
 
-    /// Whether each delay is drawn at random between zero and its full length; exponential only,
-    /// refused at the start elsewhere. Default true.
+    /// How much of each delay is left to chance; exponential only, refused at the start elsewhere.
+    /// Default [`Jitter::Full`].
     #[must_use]
-    pub fn jitter(self, on: bool) -> Self {
-        self.with("jitter", |_, _, jitter| *jitter = on)
+    pub fn jitter(self, jitter: Jitter) -> Self {
+        self.with("jitter", |_, _, of| *of = jitter)
     }
 
     fn with(
         mut self,
         option: &'static str,
-        set: impl FnOnce(&mut Duration, &mut Duration, &mut bool),
+        set: impl FnOnce(&mut Duration, &mut Duration, &mut Jitter),
     ) -> Self {
         match &mut self.kind {
             Kind::Exponential { initial, max, jitter } => set(initial, max, jitter),
@@ -114,7 +125,10 @@ impl Backoff {
                 let doublings = retry.saturating_sub(1).min(31);
                 let doubled = initial.saturating_mul(1 << doublings).min(*max);
                 let full = doubled.min(initial.saturating_add(outage));
-                if *jitter { full.mul_f64(fastrand::f64()) } else { full }
+                match jitter {
+                    Jitter::Full => full.mul_f64(fastrand::f64()),
+                    Jitter::None => full,
+                }
             }
             Kind::Fixed(delay) => *delay,
             Kind::Custom(delay) => delay(retry),
@@ -173,7 +187,7 @@ mod tests {
 
     #[test]
     fn doubles_up_to_the_longest() {
-        let backoff = Backoff::exponential().jitter(false);
+        let backoff = Backoff::exponential().jitter(Jitter::None);
         let mut outage = Duration::ZERO;
         let mut next = |retry| {
             let delay = backoff.delay(retry, outage);
@@ -266,7 +280,7 @@ mod tests {
         assert!(Backoff::exponential().initial(2 * second).max(second).check().is_err());
         assert!(Backoff::fixed(Duration::MAX).check().is_err());
         assert!(Backoff::fixed(Duration::ZERO).check().is_ok());
-        assert!(Backoff::fixed(second).jitter(true).check().is_err());
+        assert!(Backoff::fixed(second).jitter(Jitter::Full).check().is_err());
         assert!(Backoff::fixed(second).initial(second).check().is_err());
         assert!(Backoff::custom(|_| Duration::ZERO).max(second).check().is_err());
     }

@@ -14,7 +14,7 @@ type Filter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 
 /// How messages are compressed on a WebSocket, if the peer does that too: permessage-deflate,
 /// [RFC 7692](https://www.rfc-editor.org/rfc/rfc7692). Both builders take it
-/// ([`Builder::compression`](crate::Builder::compression),
+/// ([`ClientBuilder::compression`](crate::ClientBuilder::compression),
 /// [`ServerBuilder::compression`](crate::ServerBuilder::compression)); without it nothing is
 /// compressed, and nothing is offered.
 ///
@@ -28,7 +28,7 @@ type Filter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 /// // as small as can be
 /// let client = Client::builder("ws://localhost:9001/feed").compression(Compression::new());
 /// // many sessions: no memory is held between messages
-/// let lean = Compression::new().send_takeover(false).receive_takeover(false);
+/// let lean = Compression::new().no_send_takeover().no_receive_takeover();
 /// let server = Server::builder().compression(lean);
 /// # let _ = (client, server);
 /// ```
@@ -54,7 +54,7 @@ type Filter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 /// 4.6 us at level 6, with takeover, and is 0.28 and 0.22 of its length then; without takeover, 2
 /// and 7 us and 0.81 and 0.72. Inflating takes 0.2 us, or 1.2 without takeover.
 ///
-/// A received message is checked against `max_message_size` while it is being inflated: one that
+/// A received message is checked against [`Limits::message`](crate::Limits::message) while it is being inflated: one that
 /// would become too large is refused (close code 1009) before it takes more memory than that.
 #[derive(Clone)]
 #[must_use]
@@ -98,19 +98,19 @@ impl Compression {
         self
     }
 
-    /// Whether a message that is sent may refer to those sent before it (context takeover): small
-    /// messages that resemble each other become much smaller, and the memory for it is held as
-    /// long as the link. Default true; the peer can decline it.
-    pub fn send_takeover(mut self, allowed: bool) -> Self {
-        self.send_takeover = allowed;
+    /// A message that is sent may not refer to those sent before it (no context takeover, RFC 7692
+    /// section 7.1.1): no memory is held between messages. By default it may, if the peer lets it:
+    /// small messages that resemble each other become much smaller, and the memory for it is held
+    /// as long as the link.
+    pub fn no_send_takeover(mut self) -> Self {
+        self.send_takeover = false;
         self
     }
 
-    /// Whether a message that is received may refer to those received before it. Default true.
-    /// Without, the peer is told not to; a server that does not answer that it obeys fails the
-    /// handshake.
-    pub fn receive_takeover(mut self, allowed: bool) -> Self {
-        self.receive_takeover = allowed;
+    /// A message that is received may not refer to those received before it. The peer is told so; a
+    /// server that does not answer that it obeys fails the handshake. By default it may.
+    pub fn no_receive_takeover(mut self) -> Self {
+        self.receive_takeover = false;
         self
     }
 

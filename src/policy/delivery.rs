@@ -1,5 +1,12 @@
 //! What becomes of messages that a dead link had taken.
 
+use std::sync::Arc;
+
+use crate::message::Message;
+
+/// What the program does with a message that will not be sent any more.
+pub(crate) type OnDropped = Arc<dyn Fn(Message, Undelivered) + Send + Sync>;
+
 /// What becomes of messages that were written to a link which died before the peer confirmed
 /// them.
 ///
@@ -24,7 +31,7 @@
 /// message. An intermediary that answers pings itself (some proxies and gateways do) confirms for
 /// itself, not for the server behind it. For effects that happen exactly once, give each message
 /// an idempotency key and have the receiver ignore keys that it has seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Delivery {
     /// They are not sent again (the default).
@@ -35,7 +42,7 @@ pub enum Delivery {
 }
 
 /// Why a message is not, or not surely, with the peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Undelivered {
     /// The link died after the message was written and before the peer confirmed it, and
@@ -53,7 +60,12 @@ pub enum Undelivered {
     /// it that was not confirmed.
     #[error("the peer found it too large")]
     TooLarge,
-    /// The client was closed before the peer confirmed it.
-    #[error("not delivered before the client was closed")]
+    /// It was for the link that was up at the time
+    /// ([`SendOptions::this_link_only`](crate::SendOptions::this_link_only)), and that ended before
+    /// it was written whole.
+    #[error("not written before its link ended")]
+    LinkEnded,
+    /// The client or session was closed before the peer confirmed it.
+    #[error("not delivered before the connection was closed")]
     Closed,
 }

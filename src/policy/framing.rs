@@ -117,7 +117,7 @@ impl Framing {
         }
     }
 
-    /// The longest message in bytes, both ways. The builder's `max_message_size` holds as well.
+    /// The longest message in bytes, both ways. [`Limits::message`](crate::Limits::message) holds as well.
     #[must_use]
     pub fn max_length(mut self, bytes: usize) -> Self {
         self.max_length = bytes;

@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::message::{Message, MessageRef};
 
 /// No timeout is longer than this: a thousand days. It keeps every deadline representable.
@@ -14,15 +12,25 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// How a link proves that the peer is alive.
 ///
 /// Any byte received is proof. If none came for the interval, a ping goes out (RFC 6455 section
-/// 5.5.2), so a busy link carries no pings; if none came for the limit, the link is dead. Time
-/// in which the program is slow to receive does not count against the peer.
+/// 5.5.2), so a busy link carries no pings unless asked to ([`always`](Self::always)); if none came
+/// for the limit, the link is dead. Time in which the program is slow to receive does not count
+/// against the peer.
 ///
 /// When the machine has slept, the first beat is not put off (it comes within what was left of
 /// the interval), and the peer has at most 5 s to answer it. The same goes for a process that was
 /// held up while time went on, stopped or frozen or migrated: it asks before it gives a peer up.
 ///
-/// The default is a ping after 20 s and death after 30 s. On `tcp://` the default beat is the
-/// text `ping` each interval, answered with `pong`.
+/// | | what is sent | what is watched | where |
+/// | --- | --- | --- | --- |
+/// | [`every`](Self::every) | a ping after an idle interval | silence | `ws://`, `wss://`; the default there: 20 s, dead after 30 s |
+/// | [`ping_pong`](Self::ping_pong) | the text `ping` each interval; `pong` for the peer's | silence | framed TCP, and services with texts of that kind |
+/// | [`message`](Self::message) | a message of the program's each interval | silence | anywhere |
+/// | [`listen`](Self::listen) | nothing | silence | anywhere: for the side whose peer beats |
+/// | [`off`](Self::off) | nothing | nothing | anywhere |
+///
+/// **Framed TCP has no default.** `tcp://` has no pings of its own, so every beat is a message that
+/// the peer has to know; a client or server that was given no heartbeat there is refused at the
+/// start.
 ///
 /// ```
 /// use std::time::Duration;
@@ -32,20 +40,34 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// // a service that wants beats of its own
 /// let service = Heartbeat::every(Duration::from_secs(20))
 ///     .message(r#"{"op":"ping"}"#, |answer| answer.as_text() == Some(r#"{"op":"pong"}"#));
-/// # let _ = (brisk, service);
+/// // raw TCP, either side
+/// let text = Heartbeat::ping_pong();
+/// # let _ = (brisk, service, text);
 /// ```
+///
+/// # What a pong proves
+///
+/// That the endpoint which answers is there. A gateway that answers pings itself proves nothing of
+/// the service behind it: if that is what stands between, beat with messages that the service itself
+/// answers. A service that answers no pings, or not with what they carry, is alive as long as it
+/// sends anything else; what it lacks are confirmations
+/// ([`Event::ConfirmationsMissing`](crate::Event::ConfirmationsMissing)).
 #[derive(Clone)]
+#[must_use]
 pub struct Heartbeat {
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
     pub(crate) beat: Beat,
-    /// What the peer's own beats look like, and what they are answered with.
-    pub(crate) answer: Option<(Bytes, Message)>,
-    /// Whether a limit was set where nothing is watched.
-    limit_is_misplaced: bool,
+    /// What the peer's own beats are answered with.
+    pub(crate) answer: Option<Answerer>,
+    /// An option that can have no effect on what was chosen before.
+    misplaced: Option<&'static str>,
 }
 
 type Predicate = Arc<dyn Fn(&MessageRef<'_>) -> bool + Send + Sync>;
+
+/// Makes an answer to a message that is a beat of the peer's.
+pub(crate) type Answerer = Arc<dyn Fn(&MessageRef<'_>) -> Option<Message> + Send + Sync>;
 
 #[derive(Clone)]
 pub(crate) enum Beat {
@@ -55,43 +77,96 @@ pub(crate) enum Beat {
     Listen,
     /// A protocol ping after an idle interval.
     Ping,
+    /// A protocol ping each interval, whatever else travels.
+    PingAlways,
     /// A message of the application, each interval, whatever else travels.
     Message { payload: Arc<dyn Fn() -> Message + Send + Sync>, is_answer: Predicate },
 }
 
 impl Heartbeat {
+    /// What is said where a heartbeat has to be chosen.
+    pub(crate) const CHOICES: &str = "framed TCP has no pings of its own, so a heartbeat has to be chosen: \
+         Heartbeat::ping_pong() for the texts ping and pong, Heartbeat::every(interval).message(..) \
+         for messages of the program's own, Heartbeat::listen(limit) if the peer does the beating, \
+         Heartbeat::off() for none";
+
     /// A ping whenever nothing was received for `interval`; death after three times that,
-    /// unless [`dead_after`](Self::dead_after) says otherwise.
-    #[must_use]
+    /// unless [`dead_after`](Self::dead_after) says otherwise. Not on framed TCP, unless
+    /// [`message`](Self::message) says what to send there.
     pub fn every(interval: Duration) -> Self {
         let dead_after = interval.saturating_mul(3);
-        Self { interval, dead_after, beat: Beat::Ping, answer: None, limit_is_misplaced: false }
+        Self { interval, dead_after, beat: Beat::Ping, answer: None, misplaced: None }
+    }
+
+    /// The text `ping` each interval, answered with the text `pong`, for a peer that does the same:
+    /// a `ping` of the peer's is answered with `pong`. Neither is ever received by the program. It
+    /// goes out after 20 s, and the link is dead after 30 s of silence, unless
+    /// [`interval`](Self::interval) and [`dead_after`](Self::dead_after) say otherwise.
+    ///
+    /// ```no_run
+    /// use everlink::{Client, Framing, Heartbeat, Server};
+    ///
+    /// # fn main() -> Result<(), everlink::Error> {
+    /// let server = Server::builder()
+    ///     .framing(Framing::lines())
+    ///     .heartbeat(Heartbeat::ping_pong())
+    ///     .bind("127.0.0.1:9002", |session| for _ in &session {})?;
+    /// let client = Client::builder("tcp://127.0.0.1:9002")
+    ///     .heartbeat(Heartbeat::ping_pong())
+    ///     .connect()?;
+    /// # let _ = (server, client);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ping_pong() -> Self {
+        Self::default()
+            .message("ping", |answer| answer.as_bytes() == b"pong")
+            .answer("ping", "pong")
     }
 
     /// No pings and no limit: a peer that falls silent is never noticed.
-    #[must_use]
     pub fn off() -> Self {
         Self { beat: Beat::Off, ..Self::default() }
     }
 
     /// No pings, but death after `limit` of silence: for the side whose peer does the beating.
-    #[must_use]
     pub fn listen(limit: Duration) -> Self {
         Self { beat: Beat::Listen, ..Self::every(limit / 3).dead_after(limit) }
     }
 
-    /// How long nothing may come before the link is dead. It must be longer than the interval.
-    /// Where nothing is watched ([`off`](Self::off)) it is refused at the start.
-    #[must_use]
+    /// How long between beats, and how long nothing may come before a ping; the limit becomes three
+    /// times that. Over 0. Where nothing is sent ([`listen`](Self::listen), [`off`](Self::off)) it
+    /// is refused at the start.
+    pub fn interval(mut self, interval: Duration) -> Self {
+        (self.interval, self.dead_after) = (interval, interval.saturating_mul(3));
+        if matches!(self.beat, Beat::Off | Beat::Listen) {
+            self.misplaced = Some("interval() can have no effect: nothing is sent");
+        }
+        self
+    }
+
+    /// How long nothing may come before the link is dead, at most 1000 days. It must be longer than
+    /// the interval. Where nothing is watched ([`off`](Self::off)) it is refused at the start.
     pub fn dead_after(mut self, limit: Duration) -> Self {
         self.dead_after = limit;
-        self.limit_is_misplaced = matches!(self.beat, Beat::Off);
+        if matches!(self.beat, Beat::Off) {
+            self.misplaced = Some("dead_after() can have no effect: nothing is watched");
+        }
+        self
+    }
+
+    /// Sends a ping each interval, on a busy link too: some services want one every so often,
+    /// whatever travels. For pings only; elsewhere it is refused at the start.
+    pub fn always(mut self) -> Self {
+        match self.beat {
+            Beat::Ping | Beat::PingAlways => self.beat = Beat::PingAlways,
+            _ => self.misplaced = Some("always() can have no effect: no pings are sent"),
+        }
         self
     }
 
     /// Sends `payload` each interval instead of a protocol ping, busy or idle, and swallows
     /// every message for which `is_answer` is true. The predicate runs on the reader thread.
-    #[must_use]
     pub fn message(
         self,
         payload: impl Into<Message>,
@@ -103,7 +178,20 @@ impl Heartbeat {
 
     /// Like [`message`](Self::message), with a payload made anew for each beat. The closure
     /// runs on the heartbeat thread.
-    #[must_use]
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    /// use std::time::Duration;
+    /// use everlink::Heartbeat;
+    ///
+    /// // OCPP: a call with a number of its own each time
+    /// let number = AtomicU64::new(1);
+    /// let heartbeat = Heartbeat::every(Duration::from_secs(60)).message_with(
+    ///     move || format!(r#"[2,"beat-{}","Heartbeat",{{}}]"#, number.fetch_add(1, Relaxed)).into(),
+    ///     |answer| answer.as_text().is_some_and(|text| text.starts_with(r#"[3,"beat-"#)),
+    /// );
+    /// # let _ = heartbeat;
+    /// ```
     pub fn message_with(
         mut self,
         payload: impl Fn() -> Message + Send + Sync + 'static,
@@ -115,18 +203,31 @@ impl Heartbeat {
 
     /// Answers the peer's beats as well: every message that equals `ping` is swallowed, and
     /// `pong` goes out ahead of all data.
-    #[must_use]
-    pub fn answer(mut self, ping: impl Into<Message>, pong: impl Into<Message>) -> Self {
-        self.answer = Some((ping.into().into_bytes(), pong.into()));
-        self
+    pub fn answer(self, ping: impl Into<Message>, pong: impl Into<Message>) -> Self {
+        let (ping, pong) = (ping.into().into_bytes(), pong.into());
+        self.answer_with(move |message| (message.as_bytes() == ping).then(|| pong.clone()))
     }
 
-    /// What this means where the protocol has no pings of its own: the texts `ping` and `pong`.
-    pub(crate) fn for_framed(self) -> Self {
-        match self.beat {
-            Beat::Ping => self.message("ping", |answer| answer.as_bytes() == b"pong"),
-            _ => self,
-        }
+    /// Answers the peer's beats with what the closure makes of them: a message for which it has an
+    /// answer is swallowed, and the answer goes out ahead of all data. It runs on the reader thread
+    /// for each message, so it has to be quick.
+    ///
+    /// ```
+    /// use everlink::Heartbeat;
+    ///
+    /// // {"ping":1492420473027} wants {"pong":1492420473027}
+    /// let heartbeat = Heartbeat::default().answer_with(|message| {
+    ///     let number = message.as_text()?.strip_prefix(r#"{"ping":"#)?;
+    ///     Some(format!(r#"{{"pong":{number}"#).into())
+    /// });
+    /// # let _ = heartbeat;
+    /// ```
+    pub fn answer_with(
+        mut self,
+        answer: impl Fn(&MessageRef<'_>) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
+        self.answer = Some(Arc::new(answer));
+        self
     }
 
     /// How long nothing may come; `None` if that is not watched.
@@ -136,7 +237,7 @@ impl Heartbeat {
 
     /// Whether a peer that is silent is asked for a sign of life.
     pub(crate) fn asks(&self) -> bool {
-        matches!(self.beat, Beat::Ping | Beat::Message { .. })
+        matches!(self.beat, Beat::Ping | Beat::PingAlways | Beat::Message { .. })
     }
 
     /// Whether an answer comes back on a connection that has no pings of its own.
@@ -145,11 +246,14 @@ impl Heartbeat {
     }
 
     /// What is wrong with the values, if anything is.
-    pub(crate) fn check(&self) -> Result<(), String> {
-        let Some(limit) = self.limit() else {
-            let wrong = "dead_after() can have no effect: nothing is watched";
-            return if self.limit_is_misplaced { Err(wrong.into()) } else { Ok(()) };
-        };
+    pub(crate) fn check(&self, is_websocket: bool) -> Result<(), String> {
+        if let Some(wrong) = self.misplaced {
+            return Err(wrong.into());
+        }
+        if !is_websocket && matches!(self.beat, Beat::Ping | Beat::PingAlways) {
+            return Err(Self::CHOICES.into());
+        }
+        let Some(limit) = self.limit() else { return Ok(()) };
         if self.interval.is_zero() {
             return Err("the interval is zero".into());
         }
@@ -188,6 +292,7 @@ impl fmt::Debug for Beat {
             Self::Off => f.write_str("Off"),
             Self::Listen => f.write_str("Listen"),
             Self::Ping => f.write_str("Ping"),
+            Self::PingAlways => f.write_str("PingAlways"),
             Self::Message { .. } => f.write_str("Message"),
         }
     }
@@ -200,12 +305,29 @@ mod tests {
     #[test]
     fn senseless_values_are_refused() {
         let second = Duration::from_secs(1);
-        assert!(Heartbeat::default().check().is_ok());
-        assert!(Heartbeat::every(Duration::ZERO).check().is_err());
-        assert!(Heartbeat::every(second).dead_after(second).check().is_err());
-        assert!(Heartbeat::every(second).dead_after(Duration::MAX).check().is_err());
-        assert!(Heartbeat::off().check().is_ok());
-        assert!(Heartbeat::off().dead_after(second).check().is_err());
-        assert!(Heartbeat::listen(second).check().is_ok());
+        let is_fine = |heartbeat: Heartbeat| heartbeat.check(true).is_ok();
+        assert!(is_fine(Heartbeat::default()));
+        assert!(!is_fine(Heartbeat::every(Duration::ZERO)));
+        assert!(!is_fine(Heartbeat::every(second).dead_after(second)));
+        assert!(!is_fine(Heartbeat::every(second).dead_after(Duration::MAX)));
+        assert!(is_fine(Heartbeat::off()));
+        assert!(!is_fine(Heartbeat::off().dead_after(second)));
+        assert!(!is_fine(Heartbeat::off().interval(second)));
+        assert!(is_fine(Heartbeat::listen(second)));
+        assert!(!is_fine(Heartbeat::listen(second).interval(second)));
+        assert!(!is_fine(Heartbeat::listen(second).always()));
+        assert!(is_fine(Heartbeat::every(second).always()));
+    }
+
+    #[test]
+    fn framed_tcp_takes_what_it_can_carry() {
+        let second = Duration::from_secs(1);
+        let is_fine = |heartbeat: Heartbeat| heartbeat.check(false).is_ok();
+        assert!(is_fine(Heartbeat::ping_pong()));
+        assert!(is_fine(Heartbeat::every(second).message("beat", |_| false)));
+        assert!(is_fine(Heartbeat::listen(second)));
+        assert!(is_fine(Heartbeat::off()));
+        assert!(!is_fine(Heartbeat::every(second)));
+        assert!(!is_fine(Heartbeat::every(second).always()));
     }
 }

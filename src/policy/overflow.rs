@@ -1,9 +1,11 @@
 //! What happens to a message for which a queue has no room.
 
+use std::time::Duration;
+
 /// What happens to a message for which a full queue has no room.
 ///
 /// Whatever is dropped is counted in [`Stats`](crate::Stats).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Overflow {
     /// Wait for room (the default). Sending waits in the calling thread; receiving stops
@@ -19,7 +21,16 @@ pub enum Overflow {
     DropNewest,
 }
 
-/// The bounds of a queue and what happens at them.
+/// The bounds of a queue and what happens at them, for either builder.
+///
+/// What is not said is the default of that queue:
+///
+/// | | a client's outbox | a client's inbox | a session's outbox | a session's inbox |
+/// | --- | --- | --- | --- | --- |
+/// | [`messages`](Self::messages) | 8192 | 4096 | 1024 | 64 |
+/// | [`bytes`](Self::bytes) | 64 MiB | 1 MiB | 16 MiB | 1 MiB |
+/// | [`message_ttl`](Self::message_ttl) | none | has no effect | none | has no effect |
+/// | [`overflow`](Self::overflow) | wait | wait | wait | wait |
 ///
 /// ```
 /// use everlink::{Overflow, Queue};
@@ -28,31 +39,40 @@ pub enum Overflow {
 /// let ticks = Queue::new().messages(1000).overflow(Overflow::DropOldest);
 /// # let _ = ticks;
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[must_use]
 pub struct Queue {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
-    /// Whether the program has said how many.
-    pub(crate) bytes_are_chosen: bool,
+    pub(crate) message_ttl: Option<Duration>,
     pub(crate) overflow: Overflow,
+    /// Whether the program has said how many.
+    are_messages_chosen: bool,
+    are_bytes_chosen: bool,
 }
 
 impl Queue {
-    /// 8192 messages, 64 MiB, [`Overflow::Wait`].
-    #[must_use]
+    /// The defaults.
     pub fn new() -> Self {
         Self::default_of(8192, 64 << 20)
     }
 
-    /// A default whose bytes may grow with the largest message.
+    /// A default.
     pub(crate) fn default_of(messages: usize, bytes: usize) -> Self {
-        Self { messages, bytes, bytes_are_chosen: false, overflow: Overflow::Wait }
+        Self {
+            messages,
+            bytes,
+            message_ttl: None,
+            overflow: Overflow::Wait,
+            are_messages_chosen: false,
+            are_bytes_chosen: false,
+        }
     }
 
     /// The most messages it holds; at least 1.
-    #[must_use]
     pub fn messages(mut self, limit: usize) -> Self {
         self.messages = limit;
+        self.are_messages_chosen = true;
         self
     }
 
@@ -60,29 +80,56 @@ impl Queue {
     ///
     /// A message larger than this can never be queued to be sent: the outbox refuses it with
     /// [`Error::MessageTooLarge`](crate::Error::MessageTooLarge). An outbox for which this is not
-    /// called has room for a message of `max_message_size`, however large; one for which it is
-    /// called, with less than a `max_message_size` that is set too, is refused at the start. An inbox takes another message
-    /// in as long as it holds less than this, so it holds at most one message more. The channel
-    /// of [`Client::receiver`](crate::Client::receiver) counts messages only.
-    #[must_use]
+    /// called has room for a message of [`Limits::message`](crate::Limits::message), however large;
+    /// one for which it is called, with less than a `Limits::message` that is set too, is refused at
+    /// the start. An inbox takes another message in as long as it holds less than this, so it holds
+    /// at most one message more.
     pub fn bytes(mut self, limit: usize) -> Self {
         self.bytes = limit;
-        self.bytes_are_chosen = true;
+        self.are_bytes_chosen = true;
         self
     }
 
-    /// What happens when it is full.
-    #[must_use]
+    /// How long a message may wait in an outbox, over 0 and at most 1000 days: what could not be
+    /// written in that time is not written any more, and makes room for who wants to send.
+    /// [`SendOptions::ttl`](crate::SendOptions::ttl) says so for a single message. For an inbox,
+    /// where it can have no effect, it is refused at the start. Default: for as long as it takes.
+    pub fn message_ttl(mut self, time: Duration) -> Self {
+        self.message_ttl = Some(time);
+        self
+    }
+
+    /// What happens when it is full. Default: [`Overflow::Wait`].
     pub fn overflow(mut self, policy: Overflow) -> Self {
         self.overflow = policy;
         self
+    }
+
+    /// Whether the program has said how many bytes it holds.
+    pub(crate) fn are_bytes_chosen(&self) -> bool {
+        self.are_bytes_chosen
+    }
+
+    /// The same, with these defaults for what was not said.
+    pub(crate) fn or(self, default: Self) -> Self {
+        Self {
+            messages: if self.are_messages_chosen { self.messages } else { default.messages },
+            bytes: if self.are_bytes_chosen { self.bytes } else { default.bytes },
+            ..self
+        }
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.messages == 0 || self.bytes == 0 {
             return Err("a queue of nothing holds nothing".into());
         }
-        Ok(())
+        match self.message_ttl {
+            Some(ttl) if ttl.is_zero() => Err("a message_ttl of zero leaves no time at all".into()),
+            Some(ttl) if ttl > super::MAX_DURATION => {
+                Err(format!("message_ttl {ttl:?} is over the limit of {:?}", super::MAX_DURATION))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -6,18 +6,143 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// What is set on every socket, dialed or accepted. Nagle's algorithm is always off: whoever
-/// writes here has gathered what there is to gather.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct SocketOptions {
-    pub(crate) keepalive: Option<Duration>,
-    pub(crate) user_timeout: Option<Duration>,
-    pub(crate) send_buffer: Option<usize>,
-    pub(crate) receive_buffer: Option<usize>,
-    pub(crate) local_address: Option<SocketAddr>,
+/// What is set on every socket, dialed or accepted, for either builder. Nagle's algorithm is always
+/// off: whoever writes here has gathered what there is to gather.
+///
+/// | | default | range | has an effect |
+/// | --- | --- | --- | --- |
+/// | [`keepalive`](Self::keepalive), [`user_timeout`](Self::user_timeout) | off | 1 s to 32767 s | without a connector |
+/// | [`send_buffer`](Self::send_buffer), [`receive_buffer`](Self::receive_buffer) | the system's choice | 1 to 2147483647 bytes | without a connector |
+/// | [`local_address`](Self::local_address) | the system's choice | | for a client without a connector |
+/// | [`writes`](Self::writes) | [`Writes::Direct`] | | always |
+///
+/// ```
+/// use std::time::Duration;
+/// use everlink::{Client, Server, SocketOptions};
+///
+/// let probed = SocketOptions::new().keepalive(Duration::from_secs(60));
+/// let client = Client::builder("ws://localhost:9001").socket(probed);
+/// let server = Server::builder().socket(probed);
+/// # let _ = (client, server);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[must_use]
+pub struct SocketOptions {
+    keepalive: Option<Duration>,
+    user_timeout: Option<Duration>,
+    send_buffer: Option<usize>,
+    receive_buffer: Option<usize>,
+    local_address: Option<SocketAddr>,
+    writes: Option<Writes>,
+}
+
+/// Which threads write to the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Writes {
+    /// A thread that sends writes by itself when the writer thread has nothing to do, the message
+    /// is small (at most 16 KiB) and the write cannot block (the default). It does so at most once
+    /// for each time that something was received, so a burst is still written by the writer thread
+    /// in large pieces. It saves an answer two switches of threads. Plain sockets on Linux only;
+    /// elsewhere it is as [`WriterThread`](Self::WriterThread).
+    #[default]
+    Direct,
+    /// The writer thread alone writes: sending never costs the caller a system call.
+    WriterThread,
 }
 
 impl SocketOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Has the kernel probe a connection that was idle for this long, and then as often again
+    /// (`SO_KEEPALIVE`). It notices peers that are gone, not peers that hang: the heartbeat does
+    /// both. Default: off.
+    pub fn keepalive(mut self, time: Duration) -> Self {
+        self.keepalive = Some(time);
+        self
+    }
+
+    /// Has the kernel end a connection whose written data was not acknowledged for this long
+    /// (`TCP_USER_TIMEOUT`, RFC 5482). Linux only; elsewhere it does nothing. Default: off.
+    pub fn user_timeout(mut self, time: Duration) -> Self {
+        self.user_timeout = Some(time);
+        self
+    }
+
+    /// The size of the socket's send buffer in bytes (`SO_SNDBUF`). Default: the system chooses,
+    /// and adapts it.
+    pub fn send_buffer(mut self, bytes: usize) -> Self {
+        self.send_buffer = Some(bytes);
+        self
+    }
+
+    /// The size of the socket's receive buffer in bytes (`SO_RCVBUF`). Default: the system chooses,
+    /// and adapts it.
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.receive_buffer = Some(bytes);
+        self
+    }
+
+    /// Dials from this local address; port 0 leaves the port to the system.
+    pub fn local_address(mut self, address: SocketAddr) -> Self {
+        self.local_address = Some(address);
+        self
+    }
+
+    /// Which threads write to the socket. Default: [`Writes::Direct`].
+    pub fn writes(mut self, writes: Writes) -> Self {
+        self.writes = Some(writes);
+        self
+    }
+
+    /// Where to dial from.
+    pub(crate) fn bound_to(&self) -> Option<SocketAddr> {
+        self.local_address
+    }
+
+    /// Whether threads that send may write to the socket themselves.
+    pub(crate) fn sends_directly(&self) -> bool {
+        self.writes.unwrap_or_default() == Writes::Direct
+    }
+
+    /// Every option, and whether it was set.
+    pub(crate) fn options(&self) -> [(&'static str, bool); 6] {
+        [
+            ("SocketOptions::keepalive", self.keepalive.is_some()),
+            ("SocketOptions::user_timeout", self.user_timeout.is_some()),
+            ("SocketOptions::send_buffer", self.send_buffer.is_some()),
+            ("SocketOptions::receive_buffer", self.receive_buffer.is_some()),
+            ("SocketOptions::local_address", self.local_address.is_some()),
+            ("SocketOptions::writes", self.writes.is_some()),
+        ]
+    }
+
+    /// The first option with a value that the kernel would not take, and why.
+    pub(crate) fn check(&self) -> Result<(), (&'static str, String)> {
+        for (option, value) in [
+            ("SocketOptions::keepalive", self.keepalive),
+            ("SocketOptions::user_timeout", self.user_timeout),
+        ] {
+            if let Some(time) = value.filter(|time| !(MIN_KERNEL..=MAX_KERNEL).contains(time)) {
+                let reason = format!("{time:?} is not within {MIN_KERNEL:?} and {MAX_KERNEL:?}");
+                return Err((option, reason));
+            }
+        }
+        for (option, value) in [
+            ("SocketOptions::send_buffer", self.send_buffer),
+            ("SocketOptions::receive_buffer", self.receive_buffer),
+        ] {
+            if let Some(size) = value.filter(|size| !(1..=MAX_BUFFER).contains(size)) {
+                let reason = format!("{size} bytes are not within 1 and {MAX_BUFFER}");
+                return Err((option, reason));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn apply(&self, socket: SockRef<'_>) -> io::Result<()> {
         socket.set_tcp_nodelay(true)?;
         if let Some(time) = self.keepalive {
@@ -36,3 +161,12 @@ impl SocketOptions {
         Ok(())
     }
 }
+
+/// No timeout of the kernel's is longer: what `TCP_KEEPIDLE` takes, in seconds (tcp(7)).
+const MAX_KERNEL: Duration = Duration::from_secs(32_767);
+
+/// What the kernel is told in whole seconds cannot be shorter.
+const MIN_KERNEL: Duration = Duration::from_secs(1);
+
+/// The sizes of a socket's buffers: a positive `int`.
+const MAX_BUFFER: usize = i32::MAX as usize;

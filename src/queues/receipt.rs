@@ -1,6 +1,7 @@
 //! What became of a message.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -8,7 +9,7 @@ use crate::policy::Undelivered;
 use crate::sync::{Condvar, Mutex};
 
 /// Follows one message to the peer's endpoint, from
-/// [`Client::send_confirmed`](crate::Client::send_confirmed). Dropping it changes nothing.
+/// [`Sender::send_confirmed`](crate::Sender::send_confirmed). Dropping it changes nothing.
 #[derive(Debug, Clone)]
 pub struct Receipt {
     cell: Arc<Cell>,
@@ -17,6 +18,8 @@ pub struct Receipt {
 /// The outbox's end of a receipt.
 #[derive(Debug, Default)]
 pub(crate) struct Cell {
+    /// Of the message, once it is accepted; 0 before that.
+    number: AtomicU64,
     outcome: Mutex<Option<Result<(), Undelivered>>>,
     decided: Condvar,
 }
@@ -28,6 +31,14 @@ impl Receipt {
 
     pub(crate) fn cell(&self) -> Arc<Cell> {
         Arc::clone(&self.cell)
+    }
+
+    /// The number of the message among all that the client or session has accepted, counted from 1
+    /// in their order; `None` if the outbox's overflow policy dropped it at once.
+    /// [`Sender::confirmed_up_to`](crate::Sender::confirmed_up_to) counts the same.
+    pub fn number(&self) -> Option<u64> {
+        let number = self.cell.number.load(Relaxed);
+        (number > 0).then_some(number)
     }
 
     /// Whether the peer's endpoint has confirmed the message.
@@ -63,6 +74,11 @@ impl Receipt {
 }
 
 impl Cell {
+    /// The message has this number.
+    pub(crate) fn accepted(&self, number: u64) {
+        self.number.store(number, Relaxed);
+    }
+
     /// The first outcome stays.
     pub(crate) fn decide(&self, outcome: Result<(), Undelivered>) {
         let mut slot = self.outcome.lock();

@@ -4,7 +4,6 @@ use std::fmt;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use super::answer::Answer;
 use super::places::Places;
@@ -14,8 +13,8 @@ use super::session::Session;
 use super::{OnRequest, Server, ServerCore, accept};
 use crate::error::Error;
 use crate::handshake::Origins;
-use crate::policy::{Framing, Heartbeat, Limits, Overflow, Queue, Resume};
-use crate::settings::Settings;
+use crate::policy::{Framing, MaxSizes, Overflow, Queue, Resume};
+use crate::settings::{Settings, shared_setters};
 use crate::sync::threads;
 use crate::sync::threads::{next_id, thread_prefix};
 use crate::sync::{Budget, Signal};
@@ -33,17 +32,17 @@ pub enum SlowSession {
 
 /// Every setting of a [`Server`], from [`Server::builder`].
 ///
-/// Ranges are those of a client's [`Builder`](crate::Builder#ranges), and here too what can have no
+/// Ranges are those of a client's [`ClientBuilder`](crate::ClientBuilder#ranges), and here too what can have no
 /// effect is refused at the start: with a [`framing`](Self::framing) that is `on_request`, `origins`,
-/// `any_origin`, `max_frame_size`, and `handshake_timeout` unless there is TLS; `slow_session` with
-/// an outbox that drops messages.
+/// `any_origin`, `compression`, `Limits::frame` and `Limits::fragment`, and `Timeouts::handshake`
+/// unless there is TLS; `slow_session` with an outbox that drops messages; whatever is about dialing
+/// and logging in (`Timeouts::dns`, `connect` and `login`, `SocketOptions::local_address`).
 #[must_use = "a builder does nothing until bind()"]
 pub struct ServerBuilder {
     settings: Settings,
     framing: Option<Framing>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
-    heartbeat: Option<Heartbeat>,
     places: Places,
     backlog: u32,
     slow: SlowSession,
@@ -58,9 +57,9 @@ impl ServerBuilder {
     pub(super) fn new() -> Self {
         let settings = Settings {
             outbox: Queue::default_of(1024, 16 << 20),
-            inbox: Queue::new().messages(64).bytes(1 << 20),
+            inbox: Queue::default_of(64, 1 << 20),
             // as many bytes as this can be unfinished in each of the sessions
-            limits: Limits { message: 1 << 20, ..Settings::default().limits },
+            limits: MaxSizes { message: 1 << 20, ..Settings::default().limits },
             ..Settings::default()
         };
         Self {
@@ -68,7 +67,6 @@ impl ServerBuilder {
             framing: None,
             #[cfg(feature = "tls")]
             tls: None,
-            heartbeat: None,
             places: Places { total: 1024, per_address: None },
             backlog: 1024,
             slow: SlowSession::default(),
@@ -78,6 +76,8 @@ impl ServerBuilder {
             origins: Ok(Origins::default()),
         }
     }
+
+    shared_setters!();
 
     /// Speaks plain TCP with this framing instead of WebSocket.
     pub fn framing(mut self, framing: Framing) -> Self {
@@ -161,7 +161,7 @@ impl ServerBuilder {
     }
 
     /// Lets sessions survive their connection, with clients that offer it
-    /// ([`Builder::resume`](crate::Builder::resume)): nothing lost, nothing twice, in order, both
+    /// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)): nothing lost, nothing twice, in order, both
     /// ways. When a connection is lost the handler does not notice; what it sends is queued, and
     /// its client comes back to it or the time is over. Each such session has a thread more than
     /// others. Default: a session ends with its connection.
@@ -200,46 +200,6 @@ impl ServerBuilder {
         self
     }
 
-    /// How long the whole opening handshake of a connection may take. Default 10 s.
-    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.chosen.add("handshake_timeout");
-        self.settings.handshake_timeout = timeout;
-        self
-    }
-
-    /// How dead clients are noticed and removed. Default for WebSocket: a ping after 20 s idle,
-    /// death after 30 s. Default for plain TCP: the client's `ping` is answered with `pong`, and
-    /// 60 s of silence are death.
-    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
-        self.settings.chosen.add("heartbeat");
-        self.heartbeat = Some(heartbeat);
-        self
-    }
-
-    /// How long a client may take no byte at all before its session is ended, if it sends none
-    /// either. Default 10 s.
-    pub fn write_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.chosen.add("write_timeout");
-        self.settings.write_timeout = timeout;
-        self
-    }
-
-    /// How long closing a session may take. Default 5 s.
-    pub fn close_timeout(mut self, timeout: Duration) -> Self {
-        self.settings.chosen.add("close_timeout");
-        self.settings.close_timeout = timeout;
-        self
-    }
-
-    /// The largest message, both ways, in bytes. A client that goes over it is told so with
-    /// close code 1009. Default 1 MiB: in each of [`max_connections`](Self::max_connections)
-    /// sessions that much can be unfinished.
-    pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.settings.chosen.add("max_message_size");
-        self.settings.limits.message = bytes;
-        self
-    }
-
     /// The most memory, in bytes, that all sessions together may hold for messages: what has come of
     /// unfinished ones, what waits to be received, and what waits to be sent (a broadcast counts in
     /// each outbox that it waits in, although they share it). Default: no bound but those of each
@@ -250,50 +210,10 @@ impl ServerBuilder {
     /// with 1013 (try again later), an inbox that holds more is full, and so is an outbox; one
     /// message passes alone into either.
     ///
-    /// At least a [`max_message_size`](Self::max_message_size).
+    /// At least a [`Limits::message`](crate::Limits::message).
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.settings.chosen.add("memory_limit");
         self.settings.budget = Budget::of(bytes);
-        self
-    }
-
-    /// The largest frame that may be received, in bytes. Default 16 MiB.
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.settings.chosen.add("max_frame_size");
-        self.settings.limits.frame = bytes;
-        self
-    }
-
-    /// Compresses messages for clients that offer it; see [`Compression`](crate::Compression) for
-    /// what that does to secrets. Default: nothing is compressed.
-    #[cfg(feature = "deflate")]
-    pub fn compression(mut self, compression: crate::Compression) -> Self {
-        self.settings.chosen.add("compression");
-        self.settings.compression = Some(compression);
-        self
-    }
-
-    /// The bounds of each session's queue to be sent. Default: 1024 messages, 16 MiB or a message of
-    /// [`max_message_size`](Self::max_message_size) if that is more, wait.
-    pub fn outbox(mut self, queue: Queue) -> Self {
-        self.settings.chosen.add("outbox");
-        self.settings.outbox = queue;
-        self
-    }
-
-    /// Whether a thread that sends may write to the socket itself, as
-    /// [`Builder::send_directly`](crate::Builder::send_directly) says. Default: true.
-    pub fn send_directly(mut self, allowed: bool) -> Self {
-        self.settings.chosen.add("send_directly");
-        self.settings.send_directly = allowed;
-        self
-    }
-
-    /// The bounds of each session's queue of received messages. Default: 64 messages,
-    /// 1 MiB, and reading stops when it is full.
-    pub fn inbox(mut self, queue: Queue) -> Self {
-        self.settings.chosen.add("inbox");
-        self.settings.inbox = queue;
         self
     }
 
@@ -302,20 +222,6 @@ impl ServerBuilder {
     pub fn slow_session(mut self, policy: SlowSession) -> Self {
         self.settings.chosen.add("slow_session");
         self.slow = policy;
-        self
-    }
-
-    /// [`Builder::tcp_keepalive`](crate::Builder::tcp_keepalive), for each connection.
-    pub fn tcp_keepalive(mut self, time: Duration) -> Self {
-        self.settings.chosen.add("tcp_keepalive");
-        self.settings.socket.keepalive = Some(time);
-        self
-    }
-
-    /// [`Builder::tcp_user_timeout`](crate::Builder::tcp_user_timeout), for each connection.
-    pub fn tcp_user_timeout(mut self, time: Duration) -> Self {
-        self.settings.chosen.add("tcp_user_timeout");
-        self.settings.socket.user_timeout = Some(time);
         self
     }
 
@@ -334,22 +240,12 @@ impl ServerBuilder {
         let is_tls = self.tls.is_some();
         #[cfg(not(feature = "tls"))]
         let is_tls = false;
-        let mut settings = self.settings;
-        settings.heartbeat = match (self.heartbeat, self.framing) {
-            (Some(heartbeat), Some(_)) => heartbeat.for_framed(),
-            (Some(heartbeat), None) => heartbeat,
-            (None, Some(_)) => Heartbeat::listen(Duration::from_secs(60)).answer("ping", "pong"),
-            (None, None) => Heartbeat::default(),
-        };
-        let drops = matches!(settings.outbox.overflow, Overflow::DropOldest | Overflow::DropNewest);
-        let kind = Kind {
-            is_framed: self.framing.is_some(),
-            is_tls,
-            drops,
-            resumes: self.resume.is_some(),
-        };
-        settings.chosen.check(|setting| obstacle(setting, kind))?;
-        let settings = settings.settled()?;
+        let is_framed = self.framing.is_some();
+        let outbox = self.settings.chosen.outbox.unwrap_or_default();
+        let drops = matches!(outbox.overflow, Overflow::DropOldest | Overflow::DropNewest);
+        let kind = Kind { is_framed, is_tls, drops, resumes: self.resume.is_some() };
+        self.settings.chosen.check(|setting| obstacle(setting, kind))?;
+        let settings = self.settings.settled(!is_framed)?;
         if self.places.total == 0 {
             let reason = "zero lets nobody in".into();
             return Err(Error::InvalidSetting { setting: "max_connections", reason });
@@ -423,8 +319,14 @@ fn obstacle(setting: &str, kind: Kind) -> Option<&'static str> {
         "on_request" | "origins" | "any_origin" | "resume" | "on_resume" if is_framed => {
             Some("with a framing there is no opening handshake")
         }
-        "compression" | "max_frame_size" if is_framed => Some("with a framing there are no frames"),
-        "handshake_timeout" if is_framed && !is_tls => {
+        "compression" | "Limits::frame" | "Limits::fragment" if is_framed => {
+            Some("with a framing there are no frames")
+        }
+        "Timeouts::dns" | "Timeouts::connect" | "Timeouts::login" => {
+            Some("a server dials nobody and logs in nowhere")
+        }
+        "SocketOptions::local_address" => Some("a server listens where bind() says"),
+        "Timeouts::handshake" if is_framed && !is_tls => {
             Some("with a framing and without TLS there is no handshake")
         }
         _ => None,

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use answer::Answer;
 pub use builder::{ServerBuilder, SlowSession};
-pub use session::Session;
+pub use session::{Session, SessionIter};
 
 use crate::error::Error;
 use crate::failure::Failure;
@@ -63,7 +63,7 @@ const JOIN_GRACE: Duration = Duration::from_millis(200);
 ///
 /// What its clients can make a server hold, by default: until the handshake is done 64 KiB of each
 /// request ([`max_connections`](ServerBuilder::max_connections) of them); of each session an
-/// unfinished message ([`max_message_size`](ServerBuilder::max_message_size), 1 MiB), what waits to
+/// unfinished message ([`Limits::message`](crate::Limits::message), 1 MiB), what waits to
 /// be received ([`inbox`](ServerBuilder::inbox), 1 MiB and a message) and what waits to be sent to a
 /// client that does not read ([`outbox`](ServerBuilder::outbox), 16 MiB). For 1024 connections
 /// that is 3 GiB if handlers receive nothing and 16 more if they go on sending.
@@ -246,7 +246,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let timeout = self.core.settings.close_timeout;
+        let timeout = self.core.settings.timeouts.close;
         self.stop(timeout);
     }
 }
@@ -268,7 +268,7 @@ impl ServerCore {
     fn broadcast(&self, message: &Message) -> usize {
         let mut queued = 0;
         for session in self.registry.sessions() {
-            let error = match session.try_send(message.clone()) {
+            let error = match session.try_send(message.clone()).map_err(Error::from) {
                 Ok(()) => {
                     queued += 1;
                     continue;

@@ -52,7 +52,7 @@ impl Asked {
     ) -> Result<(), Failure> {
         let mut timed = Timed::new(&mut self.duplex, self.deadline);
         let result = self.upgrade.write(&mut timed, session);
-        result.map_err(|failure| failure.in_time(server.settings.handshake_timeout))
+        result.map_err(|failure| failure.in_time(server.settings.timeouts.handshake))
     }
 
     /// The session is there, and cannot be had in time.
@@ -80,7 +80,7 @@ impl Asked {
 
 /// Opens a connection, up to the answer of a WebSocket.
 pub(super) fn open(server: &ServerCore, duplex: Duplex) -> Result<Opening, Failure> {
-    let timeout = server.settings.handshake_timeout;
+    let timeout = server.settings.timeouts.handshake;
     let deadline = Instant::now() + timeout;
     let mut duplex =
         secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;

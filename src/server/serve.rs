@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::ServerCore;
 use super::opening::{Opening, open};
 use super::resumption;
-use super::session::{Inner, Session};
+use super::session::{Inner, Outgoing, Session};
 use super::tie::Tie;
 use crate::failure::{Failure, guarded};
 use crate::link::stats::Counters;
@@ -85,9 +85,13 @@ fn start(
     let settings = &server.settings;
     let counters = Arc::new(Counters::default());
     let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
-    let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, false);
-    let outbox = Arc::new(outbox.within(&settings.budget));
+    let confirmable = settings.is_confirmable(server.framing.is_none());
+    let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, confirmable);
+    let outbox = Arc::new(outbox.telling(settings.on_dropped.clone()).within(&settings.budget));
     let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
+    if settings.has_channel {
+        mailbox.open_channel(&thread_prefix(id)).map_err(Failure::Thread)?;
+    }
     let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
     let link = Link::start(Parts {
         opened,
@@ -103,7 +107,8 @@ fn start(
     })?;
     link.announce();
     let tie = Tie::Link { link: link.handle(), peer, compression: link.compression() };
-    let session = Session::new(Inner {
+    let outgoing = Outgoing { id, outbox: Arc::clone(&outbox), tie: tie.clone() };
+    let inner = Inner {
         id,
         request,
         settings: Arc::clone(settings),
@@ -113,6 +118,7 @@ fn start(
         tie,
         server: Arc::clone(server),
         born: Instant::now(),
-    });
+    };
+    let session = Session::new(outgoing, inner);
     Ok((link, session))
 }

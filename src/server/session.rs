@@ -16,9 +16,9 @@ use crate::link::stats::{Counters, Stats};
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::AgreedCompression;
 use crate::queues::inbox::{Mailbox, NoMessage};
-use crate::queues::outbox::{Outbox, Patience, Terms};
+use crate::queues::outbox::Outbox;
+use crate::sender::{End, Sender, sends};
 use crate::settings::Settings;
-use crate::sync::threads::thread_prefix;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
 ///
@@ -28,7 +28,34 @@ use crate::sync::threads::thread_prefix;
 /// outlives its connection, and goes on when the client comes back in time.
 #[derive(Clone)]
 pub struct Session {
+    sender: Sender,
     inner: Arc<Inner>,
+}
+
+/// What a session's senders hold of it.
+pub(super) struct Outgoing {
+    pub(super) id: u64,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) tie: Tie,
+}
+
+impl End for Outgoing {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    fn rests(&self) -> Option<Error> {
+        None
+    }
+
+    fn start_close(&self, frame: CloseFrame) {
+        self.outbox.shut();
+        self.tie.close(frame, false);
+    }
 }
 
 pub(super) struct Inner {
@@ -44,8 +71,8 @@ pub(super) struct Inner {
 }
 
 impl Session {
-    pub(super) fn new(inner: Inner) -> Self {
-        Self { inner: Arc::new(inner) }
+    pub(super) fn new(outgoing: Outgoing, inner: Inner) -> Self {
+        Self { sender: Sender::new(Arc::new(outgoing)), inner: Arc::new(inner) }
     }
 
     /// A number that no other session or client of this process has.
@@ -91,37 +118,7 @@ impl Session {
         self.inner.tie.compression()
     }
 
-    /// Queues a message. If the outbox is full this waits for room, as its policy says.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::MessageTooLarge`], [`Error::Unsendable`] and [`Error::Full`]; once the session
-    /// is over [`Error::Closed`].
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        Ok(self.inner.outbox.push(message.into(), Terms::default(), Patience::Forever)?)
-    }
-
-    /// Like [`send`](Self::send), and never waits.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send).
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        Ok(self.inner.outbox.push(message.into(), Terms::default(), Patience::None)?)
-    }
-
-    /// Like [`send`](Self::send), and waits for room at most for `timeout`.
-    ///
-    /// # Errors
-    ///
-    /// As for [`send`](Self::send), and [`Error::Timeout`].
-    pub fn send_timeout(
-        &self,
-        message: impl Into<Message>,
-        timeout: Duration,
-    ) -> Result<(), Error> {
-        Ok(self.inner.outbox.push(message.into(), Terms::default(), Patience::timeout(timeout))?)
-    }
+    sends!();
 
     /// Sends a message to every session of this server, this one included, without waiting:
     /// [`Server::broadcast`](crate::Server::broadcast).
@@ -169,13 +166,18 @@ impl Session {
     }
 
     /// Messages as they come, until the session is over.
-    pub fn iter(&self) -> impl Iterator<Item = Message> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+    pub fn iter(&self) -> SessionIter<'_> {
+        SessionIter { session: self }
     }
 
     /// The channel of received messages, for `select!`. It disconnects at the end.
-    pub fn receiver(&self) -> &Receiver<Message> {
-        self.inner.mailbox.receiver(&thread_prefix(self.inner.id))
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`] unless the builder was told so:
+    /// [`channel`](crate::ServerBuilder::channel).
+    pub fn receiver(&self) -> Result<&Receiver<Message>, Error> {
+        self.inner.mailbox.receiver().ok_or_else(Error::no_channel)
     }
 
     /// Why the session is over; `None` while it is not.
@@ -199,7 +201,7 @@ impl Session {
     }
 
     /// Accepts nothing more to be sent, writes what is queued and shakes hands (RFC 6455 section
-    /// 7.1.2); returns when that is done, within the server's `close_timeout`.
+    /// 7.1.2); returns when that is done, within the server's [close timeout](crate::Timeouts::close).
     ///
     /// # Errors
     ///
@@ -238,11 +240,12 @@ impl Session {
 
     /// The link is gone: clones of this keep nothing that was to be sent.
     pub(super) fn forget(&self) {
+        self.inner.outbox.link_buried();
         drop(self.inner.outbox.drain());
     }
 
     fn wait_for_end(&self, frame: CloseFrame) {
-        self.inner.tie.wait_for_end(self.inner.settings.close_timeout, frame);
+        self.inner.tie.wait_for_end(self.inner.settings.timeouts.close, frame);
     }
 
     /// Ends the session without a goodbye, if it is not over already.
@@ -257,6 +260,29 @@ impl Session {
 
     pub(super) fn end_with(&self, cause: Failure) {
         self.inner.tie.kill(cause);
+    }
+}
+
+impl<'a> IntoIterator for &'a Session {
+    type Item = Message;
+    type IntoIter = SessionIter<'a>;
+
+    fn into_iter(self) -> SessionIter<'a> {
+        self.iter()
+    }
+}
+
+/// Messages as they come, from [`Session::iter`].
+#[derive(Debug)]
+pub struct SessionIter<'a> {
+    session: &'a Session,
+}
+
+impl Iterator for SessionIter<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.session.recv().ok()
     }
 }
 

@@ -11,6 +11,7 @@ use crate::link::Handle;
 use crate::message::CloseFrame;
 use crate::policy::AgreedCompression;
 
+#[derive(Clone)]
 pub(super) enum Tie {
     /// The session ends with this link.
     Link { link: Handle, peer: SocketAddr, compression: Option<AgreedCompression> },

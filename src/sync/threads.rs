@@ -118,7 +118,7 @@ mod tests {
             .backoff(Backoff::fixed(Duration::from_millis(1)))
             .connect()
             .unwrap();
-        let events = client.events();
+        let events = client.subscribe();
         let next = || events.recv_timeout(PATIENCE).expect("something happens");
         for role in ["opening", "resolver", "connect", "reader", "writer", "heartbeat"] {
             refuse(format!("{}-{role}", thread_prefix(client.id())));

@@ -15,7 +15,7 @@ use tungstenite::protocol::Role;
 
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
-use crate::policy::{AgreedCompression, Compression, Framing, Limits};
+use crate::policy::{AgreedCompression, Compression, Framing, MaxSizes};
 use crate::sync::Budget;
 use crate::transport::ReadBuffer;
 
@@ -36,7 +36,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    pub(crate) fn decoder(self, limits: Limits) -> Decoder {
+    pub(crate) fn decoder(self, limits: MaxSizes) -> Decoder {
         match self {
             Self::WebSocket(role) => Decoder::WebSocket(websocket::Decoder::new(role, limits)),
             Self::Framed(framing) => Decoder::Framed(framed::Decoder::new(framing, limits)),
@@ -166,6 +166,14 @@ impl Encoder {
     pub(crate) fn message(&mut self, message: &Message, out: &mut Output) {
         match self {
             Self::WebSocket(encoder) => encoder.message(message, out),
+            Self::Framed(encoder) => encoder.message(message, out),
+        }
+    }
+
+    /// The same, never compressed.
+    pub(crate) fn plain(&mut self, message: &Message, out: &mut Output) {
+        match self {
+            Self::WebSocket(encoder) => encoder.plain(message, out),
             Self::Framed(encoder) => encoder.message(message, out),
         }
     }

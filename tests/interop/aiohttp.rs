@@ -8,7 +8,9 @@ use std::sync::{Arc, mpsc};
 
 use everlink::rustls::pki_types::PrivateKeyDer;
 use everlink::rustls::{self, ServerConfig};
-use everlink::{Answer, Client, CloseFrame, Event, Failure, Heartbeat, Message, Server, Tls};
+use everlink::{
+    Answer, Client, CloseFrame, Event, Failure, Heartbeat, Limits, Message, Server, Tls,
+};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
@@ -140,7 +142,7 @@ fn served(task: &str, deflate: Deflate) -> Option<Option<Arc<Failure>>> {
     let (ended, ends) = mpsc::channel();
     let server = deflate
         .server(Server::builder())
-        .max_message_size(64 << 20)
+        .limits(Limits::new().message(64 << 20))
         .tls(Arc::clone(&certificates.server))
         .on_request(|_| Answer::accept().subprotocol("v2"))
         .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))

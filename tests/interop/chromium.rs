@@ -1,12 +1,11 @@
-//! A page in headless Chromium, from `EVERLINK_CHROMIUM` or `/usr/bin/chromium`.
+//! A page in headless Chromium.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-use everlink::{Answer, Server};
+use everlink::{Answer, Limits, Server};
 
 use super::Deflate;
+use crate::support::browser::Browser;
 use crate::support::{PATIENCE, init_log};
 
 const PAGE: &str = include_str!("chromium.html");
@@ -14,17 +13,11 @@ const PAGE: &str = include_str!("chromium.html");
 #[test]
 fn a_page_in_chromium_sends_and_receives_compressed() {
     init_log();
-    let program = std::env::var_os("EVERLINK_CHROMIUM");
-    let program = program.map_or(PathBuf::from("/usr/bin/chromium"), PathBuf::from);
-    if !program.exists() {
-        eprintln!("skipped: {} is not there", program.display());
-        return;
-    }
     for deflate in [Deflate::Takeover, Deflate::Alone] {
         let (verdict, verdicts) = mpsc::channel();
         let server = deflate
             .server(Server::builder())
-            .max_message_size(64 << 20)
+            .limits(Limits::new().message(64 << 20))
             .on_request(|request| match request.headers().get("upgrade") {
                 Some(_) => Answer::accept(),
                 None => Answer::page("text/html; charset=utf-8", PAGE),
@@ -39,26 +32,10 @@ fn a_page_in_chromium_sends_and_receives_compressed() {
                 }
             })
             .unwrap();
-        let name = format!("everlink-chromium-{}-{}", std::process::id(), deflate.name());
-        let profile = std::env::temp_dir().join(name);
-        let mut browser = Command::new(&program)
-            .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"])
-            .args(["--disable-background-networking", "--disable-component-update"])
-            .args(["--disable-sync", "--disable-dev-shm-usage"])
-            // nothing but this machine is dialed
-            .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
-            .arg(format!("--user-data-dir={}", profile.display()))
-            .arg("--remote-debugging-port=0")
-            .arg(format!("http://{}/", server.local_addr()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let url = format!("http://{}/", server.local_addr());
+        let Some(browser) = Browser::open(&url, deflate.name()) else { return };
         let said = verdicts.recv_timeout(2 * PATIENCE);
-        let _ = browser.kill();
-        let _ = browser.wait();
-        let _ = std::fs::remove_dir_all(profile);
+        drop(browser);
         assert_eq!(said.as_deref(), Ok("all came back"));
     }
 }

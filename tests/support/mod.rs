@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
 pub mod bare;
+pub mod browser;
 #[cfg(feature = "chaos")]
 pub mod resumed;
 
@@ -11,7 +12,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use everlink::{Backoff, Builder, Client, Event, Heartbeat};
+use everlink::{Backoff, Client, ClientBuilder, Event, Heartbeat};
 use socket2::SockRef;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
@@ -58,7 +59,7 @@ impl Listener {
     }
 
     /// A client that redials at once and is otherwise as the defaults make it.
-    pub fn client(&self) -> Builder {
+    pub fn client(&self) -> ClientBuilder {
         Client::builder(&self.url()).backoff(Backoff::fixed(ms(1)))
     }
 
@@ -156,7 +157,7 @@ pub struct Watch {
 }
 
 /// Has the builder report all its events.
-pub fn watch(builder: Builder) -> (Builder, Watch) {
+pub fn watch(builder: ClientBuilder) -> (ClientBuilder, Watch) {
     let (sender, events) = crossbeam_channel::unbounded();
     let builder = builder.on_event(move |event| {
         let _ = sender.send(event.clone());

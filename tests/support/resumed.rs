@@ -2,10 +2,10 @@
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
 use crossbeam_channel::{Receiver, unbounded};
-use everlink::chaos::{Cut, Proxy};
+use everlink::chaos::{Cut, FaultProxy};
 use everlink::{
-    Backoff, Builder, Client, Event, Heartbeat, Message, Resume, Server, ServerBuilder, Session,
-    SessionStart,
+    Backoff, Client, ClientBuilder, Event, Heartbeat, Message, Resume, Server, ServerBuilder,
+    Session, SessionStart,
 };
 
 use super::{PATIENCE, Watch, init_log, ms, watch};
@@ -14,7 +14,7 @@ use super::{PATIENCE, Watch, init_log, ms, watch};
 pub struct Pair {
     pub client: Client,
     pub events: Watch,
-    pub proxy: Proxy,
+    pub proxy: FaultProxy,
     /// The sessions as they begin.
     pub sessions: Receiver<Session>,
     pub server: Server,
@@ -25,7 +25,7 @@ pub fn resuming_server() -> ServerBuilder {
     Server::builder().resume(Resume::within(PATIENCE))
 }
 
-pub fn resuming_client(proxy: &Proxy) -> Builder {
+pub fn resuming_client(proxy: &FaultProxy) -> ClientBuilder {
     Client::builder(&format!("ws://{}", proxy.address()))
         .resume(true)
         .backoff(Backoff::fixed(ms(1)))
@@ -44,14 +44,17 @@ impl Pair {
         Self::with(resuming_server(), |builder| builder)
     }
 
-    pub fn with(server: ServerBuilder, client: impl FnOnce(Builder) -> Builder) -> Self {
+    pub fn with(
+        server: ServerBuilder,
+        client: impl FnOnce(ClientBuilder) -> ClientBuilder,
+    ) -> Self {
         Self::handled(server, client, keep)
     }
 
     /// The handler begins once the test has the session.
     pub fn handled(
         server: ServerBuilder,
-        client: impl FnOnce(Builder) -> Builder,
+        client: impl FnOnce(ClientBuilder) -> ClientBuilder,
         handler: impl Fn(&Session) + Send + Sync + 'static,
     ) -> Self {
         let (sender, sessions) = unbounded();
@@ -60,7 +63,7 @@ impl Pair {
             handler(&session);
         };
         let server = server.bind("127.0.0.1:0", handler).expect("a port");
-        let proxy = Proxy::start(server.local_addr()).expect("another port");
+        let proxy = FaultProxy::start(server.local_addr()).expect("another port");
         let (builder, events) = watch(client(resuming_client(&proxy)));
         let client = builder.connect().expect("nothing is in the way yet");
         assert_eq!(start(&events), SessionStart::New);

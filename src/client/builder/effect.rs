@@ -1,7 +1,7 @@
 //! Which settings can have an effect on which connections. What cannot have any is refused at the
 //! start: whoever has set it expects something of it.
 
-use super::Builder;
+use super::ClientBuilder;
 use crate::client::route::Route;
 use crate::error::Error;
 
@@ -29,34 +29,27 @@ enum Effect {
     Resuming,
 }
 
-/// Every setter of [`Builder`].
-const EFFECTS: [(&str, Effect); 44] = [
-    ("address", Effect::Dialing),
+/// Every setter of [`ClientBuilder`].
+const EFFECTS: [(&str, Effect); 34] = [
     ("backoff", Effect::Always),
-    ("close_timeout", Effect::Always),
+    ("channel", Effect::Inbox),
     ("compression", Effect::Frames),
-    ("connect_timeout", Effect::Always),
+    ("connect_to", Effect::Dialing),
     ("connector", Effect::Always),
-    ("cookies", Effect::Opening),
     ("decide", Effect::Always),
     ("delivery", Effect::Always),
-    ("dns_timeout", Effect::Dialing),
     ("fallback", Effect::Always),
-    ("fragment_size", Effect::Frames),
     ("framing", Effect::Framed),
-    ("handshake_timeout", Effect::Handshake),
     ("header", Effect::Opening),
     ("heartbeat", Effect::Always),
     ("inbox", Effect::Inbox),
-    ("local_address", Effect::Dialing),
+    ("keep_cookies", Effect::Opening),
+    ("limits", Effect::Always),
     ("login", Effect::Always),
-    ("login_timeout", Effect::Login),
     ("max_attempts", Effect::Always),
-    ("max_frame_size", Effect::Frames),
-    ("max_message_size", Effect::Always),
     ("max_redirects", Effect::Opening),
     ("max_retry_after", Effect::Opening),
-    ("message_ttl", Effect::Always),
+    ("on_dropped", Effect::Always),
     ("on_event", Effect::Always),
     ("on_message", Effect::Always),
     ("outbox", Effect::Always),
@@ -65,17 +58,33 @@ const EFFECTS: [(&str, Effect); 44] = [
     ("request", Effect::Always),
     ("resolver", Effect::Dialing),
     ("resume", Effect::Opening),
-    ("send_directly", Effect::Always),
     // the endpoints may come from a list that happens to be short
     ("shuffle_endpoints", Effect::Always),
-    ("socket_buffers", Effect::Dialing),
+    ("socket", Effect::Always),
     ("stable_after", Effect::Always),
     ("subprotocol", Effect::Opening),
-    ("tcp_keepalive", Effect::Dialing),
-    ("tcp_user_timeout", Effect::Dialing),
+    ("timeouts", Effect::Always),
     ("tls", Effect::Tls),
     ("unconfirmed", Effect::Resuming),
-    ("write_timeout", Effect::Always),
+];
+
+/// Every option of the values that some setters take.
+const OPTIONS: [(&str, Effect); 15] = [
+    ("Timeouts::dns", Effect::Dialing),
+    ("Timeouts::connect", Effect::Always),
+    ("Timeouts::handshake", Effect::Handshake),
+    ("Timeouts::login", Effect::Login),
+    ("Timeouts::write", Effect::Always),
+    ("Timeouts::close", Effect::Always),
+    ("Limits::message", Effect::Always),
+    ("Limits::frame", Effect::Frames),
+    ("Limits::fragment", Effect::Frames),
+    ("SocketOptions::keepalive", Effect::Dialing),
+    ("SocketOptions::user_timeout", Effect::Dialing),
+    ("SocketOptions::send_buffer", Effect::Dialing),
+    ("SocketOptions::receive_buffer", Effect::Dialing),
+    ("SocketOptions::local_address", Effect::Dialing),
+    ("SocketOptions::writes", Effect::Always),
 ];
 
 /// What a client's connections are like, as far as settings depend on it.
@@ -86,11 +95,11 @@ pub(super) struct Kind {
     pub(super) is_tls: bool,
 }
 
-impl Builder {
+impl ClientBuilder {
     /// Refuses what was set and cannot have an effect.
     pub(super) fn check_effects(&self, kind: Kind) -> Result<(), Error> {
         self.settings.chosen.check(|setting| {
-            let known = EFFECTS.iter().find(|(name, _)| *name == setting);
+            let known = EFFECTS.iter().chain(&OPTIONS).find(|(name, _)| *name == setting);
             known.and_then(|(_, effect)| self.obstacle(*effect, kind))
         })
     }
@@ -140,8 +149,9 @@ mod tests {
             include_str!("route.rs"),
             include_str!("timing.rs"),
             include_str!("traffic.rs"),
+            include_str!("../../settings/setters.rs"),
         ];
-        let functions = sources.iter().flat_map(|source| source.split("    pub fn ").skip(1));
+        let functions = sources.iter().flat_map(|source| source.split(" pub fn ").skip(1));
         functions
             .map(|function| (function.split('(').next().unwrap_or_default(), function))
             .collect()
@@ -157,5 +167,14 @@ mod tests {
             assert!(body.contains(&note), "{name} does not note that it was called");
         }
         assert_eq!(setters.len(), EFFECTS.len(), "EFFECTS has a setter that is none");
+        for (option, _) in OPTIONS {
+            let (value, option) = option.split_once("::").unwrap();
+            let source = match value {
+                "Timeouts" => include_str!("../../policy/timeouts.rs"),
+                "Limits" => include_str!("../../policy/limits.rs"),
+                _ => include_str!("../../policy/socket.rs"),
+            };
+            assert!(source.contains(&format!("pub fn {option}(mut self")), "{value}::{option}");
+        }
     }
 }

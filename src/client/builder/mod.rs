@@ -10,7 +10,6 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use super::Sender;
 use super::attempt::RequestHook;
 use super::events::Event;
 use super::life::Decide;
@@ -19,9 +18,10 @@ use super::route::Route;
 use crate::dial::{Connect, Resolve, System};
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
-use crate::handshake::{Request, dialable};
+use crate::handshake::{OpeningRequest, dialable};
 use crate::message::MessageRef;
 use crate::queues::inbox::Handler;
+use crate::sender::Sender;
 use crate::settings::Settings;
 
 /// Makes the handler, once there is a sender for it to answer with.
@@ -52,36 +52,32 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 ///
 /// | setting | range | has an effect |
 /// | --- | --- | --- |
-/// | `dns_timeout` | over 0, up to 1000 days | unless there is a connector |
-/// | `connect_timeout`, `write_timeout`, `close_timeout`, `message_ttl` | over 0, up to 1000 days | always |
-/// | `handshake_timeout` | over 0, up to 1000 days | unless it is plain `tcp://` without a proxy |
-/// | `login_timeout` | over 0, up to 1000 days | with a login hook |
+/// | [`timeouts`](Self::timeouts) | see [`Timeouts`](crate::Timeouts) | |
+/// | [`limits`](Self::limits) | see [`Limits`](crate::Limits) | `frame` and `fragment` on `ws://` and `wss://` |
+/// | [`socket`](Self::socket) | see [`SocketOptions`](crate::SocketOptions) | unless there is a connector, but for `writes` |
+/// | `outbox`, `inbox`: messages, bytes | 1 and up; the outbox's bytes not under a `Limits::message` that is set too | always; the inbox without `on_message` |
+/// | `heartbeat`: interval and limit | over 0, up to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
+/// | `compression`: level, window bits | 1 to 9, 9 to 15 | on `ws://` and `wss://` |
+/// | `channel` | | without `on_message` |
 /// | `max_retry_after` | 0 to 1000 days | on `ws://` and `wss://` |
 /// | `stable_after` | any | always |
-/// | `heartbeat`: interval and limit | over 0, up to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
 /// | `backoff`: `initial`, `max` | `initial` over 0, `max` from there to 1000 days | `exponential()`, as `jitter` |
 /// | `backoff`: `fixed` | 0 to 1000 days | always |
 /// | `max_attempts` | 1 and up | always |
 /// | `max_redirects` | any | on `ws://` and `wss://` |
-/// | `header`, `subprotocol`, `cookies` | what HTTP allows | on `ws://` and `wss://` |
-/// | `compression`: level, window bits | 1 to 9, 9 to 15 | on `ws://` and `wss://` |
-/// | `max_message_size` | 1 and up | always |
-/// | `max_frame_size`, `fragment_size` | 1 and up | on `ws://` and `wss://` |
+/// | `header`, `subprotocol`, `keep_cookies` | what HTTP allows | on `ws://` and `wss://` |
 /// | `framing`: `max_length` | 1 and up | on `tcp://` and `tcps://`; `little_endian` and `inclusive` with a length prefix |
-/// | `outbox`, `inbox`: messages, bytes | 1 and up; the outbox's bytes not under a `max_message_size` that is set too | always; the inbox without `on_message` |
-/// | `tcp_keepalive`, `tcp_user_timeout` | 1 s to 32767 s | unless there is a connector |
-/// | `socket_buffers` | 1 to 2147483647 bytes | unless there is a connector |
-/// | `resolver`, `address`, `proxy`, `proxy_from_env`, `local_address` | | unless there is a connector |
+/// | `resolver`, `connect_to`, `proxy`, `proxy_from_env` | | unless there is a connector |
 /// | `tls` | | where an endpoint wants it, or a redirect or `request` may lead to one that does |
 ///
 /// A value out of its range, and a setting that can have no effect, is refused at the start with
 /// [`Error::InvalidSetting`]; headers and subprotocols on `tcp://` with [`Error::InvalidHeader`].
 #[must_use = "a builder does nothing until start() or connect()"]
-pub struct Builder {
+pub struct ClientBuilder {
     settings: Settings,
     #[cfg(feature = "tls")]
     tls: crate::transport::Tls,
-    request: Result<Request, Error>,
+    request: Result<OpeningRequest, Error>,
     request_hook: Option<RequestHook>,
     login_hook: Option<Hook>,
     decide: Option<Decide>,
@@ -95,13 +91,13 @@ pub struct Builder {
     cookies: bool,
 }
 
-impl Builder {
+impl ClientBuilder {
     pub(crate) fn new(url: &str) -> Self {
         Self {
             settings: Settings::default(),
             #[cfg(feature = "tls")]
             tls: crate::transport::Tls::default(),
-            request: dialable(url).map(Request::new),
+            request: dialable(url).map(OpeningRequest::new),
             request_hook: None,
             login_hook: None,
             decide: None,
@@ -117,7 +113,7 @@ impl Builder {
     }
 
     /// The first thing that is wrong with the request is what is reported.
-    fn edit(mut self, edit: impl FnOnce(&mut Request) -> Result<(), Error>) -> Self {
+    fn edit(mut self, edit: impl FnOnce(&mut OpeningRequest) -> Result<(), Error>) -> Self {
         self.request = self.request.and_then(|mut request| {
             edit(&mut request)?;
             Ok(request)
@@ -125,7 +121,7 @@ impl Builder {
         self
     }
 
-    /// Sends this header in the opening handshake. See [`Request::set_header`].
+    /// Sends this header in the opening handshake. See [`OpeningRequest::set_header`].
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.settings.chosen.add("header");
         self.edit(|request| request.set_header(name, value))
@@ -143,7 +139,9 @@ impl Builder {
     /// fails that with [`Failure::Request`], which is retried.
     pub fn request(
         mut self,
-        make: impl FnMut(&mut Request) -> Result<(), Box<dyn StdError + Send + Sync>> + Send + 'static,
+        make: impl FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>>
+        + Send
+        + 'static,
     ) -> Self {
         self.settings.chosen.add("request");
         self.request_hook = Some(Box::new(make));
@@ -227,19 +225,19 @@ impl Builder {
         self
     }
 
-    /// Whether the cookies that the server sets in an answer to an opening handshake, of whatever
-    /// status, are sent along by redirects and redials: load balancers find the same machine again
-    /// by one. A cookie is sent to the very host that has set it. Default: false.
-    pub fn cookies(mut self, keep: bool) -> Self {
-        self.settings.chosen.add("cookies");
-        self.cookies = keep;
+    /// Keeps the cookies that the server sets in an answer to an opening handshake, of whatever
+    /// status, and sends them along with redirects and redials: load balancers find the same machine
+    /// again by one. A cookie is sent to the very host that has set it. Default: none is kept.
+    pub fn keep_cookies(mut self) -> Self {
+        self.settings.chosen.add("keep_cookies");
+        self.cookies = true;
         self
     }
 }
 
-impl fmt::Debug for Builder {
+impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder")
+        f.debug_struct("ClientBuilder")
             .field("request", &self.request)
             .field("settings", &self.settings)
             .finish_non_exhaustive()

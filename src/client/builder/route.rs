@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use super::Builder;
+use super::ClientBuilder;
 use crate::client::route::Route;
 use crate::dial::{Connect, Environment, Proxy, Resolve};
 
-impl Builder {
+impl ClientBuilder {
     /// Another endpoint of the same service, which is tried after those before it: each failure
     /// moves on to the next, and after the last comes the first. Headers and subprotocols are
     /// sent to all of them. A permanent failure of one ends the search, unless
@@ -43,9 +42,9 @@ impl Builder {
         self
     }
 
-    /// Dials this address, whatever the name in the URL: for tests and tunnels.
-    pub fn address(mut self, address: SocketAddr) -> Self {
-        self.settings.chosen.add("address");
+    /// Connects to this address, whatever the name in the URL: for tests and tunnels.
+    pub fn connect_to(mut self, address: SocketAddr) -> Self {
+        self.settings.chosen.add("connect_to");
         self.resolver(move |_: &str, _| Ok(vec![address]))
     }
 
@@ -73,39 +72,6 @@ impl Builder {
     pub fn connector(mut self, connector: impl Connect) -> Self {
         self.settings.chosen.add("connector");
         self.connector = Some(Arc::new(connector));
-        self
-    }
-
-    /// Dials from this local address. Default: the system chooses.
-    pub fn local_address(mut self, address: SocketAddr) -> Self {
-        self.settings.chosen.add("local_address");
-        self.settings.socket.local_address = Some(address);
-        self
-    }
-
-    /// Has the kernel probe a connection that was idle for this long, and then as often again
-    /// (`SO_KEEPALIVE`). It notices peers that are gone, not peers that hang: the heartbeat does
-    /// both. Default: off.
-    pub fn tcp_keepalive(mut self, time: Duration) -> Self {
-        self.settings.chosen.add("tcp_keepalive");
-        self.settings.socket.keepalive = Some(time);
-        self
-    }
-
-    /// Has the kernel end a connection whose written data was not acknowledged for this long
-    /// (`TCP_USER_TIMEOUT`, RFC 5482). Linux only; elsewhere it does nothing. Default: off.
-    pub fn tcp_user_timeout(mut self, time: Duration) -> Self {
-        self.settings.chosen.add("tcp_user_timeout");
-        self.settings.socket.user_timeout = Some(time);
-        self
-    }
-
-    /// The sizes of the socket's buffers in bytes, to send and to receive. Default: the system
-    /// chooses, and adapts them.
-    pub fn socket_buffers(mut self, send: usize, receive: usize) -> Self {
-        self.settings.chosen.add("socket_buffers");
-        self.settings.socket.send_buffer = Some(send);
-        self.settings.socket.receive_buffer = Some(receive);
         self
     }
 }

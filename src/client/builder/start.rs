@@ -5,26 +5,27 @@ use std::time::Instant;
 
 use crossbeam_channel::{bounded, unbounded};
 
-use super::Builder;
+use super::ClientBuilder;
 use super::effect::Kind;
+use crate::client::Client;
 use crate::client::attempt::Opener;
 use crate::client::core::Core;
 use crate::client::events::Publisher;
 use crate::client::life::Manager;
 use crate::client::status::Status;
 use crate::client::streak::FailureStreak;
-use crate::client::{Client, Sender};
 use crate::dial::{Addresses, Dialer, Interrupt, Resolver};
 use crate::error::Error;
-use crate::handshake::{Jar, Request, dialable};
+use crate::handshake::{Jar, OpeningRequest, dialable};
 use crate::link::stats::Counters;
 use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
+use crate::sender::Sender;
 use crate::sync::threads::{next_id, thread_prefix};
 use crate::sync::{Mutex, Signal, threads};
 
-impl Builder {
+impl ClientBuilder {
     /// Starts the client and returns at once; it keeps trying in the background.
     ///
     /// # Errors
@@ -77,15 +78,12 @@ impl Builder {
             request.check_bare()?;
         }
         self.check_effects(Kind { is_websocket, is_tls })?;
-        let requests =
-            endpoints.into_iter().map(|endpoint| Request { endpoint, ..request.clone() }).collect();
-        let (is_framed, mut settings) = (!is_websocket, self.settings);
-        if is_framed {
-            settings.heartbeat = settings.heartbeat.for_framed();
-        }
-        let settings = settings.settled()?;
-        let confirmable =
-            !is_framed || settings.heartbeat.has_answer() && settings.framing.keeps_boundaries();
+        let requests = endpoints
+            .into_iter()
+            .map(|endpoint| OpeningRequest { endpoint, ..request.clone() })
+            .collect();
+        let settings = self.settings.settled(is_websocket)?;
+        let confirmable = settings.is_confirmable(is_websocket);
         if settings.delivery == Delivery::AtLeastOnce && !confirmable {
             let reason = Error::Unconfirmable.to_string();
             return Err(Error::InvalidSetting { setting: "delivery", reason });
@@ -96,15 +94,19 @@ impl Builder {
         let interrupt = Arc::new(Interrupt::new());
         let (commands, inbound_commands) = unbounded();
         let mailbox = Arc::new(Mailbox::new(settings.inbox));
+        if settings.has_channel {
+            mailbox.open_channel(&thread_prefix(id)).map_err(Error::Thread)?;
+        }
+        let outbox = Outbox::new(
+            settings.outbox,
+            settings.limits.message,
+            (!is_websocket).then_some(settings.framing),
+            settings.delivery,
+            confirmable,
+        );
         let core = Arc::new(Core {
             id,
-            outbox: Arc::new(Outbox::new(
-                settings.outbox,
-                settings.limits.message,
-                is_framed.then_some(settings.framing),
-                settings.delivery,
-                confirmable,
-            )),
+            outbox: Arc::new(outbox.telling(settings.on_dropped.clone())),
             mailbox: Arc::clone(&mailbox),
             counters,
             status: Status::new(),
@@ -116,15 +118,15 @@ impl Builder {
             settings: Arc::clone(&settings),
         });
         let inbox = match self.on_message {
-            Some(handler) => Inbox::Handler(handler(Sender::new(Arc::clone(&core)))),
+            Some(handler) => Inbox::Handler(handler(Sender::new(Arc::<Core>::clone(&core)))),
             None => Inbox::Mailbox(mailbox),
         };
         let opener = Opener {
             counters: Arc::clone(&core.counters),
             #[cfg(feature = "tls")]
-            tls: self.tls.build(!is_framed)?,
+            tls: self.tls.build(is_websocket)?,
             resolver: Resolver::new(self.resolve, thread_prefix(id)),
-            dialer: Dialer::new(settings.socket.clone(), thread_prefix(id)),
+            dialer: Dialer::new(settings.socket, thread_prefix(id)),
             interrupt,
             settings,
             connector: self.connector,

@@ -1,54 +1,11 @@
 //! Settings of messages: how large, how many, how they are set off and what becomes of them.
 
-use std::time::Duration;
+use super::ClientBuilder;
+use crate::policy::{Delivery, Framing, Unconfirmed};
+use crate::settings::shared_setters;
 
-use super::Builder;
-use crate::policy::{Delivery, Framing, Queue, Unconfirmed};
-
-impl Builder {
-    /// The largest message that may be sent or received, in bytes. A peer that goes over it is
-    /// told so with close code 1009. Default 64 MiB.
-    pub fn max_message_size(mut self, bytes: usize) -> Self {
-        self.settings.chosen.add("max_message_size");
-        self.settings.limits.message = bytes;
-        self
-    }
-
-    /// Offers to compress messages; see [`Compression`](crate::Compression) for what that does to
-    /// secrets. Default: nothing is compressed, and nothing offered.
-    #[cfg(feature = "deflate")]
-    pub fn compression(mut self, compression: crate::Compression) -> Self {
-        self.settings.chosen.add("compression");
-        self.settings.compression = Some(compression);
-        self
-    }
-
-    /// The largest frame that may be received, in bytes. Default 16 MiB.
-    pub fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.settings.chosen.add("max_frame_size");
-        self.settings.limits.frame = bytes;
-        self
-    }
-
-    /// Sends messages of more than this many bytes as fragments of that size (RFC 6455 section
-    /// 5.4), so that pings and pongs pass between them. Default: every message is one frame.
-    pub fn fragment_size(mut self, bytes: usize) -> Self {
-        self.settings.chosen.add("fragment_size");
-        self.settings.fragment_size = Some(bytes);
-        self
-    }
-
-    /// Whether a thread that sends may write to the socket itself, when the writer thread has
-    /// nothing to do, the message is small (at most 16 KiB) and the write cannot block. It does
-    /// so at most once for each time that something was received, so a burst is still written
-    /// by the writer thread in large pieces. It saves an answer two switches of threads; without
-    /// it sending never costs the caller a system call. Plain sockets on Linux only. Default:
-    /// true.
-    pub fn send_directly(mut self, allowed: bool) -> Self {
-        self.settings.chosen.add("send_directly");
-        self.settings.send_directly = allowed;
-        self
-    }
+impl ClientBuilder {
+    shared_setters!();
 
     /// What becomes of messages that a dead link had taken. Default:
     /// [`Delivery::AtMostOnce`].
@@ -93,32 +50,6 @@ impl Builder {
     pub fn unconfirmed(mut self, messages: usize, bytes: usize) -> Self {
         self.settings.chosen.add("unconfirmed");
         self.settings.unconfirmed = Unconfirmed { messages, bytes };
-        self
-    }
-
-    /// How long a message may wait in the outbox: what could not be written in that time is not
-    /// written any more, and makes room for who wants to send. Default: for as long as it takes.
-    /// [`Client::send_with`](crate::Client::send_with) says so for a single message.
-    pub fn message_ttl(mut self, time: Duration) -> Self {
-        self.settings.chosen.add("message_ttl");
-        self.settings.message_ttl = Some(time);
-        self
-    }
-
-    /// The bounds of the queue to be sent, which outlives links. Default: 8192 messages, 64
-    /// MiB or a message of [`max_message_size`](Self::max_message_size) if that is more, wait when
-    /// full.
-    pub fn outbox(mut self, queue: Queue) -> Self {
-        self.settings.chosen.add("outbox");
-        self.settings.outbox = queue;
-        self
-    }
-
-    /// The bounds of the queue of received messages. Default: 4096 messages, 1 MiB, and reading
-    /// stops when it is full. Not used with [`on_message`](Self::on_message).
-    pub fn inbox(mut self, queue: Queue) -> Self {
-        self.settings.chosen.add("inbox");
-        self.settings.inbox = queue;
         self
     }
 

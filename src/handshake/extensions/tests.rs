@@ -25,8 +25,8 @@ const FULL: (bool, u8) = (true, 15);
 fn an_offer_says_what_is_wanted() {
     assert_eq!(offer(&Compression::new()), "permessage-deflate; client_max_window_bits");
     let lean = Compression::new()
-        .send_takeover(false)
-        .receive_takeover(false)
+        .no_send_takeover()
+        .no_receive_takeover()
         .send_window_bits(9)
         .receive_window_bits(10);
     assert_eq!(
@@ -39,7 +39,7 @@ fn an_offer_says_what_is_wanted() {
 #[test]
 fn what_a_server_answers_is_what_holds() {
     let all = Compression::new();
-    let few = Compression::new().send_takeover(false).send_window_bits(12);
+    let few = Compression::new().no_send_takeover().send_window_bits(12);
     for (answer, compression, expected) in [
         ("permessage-deflate", &all, agreed(FULL, FULL)),
         ("Permessage-Deflate ; Server_Max_Window_Bits = 8", &all, agreed(FULL, (true, 8))),
@@ -65,7 +65,7 @@ fn what_a_server_answers_is_what_holds() {
 #[test]
 fn an_answer_that_was_not_asked_for_is_wrong() {
     let all = Compression::new();
-    let strict = Compression::new().receive_takeover(false).receive_window_bits(10);
+    let strict = Compression::new().no_receive_takeover().receive_window_bits(10);
     const BITS: &str = "permessage-deflate; server_no_context_takeover; server_max_window_bits=";
     for (answer, compression, word) in [
         (&["permessage-deflate"][..], None, "\"permessage-deflate\" was not asked for"),
@@ -114,7 +114,7 @@ fn an_answer_that_was_not_asked_for_is_wrong() {
 fn the_first_offer_that_can_be_accepted_is() {
     let all = Compression::new();
     let narrow = Compression::new().receive_window_bits(10).send_window_bits(11);
-    let lean = Compression::new().receive_takeover(false).send_takeover(false);
+    let lean = Compression::new().no_receive_takeover().no_send_takeover();
     for (offers, compression, expected) in [
         (&["permessage-deflate"][..], &all, Some(("permessage-deflate", agreed(FULL, FULL)))),
         // as browsers do it
@@ -211,11 +211,9 @@ proptest! {
         server in (any::<[bool; 2]>(), 9..=15_u8, 9..=15_u8),
     ) {
         let wish = |([send, receive], send_bits, receive_bits): ([bool; 2], _, _)| {
-            Compression::new()
-                .send_takeover(send)
-                .receive_takeover(receive)
-                .send_window_bits(send_bits)
-                .receive_window_bits(receive_bits)
+            let mut wish = Compression::new();
+            (wish.send_takeover, wish.receive_takeover) = (send, receive);
+            wish.send_window_bits(send_bits).receive_window_bits(receive_bits)
         };
         let (client, server) = (wish(client), wish(server));
         let offer = offer(&client);

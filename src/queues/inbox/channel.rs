@@ -1,6 +1,7 @@
 //! The mailbox as a crossbeam channel, for programs that select over several sources.
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
@@ -26,7 +27,7 @@ impl Channel {
         thread_prefix: &str,
         mailbox: Arc<Mailbox>,
         abandoned: Receiver<Infallible>,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let (sender, receiver) = bounded(0);
         let offered = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&offered);
@@ -40,11 +41,8 @@ impl Channel {
                 count.store(0, Relaxed);
             }
         };
-        if let Err(error) = threads::spawn(thread_prefix, "inbox", threads::OWN_STACK, run) {
-            // the sender went with the closure: the channel is disconnected
-            log::error!("{thread_prefix}: no thread for the channel of messages: {error}");
-        }
-        Self { receiver, offered }
+        threads::spawn(thread_prefix, "inbox", threads::OWN_STACK, run)?;
+        Ok(Self { receiver, offered })
     }
 
     pub(super) fn receiver(&self) -> &Receiver<Message> {

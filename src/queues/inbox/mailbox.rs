@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -20,9 +21,8 @@ const MOST_AT_FRONT: usize = 256;
 
 /// The queue of received messages. The reader fills it once for each read of the socket, under
 /// one lock and with one wake-up, however many messages that read held; a program that receives
-/// takes a quarter of the room at a time to a list of its own, so that the two rarely meet. The
-/// first program that wants a channel to select on ([`Mailbox::receiver`]) has a thread of its
-/// own receive for it from there on.
+/// takes a quarter of the room at a time to a list of its own, so that the two rarely meet. For a
+/// program that wants a channel to select on ([`Mailbox::open_channel`]) a thread receives.
 ///
 /// Whoever needs both locks takes `front` before `state`; nobody waits with `front` locked.
 #[derive(Debug)]
@@ -214,7 +214,7 @@ impl Mailbox {
 
     /// Fills the empty front with the next messages, but for the first of them, which it
     /// returns. Some stay behind for the reader to go on while they are received; with
-    /// [`Overflow::DropOldest`] all do, for those at the front are past dropping.
+    /// [`Overflow::DropOldest`] all do, for those at the front cannot be dropped any more.
     fn advance(&self, front: &mut VecDeque<Message>, state: &mut State) -> Option<Message> {
         state.at_front = Held::default();
         state.share.shrink(state.held.bytes);
@@ -237,14 +237,22 @@ impl Mailbox {
         Some(first)
     }
 
-    /// The channel, from here on the only way to receive.
-    pub(crate) fn receiver(self: &Arc<Self>, thread_prefix: &str) -> &Receiver<Message> {
-        let channel = self.channel.get_or_init(|| {
-            Channel::start(thread_prefix, Arc::clone(self), self.abandoned.raised().clone())
-        });
-        // whoever waits here waits there from now on
-        self.look_again();
-        channel.receiver()
+    /// Has everything be received through a channel.
+    ///
+    /// # Errors
+    ///
+    /// What the system says if there is no thread to be had.
+    pub(crate) fn open_channel(self: &Arc<Self>, thread_prefix: &str) -> io::Result<()> {
+        let abandoned = self.abandoned.raised().clone();
+        let channel = Channel::start(thread_prefix, Arc::clone(self), abandoned)?;
+        // there is only one: nobody else has the mailbox yet
+        let _ = self.channel.set(channel);
+        Ok(())
+    }
+
+    /// The channel, if there is one.
+    pub(crate) fn receiver(&self) -> Option<&Receiver<Message>> {
+        self.channel.get().map(Channel::receiver)
     }
 
     /// Has everybody who waits here look at the conditions again.

@@ -61,7 +61,8 @@ fn bytes_bound_it_too_and_a_huge_message_passes_alone() {
 fn the_channel_holds_one_message_beside_what_the_bounds_allow() {
     let limits = Queue::new().messages(100).bytes(1000).overflow(Overflow::DropNewest);
     let mailbox = Arc::new(Mailbox::new(limits));
-    let receiver = mailbox.receiver("everlink-0").clone();
+    mailbox.open_channel("everlink-0").unwrap();
+    let receiver = mailbox.receiver().unwrap().clone();
     for _ in 0..20 {
         mailbox.push(&mut sized(&[600]), || Room::Within);
     }
@@ -116,19 +117,22 @@ fn a_reader_that_waits_is_let_go_and_told_what_becomes_of_the_rest() {
 }
 
 #[test]
-fn a_reader_that_waits_goes_on_when_there_is_room_also_across_the_switch() {
-    let (inbox, mailbox) = mailbox(Overflow::Wait);
-    let reader = std::thread::spawn(move || inbox.deliver(&mut numbers(0..100), || Room::Within));
-    let mut received = Vec::new();
-    while received.len() < 100 {
-        if received.len() == 50 {
-            mailbox.receiver("everlink-0");
+fn a_reader_that_waits_goes_on_when_there_is_room() {
+    for as_channel in [false, true] {
+        let (inbox, mailbox) = mailbox(Overflow::Wait);
+        if as_channel {
+            mailbox.open_channel("everlink-0").unwrap();
         }
-        received.push(recv(&mailbox, None).unwrap());
+        let reader =
+            std::thread::spawn(move || inbox.deliver(&mut numbers(0..100), || Room::Within));
+        let mut received = Vec::new();
+        while received.len() < 100 {
+            received.push(recv(&mailbox, None).unwrap());
+        }
+        reader.join().unwrap();
+        assert_eq!(received, Vec::from(numbers(0..100).messages));
+        mailbox.abandon();
     }
-    reader.join().unwrap();
-    assert_eq!(received, Vec::from(numbers(0..100).messages));
-    mailbox.abandon();
 }
 
 #[test]
@@ -137,7 +141,7 @@ fn the_end_reaches_whoever_waits_behind_what_is_left() {
         let (inbox, mailbox) = mailbox(Overflow::Wait);
         inbox.deliver(&mut numbers(0..1), || Room::Within);
         if as_channel {
-            mailbox.receiver("everlink-0");
+            mailbox.open_channel("everlink-0").unwrap();
         }
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| (recv(&mailbox, None), recv(&mailbox, None)));

@@ -67,7 +67,7 @@ proptest! {
                 Step::Send { size, is_stale } => {
                     let expires = past.filter(|_| is_stale);
                     let message = Message::from(vec![0; size]);
-                    let terms = Terms { receipt: None, expires };
+                    let terms = Terms { expires, ..Terms::default() };
                     accepted += u64::from(outbox.push(message, terms, Patience::None).is_ok());
                 }
                 Step::Take(bytes) => outbox.take(&mut batch, bytes),

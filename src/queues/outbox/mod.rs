@@ -11,14 +11,14 @@ mod tests;
 mod waits;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Weak;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use crate::failure::guarded;
 use crate::message::Message;
-use crate::policy::Framing;
-use crate::policy::Undelivered;
-use crate::policy::{Delivery, Overflow, Queue};
+use crate::policy::{Delivery, Framing, OnDropped, Overflow, Queue};
 use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
 pub(crate) use session::Overseer;
 pub(crate) use state::{Entry, TooLarge};
@@ -31,7 +31,6 @@ pub(crate) use terms::{Patience, Refused, Tally, Terms};
 /// taken and not yet written, and what is kept until it is confirmed, counts against the bounds;
 /// whoever pushes onto an empty queue rings the doorbell, so a writer that saw it empty under the
 /// lock can sleep on the doorbell without missing anything.
-#[derive(Debug)]
 pub(crate) struct Outbox {
     limits: Queue,
     /// The largest message that the connection carries.
@@ -50,6 +49,15 @@ pub(crate) struct Outbox {
     turn: AtomicBool,
     overseer: Mutex<Option<Weak<dyn Overseer>>>,
     is_overseen: AtomicBool,
+    /// What the program does with what will not be sent any more. Never called with the lock.
+    on_dropped: Option<OnDropped>,
+}
+
+/// What becomes of a message that is not refused.
+enum Admission {
+    Accepted,
+    /// There is no room, and the policy drops it.
+    Dropped,
 }
 
 /// A way to the socket past the writer thread.
@@ -85,6 +93,26 @@ impl Outbox {
             turn,
             overseer: Mutex::new(None),
             is_overseen: AtomicBool::new(false),
+            on_dropped: None,
+        }
+    }
+
+    /// Tells the program of what will not be sent any more.
+    pub(crate) fn telling(mut self, on_dropped: Option<OnDropped>) -> Self {
+        self.state().keeps_lost = on_dropped.is_some();
+        self.on_dropped = on_dropped;
+        self
+    }
+
+    fn tell(&self) {
+        let Some(on_dropped) = &self.on_dropped else { return };
+        let lost = std::mem::take(&mut self.state().lost);
+        for (message, why) in lost {
+            if let Err(panic) =
+                guarded("callback for dropped messages", || on_dropped(message, why))
+            {
+                log::error!("{panic}");
+            }
         }
     }
 
@@ -98,13 +126,46 @@ impl Outbox {
         self.state.lock()
     }
 
-    /// Accepts a message, or says why not. No patience turns waiting into `Full`.
+    /// Accepts a message, or gives it back and says why. No patience turns waiting into `Full`.
     pub(crate) fn push(
         &self,
         message: Message,
-        terms: Terms,
+        mut terms: Terms,
         patience: Patience,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), (Message, Refused)> {
+        if let (None, Some(ttl)) = (terms.expires, self.limits.message_ttl) {
+            terms.expires = Instant::now().checked_add(ttl);
+        }
+        let admitted = self.admit(&message, &terms, patience);
+        let result = match admitted {
+            Err(refused) => Err((message, refused)),
+            Ok((mut state, Admission::Accepted)) => {
+                let was_empty = state.queue.is_empty();
+                state.accept(message, terms);
+                drop(state);
+                self.tell_overseer();
+                if was_empty && !self.take_shortcut() {
+                    self.ring();
+                }
+                Ok(())
+            }
+            Ok((mut state, Admission::Dropped)) => {
+                state.drop_newest(message, terms);
+                drop(state);
+                Ok(())
+            }
+        };
+        self.tell();
+        result
+    }
+
+    /// Waits for room, or makes some, as the policy says.
+    fn admit(
+        &self,
+        message: &Message,
+        terms: &Terms,
+        patience: Patience,
+    ) -> Result<(MutexGuard<'_, State>, Admission), Refused> {
         if terms.receipt.is_some() && !self.confirmable {
             return Err(Refused::Unconfirmable);
         }
@@ -113,9 +174,10 @@ impl Outbox {
             return Err(Refused::TooLarge { size, limit });
         }
         if let Some(framing) = &self.framing {
-            framing.check(&message).map_err(Refused::Unsendable)?;
+            framing.check(message).map_err(Refused::Unsendable)?;
         }
         let mut state = self.state();
+        let link = state.link;
         while state.gate != Gate::Shut && !self.has_room(&mut state, size) {
             if state.drop_expired() {
                 // others may have waited for that room, or for those messages
@@ -130,6 +192,9 @@ impl Outbox {
                     return Err(Refused::Unconfirmable);
                 }
                 Overflow::Wait => {
+                    if terms.this_link && (link.is_none() || state.link != link) {
+                        return Err(Refused::NoLink);
+                    }
                     let expiry = state.next_expiry();
                     state = self.wait(state, patience, expiry)?;
                 }
@@ -140,27 +205,19 @@ impl Outbox {
                         self.room.notify_all();
                     }
                 }
-                // or all of it is written already: that is past dropping
+                // or all of it is written already and cannot be dropped any more
                 Overflow::DropOldest | Overflow::DropNewest => {
-                    state.drop_newest();
-                    if let Some(receipt) = terms.receipt {
-                        receipt.cell().decide(Err(Undelivered::Dropped));
-                    }
-                    return Ok(());
+                    return Ok((state, Admission::Dropped));
                 }
             }
         }
         if state.gate == Gate::Shut {
             return Err(Refused::Shut);
         }
-        let was_empty = state.queue.is_empty();
-        state.accept(message, terms);
-        drop(state);
-        self.tell_overseer();
-        if was_empty && !self.take_shortcut() {
-            self.ring();
+        if terms.this_link && (link.is_none() || state.link != link) {
+            return Err(Refused::NoLink);
         }
-        Ok(())
+        Ok((state, Admission::Accepted))
     }
 
     /// Writes what was just accepted, if that is likely to be all for now: one message for each
@@ -229,10 +286,14 @@ impl Outbox {
     /// has expired.
     pub(crate) fn take(&self, batch: &mut VecDeque<Entry>, bytes: usize) {
         let mut state = self.state();
-        let wake = state.take(batch, bytes) && state.waiting > 0;
+        let has_expired = state.take(batch, bytes);
+        let wake = has_expired && state.waiting > 0;
         drop(state);
         if wake {
             self.room.notify_all();
+        }
+        if has_expired {
+            self.tell();
         }
     }
 
@@ -291,17 +352,29 @@ impl Outbox {
         self.state().take_too_large()
     }
 
+    /// There is a link.
+    pub(crate) fn link_started(&self) {
+        self.state().begin_link();
+    }
+
     /// Nothing more is written for a while: whatever room there is, is all there will be.
     pub(crate) fn link_lost(&self) {
+        self.state().link_lost();
         self.room.notify_all();
         self.ring();
     }
 
     /// The link is buried: what it had taken and the peer has not confirmed goes back to the
-    /// front, or is lost.
+    /// front, or is lost. What was for that link only is dropped.
     pub(crate) fn link_buried(&self) {
         self.state().link_buried(self.delivery);
         self.room.notify_all();
+        self.tell();
+    }
+
+    /// The number of the last message that the peer has confirmed.
+    pub(crate) fn confirmed_up_to(&self) -> u64 {
+        self.state().confirmed
     }
 
     /// Whether written messages are kept until they are confirmed.
@@ -404,5 +477,11 @@ impl Outbox {
     pub(crate) fn counts(&self) -> [u64; 3] {
         let state = self.state();
         [state.dropped, state.expired, state.resent]
+    }
+}
+
+impl fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outbox").field("tally", &self.tally()).finish_non_exhaustive()
     }
 }

@@ -73,6 +73,7 @@ impl Outbox {
     pub(crate) fn end_session(&self) -> usize {
         let in_doubt = self.state().end_session(self.delivery);
         self.room.notify_all();
+        self.tell();
         in_doubt
     }
 

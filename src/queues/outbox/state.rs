@@ -1,5 +1,6 @@
 //! The state behind the outbox's lock: plain bookkeeping, no waiting.
 
+mod dropping;
 mod session;
 mod too_large;
 
@@ -35,6 +36,9 @@ pub(crate) struct Entry {
     begun: bool,
     /// Whether the login hook has sent it: it is of use in this session only.
     is_login: bool,
+    /// Whether it is for the link that was up when it was accepted, and no other.
+    this_link: bool,
+    pub(crate) is_uncompressed: bool,
 }
 
 /// What a send meets.
@@ -75,6 +79,15 @@ pub(super) struct State {
     largest: Option<(u64, usize)>,
     /// Everything up to this number is confirmed, or past confirming.
     settled: u64,
+    /// The number of the last message that the peer has confirmed.
+    pub(super) confirmed: u64,
+    /// The number of the link that is up.
+    pub(super) link: Option<u64>,
+    /// How many links there have been.
+    links: u64,
+    /// Messages of which the program is yet to be told, if it wants to know.
+    pub(super) lost: Vec<(Message, Undelivered)>,
+    pub(super) keeps_lost: bool,
     /// What is out of the row above that.
     gaps: Gaps,
     /// How many threads wait for room, and how many of them for more than that.
@@ -129,7 +142,9 @@ impl State {
                     oldest.decide(Err(Undelivered::Lost));
                 }
             }
-            self.receipts.push_back((number, receipt.cell()));
+            let cell = receipt.cell();
+            cell.accepted(number);
+            self.receipts.push_back((number, cell));
         }
         self.queue_bytes += message.len();
         self.share.charge(self.bytes());
@@ -142,6 +157,8 @@ impl State {
             again: false,
             begun: false,
             is_login: false,
+            this_link: terms.this_link,
+            is_uncompressed: terms.is_uncompressed,
         });
     }
 
@@ -155,52 +172,11 @@ impl State {
         self.next_expiry
     }
 
-    /// Makes room by taking out what has expired; returns whether anything has.
-    pub(super) fn drop_expired(&mut self) -> bool {
-        let now = Instant::now();
-        if self.next_expiry.is_none_or(|time| time > now) {
-            return false;
-        }
-        let mut expired = Vec::new();
-        self.queue.retain(|entry| {
-            let is_fresh = entry.expires.is_none_or(|time| time > now);
-            if !is_fresh {
-                expired.push((entry.number, entry.message.len()));
-            }
-            is_fresh
-        });
-        self.next_expiry = self.queue.iter().filter_map(|entry| entry.expires).min();
-        for (number, size) in &expired {
-            self.queue_bytes -= size;
-            self.expired += 1;
-            self.fail_one(*number, Undelivered::Expired);
-        }
-        self.give_back();
-        !expired.is_empty()
-    }
-
     /// What was taken from the queue comes back to its front.
     fn put_back(&mut self, entry: Entry) {
         self.queue_bytes += entry.message.len();
         self.expect_expiry(entry.expires);
         self.queue.push_front(entry);
-    }
-
-    /// Accepts a message for which there is no room, and drops it.
-    pub(super) fn drop_newest(&mut self) {
-        self.accepted += 1;
-        self.dropped += 1;
-    }
-
-    /// Makes room; returns whether there was anything to drop.
-    pub(super) fn drop_oldest(&mut self) -> bool {
-        let oldest = self.queue.iter().position(|entry| !entry.is_login);
-        let Some(oldest) = oldest.and_then(|index| self.queue.remove(index)) else { return false };
-        self.queue_bytes -= oldest.message.len();
-        self.dropped += 1;
-        self.fail_one(oldest.number, Undelivered::Dropped);
-        self.give_back();
-        true
     }
 
     /// Returns whether something expired.
@@ -213,7 +189,7 @@ impl State {
             self.queue_bytes -= size;
             if entry.expires.is_some_and(|time| time <= Instant::now()) {
                 self.expired += 1;
-                self.fail_one(entry.number, Undelivered::Expired);
+                self.lose(entry, Undelivered::Expired);
                 expired = true;
                 continue;
             }
@@ -273,6 +249,7 @@ impl State {
         self.is_unconfirmed = false;
         if number > self.settled {
             self.settled = number;
+            self.confirmed = number;
             self.largest = self.largest.filter(|(of, _)| *of > number);
             self.gaps.forget(number);
             self.decide(number, Ok(()));
@@ -308,7 +285,12 @@ impl State {
                     self.put_back(entry);
                 }
             }
-            Delivery::AtMostOnce => self.lose(self.last_written),
+            Delivery::AtMostOnce => self.lose_up_to(self.last_written),
+        }
+        for entry in self.take_out(|entry| entry.this_link) {
+            self.dropped += 1;
+            let why = if entry.again { Undelivered::Lost } else { Undelivered::LinkEnded };
+            self.lose(entry, why);
         }
     }
 
@@ -338,23 +320,6 @@ impl State {
         let left: Vec<Message> = left.map(|entry| entry.message).collect();
         self.handed_back += left.len() as u64;
         left
-    }
-
-    /// A message that was never written, or not again, is out of the row.
-    fn fail_one(&mut self, number: u64, why: Undelivered) {
-        self.settle_receipt(number, why);
-        for flush in &mut self.flushes {
-            flush.lost += usize::from(number <= flush.up_to);
-        }
-        self.gaps.add(number);
-    }
-
-    fn settle_receipt(&mut self, number: u64, why: Undelivered) {
-        if let Ok(index) = self.receipts.binary_search_by_key(&number, |(of, _)| *of) {
-            if let Some((_, cell)) = self.receipts.remove(index) {
-                cell.decide(Err(why));
-            }
-        }
     }
 
     pub(super) fn begin_flush(&mut self) -> u64 {

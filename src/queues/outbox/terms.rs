@@ -20,6 +20,8 @@ pub(crate) enum Refused {
     Shut,
     Unconfirmed(usize),
     Unconfirmable,
+    /// There is no link, or not any more the one for which it was.
+    NoLink,
 }
 
 /// How long a send may wait for room.
@@ -35,6 +37,9 @@ pub(crate) enum Patience {
 pub(crate) struct Terms {
     pub(crate) receipt: Option<Receipt>,
     pub(crate) expires: Option<Instant>,
+    /// Whether it is dropped when the link that is up ends.
+    pub(crate) this_link: bool,
+    pub(crate) is_uncompressed: bool,
 }
 
 impl From<Refused> for Error {
@@ -47,6 +52,7 @@ impl From<Refused> for Error {
             Refused::Full | Refused::NobodyDrains => Self::Full,
             Refused::Unconfirmed(count) => Self::Unconfirmed { count },
             Refused::Unconfirmable => Self::Unconfirmable,
+            Refused::NoLink => Self::NotConnected,
         }
     }
 }

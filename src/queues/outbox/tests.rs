@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::Error;
+use crate::policy::Undelivered;
 use crate::queues::receipt::Receipt;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ fn outbox(messages: usize, overflow: Overflow) -> Outbox {
 }
 
 fn push(outbox: &Outbox, text: &str, patience: Patience) -> Result<(), Refused> {
-    outbox.push(text.into(), Terms::default(), patience)
+    outbox.push(text.into(), Terms::default(), patience).map_err(|(_, refused)| refused)
 }
 
 fn fill(outbox: &Outbox, numbers: std::ops::Range<u32>) {
@@ -84,7 +85,7 @@ fn waiting_ends_with_room_with_the_deadline_and_with_the_end() {
 fn what_has_expired_is_in_nobodys_way() {
     let push = |outbox: &Outbox, text: &str, ttl: Option<u64>, patience| {
         let expires = ttl.map(|millis| Instant::now() + Duration::from_millis(millis));
-        outbox.push(text.into(), Terms { receipt: None, expires }, patience)
+        outbox.push(text.into(), Terms { expires, ..Terms::default() }, patience)
     };
     for overflow in [Overflow::Fail, Overflow::DropOldest, Overflow::DropNewest] {
         let outbox = outbox(3, overflow);
@@ -123,7 +124,7 @@ fn every_receipt_learns_what_became_of_its_message() {
     let outbox = outbox(3, Overflow::DropOldest);
     let send = |expires: Option<Instant>| {
         let receipt = Receipt::new();
-        let terms = Terms { receipt: Some(receipt.clone()), expires };
+        let terms = Terms { receipt: Some(receipt.clone()), expires, ..Terms::default() };
         outbox.push("x".into(), terms, Patience::None).unwrap();
         receipt
     };
@@ -235,9 +236,9 @@ fn who_flushes_is_woken_by_a_drop() {
 #[test]
 fn receipts_and_gaps_of_a_peer_that_confirms_nothing_are_bounded() {
     let outbox = outbox(2, Overflow::DropOldest);
-    let receipt = || Terms { receipt: Some(Receipt::new()), expires: None };
+    let receipt = || Terms { receipt: Some(Receipt::new()), ..Terms::default() };
     let first = Receipt::new();
-    let terms = Terms { receipt: Some(first.clone()), expires: None };
+    let terms = Terms { receipt: Some(first.clone()), ..Terms::default() };
     outbox.push("x".into(), terms, Patience::None).unwrap();
     let mut batch = VecDeque::new();
     for number in 0..70_000 {
@@ -251,6 +252,6 @@ fn receipts_and_gaps_of_a_peer_that_confirms_nothing_are_bounded() {
     assert!(outbox.state().receipts.len() <= 64 * 1024);
     assert!(matches!(
         first.wait(Duration::from_secs(1)),
-        Err(Error::Undelivered(crate::policy::Undelivered::Lost))
+        Err(Error::Undelivered(Undelivered::Lost))
     ));
 }

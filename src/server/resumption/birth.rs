@@ -17,7 +17,7 @@ use crate::queues::outbox::Outbox;
 use crate::resume::Token;
 use crate::server::ServerCore;
 use crate::server::opening::Asked;
-use crate::server::session::{Inner, Session};
+use crate::server::session::{Inner, Outgoing, Session};
 use crate::server::tie::Tie;
 use crate::sync::Mutex;
 use crate::sync::threads::{self, thread_prefix};
@@ -70,25 +70,32 @@ impl Owner {
         let settings = &server.settings;
         let limit = settings.limits.message;
         let outbox = Outbox::new(settings.outbox, limit, None, Delivery::AtMostOnce, true);
+        let outbox = outbox.telling(settings.on_dropped.clone());
         outbox.begin_session(resumption.settings.unconfirmed, Vec::new());
         let outbox = Arc::new(outbox.within(&settings.budget));
         let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
+        if settings.has_channel {
+            mailbox.open_channel(&thread_prefix(id))?;
+        }
         let counters = Arc::new(Counters::default());
         let (sender, orders) = unbounded();
         let shared = Resumable::new(sender, Arc::clone(&outbox), resumption, asked, peer);
         let shared = Arc::new(shared);
         outbox.oversee(&shared);
-        let session = Session::new(Inner {
+        let tie = Tie::Resumable(Arc::clone(&shared));
+        let outgoing = Outgoing { id, outbox: Arc::clone(&outbox), tie: tie.clone() };
+        let inner = Inner {
             id,
             request: Some(asked.request.clone()),
             settings: Arc::clone(settings),
             outbox: Arc::clone(&outbox),
             mailbox: Arc::clone(&mailbox),
             counters: Arc::clone(&counters),
-            tie: Tie::Resumable(Arc::clone(&shared)),
+            tie,
             server: Arc::clone(server),
             born: Instant::now(),
-        });
+        };
+        let session = Session::new(outgoing, inner);
         let owner = Self {
             server: Arc::clone(server),
             resumption: Arc::clone(resumption),

@@ -188,7 +188,7 @@ impl Owner {
         } else {
             handle.close_after_data(frame);
         }
-        closing.deadline = Some(Instant::now() + self.server.settings.close_timeout);
+        closing.deadline = Some(Instant::now() + self.server.settings.timeouts.close);
     }
 
     /// Joins a link; returns why it died, and whether the session is over with that.
@@ -218,7 +218,7 @@ impl Owner {
                 self.shared.waits_in(place);
                 let mut window = self.resumption.settings.window;
                 if after == After::Briefly {
-                    window = window.min(self.server.settings.handshake_timeout);
+                    window = window.min(self.server.settings.timeouts.handshake);
                 }
                 Phase::Detached { until: Instant::now() + window, place }
             }

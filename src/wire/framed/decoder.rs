@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::failure::Failure;
 use crate::message::{CloseCode, MessageRef, Pool};
-use crate::policy::{Framing, FramingKind, LengthPrefix, Limits};
+use crate::policy::{Framing, FramingKind, LengthPrefix, MaxSizes};
 use crate::sync::{Budget, Share};
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Assembly, NotUtf8};
@@ -26,7 +26,7 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn new(framing: Framing, limits: Limits) -> Self {
+    pub(crate) fn new(framing: Framing, limits: MaxSizes) -> Self {
         let limit = framing.max_length.min(limits.message);
         let share = Share::default();
         Self { kind: framing.kind, limit, pool: Pool::new(), message: None, share, left: 0 }

@@ -3,11 +3,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::failure::Failure;
 use crate::message::{CloseCode, Message};
-use crate::policy::{Framing, Limits, Prefix};
+use crate::policy::{Framing, MaxSizes, Prefix};
 use crate::transport::ReadBuffer;
 use crate::wire::Output;
 
-const LIMITS: Limits = Limits { message: 1000, frame: usize::MAX };
+const LIMITS: MaxSizes = MaxSizes { message: 1000, frame: usize::MAX };
 
 /// Decodes bytes that come in pieces of the given sizes. Without a violation of the protocol it is
 /// said whether the end is inside a message.
@@ -91,7 +91,7 @@ fn a_line_of_just_the_limit_passes_whatever_ends_it() {
 
 #[test]
 fn a_limit_without_bound_overflows_nowhere() {
-    let limits = Limits { message: usize::MAX, frame: usize::MAX };
+    let limits = MaxSizes { message: usize::MAX, frame: usize::MAX };
     for framing in every_framing() {
         let (mut decoder, mut buffer) =
             (Decoder::new(framing, limits), ReadBuffer::new(b"\x01\x01ab".to_vec()));

@@ -12,7 +12,7 @@ use super::deflate::Inflater;
 use super::mask::Mask;
 use crate::failure::Failure;
 use crate::message::{CloseCode, Message, MessageRef, Pool};
-use crate::policy::{AgreedCompression, Limits};
+use crate::policy::{AgreedCompression, MaxSizes};
 use crate::sync::{Budget, Share};
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Assembly, NotUtf8};
@@ -26,7 +26,7 @@ use crate::wire::{Item, too_big, violation};
 #[derive(Debug)]
 pub(crate) struct Decoder {
     role: Role,
-    limits: Limits,
+    limits: MaxSizes,
     /// The lesser of the limits.
     short_limit: usize,
     pool: Arc<Pool>,
@@ -51,7 +51,7 @@ struct Frame {
 }
 
 impl Decoder {
-    pub(crate) fn new(role: Role, limits: Limits) -> Self {
+    pub(crate) fn new(role: Role, limits: MaxSizes) -> Self {
         let short_limit = limits.message.min(limits.frame);
         Self {
             role,

@@ -7,11 +7,11 @@ use tungstenite::protocol::Role;
 use super::*;
 use crate::failure::Failure;
 use crate::message::{CloseCode, Message};
-use crate::policy::{AgreedCompression, Compression, Limits};
+use crate::policy::{AgreedCompression, Compression, MaxSizes};
 use crate::transport::ReadBuffer;
 use crate::wire::{Item, Output};
 
-const LIMITS: Limits = Limits { message: 1 << 20, frame: 1 << 20 };
+const LIMITS: MaxSizes = MaxSizes { message: 1 << 20, frame: 1 << 20 };
 
 fn agreed(takeover: bool, bits: u8) -> AgreedCompression {
     AgreedCompression {
@@ -22,7 +22,7 @@ fn agreed(takeover: bool, bits: u8) -> AgreedCompression {
     }
 }
 
-fn decoder(limits: Limits, takeover: bool) -> Decoder {
+fn decoder(limits: MaxSizes, takeover: bool) -> Decoder {
     let mut decoder = Decoder::new(Role::Client, limits);
     decoder.compressed(agreed(takeover, 15));
     decoder
@@ -223,7 +223,7 @@ fn inflated_text_is_checked_as_it_comes() {
 
 #[test]
 fn a_bomb_takes_no_more_memory_than_the_limit() {
-    let limits = Limits { message: 100_000, frame: 1 << 20 };
+    let limits = MaxSizes { message: 100_000, frame: 1 << 20 };
     let bomb = deflated(&vec![0; 64 << 20]);
     assert!(bomb.len() < (64 << 20) / 900, "{}", bomb.len());
     for bytes in [frame(0xc2, &bomb), frame(0x42, &bomb)] {
@@ -387,7 +387,7 @@ proptest! {
         (takeover, cut) in (any::<bool>(), 0..200_usize),
         sizes in prop::collection::vec(1..50_usize, 1..4),
     ) {
-        let limits = Limits { message: 500, frame: 1000 };
+        let limits = MaxSizes { message: 500, frame: 1000 };
         let cut = cut.min(payload.len());
         let stream = [
             frame(0xc2, &payload),

@@ -27,6 +27,10 @@ pub(crate) enum Fragment {
     Next,
 }
 
+fn opcode_of(message: &Message) -> Data {
+    if message.is_text() { Data::Text } else { Data::Binary }
+}
+
 impl Encoder {
     pub(crate) fn new(role: Role) -> Self {
         Self { role, deflater: None }
@@ -45,10 +49,15 @@ impl Encoder {
 
     /// Encodes a message as one frame.
     pub(crate) fn message(&mut self, message: &Message, out: &mut Output) {
-        let opcode = if message.is_text() { Data::Text } else { Data::Binary };
-        if let Some(deflated) = self.deflate(message) {
-            return self.deflated(opcode, deflated, out);
+        match self.deflate(message) {
+            Some(deflated) => self.deflated(opcode_of(message), deflated, out),
+            None => self.plain(message, out),
         }
+    }
+
+    /// Encodes a message as one frame, as it is.
+    pub(crate) fn plain(&mut self, message: &Message, out: &mut Output) {
+        let opcode = opcode_of(message);
         let payload = message.as_bytes();
         if self.role == Role::Server && payload.len() >= SHARED_FROM {
             self.header(OpCode::Data(opcode), true, false, payload.len(), None, out);

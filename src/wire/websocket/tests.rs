@@ -9,11 +9,11 @@ use tungstenite::{Error, Message as Theirs};
 use super::*;
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::policy::Limits;
+use crate::policy::MaxSizes;
 use crate::transport::ReadBuffer;
 use crate::wire::{Item, Output, Protocol, SLICES};
 
-const LIMITS: Limits = Limits { message: 1000, frame: 500 };
+const LIMITS: MaxSizes = MaxSizes { message: 1000, frame: 500 };
 
 /// An item that keeps its bytes.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +39,7 @@ impl From<Item<'_>> for Found {
 /// protocol. A close frame ends it.
 fn decode_with(
     role: Role,
-    limits: Limits,
+    limits: MaxSizes,
     mut bytes: &[u8],
     sizes: &[usize],
 ) -> (Vec<Found>, Option<u16>) {
@@ -147,14 +147,14 @@ fn both_limits_hold_as_soon_as_the_size_is_announced() {
     fragments.extend([0x80, 1]);
     assert_eq!(code_of(&fragments), Some(1009), "reached by the header of the last fragment");
     // nothing overflows anywhere near
-    let limits = Limits { message: usize::MAX, frame: usize::MAX };
+    let limits = MaxSizes { message: usize::MAX, frame: usize::MAX };
     let bytes = [0x02, 1, 0, 0x80, 127, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 7];
     assert_eq!(decode_with(Role::Client, limits, &bytes, &[3]), (vec![], None));
 }
 
 #[test]
 fn what_is_announced_takes_no_memory() {
-    let limits = Limits { message: 1 << 60, frame: 1 << 60 };
+    let limits = MaxSizes { message: 1 << 60, frame: 1 << 60 };
     let mut decoder = Decoder::new(Role::Client, limits);
     let mut buffer = ReadBuffer::new(vec![0x82, 127, 0, 0, 0x10, 0, 0, 0, 0, 0, 1, 2, 3]);
     assert!(decoder.decode(&mut buffer).unwrap().is_none());
@@ -173,7 +173,7 @@ fn a_million_empty_fragments_need_no_stack() {
 
 #[test]
 fn what_is_encoded_is_decoded_at_every_length() {
-    let limits = Limits { message: 1 << 20, frame: 1 << 20 };
+    let limits = MaxSizes { message: 1 << 20, frame: 1 << 20 };
     for (role, peer) in [(Role::Client, Role::Server), (Role::Server, Role::Client)] {
         let (mut encoder, mut out) = (Encoder::new(role), Output::new());
         let mut expected = Vec::new();

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Builder, Client, Compression, Event, Message, Tls};
+use everlink::{Backoff, ClientBuilder, Client, Compression, Event, Message, Tls};
 
 use super::{Contender, Echoes, Load, Result, Watch};
 use crate::server::Server;
@@ -12,7 +12,7 @@ pub struct Everlink {
     pub handler: bool,
 }
 
-fn builder(server: &Server, path: &str, tls: bool) -> Result<Builder> {
+fn builder(server: &Server, path: &str, tls: bool) -> Result<ClientBuilder> {
     let builder = if tls {
         let url = format!("wss://localhost:{}{path}", server.tls.port());
         Client::builder(&url).tls(Tls::new().config(server.client_tls()?))
@@ -149,7 +149,7 @@ impl Contender for Everlink {
 
     fn reconnect(&self, server: &Server) -> Result<Option<Duration>> {
         let client = builder(server, "/reset", false)?.connect()?;
-        let events = client.events();
+        let events = client.subscribe();
         let begun = Instant::now();
         client.send("go")?;
         while !matches!(events.recv().ok_or("ended")?, Event::Connected { .. }) {}

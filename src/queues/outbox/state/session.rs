@@ -64,6 +64,8 @@ impl State {
                 expires: None,
                 again: false,
                 begun: false,
+                this_link: false,
+                is_uncompressed: false,
                 is_login: true,
             });
         }
@@ -104,6 +106,20 @@ impl State {
             self.settle(last.number);
         }
         confirmed
+    }
+
+    /// There is a link. What is for one link only is for one session, if there is a session.
+    pub(in crate::queues::outbox) fn begin_link(&mut self) {
+        if self.session.is_none() || self.link.is_none() {
+            self.links += 1;
+            self.link = Some(self.links);
+        }
+    }
+
+    pub(in crate::queues::outbox) fn link_lost(&mut self) {
+        if self.session.is_none() {
+            self.link = None;
+        }
     }
 
     /// The link is gone, the session is not.
@@ -152,14 +168,16 @@ impl State {
                 lost_to = entry.number.max(lost_to);
                 self.kept_bytes -= entry.message.len();
                 self.passed_on += 1;
+                self.remember(entry.message, Undelivered::Lost);
             }
         }
-        self.lose(lost_to);
+        self.lose_up_to(lost_to);
+        self.link = None;
         in_doubt
     }
 
     /// What was written up to this number may or may not be with the peer, and nobody will know.
-    pub(super) fn lose(&mut self, to: u64) {
+    pub(super) fn lose_up_to(&mut self, to: u64) {
         let from = self.settled;
         for flush in &mut self.flushes {
             flush.lost += self.gaps.outside(from, flush.up_to.min(to));

@@ -1,0 +1,126 @@
+//! How long each step may take.
+
+use std::time::Duration;
+
+/// How long each step in the life of a connection may take, for either builder.
+///
+/// Each is over 0 and at most 1000 days.
+///
+/// | | what | default | has an effect |
+/// | --- | --- | --- | --- |
+/// | [`dns`](Self::dns) | the name lookup | 10 s | for a client without a connector |
+/// | [`connect`](Self::connect) | the TCP connection, all addresses of the host together | 10 s | for a client |
+/// | [`handshake`](Self::handshake) | the opening: a proxy's answer, TLS, the opening handshake, redirects | 10 s | unless it is plain `tcp://` without a proxy |
+/// | [`login`](Self::login) | the login hook | 10 s | for a client with a login hook |
+/// | [`write`](Self::write) | the peer takes no byte | 10 s | always |
+/// | [`close`](Self::close) | closing | 5 s | always |
+///
+/// What can have no effect is refused at the start.
+///
+/// ```
+/// use std::time::Duration;
+/// use everlink::{Client, Server, Timeouts};
+///
+/// let brisk = Timeouts::new().handshake(Duration::from_secs(3)).close(Duration::from_secs(1));
+/// let client = Client::builder("ws://localhost:9001").timeouts(brisk);
+/// let server = Server::builder().timeouts(brisk);
+/// # let _ = (client, server);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[must_use]
+pub struct Timeouts {
+    dns: Option<Duration>,
+    connect: Option<Duration>,
+    handshake: Option<Duration>,
+    login: Option<Duration>,
+    write: Option<Duration>,
+    close: Option<Duration>,
+}
+
+impl Timeouts {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How long the name lookup may take. Default 10 s.
+    pub fn dns(mut self, timeout: Duration) -> Self {
+        self.dns = Some(timeout);
+        self
+    }
+
+    /// How long the TCP connection may take, all addresses of the host together. Default 10 s.
+    pub fn connect(mut self, timeout: Duration) -> Self {
+        self.connect = Some(timeout);
+        self
+    }
+
+    /// How long the whole opening may take from the first connection on: a proxy's answer, TLS, the
+    /// opening handshake, and every redirect that is followed. Default 10 s.
+    pub fn handshake(mut self, timeout: Duration) -> Self {
+        self.handshake = Some(timeout);
+        self
+    }
+
+    /// How long the login hook's calls may take, all together. Default 10 s.
+    pub fn login(mut self, timeout: Duration) -> Self {
+        self.login = Some(timeout);
+        self
+    }
+
+    /// How long the peer may take no byte at all before the link is dead, if it sends none
+    /// either. Default 10 s.
+    pub fn write(mut self, timeout: Duration) -> Self {
+        self.write = Some(timeout);
+        self
+    }
+
+    /// How long closing may take: writing what is queued and the closing handshake (RFC 6455
+    /// section 7.1.2) together. Default 5 s. A peer that has sent its own close frame gets at
+    /// most 1 s of it to end the stream.
+    pub fn close(mut self, timeout: Duration) -> Self {
+        self.close = Some(timeout);
+        self
+    }
+
+    /// Every option, and its value if it was set.
+    pub(crate) fn options(&self) -> [(&'static str, Option<Duration>); 6] {
+        [
+            ("Timeouts::dns", self.dns),
+            ("Timeouts::connect", self.connect),
+            ("Timeouts::handshake", self.handshake),
+            ("Timeouts::login", self.login),
+            ("Timeouts::write", self.write),
+            ("Timeouts::close", self.close),
+        ]
+    }
+
+    pub(crate) fn resolved(&self) -> Resolved {
+        let ten = Duration::from_secs(10);
+        Resolved {
+            dns: self.dns.unwrap_or(ten),
+            connect: self.connect.unwrap_or(ten),
+            handshake: self.handshake.unwrap_or(ten),
+            login: self.login.unwrap_or(ten),
+            write: self.write.unwrap_or(ten),
+            close: self.close.unwrap_or(Duration::from_secs(5)),
+        }
+    }
+}
+
+/// The timeouts with their defaults filled in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Resolved {
+    pub(crate) dns: Duration,
+    pub(crate) connect: Duration,
+    pub(crate) handshake: Duration,
+    pub(crate) login: Duration,
+    pub(crate) write: Duration,
+    pub(crate) close: Duration,
+}
+
+impl Default for Resolved {
+    fn default() -> Self {
+        Timeouts::new().resolved()
+    }
+}

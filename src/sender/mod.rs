@@ -1,0 +1,327 @@
+//! What sends, on both sides: a handle to the outbox of a client or session.
+
+mod error;
+mod options;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use error::SendError;
+pub use options::SendOptions;
+
+use crate::error::{Error, close_frame};
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::queues::outbox::{Outbox, Patience, Refused, Terms};
+use crate::queues::receipt::Receipt;
+use crate::sync::threads;
+
+/// Sends, of a client ([`Client::sender`](crate::Client::sender)) and of a server's session
+/// ([`Session::sender`](crate::Session::sender)) alike. It does not keep either open; a clone is
+/// another handle to the same.
+///
+/// ```no_run
+/// use everlink::{Client, Error, SendOptions, Sender};
+///
+/// fn greet(sender: &Sender) -> Result<(), Error> {
+///     sender.send("hello")?;
+///     // does not wait for room, and comes back if there is none
+///     if let Err(refused) = sender.try_send("a tick that may be missed") {
+///         println!("{:?} came back: {refused}", refused.message);
+///     }
+///     Ok(())
+/// }
+///
+/// # fn main() -> Result<(), Error> {
+/// let client = Client::connect("ws://localhost:9001")?;
+/// greet(client.sender())?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Sender {
+    end: Arc<dyn End>,
+}
+
+/// This end of a connection, as far as sending goes.
+pub(crate) trait End: Send + Sync {
+    /// The number of the client or session: its threads are marked with it.
+    fn id(&self) -> u64;
+    fn outbox(&self) -> &Outbox;
+    /// Why nothing drains the outbox, if nothing does.
+    fn rests(&self) -> Option<Error>;
+    /// Accepts nothing more, and says goodbye once everything is written.
+    fn start_close(&self, frame: CloseFrame);
+}
+
+impl Sender {
+    pub(crate) fn new(end: Arc<dyn End>) -> Self {
+        Self { end }
+    }
+
+    /// The number of the client or session, which no other of the process has.
+    pub fn id(&self) -> u64 {
+        self.end.id()
+    }
+
+    /// Queues a message, whether there is a link or not. If the outbox is full this waits for
+    /// room, as its [`Overflow`](crate::Overflow) policy says; on the connection's own threads (in
+    /// a client's handler, say) it never waits.
+    ///
+    /// A message that was queued is not yet sent, and one that was sent has not yet arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MessageTooLarge`], [`Error::Unsendable`], [`Error::Full`] and [`Error::Closed`]; if
+    /// the outbox is full and the client has given up, [`Error::GaveUp`]; if it is full of messages
+    /// that the peer does not confirm, [`Error::Unconfirmable`]. Nothing was queued then, and the
+    /// message comes back with the error, which `?` turns into an [`Error`].
+    pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.push(message.into(), Terms::default(), Patience::Forever)
+    }
+
+    /// Like [`send`](Self::send), and never waits.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send).
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.push(message.into(), Terms::default(), Patience::None)
+    }
+
+    /// Like [`send`](Self::send), and waits for room at most for `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`Error::Timeout`].
+    pub fn send_timeout(
+        &self,
+        message: impl Into<Message>,
+        timeout: Duration,
+    ) -> Result<(), SendError> {
+        self.push(message.into(), Terms::default(), Patience::timeout(timeout))
+    }
+
+    /// Like [`send`](Self::send), with options for this message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send); [`Error::Timeout`], and [`Error::NotConnected`] for a message
+    /// that is for the present link only.
+    pub fn send_with(
+        &self,
+        message: impl Into<Message>,
+        options: SendOptions,
+    ) -> Result<(), SendError> {
+        self.push(message.into(), options.terms(None), options.patience())
+    }
+
+    /// Like [`send`](Self::send), with a receipt that tells when the peer's endpoint has the
+    /// message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send`](Self::send), and [`Error::Unconfirmable`] on a framed TCP connection
+    /// whose heartbeat has no answer.
+    pub fn send_confirmed(&self, message: impl Into<Message>) -> Result<Receipt, SendError> {
+        self.send_confirmed_with(message, SendOptions::new())
+    }
+
+    /// Like [`send_confirmed`](Self::send_confirmed), with options for this message.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_confirmed`](Self::send_confirmed) and [`send_with`](Self::send_with).
+    pub fn send_confirmed_with(
+        &self,
+        message: impl Into<Message>,
+        options: SendOptions,
+    ) -> Result<Receipt, SendError> {
+        let receipt = Receipt::new();
+        let terms = options.terms(Some(receipt.clone()));
+        self.push(message.into(), terms, options.patience())?;
+        Ok(receipt)
+    }
+
+    fn push(&self, message: Message, terms: Terms, patience: Patience) -> Result<(), SendError> {
+        // a thread of the connection's own must not wait for what waits for that thread
+        let patience = if threads::belongs_to(self.end.id()) { Patience::None } else { patience };
+        let pushed = self.end.outbox().push(message, terms, patience);
+        pushed.map_err(|(message, refused)| SendError { message, error: self.refusal(refused) })
+    }
+
+    /// Waits until the peer's endpoint has confirmed everything that was accepted before this
+    /// call, at most for `timeout`. On a healthy link that takes one round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unconfirmed`] says how many messages are not confirmed: at the deadline, or
+    /// because they are lost, dropped or expired. [`Error::GaveUp`] while nobody dials, and
+    /// [`Error::Unconfirmable`].
+    pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.end.outbox().flush(deadline).map_err(|refused| self.refusal(refused))
+    }
+
+    /// Waits until everything accepted so far, and what is accepted meanwhile, was handed to
+    /// the socket; at most for `timeout`. That does not prove that it has arrived.
+    ///
+    /// A handler of a client that waits for its answer to be written has it go out before anything
+    /// that comes behind the message, a close frame or a violation of the protocol among them, can
+    /// end the link. While it waits nothing is read, and a link that dies meanwhile is followed by
+    /// the next when the timeout is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`], [`Error::Closed`] and [`Error::GaveUp`]: something was not written.
+    pub fn wait_sent(&self, timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now().checked_add(timeout);
+        self.end.outbox().wait_written(deadline).map_err(|refused| self.refusal(refused))
+    }
+
+    /// The number of the last message that the peer's endpoint has confirmed, counted as
+    /// [`Receipt::number`] does; 0 before the first. Everything before it is confirmed as well, but
+    /// for what was dropped or has expired, was too large for the peer, or was lost with a link
+    /// ([`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce)): a write-ahead log of what is sent
+    /// with [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) can be cut there.
+    ///
+    /// It grows when the peer is asked: always with at-least-once, and otherwise while there are
+    /// receipts or a flush.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), everlink::Error> {
+    /// use everlink::{Client, Delivery};
+    ///
+    /// let client = Client::builder("ws://localhost:9001")
+    ///     .delivery(Delivery::AtLeastOnce)
+    ///     .connect()?;
+    /// let mut log = std::collections::BTreeMap::new();
+    /// for line in ["a", "b", "c"] {
+    ///     let receipt = client.send_confirmed(line)?;
+    ///     log.insert(receipt.number(), line);
+    ///     let confirmed = client.sender().confirmed_up_to();
+    ///     log.retain(|number, _| number.is_none_or(|number| number > confirmed));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn confirmed_up_to(&self) -> u64 {
+        self.end.outbox().confirmed_up_to()
+    }
+
+    /// Starts to close, as `close_with` of the client or session, and does not wait for the end:
+    /// nothing more is accepted, what is queued is written, and the closing handshake follows (RFC
+    /// 6455 section 7.1.2), all within the close timeout.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidClose`] for a code that must not be sent or a reason of more than 123
+    /// bytes; nothing is closed then.
+    pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+        self.end.start_close(close_frame(code.into(), reason)?);
+        Ok(())
+    }
+
+    fn refusal(&self, refused: Refused) -> Error {
+        match refused {
+            Refused::NobodyDrains => self.end.rests().unwrap_or(Error::Full),
+            other => other.into(),
+        }
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+/// The methods of a [`Sender`] that what holds one in a field `sender` has as well, for its `impl`.
+macro_rules! sends {
+    () => {
+        /// What sends: the same type for clients and sessions. It does not keep either open.
+        pub fn sender(&self) -> &$crate::Sender {
+            &self.sender
+        }
+
+        /// [`Sender::send`](crate::Sender::send): queues a message, and waits for room if that is
+        /// the outbox's policy.
+        ///
+        /// # Errors
+        ///
+        /// As there; the message comes back with the error.
+        pub fn send(&self, message: impl Into<Message>) -> Result<(), $crate::SendError> {
+            self.sender.send(message)
+        }
+
+        /// [`Sender::try_send`](crate::Sender::try_send): the same, and never waits.
+        ///
+        /// # Errors
+        ///
+        /// As there; the message comes back with the error.
+        pub fn try_send(&self, message: impl Into<Message>) -> Result<(), $crate::SendError> {
+            self.sender.try_send(message)
+        }
+
+        /// [`Sender::send_timeout`](crate::Sender::send_timeout): the same, and waits at most for
+        /// `timeout`.
+        ///
+        /// # Errors
+        ///
+        /// As there; the message comes back with the error.
+        pub fn send_timeout(
+            &self,
+            message: impl Into<Message>,
+            timeout: Duration,
+        ) -> Result<(), $crate::SendError> {
+            self.sender.send_timeout(message, timeout)
+        }
+
+        /// [`Sender::send_with`](crate::Sender::send_with): the same, with options for this message.
+        ///
+        /// # Errors
+        ///
+        /// As there; the message comes back with the error.
+        pub fn send_with(
+            &self,
+            message: impl Into<Message>,
+            options: $crate::SendOptions,
+        ) -> Result<(), $crate::SendError> {
+            self.sender.send_with(message, options)
+        }
+
+        /// [`Sender::send_confirmed`](crate::Sender::send_confirmed): the same, with a receipt.
+        ///
+        /// # Errors
+        ///
+        /// As there; the message comes back with the error.
+        pub fn send_confirmed(
+            &self,
+            message: impl Into<Message>,
+        ) -> Result<$crate::Receipt, $crate::SendError> {
+            self.sender.send_confirmed(message)
+        }
+
+        /// [`Sender::flush`](crate::Sender::flush): waits until the peer's endpoint has everything
+        /// that was accepted before.
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn flush(&self, timeout: Duration) -> Result<(), $crate::Error> {
+            self.sender.flush(timeout)
+        }
+
+        /// [`Sender::wait_sent`](crate::Sender::wait_sent): waits until everything is handed to the
+        /// socket.
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn wait_sent(&self, timeout: Duration) -> Result<(), $crate::Error> {
+            self.sender.wait_sent(timeout)
+        }
+    };
+}
+
+pub(crate) use sends;

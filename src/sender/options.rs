@@ -1,0 +1,80 @@
+//! How a single message is sent.
+
+use std::time::{Duration, Instant};
+
+use crate::queues::outbox::{Patience, Terms};
+use crate::queues::receipt::Receipt;
+
+/// How a single message is sent, for [`Sender::send_with`](crate::Sender::send_with).
+///
+/// ```
+/// use std::time::Duration;
+/// use everlink::SendOptions;
+///
+/// // a price is worthless after two seconds
+/// let price = SendOptions::new().ttl(Duration::from_secs(2));
+/// // the login hook subscribes anew on the next link, so this must not wait for that
+/// let subscription = SendOptions::new().this_link_only();
+/// # let _ = (price, subscription);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[must_use]
+pub struct SendOptions {
+    ttl: Option<Duration>,
+    timeout: Option<Duration>,
+    this_link: bool,
+    is_uncompressed: bool,
+}
+
+impl SendOptions {
+    /// Waits for room as long as it takes, lives as long as
+    /// [`Queue::message_ttl`](crate::Queue::message_ttl) says, goes with whichever link there is,
+    /// and compressed if that was agreed on.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The message is not written any more after this time: a stale order, an old position. Any
+    /// length; zero never waits for a link.
+    pub fn ttl(mut self, time: Duration) -> Self {
+        self.ttl = Some(time);
+        self
+    }
+
+    /// How long to wait for room in the outbox, where waiting is its policy. Default: as long as it
+    /// takes.
+    pub fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = Some(time);
+        self
+    }
+
+    /// The message goes with the link that is up, or not at all: without a link it is refused with
+    /// [`Error::NotConnected`](crate::Error::NotConnected), and if the link ends before the message
+    /// is written it is dropped
+    /// ([`Undelivered::LinkEnded`](crate::Undelivered::LinkEnded)). For what the login hook repeats
+    /// on each link anyway: a subscription that waited in the outbox would come twice.
+    pub fn this_link_only(mut self) -> Self {
+        self.this_link = true;
+        self
+    }
+
+    /// The message is not compressed, whatever was agreed on: it is compressed already, or holds a
+    /// [secret](crate::Compression#secrets).
+    pub fn uncompressed(mut self) -> Self {
+        self.is_uncompressed = true;
+        self
+    }
+
+    pub(super) fn terms(&self, receipt: Option<Receipt>) -> Terms {
+        Terms {
+            receipt,
+            expires: self.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
+            this_link: self.this_link,
+            is_uncompressed: self.is_uncompressed,
+        }
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        self.timeout.map_or(Patience::Forever, Patience::timeout)
+    }
+}

@@ -1,0 +1,95 @@
+//! The setters that both builders have, written once.
+
+/// Setters of a builder with a field `settings`, for its `impl`.
+macro_rules! shared_setters {
+    () => {
+        /// How long each step may take. Default: 5 s to close, 10 s for everything else. A value
+        /// that is set again replaces the one before, whole.
+        pub fn timeouts(mut self, timeouts: $crate::Timeouts) -> Self {
+            self.settings.chosen.add("timeouts");
+            self.settings.chosen.timeouts = timeouts;
+            self
+        }
+
+        /// How large messages and frames may be. Default: messages of 64 MiB for a client and 1 MiB
+        /// for a server, frames of 16 MiB.
+        pub fn limits(mut self, limits: $crate::Limits) -> Self {
+            self.settings.chosen.add("limits");
+            self.settings.chosen.limits = limits;
+            self
+        }
+
+        /// What is set on sockets. Default: what the system chooses.
+        pub fn socket(mut self, options: $crate::SocketOptions) -> Self {
+            self.settings.chosen.add("socket");
+            self.settings.chosen.socket = options;
+            self.settings.socket = options;
+            self
+        }
+
+        /// How the peer proves that it is alive. Default on a WebSocket: a ping after 20 s idle,
+        /// death after 30 s of silence. On framed TCP, which has no pings of its own, there is no
+        /// default: see [`Heartbeat`](crate::Heartbeat).
+        pub fn heartbeat(mut self, heartbeat: $crate::Heartbeat) -> Self {
+            self.settings.chosen.add("heartbeat");
+            self.settings.chosen.heartbeat = Some(heartbeat);
+            self
+        }
+
+        /// The bounds of the queue to be sent: a client's, which outlives links, or each session's.
+        /// Default: 8192 messages and 64 MiB for a client, 1024 and 16 MiB for a session, or a
+        /// message of [`Limits::message`](crate::Limits::message) if that is more; wait when full.
+        pub fn outbox(mut self, queue: $crate::Queue) -> Self {
+            self.settings.chosen.add("outbox");
+            self.settings.chosen.outbox = Some(queue);
+            self
+        }
+
+        /// The bounds of the queue of received messages: a client's, or each session's. Default:
+        /// 4096 messages for a client, 64 for a session, 1 MiB, and reading stops when it is full.
+        /// Without effect for a client with a handler.
+        pub fn inbox(mut self, queue: $crate::Queue) -> Self {
+            self.settings.chosen.add("inbox");
+            self.settings.chosen.inbox = Some(queue);
+            self
+        }
+
+        /// Has received messages come through a crossbeam channel, for `select!`: `receiver()` of
+        /// the client or session is that channel. The inbox keeps its bounds. Each client or session
+        /// has a thread more then, which hands messages over one by one; without it they are handed
+        /// over in batches, which is several times as fast for small messages.
+        pub fn channel(mut self) -> Self {
+            self.settings.chosen.add("channel");
+            self.settings.has_channel = true;
+            self
+        }
+
+        /// Compresses messages, if the peer does too; see [`Compression`](crate::Compression) for
+        /// what that does to secrets. Default: nothing is compressed, and nothing offered.
+        #[cfg(feature = "deflate")]
+        pub fn compression(mut self, compression: $crate::Compression) -> Self {
+            self.settings.chosen.add("compression");
+            self.settings.compression = Some(compression);
+            self
+        }
+
+        /// Calls this with each accepted message that will not be sent any more, because the
+        /// outbox's overflow policy took it out, its time to live was over, or it was for a link
+        /// that has ended: for who keeps a journal. It runs on the thread that found out, one that
+        /// sends or one of the connection's own, perhaps on several at once, and should be quick. A
+        /// panic in it is logged.
+        ///
+        /// What is left when a client closes is in
+        /// [`CloseReport::undelivered`](crate::CloseReport::undelivered) instead.
+        pub fn on_dropped(
+            mut self,
+            callback: impl Fn($crate::Message, $crate::Undelivered) + Send + Sync + 'static,
+        ) -> Self {
+            self.settings.chosen.add("on_dropped");
+            self.settings.on_dropped = Some(std::sync::Arc::new(callback));
+            self
+        }
+    };
+}
+
+pub(crate) use shared_setters;
