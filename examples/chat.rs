@@ -5,11 +5,13 @@
 //! ```
 //!
 //! Then open http://127.0.0.1:9003 in two windows. The first line that somebody sends is the
-//! name; `cat ws://127.0.0.1:9003/ws` can take part too.
+//! name; `cat ws://127.0.0.1:9003/ws` can take part too. A client of this crate that asks for a
+//! session (`ClientBuilder::resume`) can lose its network for a while and misses nothing; browsers
+//! cannot ask for one.
 
 use clap::Parser;
 use everlink::http::{Request, StatusCode, header};
-use everlink::{Answer, Limits, Server, Session};
+use everlink::{Answer, Limits, Resume, Server, Session};
 
 #[derive(Debug, Parser)]
 #[command(about = "A chat room for browsers")]
@@ -54,6 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = Server::builder()
         .on_request(answer)
         .limits(Limits::new().message(4096))
+        .resume(Resume::default())
         .bind(Options::parse().address, chat)?;
     println!("open http://{}", server.local_addr());
     std::thread::park();

@@ -1,17 +1,19 @@
-//! What `AtLeastOnce` costs against `AtMostOnce`, in one run.
+//! What `AtLeastOnce` costs against `AtMostOnce`, and sessions that can be resumed against
+//! `AtLeastOnce`, in one run.
 //!
 //! ```text
 //! cargo run --release --example delivery_cost
 //! ```
 //!
-//! Sends 1 KiB messages to a peer that only reads, until it has read them all; prints medians of
-//! interleaved rounds and their ratio.
+//! Sends 1 KiB messages to a peer that only reads, until it has read them all: the first two to one
+//! on tungstenite, the others to this crate's own server. Prints medians of interleaved rounds and
+//! their ratio.
 
 use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::{Client, Delivery};
+use everlink::{Client, ClientBuilder, Delivery, Resume, Server, Session};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
@@ -34,22 +36,43 @@ fn main() -> Result<()> {
             }
         }
     });
-    let mut times = [const { Vec::new() }; 2];
+    let server = Server::builder().resume(Resume::default()).bind("127.0.0.1:0", read)?;
+    let own = server.local_addr();
+    let mut times = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
-        times[0].push(send(address, Delivery::AtMostOnce)?);
-        times[1].push(send(address, Delivery::AtLeastOnce)?);
+        let with = |delivery| move |builder: ClientBuilder| builder.delivery(delivery);
+        times[0].push(send(address, with(Delivery::AtMostOnce))?);
+        times[1].push(send(address, with(Delivery::AtLeastOnce))?);
+        times[2].push(send(own, with(Delivery::AtLeastOnce))?);
+        times[3].push(send(own, |builder| builder.resume(true))?);
     }
     let rates = times.map(|mut times| {
         times.sort();
         COUNT as f64 / times[ROUNDS / 2].as_secs_f64()
     });
-    println!("1 KiB messages | AtMostOnce, 1/s | AtLeastOnce, 1/s | ratio");
-    println!("send | {:.0} | {:.0} | {:.2}", rates[0], rates[1], rates[1] / rates[0]);
+    let row = |names: [&str; 2], rates: [f64; 2]| {
+        let [first, second] = rates;
+        println!("1 KiB messages | {}, 1/s | {}, 1/s | ratio", names[0], names[1]);
+        println!("send | {first:.0} | {second:.0} | {:.2}", second / first);
+    };
+    row(["AtMostOnce", "AtLeastOnce"], [rates[0], rates[1]]);
+    row(["AtLeastOnce to a Server", "resumable"], [rates[2], rates[3]]);
     Ok(())
 }
 
-fn send(address: SocketAddr, delivery: Delivery) -> Result<Duration> {
-    let client = Client::builder(&format!("ws://{address}")).delivery(delivery).connect()?;
+/// Reads them all, and says so.
+fn read(session: Session) {
+    if session.iter().take(COUNT).count() == COUNT {
+        let _ = session.send("done");
+        session.iter().for_each(drop);
+    }
+}
+
+fn send(
+    address: SocketAddr,
+    prepare: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> Result<Duration> {
+    let client = prepare(Client::builder(&format!("ws://{address}"))).connect()?;
     let begun = Instant::now();
     for _ in 0..COUNT {
         // each with a payload of its own, as a program has them: clones of one would have all

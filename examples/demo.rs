@@ -1,22 +1,23 @@
-//! Watch a client live through five ways in which a connection dies.
+//! Watch a session live through five ways in which its connection dies.
 //!
 //! ```text
 //! cargo run --example demo
 //! ```
 //!
-//! The server is in the same process and echoes. Between it and the client stands a proxy that
-//! does something bad every now and then.
+//! Server and client are in the same process, and both send numbers all the time. Between them
+//! stands a proxy that does something bad every now and then. Nothing is lost, nothing comes twice.
 
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
-use everlink::{Backoff, Client, Delivery, Event, Heartbeat, Next};
-use tungstenite::protocol::CloseFrame;
+use everlink::{
+    Backoff, Client, Event, Heartbeat, Message, Next, Resume, Server, Session, SessionStart,
+};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -26,7 +27,7 @@ enum Fault {
     Reset,
     EndOfStream,
     Silence,
-    Restart,
+    Handshake,
     Refuse(Duration),
 }
 
@@ -36,8 +37,8 @@ impl Fault {
             Self::Reset => "the connection is reset".into(),
             Self::EndOfStream => "the stream ends without a close frame".into(),
             Self::Silence => "nothing gets through any more, and the connection stays open".into(),
-            Self::Restart => "the server closes with 1012 (service restart)".into(),
-            Self::Refuse(time) => format!("the server dies, and refuses connections for {time:?}"),
+            Self::Handshake => "it is reset, and so are the next two within their handshake".into(),
+            Self::Refuse(time) => format!("it is reset, and connections are refused for {time:?}"),
         }
     }
 }
@@ -46,14 +47,15 @@ const FAULTS: [Fault; 5] = [
     Fault::Reset,
     Fault::EndOfStream,
     Fault::Silence,
-    Fault::Restart,
+    Fault::Handshake,
     Fault::Refuse(Duration::from_secs(3)),
 ];
-/// How many messages are sent between two faults.
+/// How many messages the client sends between two faults.
 const BETWEEN: usize = 100;
 const PING_INTERVAL: Duration = Duration::from_millis(500);
-/// The pause between two messages of the client.
+/// The pause between two messages.
 const PACE: Duration = Duration::from_millis(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     env_logger::init();
@@ -70,13 +72,12 @@ fn main() -> ExitCode {
 /// Returns whether the numbers add up.
 fn run() -> Result<bool> {
     let clock = Clock(Instant::now());
-    let restart = Arc::new(AtomicBool::new(false));
-    let proxy = FaultProxy::start(serve(Arc::clone(&restart))?)?;
-
+    let (server, at_server) = serve()?;
+    let proxy = FaultProxy::start(server.local_addr())?;
     let (report, outages) = crossbeam_channel::unbounded();
     let client = Client::builder(&format!("ws://{}", proxy.address()))
-        // what the server has not confirmed when a link dies is sent again on the next
-        .delivery(Delivery::AtLeastOnce)
+        // the session goes on over the next connection
+        .resume(true)
         .heartbeat(Heartbeat::every(PING_INTERVAL).dead_after(Duration::from_secs(2)))
         .backoff(
             Backoff::exponential().initial(Duration::from_millis(200)).max(Duration::from_secs(1)),
@@ -84,17 +85,17 @@ fn run() -> Result<bool> {
         .stable_after(Duration::from_millis(300))
         .on_event(move |event| {
             clock.event(event);
-            if let Event::Disconnected { unconfirmed, .. } = event {
-                let _ = report.send(*unconfirmed);
+            if let Event::Connected { session: SessionStart::Resumed { .. }, .. } = event {
+                let _ = report.send(());
             }
         })
         .start()?;
 
     let receiving = thread::spawn({
         let client = client.clone();
-        move || receive(&client)
+        move || Row::of(client.iter())
     });
-    let (mut sent, mut unconfirmed, mut survived) = (0, 0, 0);
+    let (mut sent, mut survived) = (0, 0);
     let mut send_some = || -> Result<()> {
         for _ in 0..BETWEEN {
             client.send(sent.to_string())?;
@@ -110,7 +111,10 @@ fn run() -> Result<bool> {
             Fault::Reset => proxy.cut(Cut::Reset),
             Fault::EndOfStream => proxy.cut(Cut::EndOfStream),
             Fault::Silence => proxy.set(Faults::none().stall(Direction::Both))?,
-            Fault::Restart => restart.store(true, SeqCst),
+            Fault::Handshake => {
+                proxy.set(Faults::none().cut_after(Cut::Reset, 330).at_most(3))?;
+                proxy.cut(Cut::Reset);
+            }
             Fault::Refuse(time) => {
                 proxy.set(Faults::none().refuse())?;
                 proxy.cut(Cut::Reset);
@@ -121,74 +125,88 @@ fn run() -> Result<bool> {
         }
         // sends on meanwhile, into the outbox
         send_some()?;
-        unconfirmed += outages.recv_timeout(Duration::from_secs(10))?;
+        if matches!(fault, Fault::Silence) {
+            // the client finds out by itself
+            thread::sleep(PING_INTERVAL * 4);
+            proxy.set(Faults::none())?;
+        }
+        outages.recv_timeout(PATIENCE)?;
         survived += 1;
         proxy.set(Faults::none())?;
-        client.wait_connected(Duration::from_secs(10))?;
     }
     send_some()?;
     client.send("end")?;
-    let (echoed, in_order) = receiving.join().map_err(|_| "the receiving thread panicked")?;
-    client.flush(PING_INTERVAL * 10)?;
-    let round_trip = client.stats().last_round_trip;
+    let at_client = receiving.join().map_err(|_| "the receiving thread panicked")?;
+    let (at_server, sent_by_server) = at_server.recv_timeout(PATIENCE)?;
     client.close();
 
-    if let Some(round_trip) = round_trip {
-        clock.say("client", &format!("round trip     {round_trip:.1?}"));
-    }
-    let lost = sent - echoed;
+    let sent = sent + sent_by_server;
+    let received = at_client.received + at_server.received;
+    let twice = at_client.twice + at_server.twice;
+    // a number that comes late counts as lost where it was missed, and as twice where it comes
+    let lost = sent.saturating_sub(received - twice);
     println!(
-        "demo: {survived} outages survived, {sent} sent, {echoed} echoed, \
-         {unconfirmed} unconfirmed at an outage, {lost} lost"
+        "demo: {survived} outages survived, {sent} sent, {received} received, {lost} lost, \
+         {twice} twice"
     );
-    Ok(survived == FAULTS.len() && in_order && lost == 0)
+    Ok(survived == FAULTS.len() && lost == 0 && twice == 0)
 }
 
-/// Counts the numbers that came back, up to the end; returns also whether they came in order.
-/// What was sent again may come again: that is no new number.
-fn receive(client: &Client) -> (usize, bool) {
-    let (mut echoed, mut last, mut in_order) = (0, None, true);
-    for message in client {
-        let Some(text) = message.as_text() else { continue };
-        if text == "end" {
-            break;
+/// The numbers that came from one end, up to its last word.
+#[derive(Debug, Default)]
+struct Row {
+    received: usize,
+    twice: usize,
+}
+
+impl Row {
+    fn of(messages: impl Iterator<Item = Message>) -> Self {
+        let (mut row, mut next) = (Self::default(), 0);
+        for message in messages {
+            let Some(number) = message.as_text().and_then(|text| text.parse::<usize>().ok()) else {
+                // the last word
+                break;
+            };
+            row.received += 1;
+            row.twice += usize::from(number < next);
+            next = next.max(number + 1);
         }
-        let number = text.parse::<usize>().ok();
-        if number > last {
-            in_order &= number == Some(last.map_or(0, |last| last + 1));
-            last = number;
-            echoed += 1;
-        }
+        row
     }
-    (echoed, in_order)
 }
 
-/// Echoes on every connection, and says goodbye on the next message when it is to restart.
-fn serve(restart: Arc<AtomicBool>) -> Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let address = listener.local_addr()?;
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let restart = Arc::clone(&restart);
-            // an error is the end of one connection
-            thread::spawn(move || drop(echo(stream, &restart)));
-        }
-    });
-    Ok(address)
-}
-
-fn echo(stream: TcpStream, restart: &AtomicBool) -> Result<()> {
-    stream.set_nodelay(true)?;
-    let mut socket = tungstenite::accept(stream)?;
-    loop {
-        let message = socket.read()?;
-        if message.is_text() {
-            socket.send(message)?;
-        }
-        if restart.swap(false, SeqCst) {
-            socket.close(Some(CloseFrame { code: 1012.into(), reason: "restart".into() }))?;
-        }
-    }
+/// Sends numbers until the client has said its last word; then tells what it has received, and
+/// how many it has sent.
+fn serve() -> Result<(Server, Receiver<(Row, usize)>)> {
+    let (report, results) = crossbeam_channel::unbounded();
+    let server = Server::builder().resume(Resume::within(Duration::from_secs(60))).bind(
+        "127.0.0.1:0",
+        move |session: Session| {
+            let is_over = Arc::new(AtomicBool::new(false));
+            let sent = Arc::new(AtomicU64::new(0));
+            let sending = thread::spawn({
+                let (session, is_over, sent) =
+                    (session.clone(), Arc::clone(&is_over), Arc::clone(&sent));
+                move || {
+                    while !is_over.load(SeqCst) {
+                        if session.send(sent.load(SeqCst).to_string()).is_err() {
+                            break;
+                        }
+                        sent.fetch_add(1, SeqCst);
+                        thread::sleep(PACE);
+                    }
+                    let _ = session.send("end");
+                }
+            });
+            let row = Row::of(session.iter());
+            is_over.store(true, SeqCst);
+            let _ = sending.join();
+            let _ = report.send((row, sent.load(SeqCst) as usize));
+            // the client closes
+            session.iter().for_each(drop);
+        },
+    )?;
+    Ok((server, results))
 }
 
 /// Prints what happens, with the time since the start.
@@ -207,9 +225,9 @@ impl Clock {
             _ => "closing".into(),
         };
         let what = match event {
-            Event::Connected { attempts, downtime, .. } => {
-                format!("connected      attempt {attempts}, after {downtime:.1?} without a link")
-            }
+            Event::Connected { attempts, downtime, session, .. } => format!(
+                "connected      attempt {attempts}, after {downtime:.1?} without a link; {session:?}"
+            ),
             Event::Disconnected { cause, uptime, unconfirmed, next: then, .. } => format!(
                 "disconnected   {}; up for {uptime:.1?}, {unconfirmed} unconfirmed, {}",
                 cause.report(),

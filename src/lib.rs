@@ -66,6 +66,8 @@ mod message;
 mod policy;
 mod queues;
 mod resume;
+#[doc = include_str!("resume/PROTOCOL.md")]
+pub mod resumption {}
 mod sender;
 mod server;
 mod settings;

@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -56,4 +57,42 @@ fn the_demos_server_listens_again_when_it_says_so() {
     // an attempt that was refused before may be reported in the same moment, but no later one
     let failed = after.lines().filter(|line| line.contains("refused")).count();
     assert!(failed <= 1 && after.contains("connected"), "{said}");
+}
+
+#[test]
+fn who_loses_the_network_for_a_while_misses_nothing_of_the_chat() {
+    use everlink::chaos::{Cut, FaultProxy, Faults};
+    use everlink::{Backoff, Client};
+    use support::{PATIENCE, ms};
+
+    let Some(mut chat) = example("chat") else { return };
+    let mut chat = chat.arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(chat.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().trim_start_matches("open http://").to_owned();
+    let proxy = FaultProxy::start(address.as_str()).unwrap();
+    let url = format!("ws://{}/ws", proxy.address());
+    let backoff = Backoff::fixed(ms(10));
+    let away = Client::builder(&url).resume(true).backoff(backoff).connect().unwrap();
+    let other = Client::connect(&format!("ws://{address}/ws")).unwrap();
+    let next = || away.recv_timeout(PATIENCE).unwrap().as_text().unwrap().to_owned();
+    assert!(next().starts_with("welcome"));
+    away.send("Ada").unwrap();
+    assert_eq!(next(), "-- Ada is here");
+    other.send("Bob").unwrap();
+    assert_eq!(next(), "-- Bob is here");
+    proxy.set(Faults::none().refuse()).unwrap();
+    proxy.cut(Cut::Reset);
+    for number in 0..100 {
+        other.send(format!("{number}")).unwrap();
+    }
+    away.send("is anybody there?").unwrap();
+    other.flush(PATIENCE).unwrap();
+    proxy.set(Faults::none()).unwrap();
+    for number in 0..100 {
+        assert_eq!(next(), format!("Bob: {number}"));
+    }
+    assert_eq!(next(), "Ada: is anybody there?");
+    chat.kill().unwrap();
+    chat.wait().unwrap();
 }

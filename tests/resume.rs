@@ -610,3 +610,34 @@ fn settings_that_can_have_no_effect_are_refused() {
         assert!(matches!(error, Error::InvalidSetting { setting, .. } if setting == name));
     }
 }
+
+#[test]
+fn what_is_for_this_link_only_is_for_this_session_only() {
+    let pair = Pair::new();
+    let session = pair.session();
+    pair.client.flush(PATIENCE).unwrap();
+    let only = everlink::SendOptions::new().this_link_only();
+    let away = || {
+        pair.proxy.set(Faults::none().refuse()).unwrap();
+        pair.proxy.cut(Cut::Reset);
+        pair.events.disconnected();
+    };
+    // the login is not repeated, so it is of use on the next link
+    away();
+    pair.client.send_with("0", only).unwrap();
+    pair.proxy.set(Faults::none()).unwrap();
+    resumed(start(&pair.events));
+    assert_eq!(text(&session.recv_timeout(PATIENCE).unwrap()), "0");
+    // in another session it is not
+    away();
+    pair.client.send_with("1", only).unwrap();
+    pair.client.send("2").unwrap();
+    session.close();
+    pair.proxy.set(Faults::none()).unwrap();
+    in_doubt(start(&pair.events));
+    let second = pair.session();
+    assert_eq!(text(&second.recv_timeout(PATIENCE).unwrap()), "2");
+    let stats = pair.client.stats();
+    let sum = stats.passed_on + stats.outbox_messages as u64 + stats.outbox_dropped;
+    assert_eq!(stats.accepted, sum, "{stats:?}");
+}

@@ -166,8 +166,7 @@ impl ServerBuilder {
     /// its client comes back to it or the time is over. Each such session has a thread more than
     /// others. Default: a session ends with its connection.
     ///
-    /// What goes over the wire and what is not guaranteed: the chapter on resumption in the
-    /// repository's `docs` folder, `RESUME.md`.
+    /// What goes over the wire and what is not guaranteed: [`resumption`](crate::resumption).
     ///
     /// A client names its session with a secret that only the two know, so a session can be taken
     /// over by whoever has that secret. [`on_request`](Self::on_request) is asked again for each

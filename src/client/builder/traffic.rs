@@ -33,10 +33,7 @@ impl ClientBuilder {
     /// and when the server says so: it waits for its client only so long. With
     /// [`reconnect`](crate::Client::reconnect) it goes on.
     ///
-    /// **Not guaranteed**: that the program at the other end has processed what its inbox took;
-    /// that a session survives a process, or goes on at another server (behind a load balancer
-    /// that takes affinity); that a [`close`](crate::Client::close) during an outage is heard. What an outbox or an inbox drops,
-    /// or what expires, is gone as ever.
+    /// What goes over the wire and what is not guaranteed: [`resumption`](crate::resumption).
     pub fn resume(mut self, wanted: bool) -> Self {
         self.settings.chosen.add("resume");
         self.settings.resume = wanted;

@@ -287,11 +287,7 @@ impl State {
             }
             Delivery::AtMostOnce => self.lose_up_to(self.last_written),
         }
-        for entry in self.take_out(|entry| entry.this_link) {
-            self.dropped += 1;
-            let why = if entry.again { Undelivered::Lost } else { Undelivered::LinkEnded };
-            self.lose(entry, why);
-        }
+        self.drop_this_link();
     }
 
     /// Gives back what a burst took.

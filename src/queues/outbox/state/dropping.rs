@@ -60,6 +60,15 @@ impl State {
         self.remember(entry.message, why);
     }
 
+    /// What was for one link, or for one session, has no other.
+    pub(super) fn drop_this_link(&mut self) {
+        for entry in self.take_out(|entry| entry.this_link) {
+            self.dropped += 1;
+            let why = if entry.again { Undelivered::Lost } else { Undelivered::LinkEnded };
+            self.lose(entry, why);
+        }
+    }
+
     /// Makes room; returns whether there was anything to drop.
     pub(in crate::queues::outbox) fn drop_oldest(&mut self) -> bool {
         let oldest = self.queue.iter().position(|entry| !entry.is_login);

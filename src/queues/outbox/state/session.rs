@@ -172,6 +172,7 @@ impl State {
             }
         }
         self.lose_up_to(lost_to);
+        self.drop_this_link();
         self.link = None;
         in_doubt
     }
