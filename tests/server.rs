@@ -260,7 +260,7 @@ fn one_address_cannot_take_all_places() {
     };
     let Failure::Rejected { status, body, .. } = &*cause else { panic!("{cause:?}") };
     assert_eq!(status.as_u16(), 503);
-    assert_eq!(String::from_utf8_lossy(body), "too many connections from this address\n");
+    assert_eq!(String::from_utf8_lossy(body), "too many connections from this address");
     assert_eq!(server.stats().refused, 1);
     // somebody else is let in
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();

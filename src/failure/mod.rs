@@ -236,7 +236,7 @@ impl Failure {
     ///   be used;
     /// * TLS failed: a certificate was rejected, either side's, or there is no common ground;
     /// * the peer broke the protocol;
-    /// * the login hook said that it is permanent;
+    /// * the login hook said that it is permanent, or was ended by one of these, or by a 1009;
     /// * a handler panicked.
     ///
     /// Close 1000 and the private codes 4000 to 4999 mean different things at different
@@ -256,7 +256,12 @@ impl Failure {
             Self::Closed(Some(frame)) => {
                 matches!(frame.code.0, 1002 | 1003 | 1007 | 1008 | 1010 | 3000 | 3003)
             }
-            Self::Login { permanent, .. } => *permanent,
+            Self::Login { permanent, source } => {
+                // what a hook sends is as large the next time
+                let is_too_large = self.close_frame().is_some_and(|frame| frame.code.0 == 1009);
+                let link = source.downcast_ref::<Self>().map(Self::decision);
+                *permanent || is_too_large || matches!(link, Some(Decision::GiveUp))
+            }
             Self::Proxy(error) => match error {
                 // some proxies say 401 to credentials that are wrong, and 407 to none
                 ProxyError::Rejected { status, .. } => matches!(status.as_u16(), 401 | 407),
@@ -270,6 +275,29 @@ impl Failure {
             _ => false,
         };
         if permanent { Decision::GiveUp } else { Decision::Retry }
+    }
+
+    /// The close frame with which the peer ended the link, during the login too
+    /// ([`Failure::Closed`], alone or in [`Failure::Login`]).
+    ///
+    /// ```
+    /// use everlink::{Client, Decision};
+    ///
+    /// // this service closes with 4401 when a key is wrong
+    /// let builder = Client::builder("wss://feed.example.org").decide(|failure| {
+    ///     match failure.close_frame().map(|frame| frame.code.0) {
+    ///         Some(4401) => Decision::GiveUp,
+    ///         _ => failure.decision(),
+    ///     }
+    /// });
+    /// # let _ = builder;
+    /// ```
+    pub fn close_frame(&self) -> Option<&CloseFrame> {
+        match self {
+            Self::Closed(frame) => frame.as_ref(),
+            Self::Login { source, .. } => source.downcast_ref::<Self>()?.close_frame(),
+            _ => None,
+        }
     }
 }
 

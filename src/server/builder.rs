@@ -56,7 +56,7 @@ impl ServerBuilder {
             outbox: Queue::default_of(1024, 16 << 20),
             inbox: Queue::default_of(64, 1 << 20),
             // as many bytes as this can be unfinished in each of the sessions
-            limits: MaxSizes { message: 1 << 20, ..Settings::default().limits },
+            limits: MaxSizes { message: 1 << 20, frame: usize::MAX },
             ..Settings::default()
         };
         Self {
