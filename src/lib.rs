@@ -90,7 +90,8 @@ pub use policy::{
 pub use queues::Receipt;
 pub use sender::{SendError, SendOptions, Sender};
 pub use server::{
-    Answer, Server, ServerBuilder, ServerStats, Session, SessionIter, ShutdownReport, SlowSession,
+    Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session, SessionIter,
+    ShutdownReport, SlowSession,
 };
 #[cfg(feature = "tls")]
 pub use transport::Tls;

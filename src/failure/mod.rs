@@ -157,6 +157,10 @@ pub enum Failure {
     /// [`SlowSession::Disconnect`](crate::SlowSession::Disconnect) is the server's policy.
     #[error("too slow for a broadcast")]
     TooSlow,
+    /// The program ended the session without a goodbye:
+    /// [`Session::abort`](crate::Session::abort).
+    #[error("aborted by the program")]
+    Aborted,
     /// This side closed while it was dialing or opening, or the peer had not answered when the
     /// time for closing was over.
     #[error("interrupted by close")]

@@ -54,6 +54,7 @@ use stats::Counters;
 pub use stats::Stats;
 
 use crate::failure::Failure;
+use crate::message::CloseFrame;
 use crate::policy::{AgreedCompression, MaxSizes};
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
@@ -173,6 +174,12 @@ impl Shared {
                 self.outbox.ring();
             }
         }
+    }
+
+    /// The time for closing is over.
+    fn end_close(&self, frame: CloseFrame) {
+        let frame = self.protocol.is_websocket().then_some(frame);
+        self.fail(Failure::ClosedHere(frame));
     }
 
     fn silent(&self, silence: Duration) -> Failure {

@@ -312,6 +312,20 @@ macro_rules! sends {
             self.sender.flush(timeout)
         }
 
+        /// [`Sender::start_close`](crate::Sender::start_close): starts to close, and does not wait
+        /// for the end.
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn start_close(
+            &self,
+            code: impl Into<$crate::CloseCode>,
+            reason: &str,
+        ) -> Result<(), $crate::Error> {
+            self.sender.start_close(code, reason)
+        }
+
         /// [`Sender::wait_sent`](crate::Sender::wait_sent): waits until everything is handed to the
         /// socket.
         ///
