@@ -167,6 +167,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Error::Unconfirmed { count: 3 }, "3 messages"),
         (Error::Unconfirmable, "no confirmations"),
         (Error::NotConnected, "not connected"),
+        (Error::KeyInUse, "no answer yet"),
         (Error::Timeout, "timed out"),
         (Error::Closed, "closed"),
         (Error::Bind(io()), WHY),
@@ -200,6 +201,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         | Error::Timeout
         | Error::GaveUp(_)
         | Error::NotConnected
+        | Error::KeyInUse
         | Error::Closed
         | Error::Bind(_)
         | Error::Thread(_) => {}

@@ -1,6 +1,7 @@
 //! Why a link died or an attempt failed, and what to do about it.
 
 mod handshake;
+mod kind;
 mod proxy;
 mod report;
 mod text;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 pub use handshake::{Body, HandshakeError};
+pub use kind::FailureKind;
 pub use proxy::ProxyError;
 pub(crate) use report::Chain;
 pub(crate) use text::{OneLine, quote};

@@ -1,5 +1,6 @@
 //! What sends, on both sides: a handle to the outbox of a client or session.
 
+mod calls;
 mod error;
 mod options;
 
@@ -7,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use calls::Calls;
 pub use error::SendError;
 pub use options::SendOptions;
 
