@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
-use everlink::{Backoff, Client, Delivery, Event, Heartbeat, Next};
+use everlink::{Backoff, Client, Delivery, Event, Heartbeat};
 use tungstenite::protocol::CloseFrame;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -201,29 +201,6 @@ impl Clock {
     }
 
     fn event(self, event: &Event) {
-        let next = |next: &Next| match next {
-            Next::Redial { delay, .. } => format!("redial in {delay:.1?}"),
-            Next::GiveUp => "giving up".into(),
-            _ => "closing".into(),
-        };
-        let what = match event {
-            Event::Connected { attempts, downtime, .. } => {
-                format!("connected      attempt {attempts}, after {downtime:.1?} without a link")
-            }
-            Event::Disconnected { cause, uptime, unconfirmed, next: then, .. } => format!(
-                "disconnected   {}; up for {uptime:.1?}, {unconfirmed} unconfirmed, {}",
-                cause.report(),
-                next(then)
-            ),
-            Event::AttemptFailed { attempts, cause, next: then, .. } => {
-                format!("attempt {attempts} failed: {}; {}", cause.report(), next(then))
-            }
-            Event::GaveUp { cause, .. } => format!("gave up        {}", cause.report()),
-            Event::Closed { clean, .. } => {
-                format!("closed         {}", if *clean { "cleanly" } else { "without goodbye" })
-            }
-            other => format!("{other:?}"),
-        };
-        self.say("client", &what);
+        self.say("client", &event.to_string());
     }
 }

@@ -85,6 +85,9 @@ pub enum Error {
     /// What became of a message of which the program holds the receipt.
     #[error("the message was not delivered: {0}")]
     Undelivered(#[source] Undelivered),
+    /// A call with this key has no answer yet: [`Calls::call`](crate::Calls::call).
+    #[error("a call with this key has no answer yet")]
+    KeyInUse,
     /// The time given to the call ran out.
     #[error("timed out")]
     Timeout,

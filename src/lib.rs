@@ -73,11 +73,12 @@ mod transport;
 mod wire;
 
 pub use client::{
-    Client, ClientBuilder, CloseReport, Event, Events, Iter, LoginError, LoginSession, Next, State,
+    Client, ClientBuilder, ClientStatus, CloseReport, Event, Events, Iter, LoginError,
+    LoginSession, Next, State,
 };
 pub use dial::{Connect, Proxy, Resolve};
 pub use error::Error;
-pub use failure::{Body, Decision, Failure, HandshakeError, ProxyError, TlsError};
+pub use failure::{Body, Decision, Failure, FailureKind, HandshakeError, ProxyError, TlsError};
 pub use handshake::OpeningRequest;
 pub use link::Stats;
 pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
@@ -88,9 +89,10 @@ pub use policy::{
     Queue, SocketOptions, Timeouts, Undelivered, Writes,
 };
 pub use queues::Receipt;
-pub use sender::{SendError, SendOptions, Sender};
+pub use sender::{Calls, SendError, SendOptions, Sender};
 pub use server::{
-    Answer, Server, ServerBuilder, ServerStats, Session, SessionIter, ShutdownReport, SlowSession,
+    Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session, SessionIter,
+    ShutdownReport, SlowSession,
 };
 #[cfg(feature = "tls")]
 pub use transport::Tls;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use tungstenite::protocol::Role;
 
-use super::login::{Hook, LoginError, LoginSession, timed_out};
+use super::login::{self, Hook, LoginSession, timed_out};
 use super::route::Route;
 use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
 use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
@@ -25,6 +25,10 @@ use crate::wire::Protocol;
 /// The program's say in the request of each attempt.
 pub(crate) type RequestHook =
     Box<dyn FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
+
+/// Makes the token of each attempt.
+pub(crate) type TokenHook =
+    Box<dyn FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send>;
 
 /// Makes one link after the other, each on a thread that ends with the attempt.
 pub(crate) struct Opener {
@@ -46,6 +50,7 @@ pub(crate) struct Opener {
     /// Where the last attempt went, or would have gone: the program may have named another
     /// endpoint, and a server may have redirected it.
     pub(crate) dialed: Option<String>,
+    pub(crate) token_hook: Option<TokenHook>,
     pub(crate) request_hook: Option<RequestHook>,
     pub(crate) login_hook: Option<Hook>,
 }
@@ -65,6 +70,11 @@ impl Opener {
         self.dialed.clone().unwrap_or_else(|| self.requests[0].endpoint.to_string())
     }
 
+    /// The endpoint that the next attempt goes to, unless the program names another.
+    pub(crate) fn upcoming(&self) -> String {
+        self.requests[0].endpoint.to_string()
+    }
+
     /// Moves on to the next endpoint.
     pub(crate) fn next_endpoint(&mut self) {
         self.requests.rotate_left(1);
@@ -74,6 +84,10 @@ impl Opener {
     pub(crate) fn open(&mut self, attempt: u32) -> Result<Success, Failure> {
         let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
         self.dialed = Some(request.endpoint.to_string());
+        if let Some(make) = &mut self.token_hook {
+            let token = guarded("token closure", make)?.map_err(Failure::Request)?;
+            request.bearer_auth(&token).map_err(|error| Failure::Request(error.into()))?;
+        }
         if let Some(hook) = &mut self.request_hook {
             guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
         }
@@ -233,7 +247,7 @@ impl Opener {
         }
         match result {
             Ok(()) => Ok(success),
-            Err(LoginError { permanent, source }) => Err(Failure::Login { permanent, source }),
+            Err(error) => Err(login::failure(error)),
         }
     }
 }

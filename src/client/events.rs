@@ -16,6 +16,14 @@ use crate::sync::Mutex;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
+    /// An attempt to make a link begins.
+    #[non_exhaustive]
+    Connecting {
+        /// The number of the attempt, counted from 1 since the last link was lost.
+        attempt: u32,
+        /// The endpoint, without credentials, unless the program names another for this attempt.
+        endpoint: String,
+    },
     /// A link is up, the login hook included.
     #[non_exhaustive]
     Connected {

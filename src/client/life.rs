@@ -16,7 +16,7 @@ use super::after::After;
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
 use super::events::Event;
-use super::status::State;
+use super::status::{Details, State};
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
 use crate::link::{Ended, InboxSlot, Link, Opened, Owner, Parts};
@@ -94,6 +94,7 @@ impl Manager {
         loop {
             self.core.status.enter(State::Connecting, None);
             self.streak.attempts += 1;
+            self.say_connecting();
             let after = match self.open() {
                 Ok(mut up) => {
                     // a `reconnect()` queued before this link came up is satisfied by it
@@ -113,6 +114,13 @@ impl Manager {
                 return clean;
             }
         }
+    }
+
+    #[inline(never)]
+    fn say_connecting(&self) {
+        let (attempt, endpoint) = (self.streak.attempts, self.opener.upcoming());
+        self.core.status.dials(endpoint.clone());
+        self.core.publisher.publish(Event::Connecting { attempt, endpoint });
     }
 
     /// Makes an attempt, on a thread of its own, whose stack goes with it: to open a connection
@@ -146,6 +154,8 @@ impl Manager {
         log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
         let (response, compression) = (up.response.take().map(Arc::new), up.link.compression());
         let link = self.link;
+        let details = Details { response: response.clone(), compression };
+        self.core.status.is_up(endpoint.clone(), details);
         let event = Event::Connected { link, attempts, downtime, endpoint, response, compression };
         match self.first.take() {
             None => self.core.publisher.publish(event),
@@ -247,6 +257,7 @@ impl Manager {
         log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), cause.report());
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
+        self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
         self.core.publisher.publish(Event::Disconnected {
             link: self.link,
             cause,
@@ -275,6 +286,7 @@ impl Manager {
         let next = after.next();
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
+        self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
         self.core.publisher.publish(Event::AttemptFailed { attempts, endpoint, cause, next });
         after
     }
@@ -314,6 +326,7 @@ impl Manager {
         let due = self.since + delay;
         log::info!("{}: redial in {delay:.1?}", self.core.name());
         self.core.status.enter(State::BackingOff, None);
+        self.core.status.waits_until(due);
         select! {
             recv(self.commands) -> command => self.obey(command),
             recv(crossbeam_channel::at(due)) -> _ => After::Redial(Duration::ZERO),

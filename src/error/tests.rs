@@ -117,6 +117,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         (Failure::Thread(io()), WHY),
         (Failure::ReconnectRequested, "requested by the program"),
         (Failure::TooSlow, "too slow"),
+        (Failure::Aborted, "aborted"),
         (Failure::Interrupted, "close"),
     ];
     all.extend(handshakes().into_iter().map(|(error, why)| (Failure::Handshake(error), why)));
@@ -145,6 +146,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         | Failure::Thread(_)
         | Failure::ReconnectRequested
         | Failure::TooSlow
+        | Failure::Aborted
         | Failure::Interrupted => {}
     });
     all
@@ -164,6 +166,8 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Error::Full, "full"),
         (Error::Unconfirmed { count: 3 }, "3 messages"),
         (Error::Unconfirmable, "no confirmations"),
+        (Error::NotConnected, "not connected"),
+        (Error::KeyInUse, "no answer yet"),
         (Error::Timeout, "timed out"),
         (Error::Closed, "closed"),
         (Error::Bind(io()), WHY),
@@ -197,6 +201,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         | Error::Timeout
         | Error::GaveUp(_)
         | Error::NotConnected
+        | Error::KeyInUse
         | Error::Closed
         | Error::Bind(_)
         | Error::Thread(_) => {}

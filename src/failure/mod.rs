@@ -1,6 +1,7 @@
 //! Why a link died or an attempt failed, and what to do about it.
 
 mod handshake;
+mod kind;
 mod proxy;
 mod report;
 mod text;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 pub use handshake::{Body, HandshakeError};
+pub use kind::FailureKind;
 pub use proxy::ProxyError;
 pub(crate) use report::Chain;
 pub(crate) use text::{OneLine, quote};
@@ -157,6 +159,10 @@ pub enum Failure {
     /// [`SlowSession::Disconnect`](crate::SlowSession::Disconnect) is the server's policy.
     #[error("too slow for a broadcast")]
     TooSlow,
+    /// The program ended the session without a goodbye:
+    /// [`Session::abort`](crate::Session::abort).
+    #[error("aborted by the program")]
+    Aborted,
     /// This side closed while it was dialing or opening, or the peer had not answered when the
     /// time for closing was over.
     #[error("interrupted by close")]

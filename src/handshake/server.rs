@@ -88,7 +88,7 @@ pub(crate) fn check(request: &Request<()>, origins: &Origins) -> Result<(), Wron
 }
 
 /// Upgrades the connection, or answers with what is wrong with the request. A subprotocol that
-/// the client did not offer is left out. Returns what compression was agreed on.
+/// the client has not offered is left out. Returns what compression was agreed on.
 pub(crate) fn accept(
     stream: &mut impl Write,
     request: &Request<()>,
@@ -108,12 +108,11 @@ pub(crate) fn accept(
     line(&mut response, "Upgrade", b"websocket");
     line(&mut response, "Connection", b"Upgrade");
     line(&mut response, "Sec-WebSocket-Accept", derive_accept_key(key).as_bytes());
-    if let Some(chosen) = subprotocol {
-        if tokens(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == chosen) {
-            line(&mut response, "Sec-WebSocket-Protocol", chosen.as_bytes());
-        } else {
-            log::warn!("subprotocol {chosen:?} was chosen, but the client did not offer it");
-        }
+    let offered = |name: &&str| {
+        tokens(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == *name)
+    };
+    if let Some(chosen) = subprotocol.filter(offered) {
+        line(&mut response, "Sec-WebSocket-Protocol", chosen.as_bytes());
     }
     if let Some((answer, _)) = &compression {
         line(&mut response, "Sec-WebSocket-Extensions", answer.as_bytes());

@@ -4,9 +4,8 @@
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
-
 use super::Shared;
+use super::life::Pulse;
 use super::liveness::{HELD_UP, Waiting};
 use super::suspension::Suspension;
 use super::writer;
@@ -108,10 +107,10 @@ pub(super) fn run(shared: &Shared) {
             Waiting::ForProgram(_) => {}
         }
         due = now + wait.max(Duration::from_millis(1));
-        match shared.life.died().recv_deadline(due) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-            Ok(never) => match never {},
+        match shared.life.wait_pulse(due) {
+            Pulse::Due => {}
+            Pulse::Overdue(frame) => return shared.end_close(frame),
+            Pulse::Dead => return,
         }
     }
 }
@@ -120,9 +119,14 @@ pub(super) fn run(shared: &Shared) {
 /// it is still said to be one.
 fn watch_confirmations(shared: &Shared) {
     let interval = shared.settings.heartbeat.dead_after;
-    while shared.life.died().recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        if matches!(shared.liveness.waiting(), Waiting::ForPeer(_)) {
-            shared.look_for_confirmations(interval.saturating_mul(2), None);
+    loop {
+        match shared.life.wait_pulse(Instant::now() + interval) {
+            Pulse::Due if matches!(shared.liveness.waiting(), Waiting::ForPeer(_)) => {
+                shared.look_for_confirmations(interval.saturating_mul(2), None);
+            }
+            Pulse::Due => {}
+            Pulse::Overdue(frame) => return shared.end_close(frame),
+            Pulse::Dead => return,
         }
     }
 }

@@ -50,7 +50,7 @@ impl fmt::Display for CloseCode {
 }
 
 /// The body of a close frame: a code and a reason (RFC 6455 section 5.5.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
     /// Why the connection is closed.
     pub code: CloseCode,

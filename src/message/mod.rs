@@ -1,6 +1,7 @@
 //! What travels: messages and the frame that ends them.
 
 mod close;
+mod convert;
 mod memory;
 mod payload;
 mod received;

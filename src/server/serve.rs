@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use tungstenite::protocol::Role;
 
-use super::ServerCore;
 use super::answer::Answer;
 use super::session::{Inner, Outgoing, Session};
+use super::{Incoming, ServerCore};
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
 use crate::handshake::Headers;
@@ -32,13 +32,19 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A connection that is ready for messages.
 struct Accepted {
     opened: Opened,
-    request: Option<http::Request<()>>,
+    /// On a WebSocket.
+    incoming: Option<Incoming>,
+    subprotocol: Option<String>,
+    /// What the request closure has found out.
+    values: http::Extensions,
+    #[cfg(feature = "tls")]
+    certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
 }
 
 /// Runs a connection from its first byte to its last.
 pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: SocketAddr) {
     let name = thread_prefix(id);
-    let opened = match open(server, duplex) {
+    let opened = match open(server, duplex, peer) {
         Ok(opened) => opened,
         Err(failure) => {
             log::info!("{name}: {peer} did not open: {}", failure.report());
@@ -68,16 +74,25 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
     log::info!("{name}: {peer} ended: {}", ended.cause.report());
 }
 
-fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
+fn open(server: &ServerCore, duplex: Duplex, peer: SocketAddr) -> Result<Accepted, Failure> {
     let Settings { limits, budget, .. } = &*server.settings;
     let timeout = server.settings.timeouts.handshake;
     let deadline = Instant::now() + timeout;
-    let mut duplex =
-        secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
+    let secured = secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
+    let Secured { mut duplex, .. } = secured;
+    #[cfg(feature = "tls")]
+    let certificates = secured.certificates;
     if let Some(framing) = server.framing {
         let protocol = Protocol::Framed(framing);
         let opened = Opened::new(duplex, protocol, *limits, Vec::new()).within(budget);
-        return Ok(Accepted { opened, request: None });
+        return Ok(Accepted {
+            opened,
+            incoming: None,
+            subprotocol: None,
+            values: http::Extensions::new(),
+            #[cfg(feature = "tls")]
+            certificates,
+        });
     }
     let mut timed = Timed::new(&mut duplex, deadline);
     let (request, read) = match handshake::read_request(&mut timed) {
@@ -100,17 +115,29 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
         let_read(&mut duplex);
         return Err(failure.in_time(timeout));
     }
+    let incoming = Incoming {
+        request,
+        peer,
+        #[cfg(feature = "tls")]
+        certificates: certificates.clone(),
+    };
+    let request = &incoming.request;
     let answer = match &server.on_request {
         None => Answer::accept(),
-        Some(decide) => guarded("request closure", || decide(&request)).unwrap_or_else(|panic| {
+        Some(decide) => guarded("request closure", || decide(&incoming)).unwrap_or_else(|panic| {
             log::error!("{panic}");
             Answer::reject(StatusCode::INTERNAL_SERVER_ERROR)
         }),
     };
+    let known = server.subprotocols.iter().map(String::as_str);
+    let chosen = answer.subprotocol.as_deref().or_else(|| incoming.choose_subprotocol(known));
+    let subprotocol = chosen.filter(|chosen| incoming.subprotocols().any(|name| name == *chosen));
+    if let (Some(chosen), None) = (chosen, subprotocol) {
+        log::warn!("subprotocol {chosen:?} was chosen, but the client did not offer it");
+    }
     let result = if answer.is_upgrade() {
-        let Answer { subprotocol, headers, .. } = &answer;
         let compression = server.settings.compression.as_ref();
-        handshake::accept(&mut timed, &request, subprotocol.as_deref(), headers, compression)
+        handshake::accept(&mut timed, request, subprotocol, &answer.headers, compression)
     } else {
         let status = answer.status;
         let Answer { headers, body, .. } = &answer;
@@ -129,21 +156,38 @@ fn open(server: &ServerCore, duplex: Duplex) -> Result<Accepted, Failure> {
     let protocol = Protocol::WebSocket(Role::Server);
     let opened =
         Opened::new(duplex, protocol, *limits, read).within(budget).compressed(compression);
-    Ok(Accepted { opened, request: Some(request) })
+    Ok(Accepted {
+        opened,
+        subprotocol: subprotocol.map(Into::into),
+        values: answer.values,
+        incoming: Some(incoming),
+        #[cfg(feature = "tls")]
+        certificates,
+    })
+}
+
+/// A connection that carries what is said, and who the peer has shown to be.
+struct Secured {
+    duplex: Duplex,
+    #[cfg(feature = "tls")]
+    certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
 }
 
 #[cfg(feature = "tls")]
-fn secure(server: &ServerCore, duplex: Duplex, deadline: Instant) -> Result<Duplex, Failure> {
+fn secure(server: &ServerCore, duplex: Duplex, deadline: Instant) -> Result<Secured, Failure> {
     use crate::failure::TlsError;
-    let Some(config) = &server.tls else { return Ok(duplex) };
+    let Some(config) = &server.tls else {
+        return Ok(Secured { duplex, certificates: Vec::new() });
+    };
     let connection = rustls::ServerConnection::new(Arc::clone(config))
         .map_err(|error| Failure::Tls(TlsError::from(error)))?;
-    crate::transport::tls::open(duplex, connection, deadline)
+    let (duplex, certificates) = crate::transport::tls::accept(duplex, connection, deadline)?;
+    Ok(Secured { duplex, certificates })
 }
 
 #[cfg(not(feature = "tls"))]
-fn secure(_: &ServerCore, duplex: Duplex, _: Instant) -> Result<Duplex, Failure> {
-    Ok(duplex)
+fn secure(_: &ServerCore, duplex: Duplex, _: Instant) -> Result<Secured, Failure> {
+    Ok(Secured { duplex })
 }
 
 /// Ends the stream and waits until the peer has too, so that it reads the answer before a reset
@@ -163,7 +207,7 @@ fn start(
     peer: SocketAddr,
     accepted: Accepted,
 ) -> Result<(Link, Session), Failure> {
-    let Accepted { opened, request } = accepted;
+    let Accepted { opened, incoming, subprotocol, values, .. } = accepted;
     let settings = &server.settings;
     let counters = Arc::new(Counters::default());
     let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
@@ -187,13 +231,22 @@ fn start(
         link: 1,
     })?;
     link.announce();
-    let outgoing = Outgoing { id, outbox: Arc::clone(&outbox), link: link.handle() };
+    let outgoing = Outgoing {
+        id,
+        outbox: Arc::clone(&outbox),
+        link: link.handle(),
+        close_timeout: settings.timeouts.close,
+    };
     let session = Session::new(
         outgoing,
         Inner {
             id,
             peer,
-            request,
+            incoming,
+            subprotocol,
+            values,
+            #[cfg(feature = "tls")]
+            certificates: accepted.certificates,
             compression: link.compression(),
             settings: Arc::clone(settings),
             outbox,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::ServerCore;
+use super::{Incoming, ServerCore, ServerHandle};
 use crate::error::{Error, close_frame};
 use crate::failure::Failure;
 use crate::link::Handle;
@@ -36,6 +36,7 @@ pub(super) struct Outgoing {
     pub(super) id: u64,
     pub(super) outbox: Arc<Outbox>,
     pub(super) link: Handle,
+    pub(super) close_timeout: Duration,
 }
 
 impl End for Outgoing {
@@ -53,14 +54,18 @@ impl End for Outgoing {
 
     fn start_close(&self, frame: CloseFrame) {
         self.outbox.shut();
-        self.link.close_after_data(frame);
+        self.link.close_by(Instant::now() + self.close_timeout, frame);
     }
 }
 
 pub(super) struct Inner {
     pub(super) id: u64,
     pub(super) peer: SocketAddr,
-    pub(super) request: Option<http::Request<()>>,
+    pub(super) incoming: Option<Incoming>,
+    pub(super) subprotocol: Option<String>,
+    pub(super) values: http::Extensions,
+    #[cfg(feature = "tls")]
+    pub(super) certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
     pub(super) compression: Option<AgreedCompression>,
     pub(super) settings: Arc<Settings>,
     pub(super) outbox: Arc<Outbox>,
@@ -86,9 +91,32 @@ impl Session {
         self.inner.peer
     }
 
-    /// The request that opened the session: its path and headers. `None` on framed TCP.
-    pub fn request(&self) -> Option<&http::Request<()>> {
-        self.inner.request.as_ref()
+    /// The request that opened the session: its path, headers, credentials. `None` on framed TCP.
+    pub fn incoming(&self) -> Option<&Incoming> {
+        self.inner.incoming.as_ref()
+    }
+
+    /// The subprotocol that was agreed on, if any.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.inner.subprotocol.as_deref()
+    }
+
+    /// What the closure of [`on_request`](crate::ServerBuilder::on_request) has given along with
+    /// [`Answer::with`](crate::Answer::with), by its type.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.inner.values.get()
+    }
+
+    /// The certificates that the client has shown, its own first; empty without TLS, and where the
+    /// server's configuration asks for none.
+    #[cfg(feature = "tls")]
+    pub fn peer_certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
+        &self.inner.certificates
+    }
+
+    /// The server of this session.
+    pub fn server(&self) -> ServerHandle {
+        ServerHandle { core: Arc::clone(&self.inner.server) }
     }
 
     /// How messages are compressed, if both sides want that
@@ -100,9 +128,9 @@ impl Session {
     sends!();
 
     /// Sends a message to every session of this server, this one included, without waiting:
-    /// [`Server::broadcast`](crate::Server::broadcast).
+    /// [`ServerHandle::broadcast`](crate::ServerHandle::broadcast).
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
-        self.inner.server.broadcast(&message.into())
+        self.inner.server.broadcast(&message.into(), |_| true)
     }
 
     /// Waits for the next message.
@@ -187,6 +215,13 @@ impl Session {
     pub fn close_with(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.finish(close_frame(code.into(), reason)?);
         Ok(())
+    }
+
+    /// Ends the session at once, without a goodbye: what is queued is dropped, and the connection is
+    /// reset. It does not wait for the handler, which finds the session over.
+    pub fn abort(&self) {
+        self.inner.outbox.shut();
+        self.end_with(Failure::Aborted);
     }
 
     /// Closes and waits for the end, at most for the closing timeout.
