@@ -37,6 +37,14 @@
 //! that hangs holds anything else up. While the writer sleeps, a thread that has one small message
 //! to send writes it by itself, without waiting ([`Writes::Direct`]).
 //!
+//! # What is re-exported
+//!
+//! Types of other crates are part of this interface where a program has them anyway, and are
+//! re-exported so that it uses the same versions: [`http`] (statuses, headers, the server's answer),
+//! `rustls` (configurations and certificates, with the feature `tls`) and [`Bytes`] (what a long
+//! [`Payload`] shares without a copy). [`crossbeam_channel`] is there for `select!` over
+//! [`Client::receiver`] and [`Events::receiver`]. Nothing of tungstenite is: it serves inside.
+//!
 //! # Logging
 //!
 //! Through the [`log`] crate: links that come and go at `info` and `warn`, giving up at `error`.
@@ -100,6 +108,8 @@ pub use transport::{Duplex, Hangup, ReadHalf, WriteHalf};
 
 /// What a long [`Payload`] is made of, and made into, without copying it.
 pub use bytes::Bytes;
+/// The channels of the public interface, and `select!` over them.
+pub use crossbeam_channel;
 /// The HTTP types of the public interface: statuses, headers, responses.
 pub use http;
 /// The TLS types of the public interface: configurations.
