@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! Where to look next: [`Client`] for what it does and guarantees, [`ClientBuilder`] for every
+//! The [`guide`] answers questions. Where to look next: [`Client`] for what it does and guarantees, [`ClientBuilder`] for every
 //! setting, [`Framing`] for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`]
 //! for what happened, [`Stats`] for what was counted, and `chaos` (with the feature of that name)
 //! for a proxy that breaks connections on purpose.
@@ -68,6 +68,7 @@ mod failure;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the interface: only `cargo fuzz` sets `fuzzing`")]
 pub mod fuzzing;
+pub mod guide;
 mod handshake;
 mod link;
 mod message;
