@@ -58,6 +58,11 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)
 )]
 
+/// The programs of the README, compiled as they stand.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "chaos")]
 pub mod chaos;
 mod client;
