@@ -45,6 +45,16 @@
 //! [`Payload`] shares without a copy). [`crossbeam_channel`] is there for `select!` over
 //! [`Client::receiver`] and [`Events::receiver`]. Nothing of tungstenite is: it serves inside.
 //!
+//! # JSON and configurations
+//!
+//! With the feature `serde` messages are made of values and values of messages
+//! (`Message::from_json`, `Message::json`, with `serde_json`, which is re-exported then); the plain
+//! settings are read from a configuration, each option by its name and times in seconds
+//! ([`Timeouts`], [`Limits`], [`SocketOptions`], [`Queue`] and the words in them; a name that is
+//! none is refused); and what a program logs is written ([`Event`], [`State`], [`Stats`],
+//! [`ServerStats`], [`FailureKind`]). [`Heartbeat`], [`Backoff`] and [`Framing`] are not read: closures
+//! cannot be, and their choices are methods.
+//!
 //! # Logging
 //!
 //! Through the [`log`] crate: links that come and go at `info` and `warn`, giving up at `error`.
@@ -79,6 +89,8 @@ mod link;
 mod message;
 mod policy;
 mod queues;
+#[cfg(feature = "serde")]
+mod seconds;
 mod sender;
 mod server;
 mod settings;
@@ -121,3 +133,6 @@ pub use http;
 /// The TLS types of the public interface: configurations.
 #[cfg(feature = "tls")]
 pub use rustls;
+/// The JSON of the public interface: `Message::from_json` and `Message::json`.
+#[cfg(feature = "serde")]
+pub use serde_json;

@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 12] = [
     &["failure"],
     &["policy"],
     &["message", "chaos"],
-    &["sync"],
+    &["sync", "seconds"],
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

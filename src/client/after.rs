@@ -22,3 +22,14 @@ impl After {
         }
     }
 }
+
+/// What ends the watch over a link.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The link's own.
+    Death,
+    /// The program wants another one.
+    Wish,
+    /// The program wants no more.
+    Close,
+}

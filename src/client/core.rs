@@ -10,6 +10,7 @@ use super::status::Status;
 use crate::dial::Interrupt;
 use crate::error::Error;
 use crate::link::stats::{Counters, Stats};
+use crate::link::{InboxSlot, Opened, Owner, Parts};
 use crate::message::{CloseFrame, Message};
 use crate::queues::inbox::{Mailbox, NoMessage};
 use crate::queues::outbox::Outbox;
@@ -46,6 +47,21 @@ pub(crate) struct Core {
 }
 
 impl Core {
+    /// What a link of this client is made of.
+    pub(crate) fn link_parts(&self, inbox: &InboxSlot, link: u32, opened: Opened) -> Parts {
+        Parts {
+            opened,
+            settings: Arc::clone(&self.settings),
+            outbox: Arc::clone(&self.outbox),
+            inbox: Arc::clone(inbox),
+            mailbox: Arc::clone(&self.mailbox),
+            counters: Arc::clone(&self.counters),
+            owner: Owner::Client,
+            id: self.id,
+            link,
+        }
+    }
+
     pub(crate) fn name(&self) -> String {
         thread_prefix(self.id)
     }

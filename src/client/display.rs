@@ -33,7 +33,7 @@ impl fmt::Display for Next {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connecting { attempt, endpoint } => {
+            Self::Connecting { attempt, endpoint, .. } => {
                 write!(f, "connecting to {endpoint} (attempt {attempt})")
             }
             Self::Connected { attempts, endpoint, .. } => {
@@ -45,16 +45,16 @@ impl fmt::Display for Event {
             Self::AttemptFailed { attempts, cause, next, .. } => {
                 write!(f, "attempt {attempts} failed: {cause}; {next}")
             }
-            Self::ReceiverStalled { waiting } => {
+            Self::ReceiverStalled { waiting, .. } => {
                 write!(f, "the program has received nothing for {waiting:.1?}")
             }
-            Self::ConfirmationsMissing { waiting } => {
+            Self::ConfirmationsMissing { waiting, .. } => {
                 write!(f, "the peer has confirmed nothing for {waiting:.1?}")
             }
             Self::MessageTooLarge { size, .. } => {
                 write!(f, "a message of {size} bytes is too large for the peer")
             }
-            Self::GaveUp { cause, attempts } => {
+            Self::GaveUp { cause, attempts, .. } => {
                 write!(f, "gave up after {attempts} attempts: {cause}")
             }
             Self::Closed { undelivered: 0, .. } => f.write_str("closed"),

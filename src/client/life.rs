@@ -12,14 +12,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, select};
 
-use super::after::After;
+use super::after::{After, Ending};
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
 use super::events::Event;
 use super::status::{Details, State};
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
-use crate::link::{Ended, InboxSlot, Link, Opened, Owner, Parts};
+use crate::link::{Ended, InboxSlot, Link};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
 use crate::queues::outbox::TooLarge;
@@ -56,17 +56,6 @@ struct Up {
     endpoint: String,
 }
 
-/// What ends the watch over a link.
-#[derive(Debug, PartialEq, Eq)]
-enum Ending {
-    /// The link's own.
-    Death,
-    /// The program wants another one.
-    Wish,
-    /// The program wants no more.
-    Close,
-}
-
 impl Manager {
     /// Runs until the client is closed.
     pub(crate) fn run(&mut self) {
@@ -83,7 +72,7 @@ impl Manager {
         drop(self.inbox.lock().take());
         self.core.mailbox.end();
         log::info!("{}: closed", self.core.name());
-        self.core.publisher.publish(Event::Closed { clean, undelivered });
+        self.say(|client| Event::Closed { client, clean, undelivered });
         self.core.done.raise();
     }
 
@@ -116,11 +105,16 @@ impl Manager {
         }
     }
 
+    /// Makes an event known that carries the number of this client.
+    fn say(&self, event: impl FnOnce(u64) -> Event) {
+        self.core.publisher.publish(event(self.core.id));
+    }
+
     #[inline(never)]
     fn say_connecting(&self) {
         let (attempt, endpoint) = (self.streak.attempts, self.opener.upcoming());
         self.core.status.dials(endpoint.clone());
-        self.core.publisher.publish(Event::Connecting { attempt, endpoint });
+        self.say(|client| Event::Connecting { client, attempt, endpoint });
     }
 
     /// Makes an attempt, on a thread of its own, whose stack goes with it: to open a connection
@@ -133,7 +127,7 @@ impl Manager {
             let open = move || {
                 threads::belong_to(core.id);
                 let Success { opened, response, endpoint } = opener.open(attempt)?;
-                let link = Link::start(parts(core, inbox, link, opened))?;
+                let link = Link::start(core.link_parts(inbox, link, opened))?;
                 Ok(Box::new(Up { link, response, endpoint }))
             };
             let (prefix, stack) = (threads::thread_prefix(core.id), threads::PASSING_STACK);
@@ -153,10 +147,11 @@ impl Manager {
         let attempts = std::mem::take(&mut self.streak.attempts);
         log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
         let (response, compression) = (up.response.take().map(Arc::new), up.link.compression());
-        let link = self.link;
         let details = Details { response: response.clone(), compression };
         self.core.status.is_up(endpoint.clone(), details);
-        let event = Event::Connected { link, attempts, downtime, endpoint, response, compression };
+        let (client, link) = (self.core.id, self.link);
+        let event =
+            Event::Connected { client, link, attempts, downtime, endpoint, response, compression };
         match self.first.take() {
             None => self.core.publisher.publish(event),
             // nobody can have subscribed before this; later subscribers start with what follows
@@ -195,7 +190,7 @@ impl Manager {
             if let Some(TooLarge { size, message }) = outbox.take_too_large() {
                 let name = self.core.name();
                 log::error!("{name}: a message of {size} bytes is too large for the peer");
-                self.core.publisher.publish(Event::MessageTooLarge { size, message });
+                self.say(|client| Event::MessageTooLarge { client, size, message });
             }
         }
         outbox.link_buried();
@@ -217,7 +212,7 @@ impl Manager {
                     recv(handle.died()) -> _ => return Ending::Death,
                     recv(link.notices()) -> notice => {
                         if let Ok(notice) = notice {
-                            self.core.publisher.publish(notice.into());
+                            self.say(|client| Event::noticed(client, notice));
                         }
                         continue;
                     }
@@ -259,6 +254,7 @@ impl Manager {
         self.opener.next_endpoint();
         self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
         self.core.publisher.publish(Event::Disconnected {
+            client: self.core.id,
             link: self.link,
             cause,
             endpoint,
@@ -287,7 +283,7 @@ impl Manager {
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
         self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
-        self.core.publisher.publish(Event::AttemptFailed { attempts, endpoint, cause, next });
+        self.say(|client| Event::AttemptFailed { client, attempts, endpoint, cause, next });
         after
     }
 
@@ -340,7 +336,7 @@ impl Manager {
         self.core.status.enter(State::GaveUp, Some(Arc::clone(&cause)));
         self.core.mailbox.look_again();
         self.core.outbox.set_drained(false);
-        self.core.publisher.publish(Event::GaveUp { cause, attempts });
+        self.say(|client| Event::GaveUp { client, cause, attempts });
         let after = self.obey(self.commands.recv());
         // once more: it may have come before this client gave up
         self.core.outbox.set_drained(true);
@@ -362,20 +358,6 @@ impl Manager {
     fn redial_at_once(&mut self) -> After {
         self.streak.start_over();
         After::Redial(Duration::ZERO)
-    }
-}
-
-fn parts(core: &Core, inbox: &InboxSlot, link: u32, opened: Opened) -> Parts {
-    Parts {
-        opened,
-        settings: Arc::clone(&core.settings),
-        outbox: Arc::clone(&core.outbox),
-        inbox: Arc::clone(inbox),
-        mailbox: Arc::clone(&core.mailbox),
-        counters: Arc::clone(&core.counters),
-        owner: Owner::Client,
-        id: core.id,
-        link,
     }
 }
 

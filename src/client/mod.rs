@@ -11,6 +11,8 @@ mod handle;
 mod iter;
 mod life;
 mod login;
+#[cfg(feature = "serde")]
+mod record;
 mod route;
 mod status;
 mod streak;

@@ -13,6 +13,8 @@ use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The state of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum State {
     /// An attempt is under way: name lookup, connecting, opening handshake, login.

@@ -7,6 +7,8 @@ use super::Failure;
 /// What kind of a [`Failure`] it is, in a word that does not change: for labels of metrics and
 /// columns of logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum FailureKind {
     /// `dns`: the name lookup.

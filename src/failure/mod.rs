@@ -34,6 +34,7 @@ use crate::message::{CloseCode, CloseFrame};
 pub enum Failure {
     /// The host's name could not be resolved, or not in time.
     #[error("name lookup of {} failed: {}", quote(.host), Chain(.source))]
+    #[non_exhaustive]
     Dns {
         /// The name.
         host: String,
@@ -42,6 +43,7 @@ pub enum Failure {
     },
     /// No TCP connection to any address of the host; this is the last address tried.
     #[error("could not connect to {address}: {}", Chain(.source))]
+    #[non_exhaustive]
     Connect {
         /// The address.
         address: SocketAddr,
@@ -62,6 +64,7 @@ pub enum Failure {
     Tls(#[source] TlsError),
     /// The local address that the program has chosen cannot be used.
     #[error("could not dial from the local address {address}: {}", Chain(.source))]
+    #[non_exhaustive]
     LocalAddress {
         /// The address.
         address: SocketAddr,
@@ -87,6 +90,7 @@ pub enum Failure {
     },
     /// The login hook refused the connection.
     #[error("login failed: {}", Chain(.source.as_ref()))]
+    #[non_exhaustive]
     Login {
         /// Whether the hook said that trying again cannot help.
         permanent: bool,
@@ -121,6 +125,7 @@ pub enum Failure {
     ClosedHere(Option<CloseFrame>),
     /// Nothing came from the peer for the heartbeat's limit.
     #[error("nothing heard from the peer for {silence:?} ({unanswered} pings unanswered)")]
+    #[non_exhaustive]
     HeartbeatTimeout {
         /// How long nothing came.
         silence: Duration,
@@ -129,12 +134,14 @@ pub enum Failure {
     },
     /// The peer took no byte for the write timeout, and sent none either.
     #[error("the peer took nothing for {timeout:?}")]
+    #[non_exhaustive]
     WriteTimeout {
         /// The timeout.
         timeout: Duration,
     },
     /// The peer broke the protocol; it was told so with this close code.
     #[error("protocol violation (close code {code}): {}", OneLine(.reason))]
+    #[non_exhaustive]
     Protocol {
         /// 1002, 1007 or 1009.
         code: CloseCode,
@@ -143,6 +150,7 @@ pub enum Failure {
     },
     /// Code of the program panicked on one of the library's threads.
     #[error("{place} panicked: {}", OneLine(.message))]
+    #[non_exhaustive]
     Panicked {
         /// Which code: "handler", "login hook", ...
         place: &'static str,
@@ -215,7 +223,7 @@ impl From<io::Error> for Failure {
 }
 
 /// What to do after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Decision {
     /// Dial again after the backoff's delay.

@@ -4,6 +4,7 @@ use std::fmt;
 
 /// A close code (RFC 6455 section 7.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
@@ -40,6 +41,12 @@ impl CloseCode {
 impl From<u16> for CloseCode {
     fn from(code: u16) -> Self {
         Self(code)
+    }
+}
+
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> Self {
+        code.0
     }
 }
 

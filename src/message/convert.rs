@@ -84,6 +84,19 @@ impl PartialEq<&str> for Message {
     }
 }
 
+/// A text message that consists of this.
+impl PartialEq<str> for MessageRef<'_> {
+    fn eq(&self, text: &str) -> bool {
+        self.as_text() == Some(text)
+    }
+}
+
+impl PartialEq<&str> for MessageRef<'_> {
+    fn eq(&self, text: &&str) -> bool {
+        self.as_text() == Some(*text)
+    }
+}
+
 /// The whole text as it is, whatever it holds; of a binary message how long it is.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

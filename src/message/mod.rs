@@ -2,6 +2,8 @@
 
 mod close;
 mod convert;
+#[cfg(feature = "serde")]
+mod json;
 mod memory;
 mod payload;
 mod received;

@@ -21,7 +21,9 @@ use crate::sync::{Budget, Mutex, Signal};
 use crate::transport::head::is_token;
 
 /// What a broadcast does to a session whose outbox is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum SlowSession {
     /// The session misses this message (the default).

@@ -30,6 +30,7 @@ use crate::transport::head::tokens;
 /// let server = Server::builder().on_request(answer);
 /// # let _ = server;
 /// ```
+#[derive(Clone)]
 pub struct Incoming {
     pub(super) request: http::Request<()>,
     pub(super) peer: SocketAddr,

@@ -103,7 +103,9 @@ pub(crate) struct ServerCore {
 }
 
 /// A snapshot of a server's counters, from [`Server::stats`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct ServerStats {
     /// Connections at the moment, those that are opening included.
@@ -121,7 +123,8 @@ pub struct ServerStats {
 }
 
 /// How a shutdown went, from [`Server::shutdown`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// Whether every session ended within the time, goodbye included.

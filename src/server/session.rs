@@ -293,6 +293,9 @@ impl Iterator for SessionIter<'_> {
     }
 }
 
+/// A session that is over stays so.
+impl std::iter::FusedIterator for SessionIter<'_> {}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         // nobody is left who could receive
