@@ -22,7 +22,7 @@ use clap::Parser;
 use crossbeam_channel::{Receiver, bounded, select};
 use everlink::{
     Backoff, Client, ClientBuilder, CloseCode, Decision, Delivery, Error, Event, Failure,
-    Heartbeat, Message, Next, Proxy, Queue, SendError, Tls,
+    Heartbeat, Message, Proxy, Queue, SendError, Tls,
 };
 use serde_json::json;
 
@@ -210,10 +210,10 @@ fn builder(options: &Options) -> Result<ClientBuilder, Box<dyn std::error::Error
         builder = builder.max_attempts(limit);
     }
     if options.events {
-        builder = builder.on_event(|event| {
-            if let Some(line) = describe(event) {
-                eprintln!("{line}");
-            }
+        builder = builder.on_event(|event| match event {
+            // the peer has said that all is done
+            Event::GaveUp { cause, .. } if is_normal_close(cause) => {}
+            event => eprintln!("{}", json!(event)),
         });
     }
     Ok(builder)
@@ -332,7 +332,7 @@ fn send_lines(client: &Client, confirmed: bool) -> Result<(), Error> {
     client.wait_sent(Duration::MAX)?;
     match confirmed.then(|| client.flush(Duration::MAX)) {
         // what has expired will not be confirmed, and everything else is
-        Some(Err(Error::Unconfirmed { count })) => eprintln!("cat: {count} lines have expired"),
+        Some(Err(Error::Unconfirmed { count, .. })) => eprintln!("cat: {count} lines have expired"),
         Some(result) => result?,
         None => {}
     }
@@ -365,65 +365,4 @@ fn print_messages(client: &Client, binary: bool, untyped: bool) -> Error {
             return Error::Closed;
         }
     }
-}
-
-/// A line of JSON for the events that matter to a script.
-fn describe(event: &Event) -> Option<serde_json::Value> {
-    let millis = |time: &Duration| time.as_secs_f64() * 1000.0;
-    let delay = |next: &Next| match next {
-        Next::Redial { delay, .. } => Some(millis(delay)),
-        _ => None,
-    };
-    let next_word = |next: &Next| match next {
-        Next::Redial { .. } => "redial",
-        Next::GiveUp => "give_up",
-        _ => "close",
-    };
-    Some(match event {
-        Event::Connected { attempts, downtime, endpoint, response, .. } => json!({
-            "event": "connected",
-            "attempts": attempts,
-            "downtime_ms": millis(downtime),
-            "endpoint": endpoint,
-            "subprotocol": response
-                .as_ref()
-                .and_then(|response| response.headers().get("sec-websocket-protocol"))
-                .and_then(|value| value.to_str().ok()),
-        }),
-        Event::Disconnected { cause, uptime, unconfirmed, will_be_resent, next, .. } => json!({
-            "event": "disconnected",
-            "cause": cause.report().to_string(),
-            "uptime_ms": millis(uptime),
-            "unconfirmed": unconfirmed,
-            "will_be_resent": will_be_resent,
-            "next": next_word(next),
-            "delay_ms": delay(next),
-        }),
-        Event::AttemptFailed { attempts, endpoint, cause, next, .. } => json!({
-            "event": "attempt_failed",
-            "attempts": attempts,
-            "endpoint": endpoint,
-            "cause": cause.report().to_string(),
-            "next": next_word(next),
-            "delay_ms": delay(next),
-        }),
-        Event::MessageTooLarge { size, .. } => json!({
-            "event": "message_too_large",
-            "size": size,
-        }),
-        // the peer has said that all is done
-        Event::GaveUp { cause, .. } if is_normal_close(cause) => return None,
-        Event::GaveUp { cause, attempts, .. } => json!({
-            "event": "gave_up",
-            "cause": cause.report().to_string(),
-            "attempts": attempts,
-        }),
-        Event::Closed { clean, undelivered, .. } => json!({
-            "event": "closed",
-            "cause": if *clean { "closing handshake" } else { "no link to shake hands on" },
-            "clean": clean,
-            "undelivered": undelivered,
-        }),
-        _ => return None,
-    })
 }

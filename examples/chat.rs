@@ -10,8 +10,8 @@
 //! cannot ask for one.
 
 use clap::Parser;
-use everlink::http::{Request, StatusCode, header};
-use everlink::{Answer, Limits, Resume, Server, Session};
+use everlink::http::StatusCode;
+use everlink::{Answer, Incoming, Limits, Resume, Server, Session};
 
 #[derive(Debug, Parser)]
 #[command(about = "A chat room for browsers")]
@@ -63,23 +63,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn answer(request: &Request<()>) -> Answer {
-    match request.uri().path() {
+fn answer(incoming: &Incoming) -> Answer {
+    match incoming.path() {
         "/" => Answer::page("text/html; charset=utf-8", PAGE),
-        // only pages of this server may open a socket from a browser
-        "/ws" if is_same_origin(request) => Answer::accept(),
-        "/ws" => Answer::reject(StatusCode::FORBIDDEN),
+        // pages of other servers are refused before this is asked
+        "/ws" => Answer::accept(),
         _ => Answer::reject(StatusCode::NOT_FOUND),
-    }
-}
-
-fn is_same_origin(request: &Request<()>) -> bool {
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    match (text(header::ORIGIN), text(header::HOST)) {
-        (Some(origin), Some(host)) => origin.split_once("://").is_some_and(|(_, at)| at == host),
-        // not a browser
-        (None, _) => true,
-        (Some(_), None) => false,
     }
 }
 

@@ -15,9 +15,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
-use everlink::{
-    Backoff, Client, Event, Heartbeat, Message, Next, Resume, Server, Session, SessionStart,
-};
+use everlink::{Backoff, Client, Event, Heartbeat, Message, Resume, Server, Session, SessionStart};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -219,29 +217,6 @@ impl Clock {
     }
 
     fn event(self, event: &Event) {
-        let next = |next: &Next| match next {
-            Next::Redial { delay, .. } => format!("redial in {delay:.1?}"),
-            Next::GiveUp => "giving up".into(),
-            _ => "closing".into(),
-        };
-        let what = match event {
-            Event::Connected { attempts, downtime, session, .. } => format!(
-                "connected      attempt {attempts}, after {downtime:.1?} without a link; {session:?}"
-            ),
-            Event::Disconnected { cause, uptime, unconfirmed, next: then, .. } => format!(
-                "disconnected   {}; up for {uptime:.1?}, {unconfirmed} unconfirmed, {}",
-                cause.report(),
-                next(then)
-            ),
-            Event::AttemptFailed { attempts, cause, next: then, .. } => {
-                format!("attempt {attempts} failed: {}; {}", cause.report(), next(then))
-            }
-            Event::GaveUp { cause, .. } => format!("gave up        {}", cause.report()),
-            Event::Closed { clean, .. } => {
-                format!("closed         {}", if *clean { "cleanly" } else { "without goodbye" })
-            }
-            other => format!("{other:?}"),
-        };
-        self.say("client", &what);
+        self.say("client", &event.to_string());
     }
 }

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Client, Error, Event, Framing, Heartbeat, Next, Server};
+use everlink::{Backoff, Client, Error, Framing, Heartbeat, Server};
 
 const BEAT: Duration = Duration::from_millis(200);
 
@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .max_attempts(5)
         // a link that was up for this long makes the count start anew
         .stable_after(BEAT * 2)
-        .on_event(move |event| say(describe(event)))
+        .on_event(move |event| say(event.to_string()))
         .connect()?;
     let exchange = |text: &str| -> Result<(), Error> {
         client.send(text)?;
@@ -73,23 +73,4 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     client.close();
     server.shutdown(Duration::from_secs(1));
     Ok(())
-}
-
-fn describe(event: &Event) -> String {
-    let then = |next: &Next| match next {
-        Next::Redial { delay, .. } => format!("redial in {delay:.1?}"),
-        _ => "no redial".into(),
-    };
-    match event {
-        Event::Connected { attempts, .. } => format!("connected      attempt {attempts}"),
-        Event::Disconnected { cause, next, .. } => {
-            format!("disconnected   {}; {}", cause.report(), then(next))
-        }
-        Event::AttemptFailed { attempts, cause, next, .. } => {
-            format!("attempt {attempts} failed: {}; {}", cause.report(), then(next))
-        }
-        Event::GaveUp { attempts, .. } => format!("gave up        after {attempts} attempts"),
-        Event::Closed { .. } => "closed".into(),
-        other => format!("{other:?}"),
-    }
 }

@@ -54,6 +54,7 @@ pub enum Error {
     Connect(#[source] Arc<Failure>),
     /// The message is larger than the limit; nothing was queued.
     #[error("message of {size} bytes is over the limit of {limit}")]
+    #[non_exhaustive]
     MessageTooLarge {
         /// The size of the message in bytes.
         size: usize,
@@ -62,6 +63,7 @@ pub enum Error {
     },
     /// The framing of this connection cannot carry the message; nothing was queued.
     #[error("unsendable message: {reason}")]
+    #[non_exhaustive]
     Unsendable {
         /// What is wrong with it.
         reason: &'static str,
@@ -71,6 +73,7 @@ pub enum Error {
     Full,
     /// The peer has not confirmed this many messages: not in time, or not any more.
     #[error("{count} messages are not confirmed")]
+    #[non_exhaustive]
     Unconfirmed {
         /// How many.
         count: usize,
@@ -85,6 +88,9 @@ pub enum Error {
     /// What became of a message of which the program holds the receipt.
     #[error("the message was not delivered: {0}")]
     Undelivered(#[source] Undelivered),
+    /// A call with this key has no answer yet: [`Calls::call`](crate::Calls::call).
+    #[error("a call with this key has no answer yet")]
+    KeyInUse,
     /// The time given to the call ran out.
     #[error("timed out")]
     Timeout,

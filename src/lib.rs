@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! Where to look next: [`Client`] for what it does and guarantees, [`ClientBuilder`] for every
+//! The [`guide`] answers questions. Where to look next: [`Client`] for what it does and guarantees, [`ClientBuilder`] for every
 //! setting, [`Framing`] for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`]
 //! for what happened, [`Stats`] for what was counted, and `chaos` (with the feature of that name)
 //! for a proxy that breaks connections on purpose.
@@ -37,6 +37,24 @@
 //! that hangs holds anything else up. While the writer sleeps, a thread that has one small message
 //! to send writes it by itself, without waiting ([`Writes::Direct`]).
 //!
+//! # What is re-exported
+//!
+//! Types of other crates are part of this interface where a program has them anyway, and are
+//! re-exported so that it uses the same versions: [`http`] (statuses, headers, the server's answer),
+//! `rustls` (configurations and certificates, with the feature `tls`) and [`Bytes`] (what a long
+//! [`Payload`] shares without a copy). [`crossbeam_channel`] is there for `select!` over
+//! [`Client::receiver`] and [`Events::receiver`]. Nothing of tungstenite is: it serves inside.
+//!
+//! # JSON and configurations
+//!
+//! With the feature `serde` messages are made of values and values of messages
+//! (`Message::from_json`, `Message::json`, with `serde_json`, which is re-exported then); the plain
+//! settings are read from a configuration, each option by its name and times in seconds
+//! ([`Timeouts`], [`Limits`], [`SocketOptions`], [`Queue`] and the words in them; a name that is
+//! none is refused); and what a program logs is written ([`Event`], [`State`], [`Stats`],
+//! [`ServerStats`], [`FailureKind`]). [`Heartbeat`], [`Backoff`] and [`Framing`] are not read: closures
+//! cannot be, and their choices are methods.
+//!
 //! # Logging
 //!
 //! Through the [`log`] crate: links that come and go at `info` and `warn`, giving up at `error`.
@@ -50,6 +68,11 @@
     warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::disallowed_methods)
 )]
 
+/// The programs of the README, compiled as they stand.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 #[cfg(feature = "chaos")]
 pub mod chaos;
 mod client;
@@ -60,6 +83,7 @@ mod failure;
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the interface: only `cargo fuzz` sets `fuzzing`")]
 pub mod fuzzing;
+pub mod guide;
 mod handshake;
 mod link;
 mod message;
@@ -68,6 +92,8 @@ mod queues;
 mod resume;
 #[doc = include_str!("resume/PROTOCOL.md")]
 pub mod resumption {}
+#[cfg(feature = "serde")]
+mod seconds;
 mod sender;
 mod server;
 mod settings;
@@ -76,12 +102,12 @@ mod transport;
 mod wire;
 
 pub use client::{
-    Client, ClientBuilder, CloseReport, Event, Events, Iter, LoginError, LoginSession, Next,
-    SessionStart, State,
+    Client, ClientBuilder, ClientStatus, CloseReport, Event, Events, Iter, LoginError,
+    LoginSession, Next, SessionStart, State,
 };
 pub use dial::{Connect, Proxy, Resolve};
 pub use error::Error;
-pub use failure::{Body, Decision, Failure, HandshakeError, ProxyError, TlsError};
+pub use failure::{Body, Decision, Failure, FailureKind, HandshakeError, ProxyError, TlsError};
 pub use handshake::OpeningRequest;
 pub use link::Stats;
 pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
@@ -92,9 +118,10 @@ pub use policy::{
     Queue, Resume, SocketOptions, Timeouts, Undelivered, Writes,
 };
 pub use queues::Receipt;
-pub use sender::{SendError, SendOptions, Sender};
+pub use sender::{Calls, SendError, SendOptions, Sender};
 pub use server::{
-    Answer, Server, ServerBuilder, ServerStats, Session, SessionIter, ShutdownReport, SlowSession,
+    Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session, SessionIter,
+    ShutdownReport, SlowSession,
 };
 #[cfg(feature = "tls")]
 pub use transport::Tls;
@@ -102,8 +129,13 @@ pub use transport::{Duplex, Hangup, ReadHalf, WriteHalf};
 
 /// What a long [`Payload`] is made of, and made into, without copying it.
 pub use bytes::Bytes;
+/// The channels of the public interface, and `select!` over them.
+pub use crossbeam_channel;
 /// The HTTP types of the public interface: statuses, headers, responses.
 pub use http;
 /// The TLS types of the public interface: configurations.
 #[cfg(feature = "tls")]
 pub use rustls;
+/// The JSON of the public interface: `Message::from_json` and `Message::json`.
+#[cfg(feature = "serde")]
+pub use serde_json;

@@ -174,7 +174,7 @@ fn a_seed_repeats_its_places_and_cuts_are_counted() {
         proxy.set(Faults::none().cut_within(5000).at_most(5)).unwrap();
         let lengths = (0..6).map(|_| {
             let mut stream = connect(&proxy);
-            stream.set_read_timeout(Some(ms(100))).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
             (0..5000).take_while(|_| echo(&mut stream, b"x").is_ok()).count()
         });
         let lengths = lengths.collect();

@@ -68,6 +68,7 @@ fn fastrand_byte() -> u8 {
 
 #[test]
 fn messages_come_as_they_were_sent_whatever_was_agreed_on() {
+    init_log();
     let lean = || Compression::new().no_send_takeover().no_receive_takeover();
     let narrow = || Compression::new().send_window_bits(9).receive_window_bits(10).level(1);
     for (ours, theirs, is_compressed) in [
@@ -93,7 +94,12 @@ fn messages_come_as_they_were_sent_whatever_was_agreed_on() {
             }
             for message in &messages {
                 let echo = client.recv_timeout(PATIENCE).unwrap();
-                assert!(echo == *message, "{message:?} came back as {echo:?}");
+                assert!(
+                    echo == *message,
+                    "{message:?} came back as {echo:?}, then came {:?}; {:?}",
+                    client.recv_timeout(ms(1000)),
+                    client.stats()
+                );
             }
             assert!(client.close().ended);
         }

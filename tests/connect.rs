@@ -53,6 +53,8 @@ fn who_subscribes_after_connecting_is_told_what_comes_next() {
     let next = events.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(next, Event::Disconnected { .. }), "{next:?}");
     let next = events.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(next, Event::Connecting { attempt: 1, .. }), "{next:?}");
+    let next = events.recv_timeout(PATIENCE).unwrap();
     assert!(matches!(next, Event::Connected { .. }), "{next:?}");
     drop(client);
     server.join().unwrap();
@@ -398,7 +400,7 @@ fn the_login_hook_talks_before_anything_queued_is_sent() {
         session.send("ready")?;
         match session.recv()?.as_text() {
             Some("welcome") => Ok(()),
-            other => Err(LoginError::new(format!("unexpected {other:?}"))),
+            other => Err(format!("unexpected {other:?}").into()),
         }
     }));
     let client = builder.start().unwrap();
@@ -432,7 +434,7 @@ fn a_login_that_times_out_is_retried_and_one_that_is_denied_is_not() {
             match attempt {
                 1 => session.recv().map(|_| ()).map_err(Into::into),
                 2 => panic!("no login today"),
-                _ => Err(LoginError::permanent("key denied")),
+                _ => Err(LoginError::permanent("key denied").into()),
             }
         }));
     let _client = builder.start().unwrap();

@@ -314,7 +314,7 @@ fn flush_on_a_half_open_link_fails_at_its_deadline() {
         }
         let begun = Instant::now();
         let error = client.flush(ms(200)).unwrap_err();
-        assert!(matches!(error, Error::Unconfirmed { count: 3 }), "{error:?}");
+        assert!(matches!(error, Error::Unconfirmed { count: 3, .. }), "{error:?}");
         assert!((ms(200)..ms(400)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
     }
 }
@@ -353,7 +353,7 @@ fn flush_waits_across_an_outage_and_says_what_it_cost() {
             server.join().unwrap();
         } else {
             let error = flushing.join().unwrap().unwrap_err();
-            assert!(matches!(error, Error::Unconfirmed { count } if Some(count) == expected));
+            assert!(matches!(error, Error::Unconfirmed { count , .. } if Some(count) == expected));
         }
     }
 }

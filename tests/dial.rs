@@ -85,7 +85,7 @@ fn a_black_hole_alone_fails_at_the_deadline_with_its_address() {
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
     // the kernel's clock counts whole milliseconds
     assert!(begun.elapsed() >= ms(295), "{:?}: {cause:?}", begun.elapsed());
-    let Failure::Connect { address, source } = &*cause else { panic!("{cause:?}") };
+    let Failure::Connect { address, source, .. } = &*cause else { panic!("{cause:?}") };
     assert_eq!(*address, hole.address);
     assert_eq!(source.kind(), std::io::ErrorKind::TimedOut);
 }
@@ -407,7 +407,7 @@ fn a_socket_that_was_connected_to_itself_has_reached_nobody() {
         .heartbeat(Heartbeat::ping_pong())
         .socket(SocketOptions::new().local_address(free));
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
-    let Failure::Connect { address, source } = &*cause else { panic!("{cause:?}") };
+    let Failure::Connect { address, source, .. } = &*cause else { panic!("{cause:?}") };
     assert_eq!((*address, source.kind()), (free, std::io::ErrorKind::ConnectionRefused));
     assert!(source.to_string().contains("itself"), "{source}");
     TcpListener::bind(free).expect("the port is free again");

@@ -300,5 +300,5 @@ fn an_outbox_holds_every_message_that_may_be_sent() {
     // and where it has said the one, that is the limit
     let client = websocket().outbox(small).start().unwrap();
     let error = client.send(vec![0; 1001]).unwrap_err().error;
-    assert!(matches!(error, Error::MessageTooLarge { size: 1001, limit: 1000 }), "{error:?}");
+    assert!(matches!(error, Error::MessageTooLarge { size: 1001, limit: 1000, .. }), "{error:?}");
 }

@@ -83,7 +83,7 @@ fn a_refused_connection_is_told_with_its_address_and_retried() {
     let (builder, watch) = watch(client(&proxy));
     let client = builder.start().unwrap();
     let cause = watch.attempt_failed();
-    let Failure::Connect { address, source } = &*cause else { panic!("{cause:?}") };
+    let Failure::Connect { address, source, .. } = &*cause else { panic!("{cause:?}") };
     assert_eq!(*address, proxy.address());
     assert_eq!(source.kind(), std::io::ErrorKind::ConnectionRefused);
     proxy.set(Faults::none()).unwrap();
@@ -144,7 +144,7 @@ fn headers_without_end_are_cut_and_permanent() {
         (0..10_000).take_while(|_| stream.write_all(line.as_bytes()).is_ok()).count()
     });
     let cause = watch.gave_up();
-    let Failure::Handshake(HandshakeError::HeadersTooLarge { limit }) = &*cause else {
+    let Failure::Handshake(HandshakeError::HeadersTooLarge { limit, .. }) = &*cause else {
         // the number of headers is bounded as well
         assert!(matches!(&*cause, Failure::Handshake(HandshakeError::NotHttp(_))), "{cause:?}");
         return;
@@ -164,7 +164,10 @@ fn a_header_without_end_is_cut_and_permanent() {
     while stream.write_all(&[b'y'; 1000]).is_ok() {}
     let cause = watch.gave_up();
     assert!(
-        matches!(&*cause, Failure::Handshake(HandshakeError::HeadersTooLarge { limit: 65_536 })),
+        matches!(
+            &*cause,
+            Failure::Handshake(HandshakeError::HeadersTooLarge { limit: 65_536, .. })
+        ),
         "{cause:?}"
     );
 }

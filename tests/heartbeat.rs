@@ -207,8 +207,10 @@ fn a_stopped_peer_is_declared_dead_while_sending() {
 #[test]
 fn child_client() {
     let Ok(url) = std::env::var("EVERLINK_TEST_CHILD_URL") else { return };
+    let limit =
+        std::env::var("EVERLINK_TEST_CHILD_LIMIT").map_or(900, |text| text.parse().unwrap());
     let client = Client::builder(&url)
-        .heartbeat(Heartbeat::every(ms(300)).dead_after(ms(900)))
+        .heartbeat(Heartbeat::every(ms((limit / 3).min(300))).dead_after(ms(limit)))
         .backoff(everlink::Backoff::fixed(ms(10)))
         .connect()
         .unwrap();
@@ -217,16 +219,40 @@ fn child_client() {
     }
 }
 
-#[test]
-fn a_process_that_was_held_up_asks_before_it_gives_a_peer_up() {
-    let listener = Listener::new();
+/// A client in another process, which echoes.
+fn client_elsewhere(listener: &Listener, limit: Duration) -> OtherProcess {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "child_client"])
         .env("EVERLINK_TEST_CHILD_URL", listener.url())
+        .env("EVERLINK_TEST_CHILD_LIMIT", limit.as_millis().to_string())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    let child = OtherProcess { child, url: String::new() };
+    OtherProcess { child, url: String::new() }
+}
+
+#[test]
+fn who_was_held_up_gives_its_peer_no_less_time_than_the_limit() {
+    let listener = Listener::new();
+    let child = client_elsewhere(&listener, PATIENCE);
+    let mut peer = listener.accept();
+    peer.send("first".into()).unwrap();
+    assert_eq!(next_text(&mut peer), "first");
+    child.signal(Signal::STOP);
+    thread::park_timeout(ms(1500));
+    child.signal(Signal::CONT);
+    // this end is slow, too, as all are on a machine that has too much to do: longer than a few
+    // beats, far less than the limit
+    thread::park_timeout(ms(2500));
+    peer.send("second".into()).expect("the link is still up");
+    assert_eq!(next_text(&mut peer), "second");
+    assert!(!listener.is_dialed_within(ms(50)), "it is another link");
+}
+
+#[test]
+fn a_process_that_was_held_up_asks_before_it_gives_a_peer_up() {
+    let listener = Listener::new();
+    let child = client_elsewhere(&listener, ms(900));
     let mut peer = listener.accept();
     peer.send("first".into()).unwrap();
     assert_eq!(next_text(&mut peer), "first");

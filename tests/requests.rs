@@ -58,7 +58,7 @@ fn a_request_that_cannot_be_read_is_answered_and_the_answer_arrives() {
 
 #[test]
 fn each_status_comes_with_what_belongs_to_it() {
-    let server = bind(Server::builder().on_request(|request| match request.uri().path() {
+    let server = bind(Server::builder().on_request(|incoming| match incoming.path() {
         "/page" => Answer::page("text/plain", "hello").header("X-MiXed", "1"),
         "/nothing" => Answer::reject(StatusCode::NO_CONTENT).body("never"),
         "/interim" => Answer::reject(StatusCode::CONTINUE),
@@ -87,9 +87,8 @@ fn a_page_of_another_host_is_let_in_only_if_the_program_says_so() {
         let line = format!("Host: h\r\nOrigin: {origin}\r\n");
         status(&ask(server, &UPGRADE.replacen("Host: h\r\n", &line, 1))).to_owned()
     };
-    let server = bind(Server::builder().on_request(|request| {
-        let origin = request.headers().get("origin").and_then(|origin| origin.to_str().ok());
-        assert_ne!(origin, Some("https://evil.example"), "the program was asked");
+    let server = bind(Server::builder().on_request(|incoming| {
+        assert_ne!(incoming.origin(), Some("https://evil.example"), "the program was asked");
         Answer::accept()
     }));
     assert_eq!(from(&server, "https://h"), "101");

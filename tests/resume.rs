@@ -10,8 +10,8 @@ use std::time::Instant;
 use crossbeam_channel::unbounded;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
 use everlink::{
-    Client, Delivery, Error, Event, Heartbeat, LoginError, Message, Overflow, Queue, Server,
-    Session, SessionStart, Undelivered,
+    Client, Delivery, Error, Event, Heartbeat, Message, Overflow, Queue, Server, Session,
+    SessionStart, Undelivered,
 };
 use support::resumed::*;
 use support::*;
@@ -460,7 +460,7 @@ fn a_login_that_is_cut_off_right_after_it_is_kept() {
     let (builder, events) = watch(resuming_client(&proxy).login(move |session| {
         if !once.swap(true, SeqCst) {
             // nothing of this arrives
-            in_hook.set(Faults::none().stall(Direction::ToServer)).map_err(LoginError::new)?;
+            in_hook.set(Faults::none().stall(Direction::ToServer))?;
         }
         session.send("hello")?;
         Ok(())
@@ -492,7 +492,7 @@ fn a_login_that_fails_leaves_no_ghost() {
         .backoff(everlink::Backoff::fixed(ms(1)))
         .login(move |session| {
             session.send("hello")?;
-            if failed.swap(true, SeqCst) { Ok(()) } else { Err(LoginError::new("not today")) }
+            if failed.swap(true, SeqCst) { Ok(()) } else { Err("not today".into()) }
         });
     let (builder, events) = watch(client);
     let client = builder.start().unwrap();

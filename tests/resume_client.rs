@@ -204,7 +204,7 @@ fn an_answer_that_does_not_fit_ends_the_session_and_the_client_asks_for_another_
             _ => None,
         });
         assert!(matches!(&*cause, Failure::NotResumed), "{wrong:?}: {cause}");
-        assert_eq!(next, Next::Redial { delay: ms(0) });
+        assert!(matches!(next, Next::Redial { delay, .. } if delay.is_zero()), "{next:?}");
         assert_eq!(server.next_or_end(), None, "it hangs up");
         let (mut server, offer) = next_offer(&listener);
         assert!(at.elapsed() < ms(1000), "{:?}", at.elapsed());

@@ -19,7 +19,7 @@ fn words(number: usize) -> String {
 fn server(builder: ServerBuilder) -> (Server, Receiver<(String, Vec<String>)>) {
     let (sender, results) = unbounded();
     let handler = move |session: Session| {
-        let path = session.request().map(|request| request.uri().path().to_owned());
+        let path = session.incoming().map(|incoming| incoming.path().to_owned());
         for number in 0..COUNT {
             let _ = session.send(words(number));
         }

@@ -39,7 +39,8 @@ fn tap(listener: &TcpListener, server: std::net::SocketAddr) -> Vec<u8> {
             while let Ok(count @ 1..) = from.read(&mut bytes) {
                 let mut copy = copy.lock().unwrap();
                 copy.extend_from_slice(&bytes[..count]);
-                let is_enough = round == 0 && copy.ends_with(b"cut");
+                let has_cut = bytes[..count].windows(3).any(|bytes| bytes == b"cut");
+                let is_enough = round == 0 && has_cut;
                 drop(copy);
                 if is_enough || to.write_all(&bytes[..count]).is_err() {
                     break;
@@ -69,7 +70,7 @@ fn the_secret_of_a_session_is_shown_to_nobody() {
             Answer::accept().header("Everlink-Resume", "forged")
         })
         .on_resume(move |request, session| {
-            seen.send(format!("{request:?} {session:?} {:?}", session.request())).unwrap();
+            seen.send(format!("{request:?} {session:?} {:?}", session.incoming())).unwrap();
             true
         })
         .bind("127.0.0.1:0", |session| {

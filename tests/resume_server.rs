@@ -185,13 +185,13 @@ fn what_is_no_header_begins_no_session() {
 #[test]
 fn a_claim_that_is_refused_changes_nothing() {
     let builder = resuming_server()
-        .on_request(|request| match request.uri().query() {
+        .on_request(|request| match request.query() {
             Some("denied") => Answer::reject(everlink::http::StatusCode::FORBIDDEN),
             _ => Answer::accept(),
         })
         .on_resume(|request, session| {
-            assert!(session.request().is_some());
-            match request.uri().query() {
+            assert!(session.incoming().is_some());
+            match request.query() {
                 Some("panic") => panic!("a test"),
                 query => query != Some("stranger"),
             }

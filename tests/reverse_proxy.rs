@@ -279,12 +279,12 @@ fn a_page_in_chromium_gets_all_messages_and_the_close_code_through_nginx() {
     init_log();
     let (verdict, verdicts) = std::sync::mpsc::channel();
     let server = Server::builder()
-        .on_request(|request| match request.headers().get("upgrade") {
+        .on_request(|incoming| match incoming.header("upgrade") {
             Some(_) => Answer::accept(),
             None => Answer::page("text/html; charset=utf-8", PAGE),
         })
         .bind("127.0.0.1:0", move |session: Session| {
-            if session.request().unwrap().uri().path() == "/verdict" {
+            if session.incoming().unwrap().path() == "/verdict" {
                 let text = session.recv_timeout(PATIENCE).unwrap();
                 return verdict.send(text.as_text().unwrap().to_owned()).unwrap();
             }

@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Client, Error, Event, LoginError, SendError, State, Timeouts};
+use everlink::{Backoff, Client, Error, Event, SendError, State, Timeouts};
 use support::*;
 use tungstenite::Message;
 
@@ -85,7 +85,7 @@ fn while_the_login_waits() {
     let listener = Listener::new();
     let builder = listener.client().login(|session| {
         session.send("hello")?;
-        session.recv().map(|_| ()).map_err(LoginError::from)
+        session.recv().map(|_| ()).map_err(Into::into)
     });
     let client = builder.start().unwrap();
     let mut peer = listener.accept();

@@ -95,7 +95,10 @@ fn a_message_that_the_framing_cannot_carry_is_refused() {
     let prefixed =
         client(&listener).framing(Framing::length_prefixed(Prefix::U16)).start().unwrap();
     let error = prefixed.send(vec![0; 65_536]).unwrap_err().error;
-    assert!(matches!(error, Error::MessageTooLarge { size: 65_536, limit: 65_535 }), "{error:?}");
+    assert!(
+        matches!(error, Error::MessageTooLarge { size: 65_536, limit: 65_535, .. }),
+        "{error:?}"
+    );
     let header = client(&listener).header("X-A", "1").start();
     assert!(matches!(header, Err(Error::InvalidHeader { .. })));
 }

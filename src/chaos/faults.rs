@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// How a connection is cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Cut {
     /// With a reset to both sides.
     Reset,
@@ -14,7 +14,7 @@ pub enum Cut {
 }
 
 /// The way that bytes take through the proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// From the client to the server.
     ToServer,
@@ -31,7 +31,7 @@ impl Direction {
 }
 
 /// What becomes of new connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub(super) enum Opening {
     #[default]
     Forward,
@@ -41,7 +41,7 @@ pub(super) enum Opening {
 }
 
 /// A set of faults for [`FaultProxy::set`](super::FaultProxy::set). They can be combined.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[must_use]
 pub struct Faults {
     pub(super) opening: Opening,
@@ -55,7 +55,7 @@ pub struct Faults {
 }
 
 /// Where in the bytes of a connection, both ways counted together.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Place {
     After(u64),
     Within(u64),

@@ -13,6 +13,14 @@ pub(super) enum After {
 }
 
 impl After {
+    /// The same, without a delay if the ends did not agree on their session.
+    pub(super) fn at_once(self, cause: &Failure) -> Self {
+        match (self, cause) {
+            (Self::Redial(_), Failure::NotResumed) => Self::Redial(Duration::ZERO),
+            (other, _) => other,
+        }
+    }
+
     /// The same, for an event.
     pub(super) fn next(&self) -> Next {
         match self {
@@ -21,4 +29,15 @@ impl After {
             Self::Close { .. } => Next::Close,
         }
     }
+}
+
+/// What ends the watch over a link.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// The link's own.
+    Death,
+    /// The program wants another one.
+    Wish,
+    /// The program wants no more.
+    Close,
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tungstenite::protocol::Role;
 
 use super::held::{Held, Start};
-use super::login::{Hook, LoginError, LoginSession, timed_out};
+use super::login::{self, Hook, LoginSession, timed_out};
 use super::route::Route;
 use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
 use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
@@ -26,6 +26,10 @@ use crate::wire::Protocol;
 /// The program's say in the request of each attempt.
 pub(crate) type RequestHook =
     Box<dyn FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
+
+/// Makes the token of each attempt.
+pub(crate) type TokenHook =
+    Box<dyn FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send>;
 
 /// Makes one link after the other, each on a thread that ends with the attempt.
 pub(crate) struct Opener {
@@ -47,6 +51,7 @@ pub(crate) struct Opener {
     /// Where the last attempt went, or would have gone: the program may have named another
     /// endpoint, and a server may have redirected it.
     pub(crate) dialed: Option<String>,
+    pub(crate) token_hook: Option<TokenHook>,
     pub(crate) request_hook: Option<RequestHook>,
     pub(crate) login_hook: Option<Hook>,
     /// The session that outlived the last link, or that the present one carries.
@@ -77,6 +82,11 @@ impl Opener {
         self.dialed.clone().unwrap_or_else(|| self.requests[0].endpoint.to_string())
     }
 
+    /// The endpoint that the next attempt goes to, unless the program names another.
+    pub(crate) fn upcoming(&self) -> String {
+        self.requests[0].endpoint.to_string()
+    }
+
     /// Moves on to the next endpoint.
     pub(crate) fn next_endpoint(&mut self) {
         self.requests.rotate_left(1);
@@ -86,6 +96,10 @@ impl Opener {
     pub(crate) fn open(&mut self, attempt: u32) -> Result<Success, Failure> {
         let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
         self.dialed = Some(request.endpoint.to_string());
+        if let Some(make) = &mut self.token_hook {
+            let token = guarded("token closure", make)?.map_err(Failure::Request)?;
+            request.bearer_auth(&token).map_err(|error| Failure::Request(error.into()))?;
+        }
         if let Some(hook) = &mut self.request_hook {
             guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
         }
@@ -282,7 +296,7 @@ impl Opener {
                 }
                 Ok(success)
             }
-            Err(LoginError { permanent, source }) => Err(Failure::Login { permanent, source }),
+            Err(error) => Err(login::failure(error)),
         }
     }
 }

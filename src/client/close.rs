@@ -19,7 +19,7 @@ impl Drop for Guard {
 }
 
 /// How closing went, from [`Client::close`](crate::Client::close).
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseReport {
     /// Whether all threads have ended. False if the program's own code still holds one up (a

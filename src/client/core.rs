@@ -48,17 +48,13 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    pub(crate) fn name(&self) -> String {
-        thread_prefix(self.id)
-    }
-
     /// What a link of this client is made of.
-    pub(crate) fn parts(
+    pub(crate) fn link_parts(
         &self,
-        opened: Opened,
-        session: Option<Arc<Counts>>,
         inbox: &InboxSlot,
         link: u32,
+        opened: Opened,
+        session: Option<Arc<Counts>>,
     ) -> Parts {
         Parts {
             opened,
@@ -72,6 +68,10 @@ impl Core {
             id: self.id,
             link,
         }
+    }
+
+    pub(crate) fn name(&self) -> String {
+        thread_prefix(self.id)
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {

@@ -17,9 +17,21 @@ use crate::sync::Mutex;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
+    /// An attempt to make a link begins.
+    #[non_exhaustive]
+    Connecting {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// The number of the attempt, counted from 1 since the last link was lost.
+        attempt: u32,
+        /// The endpoint, without credentials, unless the program names another for this attempt.
+        endpoint: String,
+    },
     /// A link is up, the login hook included.
     #[non_exhaustive]
     Connected {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
         /// The number of the link, counted from 1: what [`Message::link`](crate::Message::link)
         /// says of the messages that come on it.
         link: u32,
@@ -42,6 +54,8 @@ pub enum Event {
     /// The link died.
     #[non_exhaustive]
     Disconnected {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
         /// The number of the link.
         link: u32,
         /// Why: the first cause that any thread noticed.
@@ -65,6 +79,8 @@ pub enum Event {
     /// An attempt to make a link failed.
     #[non_exhaustive]
     AttemptFailed {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
         /// The number of the attempt, counted from 1 since the last link was lost.
         attempts: u32,
         /// The endpoint, without credentials.
@@ -78,6 +94,8 @@ pub enum Event {
     /// is being read. This is not held against the peer. Said once for each time it happens.
     #[non_exhaustive]
     ReceiverStalled {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
         /// How long the reader has been waiting for the program.
         waiting: Duration,
     },
@@ -91,6 +109,8 @@ pub enum Event {
     /// one to one and a half minutes.
     #[non_exhaustive]
     ConfirmationsMissing {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
         /// For how long the oldest ping has had no answer.
         waiting: Duration,
     },
@@ -101,6 +121,8 @@ pub enum Event {
     /// link's end, unless a handler was running then.
     #[non_exhaustive]
     MessageTooLarge {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
         /// Its size in bytes.
         size: usize,
         /// The message itself, unless it was written whole and would not have been sent again
@@ -110,6 +132,8 @@ pub enum Event {
     /// No further attempt will be made until [`reconnect`](crate::Client::reconnect).
     #[non_exhaustive]
     GaveUp {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
         /// The last failure.
         cause: Arc<Failure>,
         /// How many attempts failed in a row.
@@ -118,6 +142,8 @@ pub enum Event {
     /// The client is closed for good. This is the last event.
     #[non_exhaustive]
     Closed {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
         /// Whether the closing handshake was completed (RFC 6455 section 7.1.4). False also
         /// when there was no link to close.
         clean: bool,
@@ -127,20 +153,66 @@ pub enum Event {
     },
 }
 
-impl From<Notice> for Event {
-    fn from(notice: Notice) -> Self {
+impl Event {
+    pub(crate) fn noticed(client: u64, notice: Notice) -> Self {
         match notice {
-            Notice::Stalled(waiting) => Self::ReceiverStalled { waiting },
-            Notice::Unconfirmed(waiting) => Self::ConfirmationsMissing { waiting },
+            Notice::Stalled(waiting) => Self::ReceiverStalled { client, waiting },
+            Notice::Unconfirmed(waiting) => Self::ConfirmationsMissing { client, waiting },
+        }
+    }
+
+    /// The number of the client, [`Client::id`](crate::Client::id): for a callback that many clients
+    /// share.
+    ///
+    /// ```no_run
+    /// use everlink::{Client, Event};
+    ///
+    /// fn log(event: &Event) {
+    ///     println!("client {}: {event}", event.client());
+    /// }
+    ///
+    /// let one = Client::builder("ws://localhost:9001").on_event(log).start()?;
+    /// let other = Client::builder("ws://localhost:9002").on_event(log).start()?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn client(&self) -> u64 {
+        match self {
+            Self::Connecting { client, .. }
+            | Self::Connected { client, .. }
+            | Self::Disconnected { client, .. }
+            | Self::AttemptFailed { client, .. }
+            | Self::ReceiverStalled { client, .. }
+            | Self::ConfirmationsMissing { client, .. }
+            | Self::MessageTooLarge { client, .. }
+            | Self::GaveUp { client, .. }
+            | Self::Closed { client, .. } => *client,
+        }
+    }
+
+    /// What happened, in a word that does not change: `connecting`, `connected`, `disconnected`,
+    /// `attempt_failed`, `receiver_stalled`, `confirmations_missing`, `message_too_large`, `gave_up`
+    /// or `closed`. For logs and labels; the `Display` of an event is for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connecting { .. } => "connecting",
+            Self::Connected { .. } => "connected",
+            Self::Disconnected { .. } => "disconnected",
+            Self::AttemptFailed { .. } => "attempt_failed",
+            Self::ReceiverStalled { .. } => "receiver_stalled",
+            Self::ConfirmationsMissing { .. } => "confirmations_missing",
+            Self::MessageTooLarge { .. } => "message_too_large",
+            Self::GaveUp { .. } => "gave_up",
+            Self::Closed { .. } => "closed",
         }
     }
 }
 
 /// What comes after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Next {
     /// A redial after this delay.
+    #[non_exhaustive]
     Redial {
         /// How long until then.
         delay: Duration,
@@ -216,6 +288,9 @@ impl Iterator for Events {
         self.recv()
     }
 }
+
+/// After the last event there is none.
+impl std::iter::FusedIterator for Events {}
 
 type Callback = Box<dyn FnMut(&Event) + Send>;
 
@@ -300,7 +375,7 @@ mod tests {
     use super::*;
 
     fn stalled(seconds: u64) -> Event {
-        Event::ReceiverStalled { waiting: Duration::from_secs(seconds) }
+        Event::ReceiverStalled { client: 1, waiting: Duration::from_secs(seconds) }
     }
 
     #[test]
@@ -312,7 +387,7 @@ mod tests {
         }
         assert_eq!(events.missed(), 10);
         let first = events.recv().unwrap();
-        assert!(matches!(first, Event::ReceiverStalled { waiting } if waiting.as_secs() == 10));
+        assert!(matches!(first, Event::ReceiverStalled { waiting, .. } if waiting.as_secs() == 10));
     }
 
     #[test]
@@ -328,7 +403,7 @@ mod tests {
         let publisher = Publisher::default();
         let events = publisher.subscribe();
         publisher.publish(stalled(1));
-        publisher.publish(Event::Closed { clean: true, undelivered: 0 });
+        publisher.publish(Event::Closed { client: 1, clean: true, undelivered: 0 });
         assert_eq!(events.count(), 2);
         assert!(publisher.subscribe().recv().is_none());
     }

@@ -11,7 +11,7 @@ use super::close::{CloseReport, Guard};
 use super::core::Core;
 use super::events::Events;
 use super::iter::Iter;
-use super::status::State;
+use super::status::{ClientStatus, State};
 use crate::error::{Error, close_frame};
 use crate::link::stats::Stats;
 use crate::message::{CloseCode, CloseFrame, Message};
@@ -158,6 +158,23 @@ impl Client {
     /// them all.
     pub fn subscribe(&self) -> Events {
         self.core().publisher.subscribe()
+    }
+
+    /// What the client is doing: its state and since when, the endpoint, the last failure, the time
+    /// of the next attempt, and what was agreed on.
+    ///
+    /// ```no_run
+    /// # let client = everlink::Client::connect("ws://localhost:9001")?;
+    /// let status = client.status();
+    /// println!("{} for {:.1?} at {}", status.state, status.since.elapsed(), status.endpoint);
+    /// if let (Some(cause), Some(next)) = (&status.last_failure, status.next_attempt) {
+    ///     let wait = next.saturating_duration_since(std::time::Instant::now());
+    ///     println!("{cause}; next attempt in {wait:.1?}");
+    /// }
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn status(&self) -> ClientStatus {
+        self.core().status.snapshot()
     }
 
     /// The state at this moment.

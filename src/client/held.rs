@@ -97,6 +97,14 @@ impl Opener {
         }
     }
 
+    /// A link is lost. The next attempt goes where the session is, or to the next endpoint.
+    pub(super) fn move_on(&mut self, resumable: bool) {
+        self.returns = resumable;
+        if !resumable {
+            self.next_endpoint();
+        }
+    }
+
     /// Whether the attempt has ended the session that there was.
     pub(super) fn has_lost_session(&mut self, outbox: &Outbox) -> bool {
         let has_lost = std::mem::take(&mut self.has_lost);

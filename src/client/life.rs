@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, select};
 
-use super::after::After;
+use super::after::{After, Ending};
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
 use super::events::Event;
-use super::status::State;
+use super::status::{Details, State};
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
 use crate::link::{Ended, InboxSlot, Link};
@@ -56,17 +56,6 @@ struct Up {
     endpoint: String,
 }
 
-/// What ends the watch over a link.
-#[derive(Debug, PartialEq, Eq)]
-enum Ending {
-    /// The link's own.
-    Death,
-    /// The program wants another one.
-    Wish,
-    /// The program wants no more.
-    Close,
-}
-
 impl Manager {
     /// Runs until the client is closed.
     pub(crate) fn run(&mut self) {
@@ -83,7 +72,7 @@ impl Manager {
         drop(self.inbox.lock().take());
         self.core.mailbox.end();
         log::info!("{}: closed", self.core.name());
-        self.core.publisher.publish(Event::Closed { clean, undelivered });
+        self.say(|client| Event::Closed { client, clean, undelivered });
         self.core.done.raise();
     }
 
@@ -94,6 +83,7 @@ impl Manager {
         loop {
             self.core.status.enter(State::Connecting, None);
             self.streak.attempts += 1;
+            self.say_connecting();
             let attempt = self.open();
             let has_lost = self.opener.has_lost_session(&self.core.outbox);
             let after = match attempt {
@@ -117,6 +107,18 @@ impl Manager {
         }
     }
 
+    /// Makes an event known that carries the number of this client.
+    fn say(&self, event: impl FnOnce(u64) -> Event) {
+        self.core.publisher.publish(event(self.core.id));
+    }
+
+    #[inline(never)]
+    fn say_connecting(&self) {
+        let (attempt, endpoint) = (self.streak.attempts, self.opener.upcoming());
+        self.core.status.dials(endpoint.clone());
+        self.say(|client| Event::Connecting { client, attempt, endpoint });
+    }
+
     /// Makes an attempt, on a thread of its own, whose stack goes with it: to open a connection
     /// touches many times of it what watching over one does.
     #[inline(never)]
@@ -129,7 +131,7 @@ impl Manager {
                 let Success { opened, response, endpoint, start } = opener.open(attempt)?;
                 opener.begin_session(&core.outbox, start);
                 let session = opener.counts();
-                let link = Link::start(core.parts(opened, session, inbox, link))?;
+                let link = Link::start(core.link_parts(inbox, link, opened, session))?;
                 Ok(Box::new(Up { link, response, endpoint }))
             };
             let (prefix, stack) = (threads::thread_prefix(core.id), threads::PASSING_STACK);
@@ -148,14 +150,20 @@ impl Manager {
         let endpoint = std::mem::take(&mut up.endpoint);
         let attempts = std::mem::take(&mut self.streak.attempts);
         log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
+        let (response, compression) = (up.response.take().map(Arc::new), up.link.compression());
+        let details = Details { response: response.clone(), compression };
+        self.core.status.is_up(endpoint.clone(), details);
+        let (client, link) = (self.core.id, self.link);
+        let session = self.opener.session_start();
         let event = Event::Connected {
-            link: self.link,
+            client,
+            link,
             attempts,
             downtime,
             endpoint,
-            response: up.response.take().map(Arc::new),
-            compression: up.link.compression(),
-            session: self.opener.session_start(),
+            response,
+            compression,
+            session,
         };
         match self.first.take() {
             None => self.core.publisher.publish(event),
@@ -195,7 +203,7 @@ impl Manager {
             if let Some(TooLarge { size, message }) = outbox.take_too_large() {
                 let name = self.core.name();
                 log::error!("{name}: a message of {size} bytes is too large for the peer");
-                self.core.publisher.publish(Event::MessageTooLarge { size, message });
+                self.say(|client| Event::MessageTooLarge { client, size, message });
             }
         }
         self.opener.link_buried(outbox, &ended.cause);
@@ -217,7 +225,7 @@ impl Manager {
                     recv(handle.died()) -> _ => return Ending::Death,
                     recv(link.notices()) -> notice => {
                         if let Ok(notice) = notice {
-                            self.core.publisher.publish(notice.into());
+                            self.say(|client| Event::noticed(client, notice));
                         }
                         continue;
                     }
@@ -260,11 +268,10 @@ impl Manager {
         };
         log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), cause.report());
         let endpoint = self.opener.endpoint();
-        self.opener.returns = resumable;
-        if !resumable {
-            self.opener.next_endpoint();
-        }
+        self.opener.move_on(resumable);
+        self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
         self.core.publisher.publish(Event::Disconnected {
+            client: self.core.id,
             link: self.link,
             cause,
             endpoint,
@@ -285,10 +292,8 @@ impl Manager {
         self.streak.failed += 1;
         self.streak.goes_on(self.since);
         let attempts = self.streak.attempts;
-        let (cause, mut after) = self.judge(Arc::new(failure));
-        if has_lost && matches!((&*cause, &after), (Failure::NotResumed, After::Redial(_))) {
-            after = After::Redial(Duration::ZERO);
-        }
+        let (cause, after) = self.judge(Arc::new(failure));
+        let mut after = if has_lost { after.at_once(&cause) } else { after };
         log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), cause.report());
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
@@ -297,7 +302,8 @@ impl Manager {
         let next = after.next();
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
-        self.core.publisher.publish(Event::AttemptFailed { attempts, endpoint, cause, next });
+        self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
+        self.say(|client| Event::AttemptFailed { client, attempts, endpoint, cause, next });
         after
     }
 
@@ -336,6 +342,7 @@ impl Manager {
         let due = self.since + delay;
         log::info!("{}: redial in {delay:.1?}", self.core.name());
         self.core.status.enter(State::BackingOff, None);
+        self.core.status.waits_until(due);
         select! {
             recv(self.commands) -> command => self.obey(command),
             recv(crossbeam_channel::at(due)) -> _ => After::Redial(Duration::ZERO),
@@ -349,7 +356,7 @@ impl Manager {
         self.core.status.enter(State::GaveUp, Some(Arc::clone(&cause)));
         self.core.mailbox.look_again();
         self.core.outbox.set_drained(false);
-        self.core.publisher.publish(Event::GaveUp { cause, attempts });
+        self.say(|client| Event::GaveUp { client, cause, attempts });
         let after = self.obey(self.commands.recv());
         // once more: it may have come before this client gave up
         self.core.outbox.set_drained(true);

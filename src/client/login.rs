@@ -18,7 +18,8 @@ use crate::wire::{Encoder, Item, Output};
 const GOODBYE: Duration = Duration::from_millis(100);
 
 /// What the program does on a fresh link before anything queued is sent.
-pub(crate) type Hook = Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send>;
+pub(crate) type Hook =
+    Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
 
 /// A fresh link, in the hands of the hook of [`ClientBuilder::login`](crate::ClientBuilder::login).
 ///
@@ -131,6 +132,42 @@ impl<'a> LoginSession<'a> {
         self.recv_until(deadline.min(self.deadline))
     }
 
+    /// Receives the next message for which `is_meant` is true, waiting for it until the login's time
+    /// is over. The others are received by the program afterwards, in their order: a service that
+    /// sends data before it answers is no trouble.
+    ///
+    /// ```no_run
+    /// let client = everlink::Client::builder("ws://localhost:9001").login(|session| {
+    ///     session.send(r#"{"op":"auth","key":"..."}"#)?;
+    ///     session.recv_matching(|message| message.as_text() == Some(r#"{"auth":"ok"}"#))?;
+    ///     Ok(())
+    /// });
+    /// # let _ = client;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    pub fn recv_matching(
+        &mut self,
+        mut is_meant: impl FnMut(&Message) -> bool,
+    ) -> Result<Message, Failure> {
+        loop {
+            let message = self.recv()?;
+            if is_meant(&message) {
+                return Ok(message);
+            }
+            self.keep(message);
+        }
+    }
+
+    /// Puts aside a message that was received and is not the hook's: the program receives it
+    /// first, before what comes after the login, in the order of these calls. If the login fails they
+    /// are gone with the link.
+    pub fn keep(&mut self, message: Message) {
+        self.opened.kept.push(message);
+    }
+
     fn recv_until(&mut self, deadline: Instant) -> Result<Message, Failure> {
         loop {
             let Opened { duplex, decoder, buffer, .. } = &mut *self.opened;
@@ -184,8 +221,8 @@ impl fmt::Debug for LoginSession<'_> {
     }
 }
 
-/// Why a login failed. Any error converts into one with `?`, and is retried; the program says
-/// with [`LoginError::permanent`] that trying again cannot help.
+/// A failure of the login about which the program has more to say than an error does: that trying
+/// again cannot help. Any error may end the hook, and is retried.
 ///
 /// ```no_run
 /// use everlink::{Client, LoginError};
@@ -194,8 +231,8 @@ impl fmt::Debug for LoginSession<'_> {
 ///     session.send(r#"{"op":"auth","key":"..."}"#)?;
 ///     match session.recv()?.as_text() {
 ///         Some(r#"{"auth":"ok"}"#) => session.send(r#"{"op":"subscribe"}"#)?,
-///         Some(r#"{"auth":"denied"}"#) => return Err(LoginError::permanent("key denied")),
-///         other => return Err(LoginError::new(format!("unexpected answer {other:?}"))),
+///         Some(r#"{"auth":"denied"}"#) => Err(LoginError::permanent("key denied"))?,
+///         other => Err(format!("unexpected answer {other:?}"))?,
 ///     }
 ///     Ok(())
 /// });
@@ -216,11 +253,31 @@ impl LoginError {
     pub fn permanent(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { permanent: true, source: source.into() }
     }
+
+    /// Whether every attempt would meet it.
+    pub fn is_permanent(&self) -> bool {
+        self.permanent
+    }
 }
 
-impl<E: StdError + Send + Sync + 'static> From<E> for LoginError {
-    fn from(error: E) -> Self {
-        Self::new(error)
+/// What the hook has ended with, as a failure.
+pub(crate) fn failure(error: Box<dyn StdError + Send + Sync>) -> Failure {
+    match error.downcast::<LoginError>() {
+        Ok(error) => Failure::Login { permanent: error.permanent, source: error.source },
+        Err(source) => Failure::Login { permanent: false, source },
+    }
+}
+
+/// What it is about.
+impl fmt::Display for LoginError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl StdError for LoginError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.source)
     }
 }
 
@@ -234,6 +291,6 @@ impl fmt::Debug for LoginError {
 }
 
 /// Said by a hook that ran past the login's time without a call that could have told it so.
-pub(crate) fn timed_out() -> LoginError {
-    LoginError::new(io::Error::from(io::ErrorKind::TimedOut))
+pub(crate) fn timed_out() -> Box<dyn StdError + Send + Sync> {
+    io::Error::from(io::ErrorKind::TimedOut).into()
 }

@@ -8,10 +8,13 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::policy::AgreedCompression;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The state of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum State {
     /// An attempt is under way: name lookup, connecting, opening handshake, login.
@@ -31,6 +34,42 @@ pub enum State {
     Closed,
 }
 
+/// What a client is doing, from [`Client::status`](crate::Client::status).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ClientStatus {
+    /// The state.
+    pub state: State,
+    /// Since when.
+    pub since: Instant,
+    /// The endpoint of the link, or of the last attempt, without credentials; empty before the first.
+    pub endpoint: String,
+    /// Why the last link ended or the last attempt failed, if any has. A link that is up does not
+    /// clear it.
+    pub last_failure: Option<Arc<Failure>>,
+    /// When the next attempt is made, while the client [backs off](State::BackingOff).
+    pub next_attempt: Option<Instant>,
+    /// The server's answer to the opening handshake of the link that is up.
+    pub response: Option<Arc<http::Response<()>>>,
+    /// How messages are compressed on the link that is up, if they are.
+    pub compression: Option<AgreedCompression>,
+}
+
+impl ClientStatus {
+    /// The subprotocol of the link that is up, if one was agreed on (RFC 6455 section 1.9).
+    pub fn subprotocol(&self) -> Option<&str> {
+        let headers = self.response.as_ref()?.headers();
+        headers.get(http::header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()
+    }
+}
+
+/// What is known of a link that is up.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Details {
+    pub(crate) response: Option<Arc<http::Response<()>>>,
+    pub(crate) compression: Option<AgreedCompression>,
+}
+
 /// Written by the manager thread, and by [`Status::resume`]; read and waited for by everybody.
 #[derive(Debug)]
 pub(crate) struct Status {
@@ -43,6 +82,11 @@ struct Inner {
     state: State,
     /// Why the client gave up.
     cause: Option<Arc<Failure>>,
+    since: Instant,
+    endpoint: String,
+    last_failure: Option<Arc<Failure>>,
+    next_attempt: Option<Instant>,
+    details: Details,
     up_since: Option<Instant>,
     down_since: Instant,
     downtime: Duration,
@@ -57,6 +101,11 @@ impl Status {
         let inner = Inner {
             state: State::Connecting,
             cause: None,
+            since: Instant::now(),
+            endpoint: String::new(),
+            last_failure: None,
+            next_attempt: None,
+            details: Details::default(),
             up_since: None,
             down_since: Instant::now(),
             downtime: Duration::ZERO,
@@ -71,6 +120,41 @@ impl Status {
 
     pub(crate) fn state(&self) -> State {
         self.inner().state
+    }
+
+    pub(crate) fn snapshot(&self) -> ClientStatus {
+        let inner = self.inner();
+        ClientStatus {
+            state: inner.state,
+            since: inner.since,
+            endpoint: inner.endpoint.clone(),
+            last_failure: inner.last_failure.clone(),
+            next_attempt: inner.next_attempt,
+            response: inner.details.response.clone(),
+            compression: inner.details.compression,
+        }
+    }
+
+    /// An attempt goes here.
+    pub(crate) fn dials(&self, endpoint: String) {
+        self.inner().endpoint = endpoint;
+    }
+
+    /// A link is up, here.
+    pub(crate) fn is_up(&self, endpoint: String, details: Details) {
+        let mut inner = self.inner();
+        (inner.endpoint, inner.details) = (endpoint, details);
+    }
+
+    /// A link has died, or an attempt has failed, here.
+    pub(crate) fn failed(&self, endpoint: String, cause: Arc<Failure>) {
+        let mut inner = self.inner();
+        (inner.endpoint, inner.last_failure) = (endpoint, Some(cause));
+    }
+
+    /// The next attempt is made then.
+    pub(crate) fn waits_until(&self, due: Instant) {
+        self.inner().next_attempt = Some(due);
     }
 
     /// Moves on to a state in which `cause` is what ended things, if anything did. Returns how
@@ -164,6 +248,13 @@ impl Inner {
             let (sender, receiver) = bounded(0);
             self.ended = (Some(sender), receiver);
         }
+        if self.state != state {
+            self.since = Instant::now();
+        }
+        if !matches!(state, State::Connected | State::Closing) {
+            self.details = Details::default();
+        }
+        self.next_attempt = None;
         self.state = state;
         self.cause = cause;
     }

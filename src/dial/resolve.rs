@@ -6,7 +6,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_channel::{Receiver, bounded, select};
+use crossbeam_channel::{Receiver, Sender, select, unbounded};
 
 use super::Interrupt;
 use crate::failure::{Failure, guarded};
@@ -46,20 +46,54 @@ impl Resolve for System {
 
 type Answer = io::Result<Vec<SocketAddr>>;
 
-/// Resolves with a deadline. A lookup that hangs is left behind on its thread, which nothing
-/// can stop; the next attempt waits for that same lookup instead of starting another, so there
-/// is never more than one stuck thread for a name.
+/// An answer, and which lookup's it is.
+type Numbered = (u64, Answer);
+
+/// A lookup that so many attempts have waited for in vain may never answer: another is started
+/// beside it.
+const WAITS: u32 = 3;
+
+/// How many lookups of a name there are at most, those that hang included.
+const MOST: usize = 4;
+
+/// Resolves with a deadline. A lookup that hangs is left behind on its thread, which nothing can
+/// stop; the next attempts wait for that same lookup, and only when it was waited for several times
+/// for another besides, so there are never more than a few stuck threads for a name.
 pub(crate) struct Resolver {
     resolve: Arc<dyn Resolve>,
     thread_prefix: String,
-    /// The lookups that have not answered in time.
+    /// Those that have not answered in time, by name.
     pending: Vec<Pending>,
 }
 
 struct Pending {
     host: String,
     port: u16,
-    answer: Receiver<Answer>,
+    answers: (Sender<Numbered>, Receiver<Numbered>),
+    /// The numbers of those that have not answered, and of the next.
+    running: Vec<u64>,
+    next: u64,
+    /// Those before this would be old by now: another has answered since they were started.
+    fresh: u64,
+    /// How many attempts have waited since the last was started.
+    waits: u32,
+}
+
+impl Pending {
+    fn new(host: &str, port: u16) -> Self {
+        let (answers, running) = (unbounded(), Vec::new());
+        Self { host: host.into(), port, answers, running, next: 0, fresh: 0, waits: 0 }
+    }
+
+    fn wants_another(&mut self) -> bool {
+        let has_room = self.running.len() < MOST;
+        let has_fresh = self.running.iter().any(|number| *number >= self.fresh);
+        if !has_room && !has_fresh {
+            // then one of these has to do
+            self.fresh = 0;
+        }
+        has_room && (!has_fresh || self.waits >= WAITS)
+    }
 }
 
 impl Resolver {
@@ -86,22 +120,39 @@ impl Resolver {
             };
         }
         let is_same = |pending: &Pending| pending.host == host && pending.port == port;
-        let pending = match self.pending.iter().position(is_same) {
+        let mut pending = match self.pending.iter().position(is_same) {
             Some(index) => self.pending.swap_remove(index),
-            None => self.start(host, port)?,
+            None => Pending::new(host, port),
         };
         // whatever has answered meanwhile would be old by the time that it is asked for
-        self.pending.retain(|pending| pending.answer.is_empty());
-        let answer = select! {
-            recv(pending.answer) -> answer => {
-                answer.unwrap_or_else(|_| Err(io::Error::other("the resolver panicked")))
+        self.pending.retain(|pending| pending.answers.1.len() < pending.running.len());
+        if pending.wants_another() {
+            match self.start(&mut pending) {
+                Err(failure) if pending.running.is_empty() => return Err(failure),
+                Ok(()) | Err(_) => {}
             }
-            recv(interrupt.raised()) -> _ => return Err(Failure::Interrupted),
-            recv(crossbeam_channel::at(deadline)) -> _ => {
-                self.pending.push(pending);
-                return Err(failed(io::ErrorKind::TimedOut.into()));
+        }
+        let answer = loop {
+            select! {
+                recv(pending.answers.1) -> answer => {
+                    let Ok((number, answer)) = answer else { continue };
+                    pending.running.retain(|running| *running != number);
+                    if number >= pending.fresh {
+                        break Some(answer);
+                    }
+                }
+                recv(interrupt.raised()) -> _ => return Err(Failure::Interrupted),
+                recv(crossbeam_channel::at(deadline)) -> _ => break None,
             }
         };
+        match &answer {
+            Some(_) => (pending.waits, pending.fresh) = (0, pending.next),
+            None => pending.waits += 1,
+        }
+        if !pending.running.is_empty() {
+            self.pending.push(pending);
+        }
+        let Some(answer) = answer else { return Err(failed(io::ErrorKind::TimedOut.into())) };
         match answer.map_err(failed)? {
             addresses if addresses.is_empty() => {
                 Err(failed(io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
@@ -110,19 +161,19 @@ impl Resolver {
         }
     }
 
-    fn start(&self, host: &str, port: u16) -> Result<Pending, Failure> {
-        let (sender, answer) = bounded(1);
-        let resolve = Arc::clone(&self.resolve);
-        let host = host.to_owned();
-        let name = host.clone();
+    fn start(&self, pending: &mut Pending) -> Result<(), Failure> {
+        let (resolve, sender) = (Arc::clone(&self.resolve), pending.answers.0.clone());
+        let (name, port, number) = (pending.host.clone(), pending.port, pending.next);
         threads::spawn(&self.thread_prefix, "resolver", threads::PASSING_STACK, move || {
             let answer = guarded("resolver", || resolve.resolve(&name, port))
                 .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
             // nobody may be waiting any more
-            let _ = sender.send(answer);
+            let _ = sender.send((number, answer));
         })
         .map_err(Failure::Thread)?;
-        Ok(Pending { host, port, answer })
+        pending.running.push(number);
+        (pending.next, pending.waits) = (number + 1, 0);
+        Ok(())
     }
 }
 

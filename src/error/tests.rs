@@ -119,6 +119,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         (Failure::TooSlow, "too slow"),
         (Failure::NotResumed, "could not be resumed"),
         (Failure::Evicted, "evicted"),
+        (Failure::Aborted, "aborted"),
         (Failure::Interrupted, "close"),
     ];
     all.extend(handshakes().into_iter().map(|(error, why)| (Failure::Handshake(error), why)));
@@ -149,6 +150,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         | Failure::TooSlow
         | Failure::NotResumed
         | Failure::Evicted
+        | Failure::Aborted
         | Failure::Interrupted => {}
     });
     all
@@ -168,6 +170,8 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Error::Full, "full"),
         (Error::Unconfirmed { count: 3 }, "3 messages"),
         (Error::Unconfirmable, "no confirmations"),
+        (Error::NotConnected, "not connected"),
+        (Error::KeyInUse, "no answer yet"),
         (Error::Timeout, "timed out"),
         (Error::Closed, "closed"),
         (Error::Bind(io()), WHY),
@@ -201,6 +205,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         | Error::Timeout
         | Error::GaveUp(_)
         | Error::NotConnected
+        | Error::KeyInUse
         | Error::Closed
         | Error::Bind(_)
         | Error::Thread(_) => {}

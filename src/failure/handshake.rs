@@ -13,6 +13,7 @@ use super::report::Chain;
 pub enum HandshakeError {
     /// The whole opening, redirects included, was not done in time.
     #[error("not done within {timeout:?}")]
+    #[non_exhaustive]
     TimedOut {
         /// The time it had.
         timeout: Duration,
@@ -28,12 +29,14 @@ pub enum HandshakeError {
     NotHttp(String),
     /// The peer's headers go over 64 KiB.
     #[error("headers over {limit} bytes")]
+    #[non_exhaustive]
     HeadersTooLarge {
         /// The limit in bytes.
         limit: usize,
     },
     /// The peer has sent too many headers.
     #[error("more than {limit} headers")]
+    #[non_exhaustive]
     TooManyHeaders {
         /// The limit.
         limit: usize,
@@ -56,7 +59,7 @@ impl HandshakeError {
 /// The beginning of the body of an answer that is no upgrade: at most 4 KiB, as it was sent. It
 /// is there to be read by a program or a person; `Debug` shows how long it is and nothing else,
 /// for it may hold a secret.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Body(pub(crate) Vec<u8>);
 
 impl Body {
@@ -71,6 +74,12 @@ impl Body {
     /// The body as text, with what is not UTF-8 replaced.
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
+    }
+}
+
+impl AsRef<[u8]> for Body {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -1,6 +1,7 @@
 //! Why a link died or an attempt failed, and what to do about it.
 
 mod handshake;
+mod kind;
 mod proxy;
 mod report;
 mod text;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 pub use handshake::{Body, HandshakeError};
+pub use kind::FailureKind;
 pub use proxy::ProxyError;
 pub(crate) use report::Chain;
 pub(crate) use text::{OneLine, quote};
@@ -32,6 +34,7 @@ use crate::message::{CloseCode, CloseFrame};
 pub enum Failure {
     /// The host's name could not be resolved, or not in time.
     #[error("name lookup of {} failed: {}", quote(.host), Chain(.source))]
+    #[non_exhaustive]
     Dns {
         /// The name.
         host: String,
@@ -40,6 +43,7 @@ pub enum Failure {
     },
     /// No TCP connection to any address of the host; this is the last address tried.
     #[error("could not connect to {address}: {}", Chain(.source))]
+    #[non_exhaustive]
     Connect {
         /// The address.
         address: SocketAddr,
@@ -60,6 +64,7 @@ pub enum Failure {
     Tls(#[source] TlsError),
     /// The local address that the program has chosen cannot be used.
     #[error("could not dial from the local address {address}: {}", Chain(.source))]
+    #[non_exhaustive]
     LocalAddress {
         /// The address.
         address: SocketAddr,
@@ -85,6 +90,7 @@ pub enum Failure {
     },
     /// The login hook refused the connection.
     #[error("login failed: {}", Chain(.source.as_ref()))]
+    #[non_exhaustive]
     Login {
         /// Whether the hook said that trying again cannot help.
         permanent: bool,
@@ -119,6 +125,7 @@ pub enum Failure {
     ClosedHere(Option<CloseFrame>),
     /// Nothing came from the peer for the heartbeat's limit.
     #[error("nothing heard from the peer for {silence:?} ({unanswered} pings unanswered)")]
+    #[non_exhaustive]
     HeartbeatTimeout {
         /// How long nothing came.
         silence: Duration,
@@ -127,12 +134,14 @@ pub enum Failure {
     },
     /// The peer took no byte for the write timeout, and sent none either.
     #[error("the peer took nothing for {timeout:?}")]
+    #[non_exhaustive]
     WriteTimeout {
         /// The timeout.
         timeout: Duration,
     },
     /// The peer broke the protocol; it was told so with this close code.
     #[error("protocol violation (close code {code}): {}", OneLine(.reason))]
+    #[non_exhaustive]
     Protocol {
         /// 1002, 1007 or 1009.
         code: CloseCode,
@@ -141,6 +150,7 @@ pub enum Failure {
     },
     /// Code of the program panicked on one of the library's threads.
     #[error("{place} panicked: {}", OneLine(.message))]
+    #[non_exhaustive]
     Panicked {
         /// Which code: "handler", "login hook", ...
         place: &'static str,
@@ -166,6 +176,10 @@ pub enum Failure {
     /// [`Resume::sessions`](crate::Resume::sessions) and [`Resume::bytes`](crate::Resume::bytes).
     #[error("evicted while it waited for its client")]
     Evicted,
+    /// The program ended the session without a goodbye:
+    /// [`Session::abort`](crate::Session::abort).
+    #[error("aborted by the program")]
+    Aborted,
     /// This side closed while it was dialing or opening, or the peer had not answered when the
     /// time for closing was over.
     #[error("interrupted by close")]
@@ -218,7 +232,7 @@ impl From<io::Error> for Failure {
 }
 
 /// What to do after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Decision {
     /// Dial again after the backoff's delay.
@@ -245,7 +259,7 @@ impl Failure {
     ///   be used;
     /// * TLS failed: a certificate was rejected, either side's, or there is no common ground;
     /// * the peer broke the protocol;
-    /// * the login hook said that it is permanent;
+    /// * the login hook said that it is permanent, or was ended by one of these, or by a 1009;
     /// * a handler panicked.
     ///
     /// Close 1000 and the private codes 4000 to 4999 mean different things at different
@@ -265,7 +279,12 @@ impl Failure {
             Self::Closed(Some(frame)) => {
                 matches!(frame.code.0, 1002 | 1003 | 1007 | 1008 | 1010 | 3000 | 3003)
             }
-            Self::Login { permanent, .. } => *permanent,
+            Self::Login { permanent, source } => {
+                // what a hook sends is as large the next time
+                let is_too_large = self.close_frame().is_some_and(|frame| frame.code.0 == 1009);
+                let link = source.downcast_ref::<Self>().map(Self::decision);
+                *permanent || is_too_large || matches!(link, Some(Decision::GiveUp))
+            }
             Self::Proxy(error) => match error {
                 // some proxies say 401 to credentials that are wrong, and 407 to none
                 ProxyError::Rejected { status, .. } => matches!(status.as_u16(), 401 | 407),
@@ -279,6 +298,29 @@ impl Failure {
             _ => false,
         };
         if permanent { Decision::GiveUp } else { Decision::Retry }
+    }
+
+    /// The close frame with which the peer ended the link, during the login too
+    /// ([`Failure::Closed`], alone or in [`Failure::Login`]).
+    ///
+    /// ```
+    /// use everlink::{Client, Decision};
+    ///
+    /// // this service closes with 4401 when a key is wrong
+    /// let builder = Client::builder("wss://feed.example.org").decide(|failure| {
+    ///     match failure.close_frame().map(|frame| frame.code.0) {
+    ///         Some(4401) => Decision::GiveUp,
+    ///         _ => failure.decision(),
+    ///     }
+    /// });
+    /// # let _ = builder;
+    /// ```
+    pub fn close_frame(&self) -> Option<&CloseFrame> {
+        match self {
+            Self::Closed(frame) => frame.as_ref(),
+            Self::Login { source, .. } => source.downcast_ref::<Self>()?.close_frame(),
+            _ => None,
+        }
     }
 }
 
@@ -325,7 +367,11 @@ impl Failure {
     pub(crate) fn ends_session(&self) -> bool {
         matches!(
             self,
-            Self::Closed(_) | Self::Protocol { .. } | Self::Panicked { .. } | Self::TooSlow
+            Self::Closed(_)
+                | Self::Protocol { .. }
+                | Self::Panicked { .. }
+                | Self::TooSlow
+                | Self::Aborted
         )
     }
 

@@ -29,6 +29,7 @@ pub enum ProxyError {
     },
     /// A SOCKS5 proxy refused.
     #[error("it refused: {reason}")]
+    #[non_exhaustive]
     Socks {
         /// The code of RFC 1928 section 6.
         code: u8,

@@ -10,6 +10,7 @@ use super::report::Chain;
 pub enum TlsError {
     /// The peer's certificate was rejected.
     #[error("the peer's certificate is rejected: {check}: {}", Chain(.source.as_ref()))]
+    #[non_exhaustive]
     Certificate {
         /// Which check failed.
         check: &'static str,
@@ -18,6 +19,7 @@ pub enum TlsError {
     },
     /// The peer has rejected our certificate, or wants one where there is none.
     #[error("the peer {what}: {}", Chain(.source.as_ref()))]
+    #[non_exhaustive]
     OwnCertificate {
         /// What it does not like.
         what: &'static str,

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use data_encoding::BASE64;
 use http::header::{self, HeaderName};
 
 use super::Endpoint;
@@ -76,6 +77,29 @@ impl OpeningRequest {
         }
         self.headers.set(header);
         Ok(())
+    }
+
+    /// Sends user and password (Basic authentication, RFC 7617).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidHeader`] for a user with a colon.
+    pub fn basic_auth(&mut self, user: &str, password: &str) -> Result<(), Error> {
+        if user.contains(':') {
+            let (name, reason) = ("Authorization".into(), "a user cannot have a colon".into());
+            return Err(Error::InvalidHeader { name, reason });
+        }
+        let credentials = BASE64.encode(format!("{user}:{password}").as_bytes());
+        self.set_header("Authorization", &format!("Basic {credentials}"))
+    }
+
+    /// Sends this token (`Authorization: Bearer`, RFC 6750 section 2.1).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidHeader`] for a token that HTTP does not allow.
+    pub fn bearer_auth(&mut self, token: &str) -> Result<(), Error> {
+        self.set_header("Authorization", &format!("Bearer {token}"))
     }
 
     /// Offers a subprotocol, after those offered before (RFC 6455 section 1.9).

@@ -92,7 +92,6 @@ pub(crate) fn check(request: &Request<()>, origins: &Origins) -> Result<(), Wron
 #[derive(Debug)]
 pub(crate) struct Upgrade {
     head: Vec<u8>,
-    pub(crate) subprotocol: Option<String>,
     pub(crate) compression: Option<AgreedCompression>,
 }
 
@@ -127,16 +126,10 @@ pub(crate) fn accept(
     line(&mut response, "Upgrade", b"websocket");
     line(&mut response, "Connection", b"Upgrade");
     line(&mut response, "Sec-WebSocket-Accept", derive_accept_key(key).as_bytes());
-    let is_offered = |chosen: &&str| {
-        let is_there =
-            tokens(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|name| name == *chosen);
-        if !is_there {
-            log::warn!("subprotocol {chosen:?} was chosen, but the client did not offer it");
-        }
-        is_there
+    let offered = |name: &&str| {
+        tokens(request.headers(), &header::SEC_WEBSOCKET_PROTOCOL).any(|offered| offered == *name)
     };
-    let subprotocol = subprotocol.filter(is_offered).map(str::to_owned);
-    if let Some(chosen) = &subprotocol {
+    if let Some(chosen) = subprotocol.filter(offered) {
         line(&mut response, "Sec-WebSocket-Protocol", chosen.as_bytes());
     }
     if let Some((answer, _)) = &compression {
@@ -144,7 +137,7 @@ pub(crate) fn accept(
     }
     headers.write(&mut response);
     let compression = compression.map(|(_, agreed)| agreed);
-    Ok(Upgrade { head: response, subprotocol, compression })
+    Ok(Upgrade { head: response, compression })
 }
 
 /// Says what is wrong with the request; returns why there is no WebSocket.

@@ -40,6 +40,12 @@ impl Handle {
         self.leave();
     }
 
+    /// The same, and the time for it is over by then, whoever waits or not.
+    pub(crate) fn close_by(&self, deadline: Instant, frame: CloseFrame) {
+        self.close_after_data(frame.clone());
+        self.life.close_by(deadline, frame);
+    }
+
     /// The same, with the code that answers the peer's if the peer has closed first.
     pub(crate) fn answer_after_data(&self, frame: CloseFrame) {
         self.with(|shared| {
@@ -69,10 +75,7 @@ impl Handle {
 
     /// The time for closing is over.
     pub(crate) fn end_close(&self, frame: CloseFrame) {
-        self.with(|shared| {
-            let frame = shared.protocol.is_websocket().then_some(frame);
-            shared.fail(Failure::ClosedHere(frame));
-        });
+        self.with(|shared| shared.end_close(frame));
     }
 
     /// Nobody waits for received messages any more.

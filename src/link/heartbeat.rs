@@ -1,11 +1,11 @@
 //! The heartbeat thread: asks a silent peer for a sign of life, and is the second watch on its
 //! silence after the reader's own read timeout.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::RecvTimeoutError;
-
 use super::Shared;
+use super::life::Pulse;
 use super::liveness::{HELD_UP, Waiting};
 use super::suspension::Suspension;
 use super::writer;
@@ -19,8 +19,18 @@ const SECOND_WATCH: u32 = 20;
 /// after it, and waiting for that moment again would cost every beat another wake-up.
 const EARLY: u32 = 64;
 
-/// How long a peer has to say something after that, or once the machine has slept, at most.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long a peer has to say something once the machine has slept: a few beats, within these. Who was
+/// only held up gives it no less than the limit.
+const GRACE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
+
+/// The peer is given time, although it may have been silent for the limit already: nobody has asked.
+#[derive(Debug, Clone, Copy)]
+struct Grace {
+    since: Instant,
+    time: Duration,
+    /// Whether it has no more than that, even if the limit is longer.
+    is_final: bool,
+}
 
 pub(super) fn run(shared: &Shared) {
     let heartbeat = &shared.settings.heartbeat;
@@ -40,10 +50,12 @@ pub(super) fn run(shared: &Shared) {
     loop {
         let now = Instant::now();
         let is_late = now.saturating_duration_since(due) >= HELD_UP;
-        let woken = (suspension.is_over() || is_late) && heartbeat.asks();
+        let slept = suspension.is_over();
+        let woken = (slept || is_late) && heartbeat.asks();
         if woken {
             log::debug!("the machine slept, or this process did: asking the peer at once");
-            grace = Some((now, limit.min(interval * 3).min(GRACE)));
+            let time = (interval * 3).clamp(*GRACE.start(), *GRACE.end()).min(limit);
+            grace = Some(Grace { since: now, time, is_final: slept });
         }
         let waiting = shared.liveness.waiting();
         let (Waiting::ForPeer(quiet) | Waiting::ForProgram(quiet)) = waiting;
@@ -74,10 +86,14 @@ pub(super) fn run(shared: &Shared) {
             Waiting::ForPeer(_) => {
                 stall_said = false;
                 let silence = shared.liveness.silence();
-                grace = grace.filter(|(since, _)| silence >= since.elapsed());
+                grace = grace.filter(|grace: &Grace| silence >= grace.since.elapsed());
+                let left = limit.saturating_sub(silence);
                 let left = match grace {
-                    None => limit.saturating_sub(silence),
-                    Some((since, time)) => time.saturating_sub(since.elapsed()),
+                    None => left,
+                    Some(Grace { since, time, is_final }) => {
+                        let granted = time.saturating_sub(since.elapsed());
+                        if is_final { granted } else { left.max(granted) }
+                    }
                 };
                 if left.is_zero() && now.elapsed() < HELD_UP {
                     return shared.fail(shared.silent(silence));
@@ -91,10 +107,10 @@ pub(super) fn run(shared: &Shared) {
             Waiting::ForProgram(_) => {}
         }
         due = now + wait.max(Duration::from_millis(1));
-        match shared.life.died().recv_deadline(due) {
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-            Ok(never) => match never {},
+        match shared.life.wait_pulse(due) {
+            Pulse::Due => {}
+            Pulse::Overdue(frame) => return shared.end_close(frame),
+            Pulse::Dead => return,
         }
     }
 }
@@ -103,9 +119,14 @@ pub(super) fn run(shared: &Shared) {
 /// it is still said to be one.
 fn watch_confirmations(shared: &Shared) {
     let interval = shared.settings.heartbeat.dead_after;
-    while shared.life.died().recv_timeout(interval) == Err(RecvTimeoutError::Timeout) {
-        if matches!(shared.liveness.waiting(), Waiting::ForPeer(_)) {
-            shared.look_for_confirmations(interval.saturating_mul(2), None);
+    loop {
+        match shared.life.wait_pulse(Instant::now() + interval) {
+            Pulse::Due if matches!(shared.liveness.waiting(), Waiting::ForPeer(_)) => {
+                shared.look_for_confirmations(interval.saturating_mul(2), None);
+            }
+            Pulse::Due => {}
+            Pulse::Overdue(frame) => return shared.end_close(frame),
+            Pulse::Dead => return,
         }
     }
 }

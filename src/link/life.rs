@@ -52,7 +52,19 @@ pub(crate) struct State {
     /// The reader has delivered all that had come.
     pub(crate) is_read: bool,
     cause: Option<Arc<Failure>>,
+    /// When the time for a closing that nobody waits for is over, and what was to be said.
+    closing: Option<(Instant, CloseFrame)>,
     waiting: usize,
+}
+
+/// What the heartbeat thread wakes for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Pulse {
+    /// It is time to look at the beat.
+    Due,
+    /// The time for closing is over.
+    Overdue(CloseFrame),
+    Dead,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd)]
@@ -166,6 +178,37 @@ impl Life {
     /// Disconnects when the link dies.
     pub(crate) fn died(&self) -> &Receiver<Infallible> {
         self.died.raised()
+    }
+
+    /// The link is being closed, and is to be dead by then. The first deadline stays.
+    pub(crate) fn close_by(&self, deadline: Instant, frame: CloseFrame) {
+        self.change(|state| {
+            state.closing.get_or_insert((deadline, frame));
+        });
+    }
+
+    /// Waits for the next thing that the heartbeat thread has to do.
+    pub(crate) fn wait_pulse(&self, due: Instant) -> Pulse {
+        let mut state = self.state.lock();
+        loop {
+            if state.is_dead {
+                return Pulse::Dead;
+            }
+            let now = Instant::now();
+            let closing = state.closing.as_ref().map(|(deadline, _)| *deadline);
+            if let Some((deadline, frame)) = &state.closing {
+                if *deadline <= now {
+                    return Pulse::Overdue(frame.clone());
+                }
+            }
+            if due <= now {
+                return Pulse::Due;
+            }
+            let until = closing.map_or(due, |deadline| deadline.min(due));
+            state.waiting += 1;
+            state = self.changed.wait_timeout(state, until.saturating_duration_since(now));
+            state.waiting -= 1;
+        }
     }
 
     /// Waits until something holds or the link is dead; returns whether one of them came to be.

@@ -55,6 +55,7 @@ use stats::Counters;
 pub use stats::Stats;
 
 use crate::failure::Failure;
+use crate::message::{CloseFrame, Message};
 use crate::policy::{AgreedCompression, MaxSizes};
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
@@ -78,13 +79,15 @@ pub(crate) struct Opened {
     pub(crate) buffer: ReadBuffer,
     /// What was agreed on, if anything.
     pub(crate) compression: Option<AgreedCompression>,
+    /// What the login hook has received and left to the program.
+    pub(crate) kept: Vec<Message>,
 }
 
 impl Opened {
     /// `read` is what was read past the opening handshake.
     pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: MaxSizes, read: Vec<u8>) -> Self {
         let (decoder, buffer) = (protocol.decoder(limits), ReadBuffer::new(read));
-        Self { duplex, protocol, decoder, buffer, compression: None }
+        Self { duplex, protocol, decoder, buffer, compression: None, kept: Vec::new() }
     }
 
     /// What has been received and is not delivered yet counts against this.
@@ -170,6 +173,12 @@ impl Shared {
         self.mailbox.look_again();
     }
 
+    /// The time for closing is over.
+    fn end_close(&self, frame: CloseFrame) {
+        let frame = self.protocol.is_websocket().then_some(frame);
+        self.fail(Failure::ClosedHere(frame));
+    }
+
     fn silent(&self, silence: Duration) -> Failure {
         let unanswered = self.counters.unanswered_pings.load(Relaxed);
         Failure::HeartbeatTimeout { silence, unanswered }
@@ -251,7 +260,7 @@ impl Link {
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
         let Parts { opened, settings, outbox, inbox, mailbox, counters, .. } = parts;
         let (owner, session, id, link) = (parts.owner, parts.session, parts.id, parts.link);
-        let Opened { duplex, protocol, decoder, buffer, compression: agreed } = opened;
+        let Opened { duplex, protocol, decoder, buffer, compression: agreed, kept } = opened;
         let mut encoder = protocol.encoder();
         if let (Some(agreed), Some(compression)) = (agreed, &settings.compression) {
             encoder.compressed(agreed, compression.clone());
@@ -286,7 +295,7 @@ impl Link {
         let mut link =
             Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
         let shared = Arc::clone(&link.shared);
-        let work = Box::new((decoder, buffer, reader));
+        let work = Box::new(reader::Work { decoder, buffer, half: reader, kept });
         link.spawn(&prefix, "reader", threads::PROGRAM_STACK, move || {
             threads::belong_to(id);
             reader::run(&shared, work, &inbox);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::life::Theirs;
 use super::{InboxSlot, Shared};
 use crate::failure::{Failure, HANDLER, guarded};
-use crate::message::{CloseFrame, MessageRef};
+use crate::message::{CloseFrame, Message, MessageRef};
 use crate::policy::Beat;
 use crate::queues::inbox::{Batch, Inbox, Room};
 use crate::resume::Report;
@@ -24,17 +24,22 @@ const BURST: usize = 2 * 1024;
 /// Once no more than that came for so long the memory of the last burst is given back.
 const IDLE: Duration = Duration::from_secs(1);
 
-#[expect(clippy::boxed_local, reason = "it stays out of the frames that start the thread")]
-pub(super) fn run(
-    shared: &Shared,
-    work: Box<(Decoder, ReadBuffer, Box<dyn ReadHalf>)>,
-    slot: &InboxSlot,
-) {
+/// What a reader begins with.
+pub(super) struct Work {
+    pub(super) decoder: Decoder,
+    pub(super) buffer: ReadBuffer,
+    pub(super) half: Box<dyn ReadHalf>,
+    /// What the login hook has left to the program.
+    pub(super) kept: Vec<Message>,
+}
+
+// in a box: it stays out of the frames that start the thread
+pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     let Some(inbox) = slot.lock().take() else {
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: READER, message });
     };
-    let (decoder, buffer, half) = *work;
+    let Work { decoder, buffer, half, kept } = *work;
     let batch = Batch::new(decoder.pool());
     // not on the stack: what a thread has touched of that is what an idle connection costs
     let mut reader = Box::new(Reader {
@@ -51,7 +56,10 @@ pub(super) fn run(
     });
     // one guard for all of the program's code that runs here (its transport, its predicate, its
     // handler), none of which must take the inbox with it: a guard for each message costs
-    let cause = guarded(READER, || reader.read());
+    let cause = guarded(READER, || {
+        reader.deliver_kept(kept);
+        reader.read()
+    });
     let cause = cause.unwrap_or_else(|panic| panic.at(reader.place));
     shared.fail(cause);
     reader.deliver();
@@ -80,6 +88,17 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// Delivers what the login hook has received and left to the program; it is counted already.
+    fn deliver_kept(&mut self, kept: Vec<Message>) {
+        self.place = HANDLER;
+        for message in kept {
+            let message = MessageRef::whole(message).on_link(self.shared.link);
+            self.inbox.take(message, &mut self.batch);
+        }
+        self.place = READER;
+        self.deliver();
+    }
+
     /// Delivers what the peer sends until the link is to die; returns why.
     fn read(&mut self) -> Failure {
         // who receives something finds the link counted and the state true

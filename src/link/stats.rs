@@ -18,7 +18,11 @@ use crate::queues::outbox::Outbox;
 /// `accepted = passed_on + outbox_messages + outbox_dropped + expired + handed_back`
 ///
 /// With [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) `passed_on` is `messages_sent`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// With the feature `serde` it is a flat object with these names; times are in seconds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct Stats {
     /// Messages that were accepted to be sent, those that the login hook sends included.
@@ -71,8 +75,10 @@ pub struct Stats {
     /// that was answered: the peer may or may not have them.
     pub unconfirmed: u64,
     /// From the last answered ping to its pong.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::optional"))]
     pub last_round_trip: Option<Duration>,
     /// The mean over all answered pings.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::optional"))]
     pub mean_round_trip: Option<Duration>,
     /// Broadcasts that a session has missed, for it was too slow or they were too large. A client
     /// has none.
@@ -87,8 +93,10 @@ pub struct Stats {
     pub in_doubt: u64,
     /// How long the present link has been up; `None` without one. For a session that has ended,
     /// how long it was.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds::optional"))]
     pub uptime: Option<Duration>,
     /// How long there was no link, from the first attempt on and until the client was closed.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub total_downtime: Duration,
 }
 

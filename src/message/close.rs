@@ -4,6 +4,7 @@ use std::fmt;
 
 /// A close code (RFC 6455 section 7.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CloseCode(pub u16);
 
 impl CloseCode {
@@ -43,6 +44,12 @@ impl From<u16> for CloseCode {
     }
 }
 
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> Self {
+        code.0
+    }
+}
+
 impl fmt::Display for CloseCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
@@ -50,7 +57,7 @@ impl fmt::Display for CloseCode {
 }
 
 /// The body of a close frame: a code and a reason (RFC 6455 section 5.5.1).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CloseFrame {
     /// Why the connection is closed.
     pub code: CloseCode,

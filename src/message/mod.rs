@@ -1,6 +1,9 @@
 //! What travels: messages and the frame that ends them.
 
 mod close;
+mod convert;
+#[cfg(feature = "serde")]
+mod json;
 mod memory;
 mod payload;
 mod received;

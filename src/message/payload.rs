@@ -175,6 +175,18 @@ impl From<Text> for String {
     }
 }
 
+impl Default for Payload {
+    fn default() -> Self {
+        Self::from(&[][..])
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::from("")
+    }
+}
+
 impl AsRef<[u8]> for Payload {
     fn as_ref(&self) -> &[u8] {
         self

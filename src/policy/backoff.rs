@@ -45,6 +45,8 @@ pub struct Backoff {
 
 /// How much of a delay is left to chance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Jitter {
     /// Each delay is drawn at random between zero and its full length (the default).

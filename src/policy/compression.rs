@@ -183,7 +183,8 @@ impl fmt::Debug for Compression {
 }
 
 /// What both sides of a WebSocket have agreed on (RFC 7692 section 7.1), as this side sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct AgreedCompression {
     /// Whether a message that is sent may refer to those before it.

@@ -32,6 +32,8 @@ pub(crate) type OnDropped = Arc<dyn Fn(Message, Undelivered) + Send + Sync>;
 /// itself, not for the server behind it. For effects that happen exactly once, give each message
 /// an idempotency key and have the receiver ignore keys that it has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Delivery {
     /// They are not sent again (the default).
@@ -43,6 +45,8 @@ pub enum Delivery {
 
 /// Why a message is not, or not surely, with the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Undelivered {
     /// The link died after the message was written and before the peer confirmed it, and

@@ -12,7 +12,7 @@ use crate::message::Message;
 /// let records = Framing::length_prefixed(Prefix::U32).little_endian().inclusive();
 /// # let _ = (lines, records);
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Framing {
     pub(crate) kind: FramingKind,
     pub(crate) max_length: usize,
@@ -20,14 +20,14 @@ pub struct Framing {
     misplaced: Option<&'static str>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum FramingKind {
     Lines,
     Length(LengthPrefix),
     Raw,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct LengthPrefix {
     pub(crate) size: usize,
     pub(crate) little_endian: bool,
@@ -36,6 +36,8 @@ pub(crate) struct LengthPrefix {
 
 /// The width of a length prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Prefix {
     /// Two bytes.
     U16,

@@ -17,8 +17,9 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// against the peer.
 ///
 /// When the machine has slept, the first beat is not put off (it comes within what was left of
-/// the interval), and the peer has at most 5 s to answer it. The same goes for a process that was
-/// held up while time went on, stopped or frozen or migrated: it asks before it gives a peer up.
+/// the interval), and the peer has three intervals to answer it, but 1 s at least and 5 s at most. A
+/// process that was held up while time went on, stopped or frozen or overloaded, asks too, before it
+/// gives a peer up that has been silent for the limit.
 ///
 /// | | what is sent | what is watched | where |
 /// | --- | --- | --- | --- |

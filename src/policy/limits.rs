@@ -5,7 +5,7 @@
 /// | | default of a client | default of a server | range |
 /// | --- | --- | --- | --- |
 /// | [`message`](Self::message) | 64 MiB | 1 MiB | 1 byte and more |
-/// | [`frame`](Self::frame) | 16 MiB | 16 MiB | 1 byte and more; WebSocket only |
+/// | [`frame`](Self::frame) | none but that of messages | none but that of messages | 1 byte and more; WebSocket only |
 /// | [`fragment`](Self::fragment) | none: every message is one frame | none | 1 byte and more; WebSocket only |
 ///
 /// ```
@@ -17,10 +17,15 @@
 /// # let _ = (client, server);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[must_use]
 pub struct Limits {
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     message: Option<usize>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     frame: Option<usize>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     fragment: Option<usize>,
 }
 
@@ -38,7 +43,8 @@ impl Limits {
         self
     }
 
-    /// The largest frame that may be received, in bytes.
+    /// The largest frame that may be received, in bytes. Memory is taken for what has come of it, so
+    /// a whole message in one frame costs no more than its fragments.
     pub fn frame(mut self, bytes: usize) -> Self {
         self.frame = Some(bytes);
         self

@@ -6,6 +6,8 @@ use std::time::Duration;
 ///
 /// Whatever is dropped is counted in [`Stats`](crate::Stats).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Overflow {
     /// Wait for room (the default). Sending waits in the calling thread; receiving stops
@@ -40,6 +42,8 @@ pub enum Overflow {
 /// # let _ = ticks;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(from = "form::Form", into = "form::Form"))]
 #[must_use]
 pub struct Queue {
     pub(crate) messages: usize,
@@ -129,6 +133,51 @@ impl Queue {
                 Err(format!("message_ttl {ttl:?} is over the limit of {:?}", super::MAX_DURATION))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+/// A queue in a configuration: what was said of it.
+#[cfg(feature = "serde")]
+mod form {
+    use std::time::Duration;
+
+    use super::{Overflow, Queue};
+
+    #[derive(Default, serde::Serialize, serde::Deserialize)]
+    #[serde(default, deny_unknown_fields, rename = "Queue")]
+    pub(super) struct Form {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        messages: Option<usize>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        bytes: Option<usize>,
+        #[serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")]
+        message_ttl: Option<Duration>,
+        overflow: Overflow,
+    }
+
+    impl From<Form> for Queue {
+        fn from(form: Form) -> Self {
+            let Form { messages, bytes, message_ttl, overflow } = form;
+            let mut queue = Self { message_ttl, overflow, ..Self::new() };
+            if let Some(limit) = messages {
+                queue = queue.messages(limit);
+            }
+            if let Some(limit) = bytes {
+                queue = queue.bytes(limit);
+            }
+            queue
+        }
+    }
+
+    impl From<Queue> for Form {
+        fn from(queue: Queue) -> Self {
+            Self {
+                messages: queue.are_messages_chosen.then_some(queue.messages),
+                bytes: queue.are_bytes_chosen.then_some(queue.bytes),
+                message_ttl: queue.message_ttl,
+                overflow: queue.overflow,
+            }
         }
     }
 }

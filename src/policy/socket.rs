@@ -26,18 +26,34 @@ use socket2::{SockRef, TcpKeepalive};
 /// # let _ = (client, server);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[must_use]
 pub struct SocketOptions {
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
+    )]
     keepalive: Option<Duration>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
+    )]
     user_timeout: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     send_buffer: Option<usize>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     receive_buffer: Option<usize>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     local_address: Option<SocketAddr>,
+    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
     writes: Option<Writes>,
 }
 
 /// Which threads write to the socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Writes {
     /// A thread that sends writes by itself when the writer thread has nothing to do, the message

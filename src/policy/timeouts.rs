@@ -15,7 +15,8 @@ use std::time::Duration;
 /// | [`write`](Self::write) | the peer takes no byte | 10 s | always |
 /// | [`close`](Self::close) | closing | 5 s | always |
 ///
-/// What can have no effect is refused at the start.
+/// What can have no effect is refused at the start. With the feature `serde` it is read from a
+/// configuration, each timeout by its name in seconds: `{"handshake": 3, "close": 0.5}`.
 ///
 /// ```
 /// use std::time::Duration;
@@ -27,13 +28,39 @@ use std::time::Duration;
 /// # let _ = (client, server);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
 #[must_use]
 pub struct Timeouts {
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
+    )]
     dns: Option<Duration>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
+    )]
     connect: Option<Duration>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
+    )]
     handshake: Option<Duration>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
+    )]
     login: Option<Duration>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
+    )]
     write: Option<Duration>,
+    #[cfg_attr(
+        feature = "serde",
+        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
+    )]
     close: Option<Duration>,
 }
 

@@ -1,5 +1,6 @@
 //! What sends, on both sides: a handle to the outbox of a client or session.
 
+mod calls;
 mod error;
 mod options;
 
@@ -7,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use calls::Calls;
 pub use error::SendError;
 pub use options::SendOptions;
 
@@ -310,6 +312,20 @@ macro_rules! sends {
         /// As there.
         pub fn flush(&self, timeout: Duration) -> Result<(), $crate::Error> {
             self.sender.flush(timeout)
+        }
+
+        /// [`Sender::start_close`](crate::Sender::start_close): starts to close, and does not wait
+        /// for the end.
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn start_close(
+            &self,
+            code: impl Into<$crate::CloseCode>,
+            reason: &str,
+        ) -> Result<(), $crate::Error> {
+            self.sender.start_close(code, reason)
         }
 
         /// [`Sender::wait_sent`](crate::Sender::wait_sent): waits until everything is handed to the

@@ -26,6 +26,8 @@ pub struct Answer {
     pub(super) subprotocol: Option<String>,
     pub(super) headers: Headers,
     pub(super) body: Vec<u8>,
+    /// What the session is to know.
+    pub(super) values: http::Extensions,
 }
 
 impl Answer {
@@ -51,8 +53,21 @@ impl Answer {
         Self::new(StatusCode::OK).header(header::CONTENT_TYPE.as_str(), content_type).body(body)
     }
 
+    /// Gives this along to the session: [`Session::get`](crate::Session::get) of the same type has it.
+    /// One value of each type; with a refusal it has no use.
+    pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.values.insert(value);
+        self
+    }
+
     fn new(status: StatusCode) -> Self {
-        Self { status, subprotocol: None, headers: Headers::default(), body: Vec::new() }
+        Self {
+            status,
+            subprotocol: None,
+            headers: Headers::default(),
+            body: Vec::new(),
+            values: http::Extensions::new(),
+        }
     }
 
     /// Chooses one of the subprotocols that the client offers. One that it did not offer is not

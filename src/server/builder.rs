@@ -10,17 +10,21 @@ use super::places::Places;
 use super::registry::Registry;
 use super::resumption::{OnResume, Resumption};
 use super::session::Session;
-use super::{OnRequest, Server, ServerCore, accept};
+use super::{Incoming, OnRequest, Server, ServerCore, ServerHandle, accept};
 use crate::error::Error;
+use crate::failure::quote;
 use crate::handshake::Origins;
 use crate::policy::{Framing, MaxSizes, Overflow, Queue, Resume};
 use crate::settings::{Settings, shared_setters};
 use crate::sync::threads;
 use crate::sync::threads::{next_id, thread_prefix};
-use crate::sync::{Budget, Signal};
+use crate::sync::{Budget, Mutex, Signal};
+use crate::transport::head::is_token;
 
 /// What a broadcast does to a session whose outbox is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum SlowSession {
     /// The session misses this message (the default).
@@ -33,8 +37,8 @@ pub enum SlowSession {
 /// Every setting of a [`Server`], from [`Server::builder`].
 ///
 /// Ranges are those of a client's [`ClientBuilder`](crate::ClientBuilder#ranges), and here too what can have no
-/// effect is refused at the start: with a [`framing`](Self::framing) that is `on_request`, `origins`,
-/// `any_origin`, `compression`, `Limits::frame` and `Limits::fragment`, and `Timeouts::handshake`
+/// effect is refused at the start: with a [`framing`](Self::framing) that is `on_request`,
+/// `subprotocols`, `origins`, `any_origin`, `compression`, `Limits::frame` and `Limits::fragment`, and `Timeouts::handshake`
 /// unless there is TLS; `slow_session` with an outbox that drops messages; whatever is about dialing
 /// and logging in (`Timeouts::dns`, `connect` and `login`, `SocketOptions::local_address`).
 #[must_use = "a builder does nothing until bind()"]
@@ -47,6 +51,7 @@ pub struct ServerBuilder {
     backlog: u32,
     slow: SlowSession,
     on_request: Option<OnRequest>,
+    subprotocols: Vec<String>,
     resume: Option<Resume>,
     on_resume: Option<OnResume>,
     /// Or what is wrong with them.
@@ -59,7 +64,7 @@ impl ServerBuilder {
             outbox: Queue::default_of(1024, 16 << 20),
             inbox: Queue::default_of(64, 1 << 20),
             // as many bytes as this can be unfinished in each of the sessions
-            limits: MaxSizes { message: 1 << 20, ..Settings::default().limits },
+            limits: MaxSizes { message: 1 << 20, frame: usize::MAX },
             ..Settings::default()
         };
         Self {
@@ -71,6 +76,7 @@ impl ServerBuilder {
             backlog: 1024,
             slow: SlowSession::default(),
             on_request: None,
+            subprotocols: Vec::new(),
             resume: None,
             on_resume: None,
             origins: Ok(Origins::default()),
@@ -101,13 +107,46 @@ impl ServerBuilder {
     /// is upgraded, without a subprotocol.
     ///
     /// Requests that come from a page of another host are refused before this is asked:
-    /// [`origins`](Self::origins).
+    /// [`origins`](Self::origins). What it finds out about a client goes along to the session with
+    /// [`Answer::with`].
+    ///
+    /// ```
+    /// use everlink::http::StatusCode;
+    /// use everlink::{Answer, Server};
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// let server = Server::builder().on_request(|incoming| match incoming.bearer_auth() {
+    ///     Some("t0ken") => Answer::accept().with(User("alice".into())),
+    ///     _ => Answer::reject(StatusCode::UNAUTHORIZED),
+    /// });
+    /// # let _ = server;
+    /// // and in the handler: session.get::<User>()
+    /// ```
     pub fn on_request(
         mut self,
-        decide: impl Fn(&http::Request<()>) -> Answer + Send + Sync + 'static,
+        decide: impl Fn(&Incoming) -> Answer + Send + Sync + 'static,
     ) -> Self {
         self.settings.chosen.add("on_request");
         self.on_request = Some(Box::new(decide));
+        self
+    }
+
+    /// The subprotocols that the server speaks, the one that it likes best first: the first that a
+    /// client offers too is chosen (RFC 6455 section 1.9), unless the closure of
+    /// [`on_request`](Self::on_request) chooses one. A client that offers none of them is let in
+    /// without one; [`Incoming::choose_subprotocol`](crate::Incoming::choose_subprotocol) is there
+    /// for a closure that refuses it. Which it is says
+    /// [`Session::subprotocol`](crate::Session::subprotocol).
+    ///
+    /// ```
+    /// let server = everlink::Server::builder().subprotocols(["ocpp2.0.1", "ocpp1.6"]);
+    /// # let _ = server;
+    /// ```
+    pub fn subprotocols<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.settings.chosen.add("subprotocols");
+        self.subprotocols = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -184,15 +223,15 @@ impl ServerBuilder {
     /// ```no_run
     /// use everlink::{Resume, Server};
     ///
-    /// # fn user(request: &everlink::http::Request<()>) -> Option<String> { None }
+    /// # fn user(request: &everlink::Incoming) -> Option<String> { None }
     /// let server = Server::builder()
     ///     .resume(Resume::default())
-    ///     .on_resume(|request, session| user(request) == session.request().and_then(user));
+    ///     .on_resume(|request, session| user(request) == session.incoming().and_then(user));
     /// # let _ = server;
     /// ```
     pub fn on_resume(
         mut self,
-        decide: impl Fn(&http::Request<()>, &Session) -> bool + Send + Sync + 'static,
+        decide: impl Fn(&Incoming, &Session) -> bool + Send + Sync + 'static,
     ) -> Self {
         self.settings.chosen.add("on_resume");
         self.on_resume = Some(Box::new(decide));
@@ -264,11 +303,18 @@ impl ServerBuilder {
         }
         let origins =
             self.origins.map_err(|reason| Error::InvalidSetting { setting: "origins", reason })?;
+        if let Some(wrong) = self.subprotocols.iter().find(|name| !is_token(name)) {
+            let reason = format!("{} is not an http token", quote(wrong));
+            return Err(Error::InvalidSetting { setting: "subprotocols", reason });
+        }
         let listener = accept::listen(address, self.backlog).map_err(Error::Bind)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(Error::Bind)?;
         let core = Arc::new(ServerCore {
             id: next_id(),
+            address,
+            listener: Mutex::new(Some(Arc::clone(&listener))),
+            accept: Mutex::default(),
             settings: Arc::new(settings),
             framing: self.framing,
             #[cfg(feature = "tls")]
@@ -278,6 +324,7 @@ impl ServerBuilder {
             handler: Box::new(handler),
             on_request: self.on_request,
             origins,
+            subprotocols: self.subprotocols,
             registry: Registry::default(),
             resumption: self
                 .resume
@@ -287,13 +334,14 @@ impl ServerBuilder {
             refused: AtomicU64::new(0),
             broadcasts_missed: AtomicU64::new(0),
         });
-        let (server, listening) = (Arc::clone(&core), Arc::clone(&listener));
+        let server = Arc::clone(&core);
         let accept =
             threads::spawn(&thread_prefix(core.id), "accept", threads::OWN_STACK, move || {
-                accept::run(&server, &listening);
+                accept::run(&server, &listener);
             })
             .map_err(Error::Thread)?;
-        Ok(Server { core, listener, address, accept: Some(accept) })
+        *core.accept.lock() = Some(accept);
+        Ok(Server { handle: ServerHandle { core } })
     }
 }
 
@@ -315,7 +363,9 @@ fn obstacle(setting: &str, kind: Kind) -> Option<&'static str> {
     match setting {
         "slow_session" if drops => Some("no outbox is ever full, since it drops messages"),
         "on_resume" if !resumes => Some("without resume no session is resumed"),
-        "on_request" | "origins" | "any_origin" | "resume" | "on_resume" if is_framed => {
+        "on_request" | "subprotocols" | "origins" | "any_origin" | "resume" | "on_resume"
+            if is_framed =>
+        {
             Some("with a framing there is no opening handshake")
         }
         "compression" | "Limits::frame" | "Limits::fragment" if is_framed => {

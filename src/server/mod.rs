@@ -3,6 +3,8 @@
 mod accept;
 mod answer;
 mod builder;
+mod handle;
+mod incoming;
 mod opening;
 mod places;
 mod registry;
@@ -16,26 +18,25 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use answer::Answer;
 pub use builder::{ServerBuilder, SlowSession};
+pub use handle::ServerHandle;
+pub use incoming::Incoming;
 pub use session::{Session, SessionIter};
 
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::handshake::Origins;
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::Message;
 use crate::policy::Framing;
 use crate::settings::Settings;
-use crate::sync::Signal;
 use crate::sync::threads::thread_prefix;
+use crate::sync::{Mutex, Signal};
 use places::Places;
 use registry::Registry;
 use resumption::Resumption;
-
-/// After the time for goodbyes is over, how long the threads have to notice.
-const JOIN_GRACE: Duration = Duration::from_millis(200);
 
 /// A server of WebSockets, or of framed TCP, on threads.
 ///
@@ -71,20 +72,22 @@ const JOIN_GRACE: Duration = Duration::from_millis(200);
 /// for each session that do not count, its threads and read buffer (72 KiB when idle, up to 200
 /// under load), and one message in each outbox.
 ///
-/// Dropping it shuts it down like [`Server::shutdown`], with the closing timeout.
+/// Dropping it shuts it down like [`Server::shutdown`], with the closing timeout. A
+/// [`ServerHandle`] does not.
 pub struct Server {
-    core: Arc<ServerCore>,
-    listener: Arc<TcpListener>,
-    address: SocketAddr,
-    accept: Option<JoinHandle<()>>,
+    handle: ServerHandle,
 }
 
 type Handler = Box<dyn Fn(Session) + Send + Sync>;
-type OnRequest = Box<dyn Fn(&http::Request<()>) -> Answer + Send + Sync>;
+type OnRequest = Box<dyn Fn(&Incoming) -> Answer + Send + Sync>;
 
 /// What a server's threads share.
 pub(crate) struct ServerCore {
     id: u64,
+    address: SocketAddr,
+    /// Until the shutdown.
+    listener: Mutex<Option<Arc<TcpListener>>>,
+    accept: Mutex<Option<JoinHandle<()>>>,
     settings: Arc<Settings>,
     framing: Option<Framing>,
     #[cfg(feature = "tls")]
@@ -94,6 +97,8 @@ pub(crate) struct ServerCore {
     handler: Handler,
     on_request: Option<OnRequest>,
     origins: Origins,
+    /// Those of the server, the one that it likes best first.
+    subprotocols: Vec<String>,
     registry: Registry,
     /// There if sessions can be resumed.
     resumption: Option<Arc<Resumption>>,
@@ -104,7 +109,9 @@ pub(crate) struct ServerCore {
 }
 
 /// A snapshot of a server's counters, from [`Server::stats`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 #[non_exhaustive]
 pub struct ServerStats {
     /// Connections at the moment, those that are opening included.
@@ -133,7 +140,8 @@ pub struct ServerStats {
 }
 
 /// How a shutdown went, from [`Server::shutdown`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// Whether every session ended within the time, goodbye included.
@@ -172,82 +180,45 @@ impl Server {
         ServerBuilder::new()
     }
 
+    /// A handle that can be cloned, for handlers and other threads. It does not keep the server
+    /// running.
+    pub fn handle(&self) -> ServerHandle {
+        self.handle.clone()
+    }
+
     /// The address on which it listens: the one to ask after binding to port 0.
     pub fn local_addr(&self) -> SocketAddr {
-        self.address
+        self.handle.local_addr()
     }
 
     /// The sessions that are open at the moment.
     pub fn sessions(&self) -> Vec<Session> {
-        self.core.registry.sessions()
+        self.handle.sessions()
     }
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> ServerStats {
-        let resumption = self.core.resumption.as_ref();
-        let (detached, _, detached_bytes) = resumption.map_or((0, 0, 0), |all| all.waiting());
-        let count = |counter: fn(&Resumption) -> &AtomicU64| {
-            resumption.map_or(0, |resumption| counter(resumption).load(Relaxed))
-        };
-        ServerStats {
-            detached,
-            detached_bytes,
-            resumed: count(|resumption| &resumption.resumed),
-            expired: count(|resumption| &resumption.expired),
-            evicted: count(|resumption| &resumption.evicted),
-            connections: self.core.registry.len(),
-            sessions: self.core.registry.sessions().len(),
-            accepted: self.core.accepted.load(Relaxed),
-            refused: self.core.refused.load(Relaxed),
-            broadcasts_missed: self.core.broadcasts_missed.load(Relaxed),
-        }
+        self.handle.stats()
     }
 
-    /// Queues a message for every open session, those that wait for their client included, and
-    /// returns for how many. It never waits: what
-    /// happens to a session whose outbox is full says [`ServerBuilder::slow_session`], and
-    /// [`ServerStats::broadcasts_missed`] how often that was.
+    /// [`ServerHandle::broadcast`]: queues a message for every open session, without waiting.
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
-        self.core.broadcast(&message.into())
+        self.handle.broadcast(message)
     }
 
-    /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
-    /// every thread; cuts what is left after `timeout`. Sessions that wait for their client are
-    /// ended at once.
-    pub fn shutdown(mut self, timeout: Duration) -> ShutdownReport {
-        self.stop(timeout)
-    }
-
-    fn stop(&mut self, timeout: Duration) -> ShutdownReport {
-        let Some(accept) = self.accept.take() else {
-            return ShutdownReport::default();
-        };
-        self.core.stop.raise();
-        accept::wake(&self.listener);
-        if accept.join().is_err() {
-            log::error!("the accept thread panicked: please report this as a bug of everlink");
-        }
-        let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or(now + crate::policy::MAX_DURATION);
-        let registry = &self.core.registry;
-        let waiting = self.core.resumption.as_ref().map_or((0, 0, 0), |all| all.waiting());
-        let (detached, detached_messages, _) = waiting;
-        registry.close(&CloseFrame::new(CloseCode::GOING_AWAY, "server going down"));
-        let left = registry.wait_empty(deadline);
-        if left == 0 {
-            let (drained, stuck) = (true, 0);
-            return ShutdownReport { drained, stuck, detached, detached_messages };
-        }
-        registry.kill();
-        let stuck = registry.wait_empty(Instant::now() + JOIN_GRACE);
-        ShutdownReport { drained: false, stuck, detached, detached_messages }
+    /// [`ServerHandle::shutdown`]: stops accepting, says goodbye to each session, and joins every
+    /// thread.
+    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        self.handle.shutdown(timeout)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let timeout = self.core.settings.timeouts.close;
-        self.stop(timeout);
+        let core = &self.handle.core;
+        if !core.stop.is_raised() {
+            self.handle.shutdown(core.settings.timeouts.close);
+        }
     }
 }
 
@@ -265,9 +236,9 @@ impl ServerCore {
         self.framing.is_none()
     }
 
-    fn broadcast(&self, message: &Message) -> usize {
+    fn broadcast(&self, message: &Message, is_meant: impl Fn(&Session) -> bool) -> usize {
         let mut queued = 0;
-        for session in self.registry.sessions() {
+        for session in self.registry.sessions().into_iter().filter(is_meant) {
             let error = match session.try_send(message.clone()).map_err(Error::from) {
                 Ok(()) => {
                     queued += 1;
@@ -291,9 +262,6 @@ impl ServerCore {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Server")
-            .field("address", &self.address)
-            .field("stats", &self.stats())
-            .finish_non_exhaustive()
+        f.debug_struct("Server").field("handle", &self.handle).finish()
     }
 }

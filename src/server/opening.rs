@@ -1,7 +1,7 @@
 //! From the first byte of a connection to the answer that upgrades it.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use tungstenite::protocol::Role;
 
-use super::ServerCore;
 use super::answer::Answer;
+use super::{Incoming, ServerCore};
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
 use crate::handshake::{Headers, Upgrade};
@@ -26,8 +26,19 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// What a connection has turned out to be.
 pub(super) enum Opening {
-    Framed(Box<Opened>),
+    Framed(Box<(Opened, Visitor)>),
     WebSocket(Box<Asked>),
+}
+
+/// Who has come, as far as that is known, and on what terms.
+pub(super) struct Visitor {
+    /// On a WebSocket. Without the session's token.
+    pub(super) incoming: Option<Incoming>,
+    pub(super) subprotocol: Option<String>,
+    /// What the request closure has found out.
+    pub(super) values: http::Extensions,
+    #[cfg(feature = "tls")]
+    pub(super) certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
 }
 
 /// A request for a WebSocket that is granted and not answered yet.
@@ -36,7 +47,9 @@ pub(super) struct Asked {
     /// What was read past the request.
     read: Vec<u8>,
     /// Without the session's token.
-    pub(super) request: http::Request<()>,
+    pub(super) incoming: Incoming,
+    pub(super) subprotocol: Option<String>,
+    pub(super) values: http::Extensions,
     pub(super) upgrade: Upgrade,
     pub(super) offer: Option<Offer>,
     /// When the opening handshake has to be done.
@@ -68,27 +81,50 @@ impl Asked {
         }
     }
 
+    pub(super) fn visitor(&self) -> Visitor {
+        Visitor {
+            incoming: Some(self.incoming.clone()),
+            subprotocol: self.subprotocol.clone(),
+            values: self.values.clone(),
+            #[cfg(feature = "tls")]
+            certificates: self.incoming.certificates.clone(),
+        }
+    }
+
     /// It is ready for messages.
-    pub(super) fn opened(self, server: &ServerCore) -> (Opened, http::Request<()>) {
-        let Self { duplex, read, request, upgrade, .. } = self;
-        let protocol = Protocol::WebSocket(Role::Server);
+    pub(super) fn opened(self, server: &ServerCore) -> (Opened, Visitor) {
+        let visitor = self.visitor();
         let Settings { limits, budget, .. } = &*server.settings;
-        let opened = Opened::new(duplex, protocol, *limits, read).within(budget);
-        (opened.compressed(upgrade.compression), request)
+        let protocol = Protocol::WebSocket(Role::Server);
+        let opened = Opened::new(self.duplex, protocol, *limits, self.read).within(budget);
+        (opened.compressed(self.upgrade.compression), visitor)
     }
 }
 
 /// Opens a connection, up to the answer of a WebSocket.
-pub(super) fn open(server: &ServerCore, duplex: Duplex) -> Result<Opening, Failure> {
+pub(super) fn open(
+    server: &ServerCore,
+    duplex: Duplex,
+    peer: SocketAddr,
+) -> Result<Opening, Failure> {
     let timeout = server.settings.timeouts.handshake;
     let deadline = Instant::now() + timeout;
-    let mut duplex =
-        secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
+    let secured = secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
+    let Secured { mut duplex, .. } = secured;
+    #[cfg(feature = "tls")]
+    let certificates = secured.certificates;
     if let Some(framing) = server.framing {
         let protocol = Protocol::Framed(framing);
         let Settings { limits, budget, .. } = &*server.settings;
         let opened = Opened::new(duplex, protocol, *limits, Vec::new()).within(budget);
-        return Ok(Opening::Framed(Box::new(opened)));
+        let visitor = Visitor {
+            incoming: None,
+            subprotocol: None,
+            values: http::Extensions::new(),
+            #[cfg(feature = "tls")]
+            certificates,
+        };
+        return Ok(Opening::Framed(Box::new((opened, visitor))));
     }
     let mut timed = Timed::new(&mut duplex, deadline);
     let (mut request, read) = match handshake::read_request(&mut timed) {
@@ -107,11 +143,23 @@ pub(super) fn open(server: &ServerCore, duplex: Duplex) -> Result<Opening, Failu
         }
     };
     let offer = Offer::take(request.headers_mut()).filter(|_| server.resumption.is_some());
-    match grant(server, &mut timed, &request) {
-        Ok(upgrade) => {
-            let asked = Asked { duplex, read, request, upgrade, offer, deadline };
-            Ok(Opening::WebSocket(Box::new(asked)))
-        }
+    let incoming = Incoming {
+        request,
+        peer,
+        #[cfg(feature = "tls")]
+        certificates,
+    };
+    match grant(server, &mut timed, &incoming) {
+        Ok(Granted { upgrade, subprotocol, values }) => Ok(Opening::WebSocket(Box::new(Asked {
+            duplex,
+            read,
+            incoming,
+            subprotocol,
+            values,
+            upgrade,
+            offer,
+            deadline,
+        }))),
         Err(failure) => {
             let_read(&mut duplex);
             Err(failure.in_time(timeout))
@@ -119,43 +167,69 @@ pub(super) fn open(server: &ServerCore, duplex: Duplex) -> Result<Opening, Failu
     }
 }
 
+/// What a request is answered with.
+struct Granted {
+    upgrade: Upgrade,
+    subprotocol: Option<String>,
+    values: http::Extensions,
+}
+
 /// Asks the program, and answers what is no upgrade.
 fn grant(
     server: &ServerCore,
     timed: &mut Timed<'_>,
-    request: &http::Request<()>,
-) -> Result<Upgrade, Failure> {
+    incoming: &Incoming,
+) -> Result<Granted, Failure> {
+    let request = &incoming.request;
     handshake::check(request, &server.origins)
         .map_err(|wrong| handshake::refuse(timed, request, wrong))?;
     let answer = match &server.on_request {
         None => Answer::accept(),
-        Some(decide) => guarded("request closure", || decide(request)).unwrap_or_else(|panic| {
+        Some(decide) => guarded("request closure", || decide(incoming)).unwrap_or_else(|panic| {
             log::error!("{panic}");
             Answer::reject(StatusCode::INTERNAL_SERVER_ERROR)
         }),
     };
-    let Answer { status, subprotocol, headers, body } = &answer;
+    let known = server.subprotocols.iter().map(String::as_str);
+    let chosen = answer.subprotocol.as_deref().or_else(|| incoming.choose_subprotocol(known));
+    let subprotocol = chosen.filter(|chosen| incoming.subprotocols().any(|name| name == *chosen));
+    if let (Some(chosen), None) = (chosen, subprotocol) {
+        log::warn!("subprotocol {chosen:?} was chosen, but the client did not offer it");
+    }
     if answer.is_upgrade() {
         let compression = server.settings.compression.as_ref();
-        return handshake::accept(request, subprotocol.as_deref(), headers, compression)
-            .map_err(|wrong| handshake::refuse(timed, request, wrong));
+        let upgrade = handshake::accept(request, subprotocol, &answer.headers, compression)
+            .map_err(|wrong| handshake::refuse(timed, request, wrong))?;
+        let subprotocol = subprotocol.map(Into::into);
+        return Ok(Granted { upgrade, subprotocol, values: answer.values });
     }
+    let Answer { status, headers, body, .. } = &answer;
     handshake::respond(timed, request.method(), *status, headers, body)?;
     Err(Failure::Handshake(HandshakeError::BadUpgrade(format!("answered {status}"))))
 }
 
+/// A connection that carries what is said, and who the peer has shown to be.
+struct Secured {
+    duplex: Duplex,
+    #[cfg(feature = "tls")]
+    certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+}
+
 #[cfg(feature = "tls")]
-fn secure(server: &ServerCore, duplex: Duplex, deadline: Instant) -> Result<Duplex, Failure> {
+fn secure(server: &ServerCore, duplex: Duplex, deadline: Instant) -> Result<Secured, Failure> {
     use crate::failure::TlsError;
-    let Some(config) = &server.tls else { return Ok(duplex) };
+    let Some(config) = &server.tls else {
+        return Ok(Secured { duplex, certificates: Vec::new() });
+    };
     let connection = rustls::ServerConnection::new(Arc::clone(config))
         .map_err(|error| Failure::Tls(TlsError::from(error)))?;
-    crate::transport::tls::open(duplex, connection, deadline)
+    let (duplex, certificates) = crate::transport::tls::accept(duplex, connection, deadline)?;
+    Ok(Secured { duplex, certificates })
 }
 
 #[cfg(not(feature = "tls"))]
-fn secure(_: &ServerCore, duplex: Duplex, _: Instant) -> Result<Duplex, Failure> {
-    Ok(duplex)
+fn secure(_: &ServerCore, duplex: Duplex, _: Instant) -> Result<Secured, Failure> {
+    Ok(Secured { duplex })
 }
 
 /// Ends the stream and waits until the peer has too, so that it reads the answer before a reset

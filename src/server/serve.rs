@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ServerCore;
-use super::opening::{Opening, open};
+use super::opening::{Opening, Visitor, open};
 use super::resumption;
 use super::session::{Inner, Outgoing, Session};
 use super::tie::Tie;
@@ -27,9 +27,9 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
     let not_opened = |failure: &Failure| {
         log::info!("{name}: {peer} did not open: {}", failure.report());
     };
-    let (opened, request) = match open(server, duplex) {
+    let (opened, visitor) = match open(server, duplex, peer) {
         Err(failure) => return not_opened(&failure),
-        Ok(Opening::Framed(opened)) => (*opened, None),
+        Ok(Opening::Framed(framed)) => *framed,
         Ok(Opening::WebSocket(mut asked)) => {
             if let (Some(resumption), Some(offer)) = (&server.resumption, asked.offer.take()) {
                 let asked = match offer {
@@ -48,11 +48,10 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
             if let Err(failure) = asked.answer(server, None) {
                 return not_opened(&failure);
             }
-            let (opened, request) = asked.opened(server);
-            (opened, Some(request))
+            asked.opened(server)
         }
     };
-    let (link, session) = match start(server, id, peer, opened, request) {
+    let (link, session) = match start(server, id, peer, opened, visitor) {
         Ok(started) => started,
         Err(failure) => {
             log::error!("{name}: {peer}: {}", failure.report());
@@ -80,7 +79,7 @@ fn start(
     id: u64,
     peer: SocketAddr,
     opened: Opened,
-    request: Option<http::Request<()>>,
+    visitor: Visitor,
 ) -> Result<(Link, Session), Failure> {
     let settings = &server.settings;
     let counters = Arc::new(Counters::default());
@@ -107,10 +106,11 @@ fn start(
     })?;
     link.announce();
     let tie = Tie::Link { link: link.handle(), peer, compression: link.compression() };
-    let outgoing = Outgoing { id, outbox: Arc::clone(&outbox), tie: tie.clone() };
+    let close_timeout = settings.timeouts.close;
+    let outgoing = Outgoing { id, outbox: Arc::clone(&outbox), tie: tie.clone(), close_timeout };
     let inner = Inner {
         id,
-        request,
+        visitor,
         settings: Arc::clone(settings),
         outbox,
         mailbox,

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::ServerCore;
+use super::opening::Visitor;
 use super::tie::Tie;
+use super::{Incoming, ServerCore, ServerHandle};
 use crate::error::{Error, close_frame};
 use crate::failure::Failure;
 use crate::link::stats::{Counters, Stats};
@@ -37,6 +38,7 @@ pub(super) struct Outgoing {
     pub(super) id: u64,
     pub(super) outbox: Arc<Outbox>,
     pub(super) tie: Tie,
+    pub(super) close_timeout: Duration,
 }
 
 impl End for Outgoing {
@@ -54,13 +56,13 @@ impl End for Outgoing {
 
     fn start_close(&self, frame: CloseFrame) {
         self.outbox.shut();
-        self.tie.close(frame, false);
+        self.tie.close_by(self.close_timeout, frame);
     }
 }
 
 pub(super) struct Inner {
     pub(super) id: u64,
-    pub(super) request: Option<http::Request<()>>,
+    pub(super) visitor: Visitor,
     pub(super) settings: Arc<Settings>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) mailbox: Arc<Mailbox>,
@@ -106,10 +108,33 @@ impl Session {
         self.inner.tie.wait_attached(timeout)
     }
 
-    /// The request that opened the session, the first if there were others: its path and headers.
-    /// `None` on framed TCP.
-    pub fn request(&self) -> Option<&http::Request<()>> {
-        self.inner.request.as_ref()
+    /// The request that opened the session, the first if there were others: its path, headers,
+    /// credentials. `None` on framed TCP.
+    pub fn incoming(&self) -> Option<&Incoming> {
+        self.inner.visitor.incoming.as_ref()
+    }
+
+    /// The subprotocol that was agreed on, if any.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.inner.visitor.subprotocol.as_deref()
+    }
+
+    /// What the closure of [`on_request`](crate::ServerBuilder::on_request) has given along with
+    /// [`Answer::with`](crate::Answer::with), by its type.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.inner.visitor.values.get()
+    }
+
+    /// The certificates that the client has shown, its own first; empty without TLS, and where the
+    /// server's configuration asks for none.
+    #[cfg(feature = "tls")]
+    pub fn peer_certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
+        &self.inner.visitor.certificates
+    }
+
+    /// The server of this session.
+    pub fn server(&self) -> ServerHandle {
+        ServerHandle { core: Arc::clone(&self.inner.server) }
     }
 
     /// How messages are compressed, if both sides want that
@@ -121,9 +146,9 @@ impl Session {
     sends!();
 
     /// Sends a message to every session of this server, this one included, without waiting:
-    /// [`Server::broadcast`](crate::Server::broadcast).
+    /// [`ServerHandle::broadcast`](crate::ServerHandle::broadcast).
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
-        self.inner.server.broadcast(&message.into())
+        self.inner.server.broadcast(&message.into(), |_| true)
     }
 
     /// Waits for the next message.
@@ -212,6 +237,13 @@ impl Session {
         Ok(())
     }
 
+    /// Ends the session at once, without a goodbye: what is queued is dropped, and the connection is
+    /// reset. It does not wait for the handler, which finds the session over.
+    pub fn abort(&self) {
+        self.inner.outbox.shut();
+        self.end_with(Failure::Aborted);
+    }
+
     /// Closes and waits for the end, at most for the closing timeout.
     pub(super) fn finish(&self, frame: CloseFrame) {
         self.inner.outbox.shut();
@@ -285,6 +317,9 @@ impl Iterator for SessionIter<'_> {
         self.session.recv().ok()
     }
 }
+
+/// A session that is over stays so.
+impl std::iter::FusedIterator for SessionIter<'_> {}
 
 impl Drop for Inner {
     fn drop(&mut self) {

@@ -75,6 +75,15 @@ impl Tie {
         }
     }
 
+    /// The same, and the time for it is over by then, whoever waits or not.
+    pub(super) fn close_by(&self, timeout: Duration, frame: CloseFrame) {
+        match self {
+            Self::Link { link, .. } => link.close_by(Instant::now() + timeout, frame),
+            // its owner watches over the time
+            Self::Resumable(resumable) => resumable.close(frame, false),
+        }
+    }
+
     /// Waits for the end, for so long at most.
     pub(super) fn wait_for_end(&self, timeout: Duration, frame: CloseFrame) {
         match self {

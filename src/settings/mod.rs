@@ -58,7 +58,7 @@ impl Default for Settings {
             stable_after: Duration::from_secs(10),
             max_redirects: 5,
             max_retry_after: Duration::from_secs(300),
-            limits: MaxSizes { message: 64 << 20, frame: 16 << 20 },
+            limits: MaxSizes { message: 64 << 20, frame: usize::MAX },
             fragment_size: None,
             budget: Budget::default(),
             compression: None,

@@ -12,7 +12,7 @@ macro_rules! shared_setters {
         }
 
         /// How large messages and frames may be. Default: messages of 64 MiB for a client and 1 MiB
-        /// for a server, frames of 16 MiB.
+        /// for a server, in frames of whatever size.
         pub fn limits(mut self, limits: $crate::Limits) -> Self {
             self.settings.chosen.add("limits");
             self.settings.chosen.limits = limits;

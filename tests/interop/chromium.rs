@@ -18,7 +18,7 @@ fn a_page_in_chromium_sends_and_receives_compressed() {
         let server = deflate
             .server(Server::builder())
             .limits(Limits::new().message(64 << 20))
-            .on_request(|request| match request.headers().get("upgrade") {
+            .on_request(|incoming| match incoming.header("upgrade") {
                 Some(_) => Answer::accept(),
                 None => Answer::page("text/html; charset=utf-8", PAGE),
             })

@@ -30,8 +30,11 @@ enum Effect {
 }
 
 /// Every setter of [`ClientBuilder`].
-const EFFECTS: [(&str, Effect); 34] = [
+const EFFECTS: [(&str, Effect); 37] = [
     ("backoff", Effect::Always),
+    ("basic_auth", Effect::Opening),
+    ("bearer_auth", Effect::Opening),
+    ("bearer_auth_with", Effect::Opening),
     ("channel", Effect::Inbox),
     ("compression", Effect::Frames),
     ("connect_to", Effect::Dialing),

@@ -10,10 +10,10 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
-use super::attempt::RequestHook;
+use super::attempt::{RequestHook, TokenHook};
 use super::events::Event;
 use super::life::Decide;
-use super::login::{Hook, LoginError, LoginSession};
+use super::login::{Hook, LoginSession};
 use super::route::Route;
 use crate::dial::{Connect, Resolve, System};
 use crate::error::Error;
@@ -78,6 +78,7 @@ pub struct ClientBuilder {
     #[cfg(feature = "tls")]
     tls: crate::transport::Tls,
     request: Result<OpeningRequest, Error>,
+    token_hook: Option<TokenHook>,
     request_hook: Option<RequestHook>,
     login_hook: Option<Hook>,
     decide: Option<Decide>,
@@ -98,6 +99,7 @@ impl ClientBuilder {
             #[cfg(feature = "tls")]
             tls: crate::transport::Tls::default(),
             request: dialable(url).map(OpeningRequest::new),
+            token_hook: None,
             request_hook: None,
             login_hook: None,
             decide: None,
@@ -127,6 +129,48 @@ impl ClientBuilder {
         self.edit(|request| request.set_header(name, value))
     }
 
+    /// Sends user and password with the opening handshake (Basic authentication, RFC 7617), as the
+    /// userinfo of the URL does. Over `ws://` everybody on the way can read them. They do not go along
+    /// to another origin.
+    ///
+    /// ```
+    /// let client = everlink::Client::builder("wss://localhost:9001").basic_auth("user", "password");
+    /// # let _ = client;
+    /// ```
+    pub fn basic_auth(mut self, user: &str, password: &str) -> Self {
+        self.settings.chosen.add("basic_auth");
+        self.edit(|request| request.basic_auth(user, password))
+    }
+
+    /// Sends this token with the opening handshake (`Authorization: Bearer`, RFC 6750 section 2.1).
+    pub fn bearer_auth(mut self, token: &str) -> Self {
+        self.settings.chosen.add("bearer_auth");
+        self.edit(|request| request.bearer_auth(token))
+    }
+
+    /// The same with a token that is made for each attempt, on its thread: one that expires. An error
+    /// fails the attempt with [`Failure::Request`], which is retried.
+    ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// fn fresh_token() -> std::io::Result<String> {
+    ///     std::fs::read_to_string("/run/secrets/token")
+    /// }
+    ///
+    /// let client =
+    ///     Client::builder("wss://localhost:9001").bearer_auth_with(|| Ok(fresh_token()?));
+    /// # let _ = client;
+    /// ```
+    pub fn bearer_auth_with(
+        mut self,
+        make: impl FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send + 'static,
+    ) -> Self {
+        self.settings.chosen.add("bearer_auth_with");
+        self.token_hook = Some(Box::new(make));
+        self
+    }
+
     /// Offers a subprotocol; the first one offered is the one liked best. What the server chose
     /// is in the response of [`Event::Connected`]; it may choose none.
     pub fn subprotocol(mut self, name: &str) -> Self {
@@ -149,10 +193,14 @@ impl ClientBuilder {
     }
 
     /// Calls this on each fresh link, before anything queued is sent: to authenticate, to
-    /// subscribe. It runs on the thread of the attempt. See [`LoginSession`] and [`LoginError`].
+    /// subscribe. It runs on the thread of the attempt. See [`LoginSession`].
+    /// An error of the hook's fails the attempt and is retried, unless it is a
+    /// [`LoginError`](crate::LoginError) that says otherwise.
     pub fn login(
         mut self,
-        hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), LoginError> + Send + 'static,
+        hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>>
+        + Send
+        + 'static,
     ) -> Self {
         self.settings.chosen.add("login");
         self.login_hook = Some(Box::new(hook));

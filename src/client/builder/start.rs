@@ -136,6 +136,7 @@ impl ClientBuilder {
             addresses: Addresses::default(),
             jar: self.cookies.then(Jar::default),
             dialed: None,
+            token_hook: self.token_hook,
             request_hook: self.request_hook,
             login_hook: self.login_hook,
             held: None,

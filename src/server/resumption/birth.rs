@@ -83,10 +83,12 @@ impl Owner {
         let shared = Arc::new(shared);
         outbox.oversee(&shared);
         let tie = Tie::Resumable(Arc::clone(&shared));
-        let outgoing = Outgoing { id, outbox: Arc::clone(&outbox), tie: tie.clone() };
+        let close_timeout = settings.timeouts.close;
+        let outgoing =
+            Outgoing { id, outbox: Arc::clone(&outbox), tie: tie.clone(), close_timeout };
         let inner = Inner {
             id,
-            request: Some(asked.request.clone()),
+            visitor: asked.visitor(),
             settings: Arc::clone(settings),
             outbox: Arc::clone(&outbox),
             mailbox: Arc::clone(&mailbox),

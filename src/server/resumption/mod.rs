@@ -27,6 +27,7 @@ use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
+use super::Incoming;
 use super::opening::Asked;
 use super::places::{Origin, Places};
 use super::session::Session;
@@ -40,7 +41,7 @@ pub(super) use birth::run;
 pub(super) use resumable::Resumable;
 
 /// The program's say in who goes on with a session.
-pub(super) type OnResume = Box<dyn Fn(&http::Request<()>, &Session) -> bool + Send + Sync>;
+pub(super) type OnResume = Box<dyn Fn(&Incoming, &Session) -> bool + Send + Sync>;
 
 /// What the owner of a session is told.
 pub(super) enum Order {
@@ -128,7 +129,7 @@ impl Resumption {
         let session = self.table.lock().tokens.get(token).cloned();
         let Some(session) = session else { return Err(asked) };
         let Tie::Resumable(resumable) = session.tie() else { return Err(asked) };
-        if !resumable.is_for(&asked) || !self.is_allowed(&asked.request, &session) {
+        if !resumable.is_for(&asked) || !self.is_allowed(&asked.incoming, &session) {
             return Err(asked);
         }
         let deadline = asked.deadline;
@@ -152,7 +153,7 @@ impl Resumption {
         }
     }
 
-    fn is_allowed(&self, request: &http::Request<()>, session: &Session) -> bool {
+    fn is_allowed(&self, request: &Incoming, session: &Session) -> bool {
         let Some(decide) = &self.on_resume else { return true };
         guarded("resume closure", || decide(request, session)).unwrap_or_else(|panic| {
             log::error!("{panic}");

@@ -69,8 +69,8 @@ impl Resumable {
             orders,
             outbox,
             resumption: Arc::downgrade(resumption),
-            path: asked.request.uri().path().to_owned(),
-            subprotocol: asked.upgrade.subprotocol.clone(),
+            path: asked.incoming.path().to_owned(),
+            subprotocol: asked.subprotocol.clone(),
             state: Mutex::new(State {
                 link: None,
                 peer,
@@ -86,7 +86,7 @@ impl Resumable {
 
     /// Whether the client asks for the same thing as the session's first request.
     pub(super) fn is_for(&self, asked: &Asked) -> bool {
-        asked.request.uri().path() == self.path && asked.upgrade.subprotocol == self.subprotocol
+        asked.incoming.path() == self.path && asked.subprotocol == self.subprotocol
     }
 
     /// A session that is over takes no orders.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::Connection;
+use rustls::pki_types::CertificateDer;
 
 use super::{Duplex, Timed};
 use crate::failure::{Failure, HandshakeError, TlsError};
@@ -37,14 +38,36 @@ impl Shared {
     }
 }
 
-/// Shakes hands over `duplex` until the deadline, as client or as server.
+/// Shakes hands over `duplex` until the deadline, as client.
 pub(crate) fn open(
     mut duplex: Duplex,
     connection: impl Into<Connection>,
     deadline: Instant,
 ) -> Result<Duplex, Failure> {
     let mut connection = connection.into();
-    let mut timed = Timed::new(&mut duplex, deadline);
+    shake_hands(&mut duplex, &mut connection, deadline)?;
+    Ok(split(duplex, connection))
+}
+
+/// The same as server; returns the certificates that the client has shown, too.
+pub(crate) fn accept(
+    mut duplex: Duplex,
+    connection: impl Into<Connection>,
+    deadline: Instant,
+) -> Result<(Duplex, Vec<CertificateDer<'static>>), Failure> {
+    let mut connection = connection.into();
+    shake_hands(&mut duplex, &mut connection, deadline)?;
+    let certificates = connection.peer_certificates().unwrap_or_default().to_vec();
+    let certificates = certificates.into_iter().map(CertificateDer::into_owned).collect();
+    Ok((split(duplex, connection), certificates))
+}
+
+fn shake_hands(
+    duplex: &mut Duplex,
+    connection: &mut Connection,
+    deadline: Instant,
+) -> Result<(), Failure> {
+    let mut timed = Timed::new(duplex, deadline);
     while connection.is_handshaking() {
         match connection.complete_io(&mut timed) {
             Ok((0, 0)) => return Err(Failure::Handshake(HandshakeError::Eof)),
@@ -52,13 +75,17 @@ pub(crate) fn open(
             Err(error) => return Err(failure(error)),
         }
     }
+    Ok(())
+}
+
+fn split(duplex: Duplex, connection: Connection) -> Duplex {
     let Duplex { reader, writer, hangup } = duplex;
     let shared = Arc::new(Shared(Mutex::new(connection)));
-    Ok(Duplex {
+    Duplex {
         reader: Box::new(TlsReader::new(reader, Arc::clone(&shared))),
         writer: Box::new(TlsWriter::new(writer, shared)),
         hangup,
-    })
+    }
 }
 
 fn failure(error: io::Error) -> Failure {

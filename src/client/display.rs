@@ -1,0 +1,66 @@
+//! What people are shown.
+
+use std::fmt;
+
+use super::{Event, Next, State};
+
+/// A word or two: `connected`, `backing off`.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::BackingOff => "backing off",
+            Self::GaveUp => "gave up",
+            Self::Disconnected => "disconnected",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        })
+    }
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redial { delay } => write!(f, "redial in {delay:.1?}"),
+            Self::GiveUp => f.write_str("no redial"),
+            Self::Close => f.write_str("closing"),
+        }
+    }
+}
+
+/// One line for people, without what the peer sent but for its reasons.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting { attempt, endpoint, .. } => {
+                write!(f, "connecting to {endpoint} (attempt {attempt})")
+            }
+            Self::Connected { attempts, endpoint, .. } => {
+                write!(f, "connected to {endpoint} (attempt {attempts})")
+            }
+            Self::Disconnected { cause, uptime, next, .. } => {
+                write!(f, "disconnected after {uptime:.1?}: {cause}; {next}")
+            }
+            Self::AttemptFailed { attempts, cause, next, .. } => {
+                write!(f, "attempt {attempts} failed: {cause}; {next}")
+            }
+            Self::ReceiverStalled { waiting, .. } => {
+                write!(f, "the program has received nothing for {waiting:.1?}")
+            }
+            Self::ConfirmationsMissing { waiting, .. } => {
+                write!(f, "the peer has confirmed nothing for {waiting:.1?}")
+            }
+            Self::MessageTooLarge { size, .. } => {
+                write!(f, "a message of {size} bytes is too large for the peer")
+            }
+            Self::GaveUp { cause, attempts, .. } => {
+                write!(f, "gave up after {attempts} attempts: {cause}")
+            }
+            Self::Closed { undelivered: 0, .. } => f.write_str("closed"),
+            Self::Closed { undelivered, .. } => {
+                write!(f, "closed with {undelivered} messages undelivered")
+            }
+        }
+    }
+}

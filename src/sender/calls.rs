@@ -1,0 +1,152 @@
+//! What was asked and has no answer yet.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::bounded;
+
+use super::{SendOptions, Sender};
+use crate::error::Error;
+use crate::message::Message;
+use crate::sync::Mutex;
+
+/// What was asked and has no answer yet, by a key that question and answer share: for protocols
+/// like OCPP, JSON-RPC and those of exchanges. No more than the table: what a question looks like,
+/// and where the key is in an answer, is the program's. A clone is the same table.
+///
+/// Whoever receives hands answers in with [`complete`](Self::complete), on another thread than the
+/// one that asks, or in a handler.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use everlink::{Calls, Client, Event};
+///
+/// # fn main() -> Result<(), everlink::Error> {
+/// let calls: Calls<u64, String> = Calls::new();
+/// let (answers, pending) = (calls.clone(), calls.clone());
+/// let client = Client::builder("ws://localhost:9001/rpc")
+///     .on_message(move |_, message| {
+///         // "7 the answer"
+///         let Some((key, value)) = message.as_text().and_then(|text| text.split_once(' ')) else {
+///             return;
+///         };
+///         if let Ok(key) = key.parse() {
+///             answers.complete(&key, value.to_owned());
+///         }
+///     })
+///     // a question that went with a link gets no answer on the next; leave this out if it does
+///     .on_event(move |event| {
+///         if matches!(event, Event::Disconnected { .. }) {
+///             pending.fail_all();
+///         }
+///     })
+///     .connect()?;
+/// let answer = calls.call(client.sender(), 7, "7 what time is it?", Duration::from_secs(5))?;
+/// println!("{answer}");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Calls<K, V> {
+    pending: Arc<Mutex<HashMap<K, crossbeam_channel::Sender<V>>>>,
+}
+
+/// Takes the call out of the table, however it ends.
+struct Guard<'a, K: Eq + Hash, V> {
+    calls: &'a Calls<K, V>,
+    key: &'a K,
+}
+
+impl<K: Eq + Hash, V> Drop for Guard<'_, K, V> {
+    fn drop(&mut self) {
+        self.calls.pending.lock().remove(self.key);
+    }
+}
+
+impl<K: Eq + Hash, V> Calls<K, V> {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self { pending: Arc::default() }
+    }
+
+    /// Sends the message and waits for the answer to this key, both together at most for `timeout`.
+    /// After that the message is not sent any more. In a handler, which receives nothing while it
+    /// runs, it would wait in vain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`]; [`Error::NotConnected`] after [`fail_all`](Self::fail_all);
+    /// [`Error::KeyInUse`] if a call with this key has no answer yet; and those of
+    /// [`Sender::send`].
+    pub fn call(
+        &self,
+        sender: &Sender,
+        key: K,
+        message: impl Into<Message>,
+        timeout: Duration,
+    ) -> Result<V, Error>
+    where
+        K: Clone,
+    {
+        let deadline = Instant::now().checked_add(timeout);
+        let (answer, answered) = bounded(1);
+        let mut pending = self.pending.lock();
+        if pending.contains_key(&key) {
+            return Err(Error::KeyInUse);
+        }
+        pending.insert(key.clone(), answer);
+        drop(pending);
+        let _guard = Guard { calls: self, key: &key };
+        sender.send_with(message, SendOptions::new().ttl(timeout).timeout(timeout))?;
+        let answer = match deadline {
+            Some(deadline) => answered.recv_deadline(deadline),
+            None => answered.recv().map_err(Into::into),
+        };
+        answer.map_err(|error| match error {
+            crossbeam_channel::RecvTimeoutError::Timeout => Error::Timeout,
+            crossbeam_channel::RecvTimeoutError::Disconnected => Error::NotConnected,
+        })
+    }
+
+    /// Hands in the answer; returns it if nobody waits for it: not any more, or never.
+    pub fn complete(&self, key: &K, value: V) -> Option<V> {
+        let Some(answer) = self.pending.lock().remove(key) else { return Some(value) };
+        answer.try_send(value).err().map(|error| error.into_inner())
+    }
+
+    /// Has every call that waits fail with [`Error::NotConnected`].
+    pub fn fail_all(&self) {
+        let pending = std::mem::take(&mut *self.pending.lock());
+        drop(pending);
+    }
+
+    /// How many calls wait for an answer.
+    pub fn len(&self) -> usize {
+        self.pending.lock().len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<K, V> Clone for Calls<K, V> {
+    fn clone(&self) -> Self {
+        Self { pending: Arc::clone(&self.pending) }
+    }
+}
+
+impl<K: Eq + Hash, V> Default for Calls<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> fmt::Debug for Calls<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Calls").field("pending", &self.pending.lock().len()).finish()
+    }
+}

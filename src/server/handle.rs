@@ -1,0 +1,133 @@
+//! What a program holds of a server.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::resumption::Resumption;
+use super::{ServerCore, ServerStats, Session, ShutdownReport, accept};
+use crate::message::{CloseCode, CloseFrame, Message};
+
+/// After the time for goodbyes is over, how long the threads have to notice.
+const JOIN_GRACE: Duration = Duration::from_millis(200);
+
+/// A handle to a server, from [`Server::handle`](crate::Server::handle), and of a session's
+/// from [`Session::server`](crate::Session::server). It does not keep the server running: that ends
+/// with the [`Server`](crate::Server), or with [`shutdown`](Self::shutdown) from anywhere.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use everlink::Server;
+///
+/// # fn main() -> Result<(), everlink::Error> {
+/// let server = Server::bind("127.0.0.1:9001", |session| {
+///     for message in &session {
+///         // everybody else
+///         session.server().broadcast_where(message, |other| other.id() != session.id());
+///     }
+/// })?;
+/// let handle = server.handle();
+/// std::thread::spawn(move || {
+///     std::thread::sleep(Duration::from_secs(3600));
+///     handle.shutdown(Duration::from_secs(5));
+/// });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ServerHandle {
+    pub(super) core: Arc<ServerCore>,
+}
+
+impl ServerHandle {
+    /// The address on which the server listens: the one to ask after binding to port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.core.address
+    }
+
+    /// The sessions that are open at the moment.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.core.registry.sessions()
+    }
+
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> ServerStats {
+        let resumption = self.core.resumption.as_ref();
+        let (detached, _, detached_bytes) = resumption.map_or((0, 0, 0), |all| all.waiting());
+        let count = |counter: fn(&Resumption) -> &AtomicU64| {
+            resumption.map_or(0, |resumption| counter(resumption).load(Relaxed))
+        };
+        ServerStats {
+            detached,
+            detached_bytes,
+            resumed: count(|resumption| &resumption.resumed),
+            expired: count(|resumption| &resumption.expired),
+            evicted: count(|resumption| &resumption.evicted),
+            connections: self.core.registry.len(),
+            sessions: self.core.registry.sessions().len(),
+            accepted: self.core.accepted.load(Relaxed),
+            refused: self.core.refused.load(Relaxed),
+            broadcasts_missed: self.core.broadcasts_missed.load(Relaxed),
+        }
+    }
+
+    /// Queues a message for every open session, those that wait for their client included, and
+    /// returns for how many. It never waits: what
+    /// happens to a session whose outbox is full says
+    /// [`ServerBuilder::slow_session`](crate::ServerBuilder::slow_session), and
+    /// [`ServerStats::broadcasts_missed`] how often that was.
+    pub fn broadcast(&self, message: impl Into<Message>) -> usize {
+        self.core.broadcast(&message.into(), |_| true)
+    }
+
+    /// The same, to those sessions for which the closure says true.
+    pub fn broadcast_where(
+        &self,
+        message: impl Into<Message>,
+        is_meant: impl Fn(&Session) -> bool,
+    ) -> usize {
+        self.core.broadcast(&message.into(), is_meant)
+    }
+
+    /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
+    /// every thread; cuts what is left after `timeout`. Sessions that wait for their client are
+    /// ended at once. Whoever calls while another does waits for
+    /// the same end. In a session's handler it waits for that handler too, until the timeout: have
+    /// another thread do it.
+    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        let core = &self.core;
+        core.stop.raise();
+        // the socket goes with the last of those that hold it, and the address is free again
+        let listener = core.listener.lock().take();
+        if let Some(listener) = listener {
+            accept::wake(&listener);
+        }
+        let accept = core.accept.lock().take();
+        if accept.is_some_and(|thread| thread.join().is_err()) {
+            log::error!("the accept thread panicked: please report this as a bug of everlink");
+        }
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout).unwrap_or(now + crate::policy::MAX_DURATION);
+        let registry = &core.registry;
+        let waiting = core.resumption.as_ref().map_or((0, 0, 0), |all| all.waiting());
+        let (detached, detached_messages, _) = waiting;
+        registry.close(&CloseFrame::new(CloseCode::GOING_AWAY, "server going down"));
+        if registry.wait_empty(deadline) == 0 {
+            return ShutdownReport { drained: true, stuck: 0, detached, detached_messages };
+        }
+        registry.kill();
+        let stuck = registry.wait_empty(Instant::now() + JOIN_GRACE);
+        ShutdownReport { drained: false, stuck, detached, detached_messages }
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("address", &self.local_addr())
+            .field("stats", &self.stats())
+            .finish()
+    }
+}

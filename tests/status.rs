@@ -1,0 +1,188 @@
+//! What a client says of itself, and how it proves who it is.
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::Instant;
+
+use everlink::{
+    Backoff, Client, Error, Event, Failure, FailureKind, LoginError, OpeningRequest, State,
+};
+use support::*;
+
+#[test]
+fn the_status_of_a_client_is_all_that_is_known() {
+    let listener = Listener::new();
+    let builder = listener.client().subprotocol("v1.chat").backoff(Backoff::fixed(PATIENCE));
+    let (builder, watch) = watch(builder);
+    let begun = Instant::now();
+    let client = builder.start().unwrap();
+    let (attempt, endpoint) = watch.until(|event| match event {
+        Event::Connecting { attempt, endpoint, .. } => Some((*attempt, endpoint.clone())),
+        _ => None,
+    });
+    assert_eq!(attempt, 1);
+    let status = client.status();
+    assert_eq!(status.state, State::Connecting);
+    assert_eq!(status.endpoint, endpoint);
+    assert!(status.last_failure.is_none() && status.response.is_none());
+
+    let peer = listener.accept_with(|_, response| {
+        response.headers_mut().insert("sec-websocket-protocol", "v1.chat".parse().unwrap());
+    });
+    watch.connected();
+    let status = client.status();
+    assert_eq!((status.state, status.subprotocol()), (State::Connected, Some("v1.chat")));
+    assert!(status.since >= begun && status.since <= Instant::now());
+    assert_eq!(status.response.unwrap().status(), 101);
+    assert!(status.next_attempt.is_none());
+
+    reset(peer);
+    watch.disconnected();
+    eventually("the wait", || match client.status().state {
+        State::BackingOff => Ok(()),
+        state => Err(state),
+    });
+    eventually("the time of the next attempt", || client.status().next_attempt.map(drop).ok_or(()));
+    let status = client.status();
+    let cause = status.last_failure.as_ref().expect("there is one");
+    assert_eq!(cause.kind(), FailureKind::Lost, "{cause}");
+    assert!(status.next_attempt.unwrap() > Instant::now());
+    assert!(status.subprotocol().is_none());
+    client.close();
+    let status = client.status();
+    assert_eq!((status.state, status.next_attempt), (State::Closed, None));
+}
+
+#[test]
+fn events_and_states_read_as_people_say_it() {
+    let listener = Listener::new();
+    let (builder, watch) = watch(listener.client());
+    let client = builder.start().unwrap();
+    let peer = listener.accept();
+    let connected = watch.connected().to_string();
+    let place = format!("ws://{}/", listener.address());
+    assert_eq!(connected, format!("connected to {place} (attempt 1)"));
+    reset(peer);
+    let disconnected =
+        watch.until(|event| matches!(event, Event::Disconnected { .. }).then(|| event.to_string()));
+    assert!(disconnected.starts_with("disconnected after "), "{disconnected}");
+    assert!(disconnected.ends_with("; redial in 1.0ms"), "{disconnected}");
+    client.close();
+    assert_eq!(
+        watch.until(|event| matches!(event, Event::Closed { .. }).then(|| event.to_string())),
+        "closed"
+    );
+    assert_eq!(State::BackingOff.to_string(), "backing off");
+}
+
+#[test]
+fn what_a_login_hook_does_not_want_the_program_receives_first() {
+    for handler in [false, true] {
+        let listener = Listener::new();
+        let (tell, told) = crossbeam_channel::unbounded();
+        let mut builder = listener.client().login(|session| {
+            let first = session.recv()?;
+            session.keep(first);
+            session.recv_matching(|message| message.as_text() == Some("welcome"))?;
+            Ok(())
+        });
+        if handler {
+            builder = builder.on_message(move |_, message| {
+                let _ = tell.send(message.into_owned());
+            });
+        }
+        let client = builder.start().unwrap();
+        let mut peer = listener.accept();
+        for text in ["a", "b", "welcome", "c"] {
+            peer.send(text.into()).unwrap();
+        }
+        for expected in ["a", "b", "c"] {
+            let message = if handler {
+                told.recv_timeout(PATIENCE).unwrap()
+            } else {
+                client.recv_timeout(PATIENCE).unwrap()
+            };
+            assert_eq!((message.as_text(), message.link()), (Some(expected), Some(1)));
+        }
+        // each is counted once, as the answer is
+        assert_eq!(client.stats().messages_received, 4);
+        client.close();
+    }
+}
+
+#[test]
+fn a_login_error_is_an_error_and_any_error_ends_a_login() {
+    let error = LoginError::permanent(std::io::Error::other("denied"));
+    assert!(error.is_permanent() && error.to_string() == "denied");
+    assert!(std::error::Error::source(&error).is_some());
+    let cause = |hook: fn() -> Result<(), Box<dyn std::error::Error + Send + Sync>>| {
+        let listener = Listener::new();
+        let client = listener.client().login(move |_| hook()).max_attempts(1);
+        let (builder, watch) = watch(client);
+        let client = builder.start().unwrap();
+        let _peer = listener.accept();
+        let cause = watch.attempt_failed();
+        client.close();
+        cause
+    };
+    let permanent = cause(|| Err(LoginError::permanent("no"))?);
+    assert!(matches!(&*permanent, Failure::Login { permanent: true, .. }), "{permanent:?}");
+    let passing = cause(|| Ok("x".parse::<u8>().map(drop)?));
+    assert!(matches!(&*passing, Failure::Login { permanent: false, .. }), "{passing:?}");
+    assert_eq!(passing.kind(), FailureKind::Login);
+}
+
+/// The header with which the client proves who it is.
+fn authorization(listener: &Listener) -> String {
+    let mut seen = String::new();
+    let peer = listener.accept_with(|request, _| {
+        let value = request.headers().get("authorization").expect("it is there");
+        seen = value.to_str().unwrap().to_owned();
+    });
+    drop(peer);
+    seen
+}
+
+#[test]
+fn basic_and_bearer_authentication_go_by_their_names() {
+    let listener = Listener::new();
+    let client = listener.client().basic_auth("alice", "p:w").start().unwrap();
+    assert_eq!(authorization(&listener), "Basic YWxpY2U6cDp3");
+    client.close();
+    let listener = Listener::new();
+    let client = listener.client().bearer_auth("t0ken").start().unwrap();
+    assert_eq!(authorization(&listener), "Bearer t0ken");
+    client.close();
+
+    let listener = Listener::new();
+    let count = Arc::new(AtomicU32::new(0));
+    let ours = Arc::clone(&count);
+    let builder = listener.client().bearer_auth_with(move || match ours.fetch_add(1, SeqCst) {
+        0 => Err("no token yet".into()),
+        number => Ok(format!("t{number}")),
+    });
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    let cause = watch.attempt_failed();
+    assert!(matches!(&*cause, Failure::Request(_)), "{cause:?}");
+    assert_eq!(authorization(&listener), "Bearer t1");
+    assert_eq!(authorization(&listener), "Bearer t2");
+    client.close();
+
+    for wrong in [
+        Client::builder("ws://127.0.0.1:9").basic_auth("a:b", "c"),
+        Client::builder("ws://127.0.0.1:9").bearer_auth("a\nb"),
+        Client::builder("tcp://127.0.0.1:9").basic_auth("a", "b"),
+    ] {
+        let error = wrong.start().unwrap_err();
+        assert!(matches!(error, Error::InvalidHeader { .. }), "{error:?}");
+    }
+    let framed = Client::builder("tcp://127.0.0.1:9").bearer_auth_with(|| Ok("x".into()));
+    assert!(matches!(
+        framed.start(),
+        Err(Error::InvalidSetting { setting: "bearer_auth_with", .. })
+    ));
+    let _: fn(&mut OpeningRequest, &str, &str) -> Result<(), Error> = OpeningRequest::basic_auth;
+}

@@ -1,0 +1,82 @@
+//! What every public type is: shown, and handed to other threads; and what each is besides.
+
+use std::error::Error as StdError;
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::iter::FusedIterator;
+
+use everlink::*;
+
+/// Asserts that each type has all of the traits: a list that compiles.
+macro_rules! are {
+    ($($trait:path),+ => $($type:ty),+ $(,)?) => {
+        const _: () = {
+            const fn is<T: $($trait +)+ ?Sized>() {}
+            $(is::<$type>();)+
+        };
+    };
+}
+
+are!(Debug, Send, Sync, Unpin => Client, ClientStatus, CloseReport, Event, Events, Iter<'_>, LoginError,
+    Next, State, Proxy, Error, Body, Decision, Failure, FailureKind, HandshakeError, ProxyError,
+    TlsError, OpeningRequest, Stats, CloseCode, CloseFrame, Message, MessageRef<'_>, Payload, Text,
+    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix, Queue,
+    SocketOptions, Timeouts, Undelivered, Writes, Receipt, Calls<u64, String>, SendError,
+    SendOptions, Sender, Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session,
+    SessionIter<'_>, ShutdownReport, SlowSession, Bytes);
+#[cfg(feature = "deflate")]
+are!(Debug, Send, Sync, Unpin, Clone => Compression);
+#[cfg(feature = "tls")]
+are!(Debug, Send, Sync, Unpin, Clone, Default => Tls);
+#[cfg(feature = "chaos")]
+are!(Debug, Send, Sync, Unpin => chaos::FaultProxy, chaos::Faults, chaos::Cut, chaos::Direction);
+
+// hooks that may change what they have captured, and halves of a connection, are one thread's at a
+// time
+are!(Debug, Send => ClientBuilder, LoginSession<'_>, Duplex);
+
+// handles, and what was found out
+are!(Clone => Client, ClientStatus, CloseReport, Event, Proxy, OpeningRequest, Backoff, Heartbeat,
+    Receipt, Calls<u64, String>, Sender, Answer, Incoming, ServerHandle, Session, Message, Payload, Text,
+    Body);
+
+// values: what they are is all there is to them
+are!(Clone, Eq, Hash => Next, State, Body, Decision, FailureKind, Stats, CloseCode, CloseFrame, Message,
+    Payload, Text, AgreedCompression, Delivery, Framing, Jitter, Limits, Overflow, Prefix, Queue,
+    SocketOptions, Timeouts, Undelivered, Writes, SendOptions, ServerStats, ShutdownReport,
+    SlowSession);
+are!(Copy => Next, State, Decision, FailureKind, CloseCode, AgreedCompression, Delivery, Framing, Jitter,
+    Limits, Overflow, Prefix, Queue, SocketOptions, Timeouts, Undelivered, Writes, SendOptions,
+    ServerStats, ShutdownReport, SlowSession);
+are!(Eq => Proxy, CloseReport);
+#[cfg(feature = "chaos")]
+are!(Copy, Eq, Hash => chaos::Faults, chaos::Cut, chaos::Direction);
+
+are!(Default => CloseReport, Stats, Payload, Text, Backoff, Delivery, Heartbeat, Jitter, Limits, Overflow,
+    Queue, SocketOptions, Timeouts, Writes, SendOptions, Calls<u64, String>, ServerStats,
+    SlowSession, Body);
+
+// what people are shown
+are!(Display => Event, State, Next, FailureKind, CloseCode, CloseFrame, Message, MessageRef<'_>, Text);
+are!(StdError => Error, Failure, HandshakeError, ProxyError, TlsError, SendError, LoginError, Undelivered);
+
+are!(AsRef<[u8]> => Message, MessageRef<'_>, Payload, Body);
+are!(FusedIterator => Events, SessionIter<'_>);
+
+// what a program replaces is an object that threads share
+are!(Send, Sync => dyn Resolve, dyn Connect, dyn Hangup);
+
+#[test]
+fn what_the_lists_say_compiles() {
+    // and nothing is shown as nothing
+    for shown in [
+        format!("{:?}", Timeouts::new()),
+        format!("{:?}", Queue::new()),
+        format!("{:?}", Text::default()),
+        format!("{:?}", Client::builder("ws://127.0.0.1:9")),
+        format!("{:?}", Server::builder()),
+        format!("{:?}", Calls::<u64, String>::new()),
+    ] {
+        assert!(!shown.is_empty());
+    }
+}
