@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Event, Next, State};
+use super::{Event, Next, SessionStart, State};
 
 /// A word or two: `connected`, `backing off`.
 impl fmt::Display for State {
@@ -36,8 +36,17 @@ impl fmt::Display for Event {
             Self::Connecting { attempt, endpoint, .. } => {
                 write!(f, "connecting to {endpoint} (attempt {attempt})")
             }
-            Self::Connected { attempts, endpoint, .. } => {
-                write!(f, "connected to {endpoint} (attempt {attempts})")
+            Self::Connected { attempts, endpoint, session, .. } => {
+                write!(f, "connected to {endpoint} (attempt {attempts})")?;
+                match session {
+                    SessionStart::Resumed { resent } => {
+                        write!(f, "; the session goes on, {resent} sent again")
+                    }
+                    SessionStart::Replaced { in_doubt } => {
+                        write!(f, "; the session is over, {in_doubt} in doubt")
+                    }
+                    SessionStart::New | SessionStart::None => Ok(()),
+                }
             }
             Self::Disconnected { cause, uptime, next, .. } => {
                 write!(f, "disconnected after {uptime:.1?}: {cause}; {next}")

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::{Event, Next};
+use super::{Event, Next, SessionStart};
 use crate::failure::Failure;
 
 /// A flat record: `event` (its [`name`](Event::name)), `client`, and what there is to say, under the
 /// names of the fields. Times are in seconds. A cause is the text `cause` and the word `kind`; what
 /// comes next is the word `next` (`redial`, `give_up`, `close`) and the `delay` of a redial; of the
-/// server's answer there is the `subprotocol`, if one was agreed on. Messages and headers are never
+/// server's answer there is the `subprotocol`, if one was agreed on; of a session that can be resumed
+/// the word `session` (`new`, `resumed`, `replaced`). Messages and headers are never
 /// part of it.
 ///
 /// ```no_run
@@ -36,7 +37,14 @@ impl Serialize for Event {
                 record.put("endpoint", endpoint)?;
             }
             Self::Connected {
-                link, attempts, downtime, endpoint, response, compression, ..
+                link,
+                attempts,
+                downtime,
+                endpoint,
+                response,
+                compression,
+                session,
+                ..
             } => {
                 record.put("link", link)?;
                 record.put("attempts", attempts)?;
@@ -49,6 +57,18 @@ impl Serialize for Event {
                     record.put("subprotocol", subprotocol)?;
                 }
                 record.put("compressed", &compression.is_some())?;
+                match session {
+                    SessionStart::None => {}
+                    SessionStart::New => record.put("session", "new")?,
+                    SessionStart::Resumed { resent } => {
+                        record.put("session", "resumed")?;
+                        record.put("resent", resent)?;
+                    }
+                    SessionStart::Replaced { in_doubt } => {
+                        record.put("session", "replaced")?;
+                        record.put("in_doubt", in_doubt)?;
+                    }
+                }
             }
             Self::Disconnected {
                 link,

@@ -6,6 +6,7 @@
 //! | [`heartbeats`] | How dead peers are noticed, and which values to choose. |
 //! | [`backoff`] | When the next attempt is made, and what happens when a thousand clients lose their server at once. |
 //! | [`delivery`] | What happens to messages when a link dies. |
+//! | [`sessions`] | Sessions that survive their connection: nothing lost, nothing twice, both ways. |
 //! | [`login`] | Proving who you are, on every link anew. |
 //! | [`compression`] | permessage-deflate (RFC 7692): when it helps, what it costs, when it is dangerous. |
 //! | [`tls`] | `wss://` and `tcps://`, private authorities and client certificates. |
@@ -34,6 +35,9 @@ pub mod backoff {}
 
 #[doc = include_str!("delivery.md")]
 pub mod delivery {}
+
+#[doc = include_str!("sessions.md")]
+pub mod sessions {}
 
 #[doc = include_str!("login.md")]
 pub mod login {}
