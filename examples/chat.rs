@@ -1,24 +1,29 @@
 //! A chat room for browsers, on threads.
 //!
 //! ```text
-//! cargo run --example chat -- 127.0.0.1:9003
+//! cargo run --example chat                      two members talk, and that is it
+//! cargo run --example chat -- 127.0.0.1:9003    until interrupted: open http://127.0.0.1:9003
 //! ```
 //!
-//! Then open http://127.0.0.1:9003 in two windows. The first line that somebody sends is the
-//! name; `cat ws://127.0.0.1:9003/ws` can take part too. A client of this crate that asks for a
-//! session (`ClientBuilder::resume`) can lose its network for a while and misses nothing; browsers
-//! cannot ask for one.
+//! The first line that somebody sends is the name; `cat ws://127.0.0.1:9003/ws` can take part too.
+//! A link may bring a name and a first line along: `http://127.0.0.1:9003/#ada,hello`. A client of
+//! this crate that asks for a session (`ClientBuilder::resume`) can lose its network for a while and
+//! misses nothing; browsers cannot ask for one.
+
+use std::time::Duration;
 
 use clap::Parser;
+use crossbeam_channel::bounded;
 use everlink::http::StatusCode;
-use everlink::{Answer, Incoming, Limits, Resume, Server, Session};
+use everlink::{Answer, Client, Incoming, Limits, Resume, Server, ServerBuilder, Session};
+
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
 #[derive(Debug, Parser)]
 #[command(about = "A chat room for browsers")]
 struct Options {
-    /// Where to listen
-    #[arg(default_value = "127.0.0.1:9003")]
-    address: String,
+    /// Where to listen; port 0 takes a free one
+    address: Option<String>,
 }
 
 const PAGE: &str = r#"<!doctype html>
@@ -41,6 +46,9 @@ const PAGE: &str = r#"<!doctype html>
   };
   const socket = new WebSocket(`ws://${location.host}/ws`);
   socket.onmessage = event => say(event.data);
+  // what a link brings along
+  const brought = decodeURIComponent(location.hash.slice(1)).split(",").filter(line => line);
+  socket.onopen = () => brought.forEach(line => socket.send(line));
   socket.onclose = event => say(`-- disconnected (${event.code})`);
   document.forms[0].onsubmit = event => {
     event.preventDefault();
@@ -51,16 +59,25 @@ const PAGE: &str = r#"<!doctype html>
 </script>
 "#;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
-    let server = Server::builder()
+fn main() -> Result<()> {
+    env_logger::init();
+    let Some(address) = Options::parse().address else { return try_it() };
+    let server = room().bind(address, chat)?;
+    println!("open http://{}", server.local_addr());
+    let (interrupt, interrupted) = bounded(1);
+    ctrlc::set_handler(move || {
+        let _ = interrupt.try_send(());
+    })?;
+    interrupted.recv()?;
+    server.shutdown(Duration::from_secs(2));
+    Ok(())
+}
+
+fn room() -> ServerBuilder {
+    Server::builder()
         .on_request(answer)
         .limits(Limits::new().message(4096))
         .resume(Resume::default())
-        .bind(Options::parse().address, chat)?;
-    println!("open http://{}", server.local_addr());
-    std::thread::park();
-    Ok(())
 }
 
 fn answer(incoming: &Incoming) -> Answer {
@@ -83,4 +100,34 @@ fn chat(session: Session) {
         session.broadcast(format!("{name}: {line}"));
     }
     session.broadcast(format!("-- {name} has left"));
+}
+
+/// Two members, of whom one leaves before the other.
+fn try_it() -> Result<()> {
+    let server = room().bind("127.0.0.1:0", chat)?;
+    let url = format!("ws://{}/ws", server.local_addr());
+    let ada = Client::connect(&url)?;
+    expect(&ada, "welcome! what is your name?")?;
+    ada.send("ada")?;
+    expect(&ada, "-- ada is here")?;
+    let bob = Client::connect(&url)?;
+    expect(&bob, "welcome! what is your name?")?;
+    bob.send("bob")?;
+    for member in [&ada, &bob] {
+        expect(member, "-- bob is here")?;
+    }
+    ada.send("hello, bob")?;
+    for member in [&ada, &bob] {
+        expect(member, "ada: hello, bob")?;
+    }
+    bob.close();
+    expect(&ada, "-- bob has left")?;
+    ada.close();
+    Ok(())
+}
+
+fn expect(member: &Client, line: &str) -> Result<()> {
+    let message = member.recv_timeout(Duration::from_secs(5))?;
+    println!("{message}");
+    if message == line { Ok(()) } else { Err(format!("expected {line:?}").into()) }
 }

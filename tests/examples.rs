@@ -4,10 +4,15 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+
+use crossbeam_channel::bounded;
+use everlink::Client;
+use support::browser::Browser;
+use support::{PATIENCE, eventually};
 
 fn example(name: &str) -> Option<Command> {
     // target/debug/deps/examples-0123 -> target/debug/examples/name
@@ -59,16 +64,114 @@ fn the_demos_server_listens_again_when_it_says_so() {
     assert!(failed <= 1 && after.contains("connected"), "{said}");
 }
 
+/// A process that is killed when the test is over, one way or another.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Runs an example without arguments; it has to end by itself, in time, and say that all went well.
+fn runs(name: &str) {
+    let Some(mut command) = example(name) else { return };
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut running = Running(command.spawn().unwrap());
+    let streams: [Box<dyn Read + Send>; 2] =
+        [Box::new(running.0.stdout.take().unwrap()), Box::new(running.0.stderr.take().unwrap())];
+    let (said, saying) = bounded(2);
+    for mut stream in streams {
+        let said = said.clone();
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let _ = stream.read_to_string(&mut text);
+            let _ = said.send(text);
+        });
+    }
+    let mut text = String::new();
+    for _ in 0..2 {
+        match saying.recv_timeout(3 * PATIENCE) {
+            Ok(said) => text.push_str(&said),
+            Err(_) => panic!("{name} does not end; so far it has said {text}"),
+        }
+    }
+    let status = running.0.wait().unwrap();
+    assert!(status.success(), "{name}: {status}\n{text}");
+    assert!(!text.contains("panicked"), "{name}: {text}");
+}
+
+/// A test for each.
+macro_rules! examples {
+    ($($name:ident),+ $(,)?) => {
+        $(
+            #[test]
+            fn $name() {
+                runs(stringify!($name));
+            }
+        )+
+    };
+}
+
+examples!(
+    chat,
+    device_uplink,
+    gps_server,
+    graceful_shutdown,
+    gui_thread,
+    market_feed,
+    mutual_tls,
+    ocpp,
+    select_loop,
+    tcp_heartbeat,
+    test_with_chaos,
+    token_refresh,
+);
+
+#[cfg(unix)]
+#[test]
+fn a_page_in_chromium_takes_part_in_the_chat() {
+    let Some(mut command) = example("chat") else { return };
+    let command = command.arg("127.0.0.1:0").stdout(Stdio::piped());
+    let mut chat = Running(command.spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(chat.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let url = line.trim().strip_prefix("open ").expect("it says where").to_owned();
+    let member = Client::connect(&format!("{}/ws", url.replace("http", "ws"))).unwrap();
+    let hears = |expected: &str| {
+        while member.recv_timeout(2 * PATIENCE).expect("a line in time") != expected {}
+    };
+    member.send("bob").unwrap();
+    hears("-- bob is here");
+    // the page says what the link brings along
+    let Some(page) = Browser::open(&format!("{url}/#ada,hello%20bob"), "chat") else { return };
+    hears("ada: hello bob");
+    // and shows what is said
+    member.send("hello ada").unwrap();
+    eventually("the page shows the line", || {
+        let shown = page.evaluate("document.getElementById('room').innerText");
+        if shown.contains("bob: hello ada") { Ok(()) } else { Err(shown) }
+    });
+    drop(page);
+    hears("-- ada has left");
+    // somebody interrupts: it says goodbye and ends well
+    let id = rustix::process::Pid::from_child(&chat.0);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    assert!(chat.0.wait().unwrap().success());
+}
+
 #[test]
 fn who_loses_the_network_for_a_while_misses_nothing_of_the_chat() {
+    use everlink::Backoff;
     use everlink::chaos::{Cut, FaultProxy, Faults};
-    use everlink::{Backoff, Client};
-    use support::{PATIENCE, ms};
+    use support::ms;
 
     let Some(mut chat) = example("chat") else { return };
-    let mut chat = chat.arg("127.0.0.1:0").stdout(Stdio::piped()).spawn().unwrap();
+    let command = chat.arg("127.0.0.1:0").stdout(Stdio::piped());
+    let mut chat = Running(command.spawn().unwrap());
     let mut line = String::new();
-    BufReader::new(chat.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(chat.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let address = line.trim().trim_start_matches("open http://").to_owned();
     let proxy = FaultProxy::start(address.as_str()).unwrap();
     let url = format!("ws://{}/ws", proxy.address());
@@ -93,6 +196,4 @@ fn who_loses_the_network_for_a_while_misses_nothing_of_the_chat() {
         assert_eq!(next(), format!("Bob: {number}"));
     }
     assert_eq!(next(), "Ada: is anybody there?");
-    chat.kill().unwrap();
-    chat.wait().unwrap();
 }

@@ -108,6 +108,22 @@ impl Run {
             format!("receive deflated JSON ticks ({deflated:.0} of {plain:.0} B on the wire), 1/s");
         let load = Load { content: Content::DeflatedTicks, ..load };
         self.one_way(&workload, load, |contender, server| contender.receive(server, load))?;
+        for (name, content) in [("JSON", Content::Ticks), ("deflated JSON", Content::DeflatedTicks)]
+        {
+            let load = Load { content, ..load };
+            self.measure(
+                &format!("receive {name} ticks, ns of CPU for each"),
+                |contender, server| {
+                    if !contender.can(load) {
+                        return Ok(None);
+                    }
+                    let before = machine::cpu_time();
+                    let time = contender.receive(server, load)?;
+                    let cpu = machine::cpu_time() - before;
+                    Ok(time.map(|_| cpu.as_secs_f64() * 1e9 / load.count as f64))
+                },
+            )?;
+        }
         let count = self.share(500_000);
         self.measure("pipelined echo 32 B, 256 under way, 1/s", |contender, server| {
             Ok(contender.pipelined(server, count, 256)?.map(|time| rate(count, time)))

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, ClientBuilder, Client, Compression, Event, Message, Tls};
+use everlink::{Backoff, Client, ClientBuilder, Compression, Event, Message, Tls};
 
 use super::{Contender, Echoes, Load, Result, Watch};
 use crate::server::Server;

@@ -1,0 +1,115 @@
+//! TLS in which both sides prove who they are: the server asks each client for a certificate of the
+//! company's own authority, and knows from it who is there.
+//!
+//! ```text
+//! cargo run --example mutual_tls
+//! ```
+//!
+//! The authority and all certificates are made on the spot; in a real program they are PEM files,
+//! read with `std::fs::read`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use everlink::rustls::pki_types::PrivateKeyDer;
+use everlink::rustls::server::WebPkiClientVerifier;
+use everlink::rustls::{RootCertStore, ServerConfig, crypto};
+use everlink::{Client, Error, Failure, Server, Tls, TlsError};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+
+type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn main() -> Result<()> {
+    env_logger::init();
+    let (company, stranger) = (authority("the company")?, authority("a stranger")?);
+    let server =
+        Server::builder().tls(server_config(&company)?).bind("127.0.0.1:0", |session| {
+            // verified already: this only says which of the company's clients it is
+            let certificate = session.peer_certificates().first().map_or(0, |der| der.len());
+            let _ = session.send(format!("hello, you with the certificate of {certificate} bytes"));
+            let _ = session.recv();
+        })?;
+    let dial = |tls: Tls| {
+        let url = format!("wss://localhost:{}", server.local_addr().port());
+        // the certificate is for the name, and loopback has the address
+        Client::builder(&url).connect_to(server.local_addr()).tls(tls).connect()
+    };
+    let trusting = || Tls::new().root_certificates_pem(company.pem().as_bytes());
+
+    let (certificate, key) = issue(&company, "pump-7")?;
+    let expected = certificate.der().len();
+    let client = dial(
+        trusting()
+            .client_identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()),
+    )?;
+    let greeting = client.recv_timeout(Duration::from_secs(5))?;
+    println!("with a certificate of the company: {greeting}");
+    client.close();
+    if !greeting.to_string().contains(&format!(" {expected} bytes")) {
+        return Err("the server has seen another certificate".into());
+    }
+
+    // in TLS 1.3 the verdict comes after the handshake; it is found all the same, and is final
+    let (certificate, key) = issue(&stranger, "pump-7")?;
+    for (who, tls) in [
+        ("without a certificate", trusting()),
+        (
+            "with a stranger's certificate",
+            trusting()
+                .client_identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()),
+        ),
+    ] {
+        let error = match dial(tls) {
+            Ok(client) => client.recv_timeout(Duration::from_secs(5)).err(),
+            Err(error) => Some(error),
+        };
+        match error {
+            Some(Error::Connect(cause) | Error::GaveUp(cause)) if is_about_us(&cause) => {
+                println!("{who}: {cause}");
+            }
+            other => return Err(format!("{who}: expected a refusal, got {other:?}").into()),
+        }
+    }
+    // and a server that the client does not trust gets nothing to read
+    match dial(Tls::new().root_certificates_pem(stranger.pem().as_bytes())) {
+        Err(Error::Connect(cause)) => println!("to whom it does not trust: {cause}"),
+        other => return Err(format!("expected no connection, got {other:?}").into()),
+    }
+    Ok(())
+}
+
+fn is_about_us(cause: &Failure) -> bool {
+    matches!(cause, Failure::Tls(TlsError::OwnCertificate { .. }))
+}
+
+/// Trusts the authority, and wants a certificate of it from every client.
+fn server_config(authority: &Authority) -> Result<Arc<ServerConfig>> {
+    let provider = Arc::new(crypto::ring::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone())?;
+    let roots = Arc::new(roots);
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+    let (certificate, key) = issue(authority, "localhost")?;
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_client_cert_verifier(verifier.build()?)
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der())?,
+        )?;
+    Ok(Arc::new(config))
+}
+
+fn authority(name: &str) -> Result<Authority> {
+    let mut params = CertificateParams::new(Vec::new())?;
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    Ok(CertifiedIssuer::self_signed(params, KeyPair::generate()?)?)
+}
+
+fn issue(authority: &Authority, name: &str) -> Result<(rcgen::Certificate, KeyPair)> {
+    let params = CertificateParams::new(vec![name.to_owned()])?;
+    let key = KeyPair::generate()?;
+    Ok((params.signed_by(&key, authority)?, key))
+}
