@@ -92,6 +92,23 @@ impl FaultProxy {
     /// Starts a proxy for this server, at first without any fault. Random places are the same
     /// in each run.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::Client;
+    /// use everlink::chaos::FaultProxy;
+    ///
+    /// let proxy = FaultProxy::start(server.local_addr())?;
+    /// let client = Client::connect(&format!("ws://{}", proxy.address()))?;
+    /// client.send("through the proxy")?;
+    /// assert_eq!(client.recv()?, "through the proxy");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The server's name does not resolve, or no socket or thread is to be had.
@@ -140,6 +157,25 @@ impl FaultProxy {
     /// Does these faults from here on, to new connections and to those there are; what counts
     /// bytes starts anew.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::chaos::{FaultProxy, Faults};
+    /// use everlink::{Client, Error};
+    ///
+    /// let proxy = FaultProxy::start(server.local_addr())?;
+    /// proxy.set(Faults::none().refuse())?;
+    /// let url = format!("ws://{}", proxy.address());
+    /// assert!(matches!(Client::connect(&url), Err(Error::Connect(_))));
+    /// proxy.set(Faults::none())?;
+    /// Client::connect(&url)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// The port, which was given up to have connections refused, cannot be had back.
@@ -169,6 +205,24 @@ impl FaultProxy {
     }
 
     /// Cuts all connections that there are now.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::chaos::{Cut, FaultProxy};
+    /// use everlink::{Client, Event};
+    ///
+    /// let proxy = FaultProxy::start(server.local_addr())?;
+    /// let client = Client::connect(&format!("ws://{}", proxy.address()))?;
+    /// let mut events = client.subscribe();
+    /// proxy.cut(Cut::Reset);
+    /// assert!(events.any(|event| matches!(event, Event::Disconnected { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn cut(&self, how: Cut) {
         let connections = self.shared.state().connections.clone();
         for connection in connections {

@@ -246,6 +246,25 @@ impl Events {
     pub const CAPACITY: usize = 256;
 
     /// Waits for the next event; `None` once the client is closed and all events were taken.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder(&url).start()?;
+    /// let events = client.subscribe();
+    /// client.wait_connected(std::time::Duration::from_secs(5))?;
+    /// client.close();
+    /// while let Some(event) = events.recv() {
+    ///     println!("{event}");
+    /// }
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn recv(&self) -> Option<Event> {
         crossbeam_channel::select_biased! {
             recv(self.shared.receiver) -> event => event.ok(),
@@ -254,6 +273,23 @@ impl Events {
     }
 
     /// Waits for the next event, at most for `timeout`.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use std::time::Duration;
+    /// use everlink::Error;
+    ///
+    /// let events = client.subscribe();
+    /// let nothing = events.recv_timeout(Duration::from_millis(10));
+    /// assert!(matches!(nothing, Err(Error::Timeout)));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -271,6 +307,31 @@ impl Events {
     }
 
     /// The channel behind it, for `select!`. It never disconnects: [`Event::Closed`] is the end.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use crossbeam_channel::{after, select};
+    /// use everlink::Event;
+    ///
+    /// let events = client.subscribe();
+    /// client.start_close(1000, "")?;
+    /// loop {
+    ///     select! {
+    ///         recv(events.receiver()) -> event => match event {
+    ///             Ok(Event::Closed { .. }) | Err(_) => break,
+    ///             Ok(event) => println!("{event}"),
+    ///         },
+    ///         recv(after(std::time::Duration::from_secs(5))) -> _ => panic!("it took too long"),
+    ///     }
+    /// }
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn receiver(&self) -> &Receiver<Event> {
         &self.shared.receiver
     }

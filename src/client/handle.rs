@@ -57,6 +57,24 @@ pub struct Client {
 impl Client {
     /// Connects with default settings; the first attempt decides.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::{Client, Error};
+    ///
+    /// let client = Client::connect(&url)?;
+    /// client.send("hello")?;
+    /// assert_eq!(client.recv()?, "hello");
+    /// client.close();
+    /// // nobody listens there: the first attempt decides, and nothing is left of the client
+    /// assert!(matches!(Client::connect("ws://127.0.0.1:1"), Err(Error::Connect(_))));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Connect`] if the attempt failed, and what [`ClientBuilder::start`] may return.
@@ -89,6 +107,20 @@ impl Client {
     ///
     /// With [`ClientBuilder::on_message`] nothing is ever received here.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// client.send("one")?;
+    /// let message = client.recv()?;
+    /// assert_eq!(message.as_text(), Some("one"));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// Once every message was taken: [`Error::Closed`] if the client is closed, and
@@ -99,6 +131,23 @@ impl Client {
 
     /// Waits for the next message, at most for `timeout`.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use std::time::Duration;
+    /// use everlink::Error;
+    ///
+    /// // nothing comes, for nothing was asked
+    /// let nothing = client.recv_timeout(Duration::from_millis(10));
+    /// assert!(matches!(nothing, Err(Error::Timeout)));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`recv`](Self::recv), and [`Error::Timeout`].
@@ -107,6 +156,24 @@ impl Client {
     }
 
     /// The next message if there is one now.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// client.send("one")?;
+    /// client.send("two")?;
+    /// assert_eq!(client.recv()?, "one");
+    /// // what is there already, and no more
+    /// while let Some(message) = client.try_recv()? {
+    ///     println!("{message}");
+    /// }
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -120,6 +187,24 @@ impl Client {
     }
 
     /// Messages as they come, until [`recv`](Self::recv) would fail.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use everlink::Message;
+    ///
+    /// for number in 0..3 {
+    ///     client.send(number.to_string())?;
+    /// }
+    /// let echoes: Vec<Message> = client.iter().take(3).collect();
+    /// assert_eq!(echoes[2], "2");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn iter(&self) -> Iter<'_> {
         Iter { client: self }
     }
@@ -156,6 +241,22 @@ impl Client {
     /// Subscribes to the client's events from here on; after [`connect`](ClientBuilder::connect) the
     /// first is not the link that it made, but what becomes of that. [`ClientBuilder::on_event`] sees
     /// them all.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use everlink::Event;
+    ///
+    /// let events = client.subscribe();
+    /// client.close();
+    /// assert!(matches!(events.last(), Some(Event::Closed { clean: true, .. })));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn subscribe(&self) -> Events {
         self.core().publisher.subscribe()
     }
@@ -184,6 +285,22 @@ impl Client {
 
     /// Waits for a link, at most for `timeout`; returns at once if there is one.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use std::time::Duration;
+    /// use everlink::Client;
+    ///
+    /// // does not wait, as connect() would
+    /// let client = Client::builder(&url).start()?;
+    /// client.wait_connected(Duration::from_secs(5))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Timeout`], [`Error::Closed`], and [`Error::GaveUp`] with the last failure.
@@ -204,6 +321,22 @@ impl Client {
     ///
     /// It returns at once; [`wait_connected`](Self::wait_connected) then waits for the new link.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use std::time::Duration;
+    ///
+    /// // the subscription has changed, say: the login hook is to run again
+    /// client.reconnect()?;
+    /// client.wait_connected(Duration::from_secs(5))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Closed`].
@@ -212,6 +345,20 @@ impl Client {
     }
 
     /// Closes with code 1000: [`close_with`](Self::close_with).
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// client.send("the last word")?;
+    /// let report = client.close();
+    /// assert!(report.ended && report.undelivered.is_empty());
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn close(&self) -> CloseReport {
         self.finish(CloseFrame::new(CloseCode::NORMAL, ""))
     }
@@ -223,6 +370,22 @@ impl Client {
     /// It returns within the [close timeout](crate::Timeouts::close) and 100 ms with a link,
     /// and within 100 ms without one. Called on one of the client's own threads (in a handler,
     /// a hook) it starts closing and returns at once.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use everlink::CloseCode;
+    ///
+    /// client.close_with(CloseCode::GOING_AWAY, "shift over")?;
+    /// // 1005 is only ever reported
+    /// assert!(client.close_with(1005, "").is_err());
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -72,6 +72,16 @@ impl<'a> LoginSession<'a> {
 
     /// Sends a message ahead of everything in the outbox.
     ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://localhost:9001").login(|session| {
+    ///     session.send(r#"{"op":"auth","key":"..."}"#)?;
+    ///     Ok(())
+    /// });
+    /// # let _ = client;
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut).
@@ -112,6 +122,18 @@ impl<'a> LoginSession<'a> {
 
     /// Receives the next message, waiting for it until the login's time is over.
     ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://localhost:9001").login(|session| {
+    ///     // this service speaks first
+    ///     let greeting = session.recv()?;
+    ///     session.send(format!("hello, {greeting}"))?;
+    ///     Ok(())
+    /// });
+    /// # let _ = client;
+    /// ```
+    ///
     /// # Errors
     ///
     /// Whatever ended the link: [`Failure::Closed`], [`Failure::ClosedAbnormally`],
@@ -123,6 +145,19 @@ impl<'a> LoginSession<'a> {
 
     /// Receives the next message, waiting for it at most for `timeout`. After a timeout it can
     /// be called again.
+    ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://localhost:9001").login(|session| {
+    ///     // a service that complains at once, or says nothing
+    ///     if let Ok(complaint) = session.recv_timeout(std::time::Duration::from_millis(200)) {
+    ///         Err(complaint.to_string())?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # let _ = client;
+    /// ```
     ///
     /// # Errors
     ///
@@ -164,6 +199,19 @@ impl<'a> LoginSession<'a> {
     /// Puts aside a message that was received and is not the hook's: the program receives it
     /// first, before what comes after the login, in the order of these calls. If the login fails they
     /// are gone with the link.
+    ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://localhost:9001").login(|session| {
+    ///     let first = session.recv()?;
+    ///     if first != "welcome" {
+    ///         session.keep(first);
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # let _ = client;
+    /// ```
     pub fn keep(&mut self, message: Message) {
         self.opened.kept.push(message);
     }

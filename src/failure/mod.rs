@@ -264,6 +264,13 @@ impl Failure {
     ///
     /// Close 1000 and the private codes 4000 to 4999 mean different things at different
     /// services; they are retried.
+    ///
+    /// ```
+    /// use everlink::{Decision, Failure};
+    ///
+    /// // the peer has gone without a goodbye: again
+    /// assert_eq!(Failure::ClosedAbnormally.decision(), Decision::Retry);
+    /// ```
     pub fn decision(&self) -> Decision {
         let permanent = match self {
             Self::Rejected { status, waits, .. } => {

@@ -49,6 +49,15 @@ impl OpeningRequest {
 
     /// Dials this URL instead, this time.
     ///
+    /// ```
+    /// let client = everlink::Client::builder("wss://localhost:9001").request(|request| {
+    ///     // where to connect to changes each day
+    ///     let url = std::fs::read_to_string("/run/feed/url")?;
+    ///     Ok(request.set_url(url.trim())?)
+    /// });
+    /// # let _ = client;
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidUrl`] and [`Error::TlsUnavailable`].

@@ -96,7 +96,8 @@ impl Shortcut for Link {
 }
 
 fn send(link: &Link, text: &str) -> Result<(), Refused> {
-    link.outbox.push(text.into(), Terms::default(), Patience::Forever)
+    let pushed = link.outbox.push(text.into(), Terms::default(), Patience::Forever);
+    pushed.map_err(|(_, refused)| refused)
 }
 
 /// Senders and the writer, with room for so many messages: everything is written once, each

@@ -131,6 +131,17 @@ impl Heartbeat {
     }
 
     /// No pings, but death after `limit` of silence: for the side whose peer does the beating.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Framing, Heartbeat, Server};
+    ///
+    /// // trackers beat each minute; one that is silent for three is gone
+    /// let server = Server::builder()
+    ///     .framing(Framing::lines())
+    ///     .heartbeat(Heartbeat::listen(Duration::from_secs(180)).answer("beat", "ok"));
+    /// # let _ = server;
+    /// ```
     pub fn listen(limit: Duration) -> Self {
         Self { beat: Beat::Listen, ..Self::every(limit / 3).dead_after(limit) }
     }

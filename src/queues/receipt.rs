@@ -48,6 +48,18 @@ impl Receipt {
 
     /// Waits for the confirmation, at most for `timeout`.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Client, Error, Undelivered};
+    ///
+    /// let client = Client::builder("ws://127.0.0.1:1").start()?;
+    /// let receipt = client.send_confirmed("nobody will read this")?;
+    /// client.close();
+    /// let error = receipt.wait(Duration::from_secs(1)).unwrap_err();
+    /// assert!(matches!(error, Error::Undelivered(Undelivered::Closed)));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Timeout`] while nothing is known, and [`Error::Undelivered`] if the message will

@@ -75,6 +75,32 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// After that the message is not sent any more. In a handler, which receives nothing while it
     /// runs, it would wait in vain.
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Calls, Client, Server};
+    ///
+    /// // answers "7 what?" with "7 that"
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     for message in &session {
+    ///         let _ = session.send(message.to_string().replace("what?", "that"));
+    ///     }
+    /// })?;
+    /// let calls: Calls<u64, String> = Calls::new();
+    /// let answers = calls.clone();
+    /// let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    ///     .on_message(move |_, message| {
+    ///         if let Some((key, answer)) = message.as_text().and_then(|text| text.split_once(' ')) {
+    ///             if let Ok(key) = key.parse() {
+    ///                 answers.complete(&key, answer.to_owned());
+    ///             }
+    ///         }
+    ///     })
+    ///     .connect()?;
+    /// let answer = calls.call(client.sender(), 7, "7 what?", Duration::from_secs(5))?;
+    /// assert_eq!(answer, "that");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Timeout`]; [`Error::NotConnected`] after [`fail_all`](Self::fail_all);
@@ -111,12 +137,41 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     }
 
     /// Hands in the answer; returns it if nobody waits for it: not any more, or never.
+    ///
+    /// ```
+    /// let calls: everlink::Calls<u64, &str> = everlink::Calls::new();
+    /// // nobody has asked, or nobody waits any more
+    /// assert_eq!(calls.complete(&7, "an answer"), Some("an answer"));
+    /// ```
     pub fn complete(&self, key: &K, value: V) -> Option<V> {
         let Some(answer) = self.pending.lock().remove(key) else { return Some(value) };
         answer.try_send(value).err().map(|error| error.into_inner())
     }
 
     /// Has every call that waits fail with [`Error::NotConnected`].
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use std::thread;
+    /// use std::time::Duration;
+    /// use everlink::{Calls, Error};
+    ///
+    /// let calls: Calls<u64, String> = Calls::new();
+    /// let (asking, sender) = (calls.clone(), client.sender().clone());
+    /// let asked = thread::spawn(move || asking.call(&sender, 1, "1?", Duration::from_secs(60)));
+    /// while calls.is_empty() {
+    ///     thread::yield_now();
+    /// }
+    /// calls.fail_all();
+    /// assert!(matches!(asked.join().unwrap(), Err(Error::NotConnected)));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn fail_all(&self) {
         let pending = std::mem::take(&mut *self.pending.lock());
         drop(pending);

@@ -72,6 +72,24 @@ impl Sender {
     ///
     /// A message that was queued is not yet sent, and one that was sent has not yet arrived.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # let sender = client.sender();
+    /// use everlink::Message;
+    ///
+    /// sender.send("text")?;
+    /// sender.send(vec![1, 2, 3])?;
+    /// sender.send(Message::from("a message"))?;
+    /// # assert_eq!(client.recv()?, "text");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::MessageTooLarge`], [`Error::Unsendable`], [`Error::Full`] and [`Error::Closed`]; if
@@ -84,6 +102,20 @@ impl Sender {
 
     /// Like [`send`](Self::send), and never waits.
     ///
+    /// ```
+    /// use everlink::{Client, Error, Queue};
+    ///
+    /// // nobody is there, and there is room for one
+    /// let client = Client::builder("ws://127.0.0.1:1").outbox(Queue::new().messages(1)).start()?;
+    /// let sender = client.sender();
+    /// sender.try_send("one")?;
+    /// match sender.try_send("two") {
+    ///     Err(refused) if matches!(refused.error, Error::Full) => assert_eq!(refused.message, "two"),
+    ///     other => panic!("{other:?}"),
+    /// }
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`send`](Self::send).
@@ -92,6 +124,18 @@ impl Sender {
     }
 
     /// Like [`send`](Self::send), and waits for room at most for `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Client, Error, Queue};
+    ///
+    /// let client = Client::builder("ws://127.0.0.1:1").outbox(Queue::new().messages(1)).start()?;
+    /// let sender = client.sender();
+    /// sender.send("one")?;
+    /// let refused = sender.send_timeout("two", Duration::from_millis(10)).unwrap_err();
+    /// assert!(matches!(refused.error, Error::Timeout));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -105,6 +149,24 @@ impl Sender {
     }
 
     /// Like [`send`](Self::send), with options for this message.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # let sender = client.sender();
+    /// use std::time::Duration;
+    /// use everlink::SendOptions;
+    ///
+    /// // a price that is worthless after two seconds
+    /// sender.send_with("1.0837", SendOptions::new().ttl(Duration::from_secs(2)))?;
+    /// # assert_eq!(client.recv()?, "1.0837");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -121,6 +183,23 @@ impl Sender {
     /// Like [`send`](Self::send), with a receipt that tells when the peer's endpoint has the
     /// message.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # let sender = client.sender();
+    /// use std::time::Duration;
+    ///
+    /// let receipt = sender.send_confirmed("an order")?;
+    /// receipt.wait(Duration::from_secs(5))?;
+    /// assert!(receipt.is_confirmed());
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`send`](Self::send), and [`Error::Unconfirmable`] on a framed TCP connection
@@ -130,6 +209,23 @@ impl Sender {
     }
 
     /// Like [`send_confirmed`](Self::send_confirmed), with options for this message.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # let sender = client.sender();
+    /// use std::time::Duration;
+    /// use everlink::SendOptions;
+    ///
+    /// let options = SendOptions::new().ttl(Duration::from_secs(30));
+    /// sender.send_confirmed_with("an order", options)?.wait(Duration::from_secs(5))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -155,6 +251,25 @@ impl Sender {
     /// Waits until the peer's endpoint has confirmed everything that was accepted before this
     /// call, at most for `timeout`. On a healthy link that takes one round trip.
     ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # let sender = client.sender();
+    /// use std::time::Duration;
+    ///
+    /// for number in 0..100 {
+    ///     sender.send(number.to_string())?;
+    /// }
+    /// // all of them are with the server's endpoint
+    /// sender.flush(Duration::from_secs(5))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::Unconfirmed`] says how many messages are not confirmed: at the deadline, or
@@ -172,6 +287,22 @@ impl Sender {
     /// that comes behind the message, a close frame or a violation of the protocol among them, can
     /// end the link. While it waits nothing is read, and a link that dies meanwhile is followed by
     /// the next when the timeout is over.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # let sender = client.sender();
+    /// use std::time::Duration;
+    ///
+    /// sender.send("a line for the log")?;
+    /// sender.wait_sent(Duration::from_secs(5))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -214,6 +345,24 @@ impl Sender {
     /// Starts to close, as `close_with` of the client or session, and does not wait for the end:
     /// nothing more is accepted, what is queued is written, and the closing handshake follows (RFC
     /// 6455 section 7.1.2), all within the close timeout.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # let sender = client.sender();
+    /// use everlink::Event;
+    ///
+    /// let events = client.subscribe();
+    /// // returns at once, as a program with a window needs it
+    /// sender.start_close(1000, "")?;
+    /// assert!(matches!(events.last(), Some(Event::Closed { .. })));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

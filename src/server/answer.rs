@@ -55,6 +55,17 @@ impl Answer {
 
     /// Gives this along to the session: [`Session::get`](crate::Session::get) of the same type has it.
     /// One value of each type; with a refusal it has no use.
+    ///
+    /// ```
+    /// use everlink::Answer;
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// let answer = Answer::accept().with(User("ada".into()));
+    /// // and in the handler: session.get::<User>()
+    /// # let _ = answer;
+    /// ```
     pub fn with<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.values.insert(value);
         self

@@ -86,6 +86,25 @@ impl ServerBuilder {
     shared_setters!();
 
     /// Speaks plain TCP with this framing instead of WebSocket.
+    ///
+    /// ```
+    /// use everlink::{Client, Framing, Heartbeat, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .framing(Framing::lines())
+    ///     .heartbeat(Heartbeat::ping_pong())
+    ///     .bind("127.0.0.1:0", |session| {
+    ///         for line in &session {
+    ///             let _ = session.send(line);
+    ///         }
+    ///     })?;
+    /// let client = Client::builder(&format!("tcp://{}", server.local_addr()))
+    ///     .heartbeat(Heartbeat::ping_pong())
+    ///     .connect()?;
+    /// client.send("a line")?;
+    /// assert_eq!(client.recv()?, "a line");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn framing(mut self, framing: Framing) -> Self {
         self.settings.chosen.add("framing");
         self.framing = Some(framing);
@@ -156,6 +175,11 @@ impl ServerBuilder {
     /// programs, which send no origin. Others are answered with 403. `null` stands for pages that
     /// have no origin to show: files, sandboxes, some apps. Behind a proxy that puts a name of its
     /// own into `Host`, list the origins that browsers see.
+    ///
+    /// ```
+    /// let server = everlink::Server::builder().origins(["https://app.example.org"]);
+    /// # let _ = server;
+    /// ```
     pub fn origins<O: AsRef<str>>(mut self, allowed: impl IntoIterator<Item = O>) -> Self {
         self.settings.chosen.add("origins");
         let allowed: Vec<O> = allowed.into_iter().collect();
@@ -265,6 +289,16 @@ impl ServerBuilder {
 
     /// Listens, and serves each connection with the handler, on a thread of its own. When the
     /// handler returns the session is closed with 1000; when it panics, with 1011.
+    ///
+    /// ```
+    /// use everlink::{Limits, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .limits(Limits::new().message(4096))
+    ///     .bind("127.0.0.1:0", |session| for _ in &session {})?;
+    /// assert_ne!(server.local_addr().port(), 0);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///

@@ -78,11 +78,47 @@ impl ServerHandle {
     /// happens to a session whose outbox is full says
     /// [`ServerBuilder::slow_session`](crate::ServerBuilder::slow_session), and
     /// [`ServerStats::broadcasts_missed`] how often that was.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # client.send("here")?;
+    /// # client.recv()?;
+    /// # let handle = server.handle();
+    /// // the client has said something already, so it is there
+    /// assert_eq!(handle.broadcast("to all"), 1);
+    /// assert_eq!(client.recv()?, "to all");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
         self.core.broadcast(&message.into(), |_| true)
     }
 
     /// The same, to those sessions for which the closure says true.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # client.send("here")?;
+    /// # client.recv()?;
+    /// # let handle = server.handle();
+    /// let path = "/news";
+    /// let reached = handle.broadcast_where("to some", |session| {
+    ///     session.incoming().is_some_and(|incoming| incoming.path() == path)
+    /// });
+    /// assert_eq!(reached, 0);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn broadcast_where(
         &self,
         message: impl Into<Message>,
@@ -96,6 +132,24 @@ impl ServerHandle {
     /// ended at once. Whoever calls while another does waits for
     /// the same end. In a session's handler it waits for that handler too, until the timeout: have
     /// another thread do it.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # client.send("here")?;
+    /// # client.recv()?;
+    /// # let handle = server.handle();
+    /// use std::time::Duration;
+    ///
+    /// let report = handle.shutdown(Duration::from_secs(5));
+    /// assert!(report.drained);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let core = &self.core;
         core.stop.raise();

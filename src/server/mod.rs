@@ -165,6 +165,17 @@ impl Default for ShutdownReport {
 impl Server {
     /// Listens with default settings, and serves each connection with the handler.
     ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     let _ = session.send("hello");
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.recv()?, "hello");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`ServerBuilder::bind`].

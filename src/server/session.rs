@@ -121,6 +121,24 @@ impl Session {
 
     /// What the closure of [`on_request`](crate::ServerBuilder::on_request) has given along with
     /// [`Answer::with`](crate::Answer::with), by its type.
+    ///
+    /// ```
+    /// use everlink::{Answer, Client, Server};
+    ///
+    /// #[derive(Clone)]
+    /// struct Room(String);
+    ///
+    /// let server = Server::builder()
+    ///     .on_request(|incoming| Answer::accept().with(Room(incoming.path().into())))
+    ///     .bind("127.0.0.1:0", |session| {
+    ///         if let Some(Room(name)) = session.get() {
+    ///             let _ = session.send(format!("this is {name}"));
+    ///         }
+    ///     })?;
+    /// let client = Client::connect(&format!("ws://{}/lobby", server.local_addr()))?;
+    /// assert_eq!(client.recv()?, "this is /lobby");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.inner.visitor.values.get()
     }
@@ -147,11 +165,40 @@ impl Session {
 
     /// Sends a message to every session of this server, this one included, without waiting:
     /// [`ServerHandle::broadcast`](crate::ServerHandle::broadcast).
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     for message in &session {
+    ///         session.broadcast(message);
+    ///     }
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send("to all, and to me")?;
+    /// assert_eq!(client.recv()?, "to all, and to me");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
         self.inner.server.broadcast(&message.into(), |_| true)
     }
 
     /// Waits for the next message.
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     // until the client has gone
+    ///     while let Ok(message) = session.recv() {
+    ///         let _ = session.send(message);
+    ///     }
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send("hello")?;
+    /// assert_eq!(client.recv()?, "hello");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -170,6 +217,20 @@ impl Session {
 
     /// Waits for the next message, at most for `timeout`.
     ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     match session.recv_timeout(std::time::Duration::from_millis(10)) {
+    ///         Ok(message) => drop(session.send(message)),
+    ///         Err(_) => drop(session.send("say something")),
+    ///     }
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.recv()?, "say something");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// As for [`recv`](Self::recv), and [`Error::Timeout`].
@@ -178,6 +239,24 @@ impl Session {
     }
 
     /// The next message if there is one now.
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     let Ok(first) = session.recv() else { return };
+    ///     let mut lines = vec![first.to_string()];
+    ///     // what is there already, and no more
+    ///     while let Ok(Some(message)) = session.try_recv() {
+    ///         lines.push(message.to_string());
+    ///     }
+    ///     let _ = session.send(lines.join(" "));
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send("hello")?;
+    /// assert_eq!(client.recv()?, "hello");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -191,11 +270,46 @@ impl Session {
     }
 
     /// Messages as they come, until the session is over.
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     // `for message in &session` is the same
+    ///     for message in session.iter() {
+    ///         let _ = session.send(message);
+    ///     }
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.send("hello")?;
+    /// assert_eq!(client.recv()?, "hello");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn iter(&self) -> SessionIter<'_> {
         SessionIter { session: self }
     }
 
     /// The channel of received messages, for `select!`. It disconnects at the end.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use crossbeam_channel::{select, tick};
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::builder().channel().bind("127.0.0.1:0", |session| {
+    ///     let Ok(messages) = session.receiver() else { return };
+    ///     let timer = tick(Duration::from_millis(10));
+    ///     loop {
+    ///         select! {
+    ///             recv(messages) -> message => if message.is_err() { return },
+    ///             recv(timer) -> _ => drop(session.try_send("tick")),
+    ///         }
+    ///     }
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.recv()?, "tick");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -206,6 +320,20 @@ impl Session {
     }
 
     /// Why the session is over; `None` while it is not.
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     for _ in &session {}
+    ///     if let Some(cause) = session.failure() {
+    ///         println!("session {} is over: {cause}", session.id());
+    ///     }
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// client.close();
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn failure(&self) -> Option<Arc<Failure>> {
         self.inner.tie.failure()
     }
@@ -221,12 +349,41 @@ impl Session {
     }
 
     /// Closes with code 1000: [`close_with`](Self::close_with).
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     let _ = session.send("the last word");
+    ///     session.close();
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.recv()?, "the last word");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn close(&self) {
         self.finish(CloseFrame::new(CloseCode::NORMAL, ""));
     }
 
     /// Accepts nothing more to be sent, writes what is queued and shakes hands (RFC 6455 section
     /// 7.1.2); returns when that is done, within the server's [close timeout](crate::Timeouts::close).
+    ///
+    /// ```
+    /// use everlink::{Client, Decision, Error, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     let _ = session.close_with(4001, "the token has expired");
+    /// })?;
+    /// let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    ///     .decide(|failure| match failure.close_frame() {
+    ///         Some(frame) if frame.code.0 == 4001 => Decision::GiveUp,
+    ///         _ => failure.decision(),
+    ///     })
+    ///     .start()?;
+    /// let Err(Error::GaveUp(cause)) = client.recv() else { panic!() };
+    /// assert_eq!(cause.close_frame().map(|frame| frame.reason.as_str()), Some("the token has expired"));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -239,6 +396,24 @@ impl Session {
 
     /// Ends the session at once, without a goodbye: what is queued is dropped, and the connection is
     /// reset. It does not wait for the handler, which finds the session over.
+    ///
+    /// ```
+    /// use everlink::{Client, Event, FailureKind, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     let _ = session.recv();
+    ///     session.abort();
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let mut events = client.subscribe();
+    /// client.send("break it off")?;
+    /// let lost = events.any(|event| match event {
+    ///     Event::Disconnected { cause, .. } => cause.kind() == FailureKind::Lost,
+    ///     _ => false,
+    /// });
+    /// assert!(lost);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn abort(&self) {
         self.inner.outbox.shut();
         self.end_with(Failure::Aborted);

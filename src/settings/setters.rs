@@ -81,6 +81,15 @@ macro_rules! shared_setters {
         ///
         /// What is left when a client closes is in
         /// [`CloseReport::undelivered`](crate::CloseReport::undelivered) instead.
+        ///
+        /// ```
+        /// use everlink::{Client, Overflow, Queue};
+        ///
+        /// let client = Client::builder("ws://localhost:9001")
+        ///     .outbox(Queue::new().messages(100).overflow(Overflow::DropOldest))
+        ///     .on_dropped(|message, why| eprintln!("{message:?} will not be sent: {why}"));
+        /// # let _ = client;
+        /// ```
         pub fn on_dropped(
             mut self,
             callback: impl Fn($crate::Message, $crate::Undelivered) + Send + Sync + 'static,

@@ -124,6 +124,11 @@ impl ClientBuilder {
     }
 
     /// Sends this header in the opening handshake. See [`OpeningRequest::set_header`].
+    ///
+    /// ```
+    /// let client = everlink::Client::builder("wss://localhost:9001").header("X-Api-Key", "...");
+    /// # let _ = client;
+    /// ```
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.settings.chosen.add("header");
         self.edit(|request| request.set_header(name, value))
@@ -181,6 +186,17 @@ impl ClientBuilder {
     /// Calls this before each attempt with the request as the builder made it: for a fresh
     /// token, or for the next endpoint of a list. It runs on the thread of the attempt; an error
     /// fails that with [`Failure::Request`], which is retried.
+    ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("wss://localhost:9001").request(|request| {
+    ///     // the number of the attempt, so that the server's log shows it
+    ///     let attempt = request.attempt().to_string();
+    ///     Ok(request.set_header("X-Attempt", &attempt)?)
+    /// });
+    /// # let _ = client;
+    /// ```
     pub fn request(
         mut self,
         make: impl FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>>
@@ -196,6 +212,27 @@ impl ClientBuilder {
     /// subscribe. It runs on the thread of the attempt. See [`LoginSession`].
     /// An error of the hook's fails the attempt and is retried, unless it is a
     /// [`LoginError`](crate::LoginError) that says otherwise.
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     for message in &session {
+    ///         let _ = session.send(format!("echo of {message}"));
+    ///     }
+    /// })?;
+    /// let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    ///     .login(|session| {
+    ///         session.send("let me in")?;
+    ///         session.recv_matching(|answer| answer == "echo of let me in")?;
+    ///         Ok(())
+    ///     })
+    ///     .connect()?;
+    /// // goes out after what the hook has sent
+    /// client.send("hello")?;
+    /// assert_eq!(client.recv()?, "echo of hello");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn login(
         mut self,
         hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>>
@@ -234,6 +271,27 @@ impl ClientBuilder {
     }
 
     /// Calls this with each event, on the manager thread: keep it short.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::{Client, Event};
+    ///
+    /// let client = Client::builder(&url)
+    ///     .on_event(|event| match event {
+    ///         Event::Disconnected { cause, unconfirmed, .. } => {
+    ///             eprintln!("lost: {cause}; {unconfirmed} messages may have to be sent again");
+    ///         }
+    ///         other => eprintln!("{other}"),
+    ///     })
+    ///     .connect()?;
+    /// # let _ = client;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
         self.settings.chosen.add("on_event");
         self.on_event = Some(Box::new(callback));

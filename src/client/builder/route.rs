@@ -12,6 +12,21 @@ impl ClientBuilder {
     /// moves on to the next, and after the last comes the first. Headers and subprotocols are
     /// sent to all of them. A permanent failure of one ends the search, unless
     /// [`decide`](Self::decide) says otherwise.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::Client;
+    ///
+    /// // nobody listens at the first: the second attempt goes to the other
+    /// let client = Client::builder("ws://127.0.0.1:1").fallback(&url).start()?;
+    /// client.wait_connected(std::time::Duration::from_secs(10))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn fallback(mut self, url: &str) -> Self {
         self.settings.chosen.add("fallback");
         self.fallbacks.push(url.into());
@@ -36,6 +51,23 @@ impl ClientBuilder {
     }
 
     /// Resolves names with this instead of the system's resolver.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::Client;
+    ///
+    /// let address = server.local_addr();
+    /// let client = Client::builder("ws://feed.internal")
+    ///     .resolver(move |_host: &str, _port| Ok(vec![address]))
+    ///     .connect()?;
+    /// # let _ = client;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn resolver(mut self, resolve: impl Resolve) -> Self {
         self.settings.chosen.add("resolver");
         self.resolve = Arc::new(resolve);
@@ -43,12 +75,35 @@ impl ClientBuilder {
     }
 
     /// Connects to this address, whatever the name in the URL: for tests and tunnels.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://feed.internal").connect_to(server.local_addr()).connect()?;
+    /// # let _ = client;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn connect_to(mut self, address: SocketAddr) -> Self {
         self.settings.chosen.add("connect_to");
         self.resolver(move |_: &str, _| Ok(vec![address]))
     }
 
     /// Connects through this proxy, which resolves the names.
+    ///
+    /// ```no_run
+    /// use everlink::{Client, Proxy};
+    ///
+    /// let proxy = Proxy::new("http://user:password@proxy.internal:3128")?;
+    /// let client = Client::builder("wss://feed.example.org").proxy(proxy).connect()?;
+    /// # let _ = client;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.settings.chosen.add("proxy");
         self.route = Route::Through(proxy);

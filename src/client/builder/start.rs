@@ -28,6 +28,17 @@ use crate::sync::{Mutex, Signal, threads};
 impl ClientBuilder {
     /// Starts the client and returns at once; it keeps trying in the background.
     ///
+    /// ```
+    /// use everlink::{Client, State};
+    ///
+    /// // nobody listens there, and the client goes on trying
+    /// let client = Client::builder("ws://127.0.0.1:1").start()?;
+    /// client.send("for later")?;
+    /// assert_ne!(client.state(), State::Connected);
+    /// assert_eq!(client.close().undelivered, ["for later"]);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Error::InvalidUrl`], [`Error::TlsUnavailable`], [`Error::InvalidHeader`],
@@ -39,6 +50,22 @@ impl ClientBuilder {
 
     /// Starts the client and waits for the first attempt, which decides: if it succeeds the
     /// client stays connected from here on, if it fails nothing is left of it.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
+    /// #     for message in &session {
+    /// #         let _ = session.send(message);
+    /// #     }
+    /// # })?;
+    /// # let url = format!("ws://{}", server.local_addr());
+    /// use everlink::{Client, Error, State};
+    ///
+    /// let client = Client::builder(&url).connect()?;
+    /// assert_eq!(client.state(), State::Connected);
+    /// let nobody = Client::builder("ws://127.0.0.1:1").connect();
+    /// assert!(matches!(nobody, Err(Error::Connect(_))));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
