@@ -328,3 +328,31 @@ fn an_outbox_is_full_when_the_memory_limit_is_reached() {
         session.try_send(vec![7; 100_000]).map_err(|error| error.to_string())
     });
 }
+
+#[test]
+fn the_bound_of_an_inbox_outlives_the_connection() {
+    let _alone = alone();
+    let (release, released) = crossbeam_channel::bounded::<()>(0);
+    let (count, counted) = crossbeam_channel::bounded(1);
+    let server = Server::builder()
+        .inbox(everlink::Queue::new().messages(10))
+        .bind(LOOPBACK, move |session| {
+            let _ = released.recv();
+            let _ = count.send(session.iter().count());
+        })
+        .unwrap();
+    let mut stream = open(server.local_addr());
+    sessions(&server, 1);
+    let session = server.sessions().pop().unwrap();
+    stream.set_write_timeout(Some(ms(100))).unwrap();
+    // until the server takes no more
+    while stream.write_all(&masked(BINARY, &[7; 10_000])).is_ok() {}
+    session.abort();
+    // what the kernel still holds has every occasion to come in
+    std::thread::park_timeout(ms(300));
+    let waiting = session.stats().inbox_messages;
+    assert!(waiting <= 10, "{waiting} messages where 10 are the bound");
+    drop(release);
+    let received = counted.recv_timeout(PATIENCE).unwrap();
+    assert!(received >= 10, "{received}");
+}

@@ -240,3 +240,31 @@ fn a_login_that_is_refused_for_good_or_is_too_large_is_not_tried_again() {
         client.close();
     }
 }
+
+/// A message that the framing cannot carry is not sent during the login either, nor as a beat.
+#[test]
+fn what_a_framing_cannot_carry_is_refused_at_login_and_as_a_beat() {
+    let listener = Listener::new();
+    let (said, heard) = crossbeam_channel::unbounded();
+    let client = Client::builder(&listener.url().replace("ws", "tcp"))
+        .heartbeat(
+            everlink::Heartbeat::every(ms(20)).dead_after(PATIENCE).message("a\nb", |_| false),
+        )
+        .login(move |session| {
+            let error = session.send("two\nlines").expect_err("accepted").to_string();
+            said.send(error).unwrap();
+            session.send("one line")?;
+            Ok(())
+        })
+        .start()
+        .unwrap();
+    let mut peer = listener.accept_raw();
+    assert!(heard.recv_timeout(PATIENCE).unwrap().contains("line feed"));
+    client.send("last").unwrap();
+    let mut received = [0; 14];
+    peer.read_exact(&mut received).unwrap();
+    assert_eq!(&received, b"one line\nlast\n");
+    peer.set_read_timeout(Some(ms(100))).unwrap();
+    assert!(peer.read(&mut [0]).is_err(), "a beat");
+    client.close();
+}

@@ -84,9 +84,13 @@ impl<'a> LoginSession<'a> {
     ///
     /// # Errors
     ///
-    /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut).
+    /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut), and a message
+    /// that the framing cannot carry [`InvalidInput`](io::ErrorKind::InvalidInput).
     pub fn send(&mut self, message: impl Into<Message>) -> Result<(), Failure> {
         let message = message.into();
+        if let Err(why) = self.opened.protocol.check(&message) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why).into());
+        }
         if let Some(counts) = &self.session {
             counts.send();
         }

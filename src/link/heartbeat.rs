@@ -141,7 +141,11 @@ fn beat(shared: &Shared) -> Result<(), Failure> {
             shared.control.ping();
         }
         Beat::Message { payload, .. } => {
-            shared.control.beat(guarded("heartbeat payload", || payload())?)
+            let payload = guarded("heartbeat payload", || payload())?;
+            if !shared.can_carry(&payload) {
+                return Ok(());
+            }
+            shared.control.beat(payload);
         }
         Beat::Off | Beat::Listen => return Ok(()),
     }

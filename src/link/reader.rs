@@ -292,6 +292,8 @@ impl Reader<'_> {
 fn room(shared: &Shared) -> Room {
     shared.life.ask(|state| match state {
         state if state.is_leaving => Room::None,
+        // no other link waits for this one to be read, and its program still receives
+        state if state.is_dead && shared.is_all_there_is() => Room::Within,
         state if state.is_dead || state.theirs != Theirs::Open => Room::Beyond,
         _ => Room::Within,
     })
@@ -312,8 +314,11 @@ fn take(
         let reply = answer(&message);
         *place = READER;
         if let Some(reply) = reply {
-            shared.control.reply(reply);
-            return shared.outbox.ring();
+            if shared.can_carry(&reply) {
+                shared.control.reply(reply);
+                shared.outbox.ring();
+            }
+            return;
         }
     }
     if let Beat::Message { is_answer, .. } = &heartbeat.beat {

@@ -5,13 +5,25 @@ use super::Shared;
 use super::pen::Pen;
 use super::pings::Covered;
 use crate::failure::Failure;
-use crate::message::CloseCode;
+use crate::message::{CloseCode, Message};
 use crate::resume::{Counts, Report};
 
 impl Shared {
     /// Whether outbox and inbox end with this link: a server's, without a session that may go on.
     pub(super) fn is_all_there_is(&self) -> bool {
         self.owner == Owner::Session && self.session.is_none()
+    }
+
+    /// Whether a beat or its answer can be set off from the next message. One that cannot would put
+    /// the whole stream out of step.
+    pub(super) fn can_carry(&self, message: &Message) -> bool {
+        match self.protocol.check(message) {
+            Ok(()) => true,
+            Err(why) => {
+                log::error!("{}: a beat is not sent: {why}", self.name);
+                false
+            }
+        }
     }
 
     /// The counts of the session, as long as its peer's reports are what confirms.

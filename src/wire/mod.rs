@@ -50,6 +50,17 @@ impl Protocol {
         }
     }
 
+    /// Whether the message can be set off from the next, or why not.
+    pub(crate) fn check(self, message: &Message) -> Result<(), &'static str> {
+        match self {
+            Self::WebSocket(_) => Ok(()),
+            Self::Framed(framing) if message.len() > framing.limit() => {
+                Err("its length is over the limit of the framing")
+            }
+            Self::Framed(framing) => framing.check(message),
+        }
+    }
+
     pub(crate) fn is_websocket(self) -> bool {
         matches!(self, Self::WebSocket(_))
     }

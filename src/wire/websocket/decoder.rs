@@ -203,6 +203,9 @@ impl Decoder {
         if size != header.len(announced) {
             return Err(protocol("the length of a frame is not written in the shortest way"));
         }
+        if announced >> 63 != 0 {
+            return Err(protocol("the length of a frame has its highest bit set"));
+        }
         if matches!(header.opcode, OpCode::Control(_)) {
             if !header.is_final {
                 return Err(protocol("a fragmented control frame"));

@@ -153,6 +153,14 @@ fn both_limits_hold_as_soon_as_the_size_is_announced() {
 }
 
 #[test]
+fn the_highest_bit_of_a_length_is_not_set() {
+    let limits = MaxSizes { message: usize::MAX, frame: usize::MAX };
+    let bytes = [0x82, 127, 0x80, 0, 0, 0, 0, 0, 0, 1];
+    let (items, failure) = decode_with(Role::Client, limits, &bytes, &[3]);
+    assert_eq!((items, failure), (vec![], Some(1002)));
+}
+
+#[test]
 fn what_is_announced_takes_no_memory() {
     let limits = MaxSizes { message: 1 << 60, frame: 1 << 60 };
     let mut decoder = Decoder::new(Role::Client, limits);
