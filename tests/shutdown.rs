@@ -2,12 +2,13 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use everlink::{Backoff, Client, Error, Event, SendError, State, Timeouts};
+use support::bare::{TEXT, frame, upgrade};
 use support::*;
 use tungstenite::Message;
 
@@ -325,4 +326,60 @@ fn calls_from_many_threads_during_outages_all_return() {
     }
     assert!(client.close().ended);
     server.join().unwrap();
+}
+
+/// A client whose handler is busy with the first of a thousand messages, until it is released.
+struct Busy {
+    client: Client,
+    listener: Listener,
+    release: crossbeam_channel::Sender<()>,
+    calls: crossbeam_channel::Receiver<()>,
+    _peer: std::net::TcpStream,
+}
+
+fn busy_handler() -> Busy {
+    let listener = Listener::new();
+    let (release, released) = crossbeam_channel::bounded::<()>(0);
+    let (called, calls) = crossbeam_channel::unbounded();
+    let client = listener
+        .client()
+        .timeouts(Timeouts::new().close(ms(200)))
+        .on_message(move |_, _| {
+            let _ = called.send(());
+            let _ = released.recv();
+        })
+        .start()
+        .unwrap();
+    let mut peer = upgrade(&listener);
+    peer.write_all(&frame(TEXT, b"x").repeat(1000)).unwrap();
+    calls.recv_timeout(PATIENCE).unwrap();
+    Busy { client, listener, release, calls, _peer: peer }
+}
+
+#[test]
+fn after_close_a_handler_is_not_called_again() {
+    let Busy { client, release, calls, .. } = busy_handler();
+    assert!(!client.close().ended, "the handler has not returned");
+    drop(release);
+    let ours = format!("everlink-{}-", client.id());
+    eventually("the end of its threads", || {
+        let threads = everlink_threads();
+        if threads.iter().any(|name| name.starts_with(&ours)) { Err(threads) } else { Ok(()) }
+    });
+    assert_eq!(calls.try_iter().count(), 0, "more calls");
+}
+
+#[test]
+fn after_reconnect_only_the_call_that_runs_is_waited_for() {
+    let Busy { client, listener, release, calls, _peer } = busy_handler();
+    client.reconnect().unwrap();
+    // what was written and is not read takes nothing along: the old link is reset
+    let mut peer = _peer;
+    let _ = std::io::copy(&mut peer, &mut std::io::sink());
+    drop(release);
+    let mut peer = upgrade(&listener);
+    assert_eq!(calls.try_iter().count(), 0, "more calls for the old link");
+    peer.write_all(&frame(TEXT, b"new")).unwrap();
+    calls.recv_timeout(PATIENCE).unwrap();
+    client.close();
 }

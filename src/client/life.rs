@@ -246,7 +246,7 @@ impl Manager {
                         handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
                         handle.wait_until(Instant::now() + GOODBYE);
                     }
-                    handle.kill(Failure::ReconnectRequested);
+                    handle.replace(Failure::ReconnectRequested);
                     return Ending::Wish;
                 }
             }

@@ -73,8 +73,16 @@ impl Handle {
         self.with(|shared| shared.fail(cause));
     }
 
-    /// The time for closing is over.
+    /// The same, and a handler gets no more of what had come than the message that it has: another
+    /// link is wanted.
+    pub(crate) fn replace(&self, cause: Failure) {
+        self.life.let_go();
+        self.kill(cause);
+    }
+
+    /// The time for closing is over, for a handler too.
     pub(crate) fn end_close(&self, frame: CloseFrame) {
+        self.life.let_go();
         self.with(|shared| shared.end_close(frame));
     }
 

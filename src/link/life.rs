@@ -22,13 +22,14 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
 use crate::failure::Failure;
 use crate::message::CloseFrame;
-use crate::sync::{Condvar, Mutex, Signal};
+use crate::sync::{AtomicBool, Condvar, Mutex, Signal};
 
 #[derive(Debug)]
 pub(crate) struct Life {
@@ -37,6 +38,8 @@ pub(crate) struct Life {
     changed: Condvar,
     /// Raised at the death, for those who wait for other things besides.
     died: Signal,
+    /// Whether a handler gets no more of what had come. Asked for each message, so without the lock.
+    is_let_go: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -85,7 +88,8 @@ pub(crate) enum Theirs {
 
 impl Life {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), died: Signal::new() }
+        let (state, changed, died) = (Mutex::default(), Condvar::new(), Signal::new());
+        Self { state, changed, died, is_let_go: AtomicBool::new(false) }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -141,6 +145,17 @@ impl Life {
     /// Our direction of the stream is ended.
     pub(crate) fn ended_here(&self) {
         self.change(|state| state.ours = Ours::Ended);
+    }
+
+    /// The program has ended the link, and the time for it is over: whatever of it is not handled yet
+    /// stays so.
+    pub(crate) fn let_go(&self) {
+        self.is_let_go.store(true, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.is_let_go.load(Relaxed)
     }
 
     /// Nobody waits for received messages any more.

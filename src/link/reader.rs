@@ -145,6 +145,9 @@ impl Reader<'_> {
     fn decode(&mut self) -> Result<Option<Option<CloseFrame>>, Failure> {
         let Self { shared, decoder, buffer, inbox, batch, place, .. } = self;
         while let Some(item) = decoder.decode(buffer)? {
+            if inbox.is_handler() && shared.life.is_let_go() {
+                return Err(Failure::Interrupted);
+            }
             match item {
                 Item::Message(message) => {
                     if let Some(counts) = &shared.session {

@@ -49,10 +49,11 @@ pub struct Stats {
     pub outbox_bytes: usize,
     /// Received messages that wait for the program now.
     pub inbox_messages: usize,
-    /// Messages to be sent that were dropped: by the outbox's overflow policy, or because the peer
-    /// has found them too large.
+    /// Messages to be sent that were dropped: by the outbox's overflow policy, because their link
+    /// ended, because the peer has found them too large, or because their time to live was over
+    /// after a link that died had written them.
     pub outbox_dropped: u64,
-    /// Messages whose time to live was over before they could be written.
+    /// Messages whose time to live was over before they were written.
     pub expired: u64,
     /// Messages that a link which died had taken, and that were written again.
     pub resent: u64,

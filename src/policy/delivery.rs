@@ -49,9 +49,10 @@ pub enum Delivery {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Undelivered {
-    /// The link died after the message was written and before the peer confirmed it, and
-    /// [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) does not send it again. The peer
-    /// may or may not have it.
+    /// The link died after the message was written and before the peer confirmed it, and it is not
+    /// sent again: [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) never does that, and with
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) its time to live was over first, or a
+    /// full outbox dropped it. The peer may or may not have it.
     #[error("lost with its link")]
     Lost,
     /// The outbox's overflow policy dropped it.

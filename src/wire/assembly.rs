@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::failure::Failure;
 use crate::message::{CloseCode, Message, Pool};
-use crate::sync::Share;
+use crate::sync::{Budget, Share};
 
 /// How much memory may be taken ahead of the bytes that fill it; beyond half a megabyte, an eighth
 /// of what has come, so that the time to gather a message stays in proportion to its length.
@@ -19,6 +19,34 @@ const SLACK: usize = 4 * 1024;
 pub(super) enum Assembly {
     Text { text: String, cut: CutCharacter },
     Binary(Vec<u8>),
+}
+
+/// The message whose pieces are coming, and what it has of the memory that all sessions share.
+#[derive(Debug, Default)]
+pub(super) struct Unfinished {
+    pub(super) message: Option<Assembly>,
+    /// For that message, and for the one before it until that is delivered.
+    pub(super) share: Share,
+}
+
+impl Unfinished {
+    /// What is unfinished counts against this.
+    pub(super) fn within(&mut self, budget: &Budget) {
+        self.share = budget.share();
+    }
+
+    /// Nothing more is decoded: lets go of what there is.
+    pub(super) fn abandon(&mut self) {
+        self.message = None;
+        self.share.shrink(0);
+    }
+
+    /// Every message that is whole was delivered.
+    pub(super) fn delivered(&mut self) {
+        if self.message.is_none() {
+            self.share.shrink(0);
+        }
+    }
 }
 
 /// The start of a character whose rest is still to come.

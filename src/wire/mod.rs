@@ -7,6 +7,7 @@ pub(crate) mod framed;
 mod output;
 pub(crate) mod websocket;
 
+use assembly::Unfinished;
 pub(crate) use output::{Output, SLICES};
 
 use std::sync::Arc;
@@ -89,28 +90,26 @@ impl Decoder {
         }
     }
 
+    fn unfinished(&mut self) -> &mut Unfinished {
+        match self {
+            Self::WebSocket(decoder) => decoder.unfinished(),
+            Self::Framed(decoder) => decoder.unfinished(),
+        }
+    }
+
     /// What is unfinished, or not delivered yet, counts against this.
     pub(crate) fn within(&mut self, budget: &Budget) {
-        match self {
-            Self::WebSocket(decoder) => decoder.within(budget),
-            Self::Framed(decoder) => decoder.within(budget),
-        }
+        self.unfinished().within(budget);
     }
 
     /// Nothing more is decoded, after an error: lets go of what is unfinished.
     pub(crate) fn abandon(&mut self) {
-        match self {
-            Self::WebSocket(decoder) => decoder.abandon(),
-            Self::Framed(decoder) => decoder.abandon(),
-        }
+        self.unfinished().abandon();
     }
 
     /// Every message that was decoded is delivered.
     pub(crate) fn delivered(&mut self) {
-        match self {
-            Self::WebSocket(decoder) => decoder.delivered(),
-            Self::Framed(decoder) => decoder.delivered(),
-        }
+        self.unfinished().delivered();
     }
 
     /// The next item, or `None` if more bytes have to come first. Whatever there is of an

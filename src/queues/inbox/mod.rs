@@ -108,6 +108,10 @@ impl Inbox {
         }
     }
 
+    pub(crate) fn is_handler(&self) -> bool {
+        matches!(self, Self::Handler(_))
+    }
+
     /// Delivers the batch, waiting for room if that is the policy. `room` is asked whenever the
     /// inbox is full, and again at each [`Mailbox::look_again`].
     pub(crate) fn deliver(&self, batch: &mut Batch, room: impl Fn() -> Room) {

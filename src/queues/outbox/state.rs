@@ -188,7 +188,6 @@ impl State {
             let size = entry.message.len();
             self.queue_bytes -= size;
             if entry.expires.is_some_and(|time| time <= Instant::now()) {
-                self.expired += 1;
                 self.lose(entry, Undelivered::Expired);
                 expired = true;
                 continue;

@@ -160,6 +160,34 @@ fn every_receipt_learns_what_became_of_its_message() {
 }
 
 #[test]
+fn what_a_dead_link_had_written_is_in_doubt_whatever_takes_it_out() {
+    let limits = Queue::new().messages(2).overflow(Overflow::DropOldest);
+    let outbox = Outbox::new(limits, usize::MAX, None, Delivery::AtLeastOnce, true);
+    let send = |expires: Option<Instant>| {
+        let receipt = Receipt::new();
+        let terms = Terms { receipt: Some(receipt.clone()), expires, ..Terms::default() };
+        outbox.push("x".into(), terms, Patience::None).unwrap();
+        assert!(write_one(&outbox).is_some());
+        receipt
+    };
+    let soon = Instant::now() + Duration::from_millis(50);
+    let receipts = [send(None), send(Some(soon))];
+    outbox.link_buried();
+    // the first has to make room, and the time of the second ends
+    push(&outbox, "y", Patience::None).unwrap();
+    while Instant::now() < soon {
+        std::thread::park_timeout(soon.saturating_duration_since(Instant::now()));
+    }
+    assert_eq!(write_one(&outbox).unwrap().as_text(), Some("y"));
+    for receipt in receipts {
+        let error = receipt.wait(Duration::ZERO).unwrap_err();
+        assert!(matches!(error, Error::Undelivered(Undelivered::Lost)), "{error:?}");
+    }
+    // dropped, not expired
+    assert_eq!(outbox.counts(), [2, 0, 0]);
+}
+
+#[test]
 fn flush_counts_what_is_not_confirmed() {
     let outbox = outbox(10, Overflow::Wait);
     let now = || Some(Instant::now());

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::failure::Failure;
 use crate::message::{CloseCode, MessageRef, Pool};
 use crate::policy::{Framing, FramingKind, LengthPrefix, MaxSizes};
-use crate::sync::{Budget, Share};
+
 use crate::transport::ReadBuffer;
-use crate::wire::assembly::{Assembly, NotUtf8};
+use crate::wire::assembly::{Assembly, NotUtf8, Unfinished};
 use crate::wire::{too_big, violation};
 
 /// The reading side of a framed stream. A message that lies whole in the buffer is lent from
@@ -17,10 +17,7 @@ pub(crate) struct Decoder {
     kind: FramingKind,
     limit: usize,
     pool: Arc<Pool>,
-    /// The message whose pieces are coming.
-    message: Option<Assembly>,
-    /// What memory that may take, and the message before it until it is delivered.
-    share: Share,
+    unfinished: Unfinished,
     /// How much of it is still to come, where that is known.
     left: usize,
 }
@@ -28,26 +25,18 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new(framing: Framing, limits: MaxSizes) -> Self {
         let limit = framing.max_length.min(limits.message);
-        let share = Share::default();
-        Self { kind: framing.kind, limit, pool: Pool::new(), message: None, share, left: 0 }
-    }
-
-    /// What is unfinished counts against this.
-    pub(crate) fn within(&mut self, budget: &Budget) {
-        self.share = budget.share();
-    }
-
-    /// Nothing more is decoded: lets go of what is unfinished.
-    pub(crate) fn abandon(&mut self) {
-        self.message = None;
-        self.share.shrink(0);
-    }
-
-    /// Everything that was whole is delivered.
-    pub(crate) fn delivered(&mut self) {
-        if self.message.is_none() {
-            self.share.shrink(0);
+        Self {
+            kind: framing.kind,
+            limit,
+            pool: Pool::new(),
+            unfinished: Unfinished::default(),
+            left: 0,
         }
+    }
+
+    /// The message whose pieces are coming, with its share of the memory.
+    pub(in crate::wire) fn unfinished(&mut self) -> &mut Unfinished {
+        &mut self.unfinished
     }
 
     pub(crate) fn pool(&self) -> Arc<Pool> {
@@ -55,7 +44,7 @@ impl Decoder {
     }
 
     pub(crate) fn is_inside_message(&self) -> bool {
-        self.message.is_some()
+        self.unfinished.message.is_some()
     }
 
     /// As [`Decoder::decode`](crate::wire::Decoder::decode).
@@ -78,7 +67,7 @@ impl Decoder {
         prefix: LengthPrefix,
         buffer: &'a mut ReadBuffer,
     ) -> Result<Option<MessageRef<'a>>, Failure> {
-        if self.message.is_none() {
+        if self.unfinished.message.is_none() {
             let unread = buffer.unread();
             let Some(announced) = length(prefix, unread)? else { return Ok(None) };
             let length = usize::try_from(announced).ok().filter(|length| *length <= self.limit);
@@ -93,13 +82,13 @@ impl Decoder {
             if is_whole {
                 return Ok(Some(MessageRef::binary(buffer.take(length))));
             }
-            self.message = Some(Assembly::binary(self.pool.buffer(length)));
+            self.unfinished.message = Some(Assembly::binary(self.pool.buffer(length)));
             self.left = length;
         }
         let piece = buffer.take_up_to(self.left);
         self.left -= piece.len();
-        if let Some(message) = &mut self.message {
-            message.push(piece, self.left, &mut self.share)?;
+        if let Some(message) = &mut self.unfinished.message {
+            message.push(piece, self.left, &mut self.unfinished.share)?;
         }
         if self.left > 0 { Ok(None) } else { self.whole() }
     }
@@ -111,14 +100,14 @@ impl Decoder {
         let unread = buffer.unread();
         let end = unread.iter().position(|byte| *byte == b'\n');
         let length = end.unwrap_or(unread.len());
-        let total = length + self.message.as_ref().map_or(0, Assembly::len);
+        let total = length + self.unfinished.message.as_ref().map_or(0, Assembly::len);
         // a carriage return at the end may turn out to belong to the line feed
         if total > self.limit.saturating_add(1) {
             return Err(too_big("a line without end is", self.limit));
         }
-        if end.is_none() || self.message.is_some() {
-            let message = self.message.get_or_insert_with(Assembly::text);
-            message.push(buffer.take(length), 0, &mut self.share)?;
+        if end.is_none() || self.unfinished.message.is_some() {
+            let message = self.unfinished.message.get_or_insert_with(Assembly::text);
+            message.push(buffer.take(length), 0, &mut self.unfinished.share)?;
             if end.is_none() {
                 return Ok(None);
             }
@@ -137,7 +126,7 @@ impl Decoder {
     }
 
     fn whole<'a>(&mut self) -> Result<Option<MessageRef<'a>>, Failure> {
-        let Some(message) = self.message.take() else { return Ok(None) };
+        let Some(message) = self.unfinished.message.take() else { return Ok(None) };
         let message = message.finish(&self.pool)?;
         if message.len() > self.limit {
             return Err(too_big(format_args!("a line of {} bytes is", message.len()), self.limit));

@@ -13,9 +13,9 @@ use super::mask::Mask;
 use crate::failure::Failure;
 use crate::message::{CloseCode, Message, MessageRef, Pool};
 use crate::policy::{AgreedCompression, MaxSizes};
-use crate::sync::{Budget, Share};
+use crate::sync::Share;
 use crate::transport::ReadBuffer;
-use crate::wire::assembly::{Assembly, NotUtf8};
+use crate::wire::assembly::{Assembly, NotUtf8, Unfinished};
 use crate::wire::{Item, too_big, violation};
 
 /// The reading side of a WebSocket.
@@ -30,10 +30,7 @@ pub(crate) struct Decoder {
     /// The lesser of the limits.
     short_limit: usize,
     pool: Arc<Pool>,
-    /// The message whose pieces are coming.
-    message: Option<Assembly>,
-    /// What memory that may take, and the message before it until it is delivered.
-    share: Share,
+    unfinished: Unfinished,
     /// The data frame whose payload is coming.
     frame: Option<Frame>,
     /// There if compression was agreed on.
@@ -58,30 +55,16 @@ impl Decoder {
             limits,
             short_limit,
             pool: Pool::new(),
-            message: None,
-            share: Share::default(),
+            unfinished: Unfinished::default(),
             frame: None,
             inflater: None,
             is_compressed: false,
         }
     }
 
-    /// What is unfinished counts against this.
-    pub(crate) fn within(&mut self, budget: &Budget) {
-        self.share = budget.share();
-    }
-
-    /// Nothing more is decoded: lets go of what is unfinished.
-    pub(crate) fn abandon(&mut self) {
-        self.message = None;
-        self.share.shrink(0);
-    }
-
-    /// Everything that was whole is delivered.
-    pub(crate) fn delivered(&mut self) {
-        if self.message.is_none() {
-            self.share.shrink(0);
-        }
+    /// The message whose pieces are coming, with its share of the memory.
+    pub(in crate::wire) fn unfinished(&mut self) -> &mut Unfinished {
+        &mut self.unfinished
     }
 
     /// Messages may come compressed.
@@ -107,7 +90,7 @@ impl Decoder {
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.message.as_ref().map_or(0, Assembly::capacity)
+        self.unfinished.message.as_ref().map_or(0, Assembly::capacity)
     }
 
     /// The next message, if that is one frame of less than 126 bytes, as it should be, and all of
@@ -119,7 +102,8 @@ impl Decoder {
         let [first, second, rest @ ..] = buffer.unread() else { return None };
         let (mask_bit, key_length) = if self.role == Role::Server { (0x80, 4) } else { (0, 0) };
         let length = usize::from(second ^ mask_bit);
-        let is_known = matches!(*first, TEXT | BINARY) && length < 126 && self.message.is_none();
+        let is_known =
+            matches!(*first, TEXT | BINARY) && length < 126 && self.unfinished.message.is_none();
         if !is_known || length > self.short_limit || rest.len() < key_length + length {
             return None;
         }
@@ -167,7 +151,7 @@ impl Decoder {
             };
             self.begin(opcode, length, header.rsv1)?;
             buffer.take(size);
-            if header.is_final && is_whole && self.message.is_none() {
+            if header.is_final && is_whole && self.unfinished.message.is_none() {
                 let payload = buffer.take(length);
                 unmask(header.mask, payload);
                 if header.rsv1 {
@@ -175,9 +159,9 @@ impl Decoder {
                 }
                 return message(opcode == Data::Text, payload).map(Some);
             }
-            if self.message.is_none() {
+            if self.unfinished.message.is_none() {
                 self.is_compressed = header.rsv1;
-                self.message = Some(match opcode {
+                self.unfinished.message = Some(match opcode {
                     Data::Text => Assembly::text(),
                     _ => Assembly::binary(self.pool.buffer(length)),
                 });
@@ -232,7 +216,7 @@ impl Decoder {
     /// Whether this data frame may come now, and is not too long, which its header decides.
     #[inline]
     fn begin(&self, opcode: Data, length: usize, is_compressed: bool) -> Result<(), Failure> {
-        let gathered = match (&self.message, opcode) {
+        let gathered = match (&self.unfinished.message, opcode) {
             (None, Data::Text | Data::Binary) => 0,
             (Some(message), Data::Continue) => message.len(),
             (None, _) => return Err(protocol("a continuation of nothing")),
@@ -241,7 +225,7 @@ impl Decoder {
         if length > self.limits.frame {
             return Err(too_big(format_args!("a frame of {length} bytes is"), self.limits.frame));
         }
-        if is_compressed || (self.is_compressed && self.message.is_some()) {
+        if is_compressed || (self.is_compressed && self.unfinished.message.is_some()) {
             // what comes of it is what counts, and is counted while it is inflated
             return Ok(());
         }
@@ -261,7 +245,7 @@ impl Decoder {
             // never: its header was refused
             return Err(protocol("a compressed message, and no extension was agreed on"));
         };
-        let (limit, share, mut spilled) = (self.limits.message, &mut self.share, None);
+        let (limit, share, mut spilled) = (self.limits.message, &mut self.unfinished.share, None);
         let mut spill = |inflated: &[u8]| {
             let empty = || if is_text { Assembly::text() } else { Assembly::binary(None) };
             push_inflated(spilled.get_or_insert_with(empty), inflated, share)
@@ -272,7 +256,7 @@ impl Decoder {
         match spilled {
             None => message(is_text, held),
             Some(mut message) => {
-                push_inflated(&mut message, held, &mut self.share)?;
+                push_inflated(&mut message, held, &mut self.unfinished.share)?;
                 Ok(Item::Message(MessageRef::whole(message.finish(&self.pool)?)))
             }
         }
@@ -280,7 +264,7 @@ impl Decoder {
 
     /// Goes on with a frame whose payload comes in pieces.
     fn gather(&mut self, buffer: &mut ReadBuffer) -> Result<Gathered, Failure> {
-        let (Some(frame), Some(message)) = (&mut self.frame, &mut self.message) else {
+        let (Some(frame), Some(message)) = (&mut self.frame, &mut self.unfinished.message) else {
             self.frame = None;
             return Ok(Gathered::Frame);
         };
@@ -293,7 +277,7 @@ impl Decoder {
         match &mut self.inflater {
             Some(inflater) if self.is_compressed => {
                 let limit = self.limits.message;
-                let share = &mut self.share;
+                let share = &mut self.unfinished.share;
                 let mut push = |inflated: &[u8]| push_inflated(message, inflated, share);
                 inflater.inflate(piece, limit, &mut push)?;
                 if is_whole && is_last {
@@ -301,13 +285,13 @@ impl Decoder {
                 }
                 push(inflater.take_held())?;
             }
-            _ => message.push(piece, frame.left, &mut self.share)?,
+            _ => message.push(piece, frame.left, &mut self.unfinished.share)?,
         }
         if !is_whole {
             return Ok(Gathered::Part);
         }
         self.frame = None;
-        match self.message.take_if(|_| is_last) {
+        match self.unfinished.message.take_if(|_| is_last) {
             None => Ok(Gathered::Frame),
             Some(message) => Ok(Gathered::Message(message.finish(&self.pool)?)),
         }

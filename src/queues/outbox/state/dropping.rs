@@ -19,7 +19,6 @@ impl State {
         let expired = self.take_out(is_over);
         self.next_expiry = self.queue.iter().filter_map(|entry| entry.expires).min();
         let has_expired = !expired.is_empty();
-        self.expired += expired.len() as u64;
         expired.into_iter().for_each(|entry| self.lose(entry, Undelivered::Expired));
         self.give_back();
         has_expired
@@ -54,8 +53,16 @@ impl State {
         }
     }
 
-    /// A message that was taken out of the queue will never be written, or not again.
-    pub(super) fn lose(&mut self, entry: Entry, why: Undelivered) {
+    /// A message that was taken out of the queue will never be written, or not again: of one that a
+    /// link which died had written, nobody knows whether the peer has it, whatever the occasion. In
+    /// a session that is known, and what is in its queue the peer has not.
+    pub(super) fn lose(&mut self, entry: Entry, occasion: Undelivered) {
+        let is_in_doubt = entry.again && self.session.is_none();
+        let why = if is_in_doubt { Undelivered::Lost } else { occasion };
+        match why {
+            Undelivered::Expired => self.expired += 1,
+            _ => self.dropped += 1,
+        }
         self.fail_one(entry.number, why);
         self.remember(entry.message, why);
     }
@@ -63,9 +70,7 @@ impl State {
     /// What was for one link, or for one session, has no other.
     pub(super) fn drop_this_link(&mut self) {
         for entry in self.take_out(|entry| entry.this_link) {
-            self.dropped += 1;
-            let why = if entry.again { Undelivered::Lost } else { Undelivered::LinkEnded };
-            self.lose(entry, why);
+            self.lose(entry, Undelivered::LinkEnded);
         }
     }
 
@@ -74,7 +79,6 @@ impl State {
         let oldest = self.queue.iter().position(|entry| !entry.is_login);
         let Some(oldest) = oldest.and_then(|index| self.queue.remove(index)) else { return false };
         self.queue_bytes -= oldest.message.len();
-        self.dropped += 1;
         self.lose(oldest, Undelivered::Dropped);
         self.give_back();
         true
