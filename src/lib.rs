@@ -57,9 +57,18 @@
 //!
 //! # Logging
 //!
-//! Through the [`log`] crate: links that come and go at `info` and `warn`, giving up at `error`.
-//! Credentials are never logged by this crate; tungstenite logs frames with their payload at
-//! `trace`, under the target `tungstenite`.
+//! Through the [`log`] crate. Each step in the life of a client or session is one record: `info` where
+//! all is well, `warn` for a link that died or an attempt that failed, `error` for giving up. Control
+//! frames are records at `debug`. What a line says its key-values say too, for structured
+//! logs: `event`, `client` and its [`name`](ClientBuilder::name), or `session` and `server`, and where
+//! there is one `endpoint`, `peer`, `link`, `attempts`, `kind` ([`FailureKind`]), `next`, and in seconds
+//! `uptime` and `downtime`. Payloads and credentials are never logged by this
+//! crate; what tungstenite logs at `trace`, under the target of its name, it alone decides.
+//!
+//! # Metrics
+//!
+//! [`Client::stats`] and [`Server::stats`] are snapshots, [`Stats::fields`] has their names and values.
+//! With the feature `metrics`, `publish_metrics` hands all of it to the facade of that name.
 
 // what the outside can influence is no reason to panic; nothing sleeps, and no wall clock decides
 // (.clippy.toml)
@@ -87,6 +96,8 @@ pub mod guide;
 mod handshake;
 mod link;
 mod message;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod policy;
 mod queues;
 mod resume;
@@ -107,10 +118,14 @@ pub use client::{
 };
 pub use dial::{Connect, Proxy, Resolve};
 pub use error::Error;
-pub use failure::{Body, Decision, Failure, FailureKind, HandshakeError, ProxyError, TlsError};
+pub use failure::{
+    Body, Decision, Failure, FailureCounts, FailureKind, HandshakeError, ProxyError, TlsError,
+};
 pub use handshake::OpeningRequest;
-pub use link::Stats;
+pub use link::{Field, FieldValue, Rates, RoundTrips, Stats};
 pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
+#[cfg(feature = "metrics")]
+pub use metrics::publish_metrics;
 #[cfg(feature = "deflate")]
 pub use policy::Compression;
 pub use policy::{

@@ -81,7 +81,7 @@ fn record_of(server: &Server, port: impl Into<Option<u16>>) -> String {
                 && port.is_none_or(|port| line.contains(&format!("127.0.0.1:{port} ")))
         };
         found = captured.iter().position(about).map(|index| captured.remove(index));
-        found.as_ref().map(drop).ok_or(server.stats())
+        found.as_ref().map(drop).ok_or(server.stats().accepted)
     });
     found.unwrap()
 }

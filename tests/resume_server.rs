@@ -207,7 +207,7 @@ fn a_claim_that_is_refused_changes_nothing() {
     client.report();
     eventually("the report", || match session.stats().outbox_messages {
         0 => Ok(()),
-        other => Err(other),
+        other => Err(Box::new(other)),
     });
     for is_attached in [true, false] {
         let token = client.token.clone();
@@ -383,7 +383,7 @@ fn who_has_waited_longest_makes_room_for_others() {
     assert!(matches!(&*cause, Failure::Evicted), "{cause}");
     eventually("the figures", || match server.stats() {
         stats if (stats.evicted, stats.detached, stats.detached_bytes) == (2, 1, 900) => Ok(()),
-        other => Err(other),
+        other => Err(Box::new(other)),
     });
     let mut client = Bare::resume(server.local_addr(), &waiting[2].0, 0);
     assert_eq!([client.recv().len(), client.recv().len()], [600, 300], "the broadcast too");
@@ -399,7 +399,7 @@ fn of_one_address_no_more_sessions_wait_than_it_may_have_connections() {
     detached(&waiting);
     eventually("its place", || match server.stats().connections {
         0 => Ok(()),
-        other => Err(other),
+        other => Err(Box::new(other)),
     });
     // who waits takes no connection's place, not even its own
     let mut client = Bare::resume(server.local_addr(), &token, 0);
@@ -409,7 +409,7 @@ fn of_one_address_no_more_sessions_wait_than_it_may_have_connections() {
     detached(&waiting);
     eventually("its place", || match server.stats().connections {
         0 => Ok(()),
-        other => Err(other),
+        other => Err(Box::new(other)),
     });
     let second = Bare::new(server.local_addr());
     let other = next(&sessions);
@@ -452,7 +452,7 @@ fn a_shutdown_ends_those_that_wait_at_once_and_says_what_they_held() {
         .collect();
     eventually("both wait", || match server.stats().detached {
         2 => Ok(()),
-        other => Err(other),
+        other => Err(Box::new(other)),
     });
     let reading = thread::spawn(move || {
         let mut attached = attached;
@@ -522,7 +522,7 @@ fn many_claims_at_once_end_with_one_link() {
     assert!(clients.iter().all(|client| client.has == Some(0)), "each went on with it");
     eventually("one link", || match server.stats() {
         stats if (stats.connections, stats.sessions, stats.resumed) == (1, 1, 8) => Ok(()),
-        other => Err(other),
+        other => Err(Box::new(other)),
     });
     assert!(session.failure().is_none() && session.is_attached());
     drop(clients);
@@ -551,7 +551,7 @@ fn flapping_costs_neither_memory_nor_threads() {
     assert!(waiting <= 200, "{waiting} messages in an inbox for 10");
     eventually("the threads of one session", || match everlink_threads().len() {
         count if count <= threads + 1 => Ok(()),
-        other => Err(other),
+        other => Err(Box::new(other)),
     });
     let mut row = support::resumed::Row::default();
     row.fill(has, || session.recv_timeout(PATIENCE).unwrap());

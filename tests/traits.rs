@@ -19,7 +19,7 @@ macro_rules! are {
 
 are!(Debug, Send, Sync, Unpin => Client, ClientStatus, CloseReport, Event, Events, Iter<'_>, LoginError,
     Next, State, Proxy, Error, Body, Decision, Failure, FailureKind, HandshakeError, ProxyError,
-    TlsError, OpeningRequest, Stats, CloseCode, CloseFrame, Message, MessageRef<'_>, Payload, Text,
+    TlsError, OpeningRequest, Stats, Field, FieldValue, Rates, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message, MessageRef<'_>, Payload, Text,
     AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix, Queue,
     SocketOptions, Timeouts, Undelivered, Writes, Receipt, Calls<u64, String>, SendError,
     SendOptions, Sender, Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session,
@@ -41,23 +41,23 @@ are!(Clone => Client, ClientStatus, CloseReport, Event, Proxy, OpeningRequest, B
     Body);
 
 // values: what they are is all there is to them
-are!(Clone, Eq, Hash => Next, State, Body, Decision, FailureKind, Stats, CloseCode, CloseFrame, Message,
+are!(Clone, Eq, Hash => Next, State, Body, Decision, FailureKind, Stats, Field, FieldValue, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message,
     Payload, Text, AgreedCompression, Delivery, Framing, Jitter, Limits, Overflow, Prefix, Queue,
     SocketOptions, Timeouts, Undelivered, Writes, SendOptions, ServerStats, ShutdownReport,
     SlowSession);
-are!(Copy => Next, State, Decision, FailureKind, CloseCode, AgreedCompression, Delivery, Framing, Jitter,
+are!(Copy => Field, FieldValue, Rates, RoundTrips, FailureCounts, Next, State, Decision, FailureKind, CloseCode, AgreedCompression, Delivery, Framing, Jitter,
     Limits, Overflow, Prefix, Queue, SocketOptions, Timeouts, Undelivered, Writes, SendOptions,
     ServerStats, ShutdownReport, SlowSession);
 are!(Eq => Proxy, CloseReport);
 #[cfg(feature = "chaos")]
 are!(Copy, Eq, Hash => chaos::Faults, chaos::Cut, chaos::Direction);
 
-are!(Default => CloseReport, Stats, Payload, Text, Backoff, Delivery, Heartbeat, Jitter, Limits, Overflow,
+are!(Default => CloseReport, Stats, Rates, FailureCounts, Payload, Text, Backoff, Delivery, Heartbeat, Jitter, Limits, Overflow,
     Queue, SocketOptions, Timeouts, Writes, SendOptions, Calls<u64, String>, ServerStats,
     SlowSession, Body);
 
 // what people are shown
-are!(Display => Event, State, Next, FailureKind, CloseCode, CloseFrame, Message, MessageRef<'_>, Text);
+are!(Display => Field, FieldValue, Event, State, Next, FailureKind, CloseCode, CloseFrame, Message, MessageRef<'_>, Text);
 are!(StdError => Error, Failure, HandshakeError, ProxyError, TlsError, SendError, LoginError, Undelivered);
 
 are!(AsRef<[u8]> => Message, MessageRef<'_>, Payload, Body);

@@ -34,6 +34,7 @@ pub(crate) enum Command {
 
 pub(crate) struct Core {
     pub(crate) id: u64,
+    pub(crate) label: String,
     pub(crate) settings: Arc<Settings>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -72,6 +73,11 @@ impl Core {
 
     pub(crate) fn name(&self) -> String {
         thread_prefix(self.id)
+    }
+
+    /// What metrics and log records call it.
+    pub(crate) fn label(&self) -> &str {
+        &self.label
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
@@ -130,6 +136,23 @@ impl Core {
     }
 }
 
+#[cfg(feature = "metrics")]
+impl crate::metrics::Source for Core {
+    fn publish(&self) {
+        self.counters.look_at();
+        self.publish_step();
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl Core {
+    /// A step in its life is published. Nobody has asked: no ping is owed for that.
+    pub(crate) fn publish_step(&self) {
+        let is_up = self.status.is_up_now();
+        crate::metrics::publish_client(&self.label, is_up, &self.stats());
+    }
+}
+
 impl End for Core {
     fn id(&self) -> u64 {
         self.id
@@ -167,6 +190,7 @@ mod tests {
         let (commands, heard) = crossbeam_channel::bounded(0);
         let core = Core {
             id: next_id(),
+            label: String::new(),
             outbox: Arc::new(Outbox::new(
                 settings.outbox,
                 settings.limits.message,

@@ -310,6 +310,7 @@ impl Client {
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
+        self.core().counters.look_at();
         self.core().stats()
     }
 

@@ -71,7 +71,6 @@ impl Manager {
         self.core.status.enter(State::Closed, None);
         drop(self.inbox.lock().take());
         self.core.mailbox.end();
-        log::info!("{}: closed", self.core.name());
         self.say(|client| Event::Closed { client, clean, undelivered });
         self.core.done.raise();
     }
@@ -109,7 +108,7 @@ impl Manager {
 
     /// Makes an event known that carries the number of this client.
     fn say(&self, event: impl FnOnce(u64) -> Event) {
-        self.core.publisher.publish(event(self.core.id));
+        self.core.make_known(event(self.core.id));
     }
 
     #[inline(never)]
@@ -149,7 +148,6 @@ impl Manager {
         up.link.announce();
         let endpoint = std::mem::take(&mut up.endpoint);
         let attempts = std::mem::take(&mut self.streak.attempts);
-        log::info!("{}: connected to {endpoint} (attempt {attempts})", self.core.name());
         let (response, compression) = (up.response.take().map(Arc::new), up.link.compression());
         let details = Details { response: response.clone(), compression };
         self.core.status.is_up(endpoint.clone(), details);
@@ -166,9 +164,10 @@ impl Manager {
             session,
         };
         match self.first.take() {
-            None => self.core.publisher.publish(event),
+            None => self.core.make_known(event),
             // nobody can have subscribed before this; later subscribers start with what follows
             Some(first) => {
+                self.core.note(&event);
                 let _ = first.send(Ok(()));
                 self.core.publisher.call_back(&event);
             }
@@ -180,7 +179,9 @@ impl Manager {
         let born = Instant::now();
         let ending = self.watch(&link, close);
         if ending == Ending::Close {
-            return After::Close { clean: link.bury().is_clean };
+            let ended = link.bury();
+            self.core.counters.disconnects.add(ended.cause.kind());
+            return After::Close { clean: ended.is_clean };
         }
         self.since = Instant::now();
         let uptime = self.since.duration_since(born);
@@ -201,8 +202,6 @@ impl Manager {
         let (ended, outbox) = (link.bury(), &self.core.outbox);
         if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
             if let Some(TooLarge { size, message }) = outbox.take_too_large() {
-                let name = self.core.name();
-                log::error!("{name}: a message of {size} bytes is too large for the peer");
                 self.say(|client| Event::MessageTooLarge { client, size, message });
             }
         }
@@ -266,11 +265,11 @@ impl Manager {
             Ending::Wish => (ended.cause, self.redial_at_once()),
             _ => self.judge(ended.cause),
         };
-        log::warn!("{}: disconnected after {uptime:.1?}: {}", self.core.name(), cause.report());
+        self.core.counters.disconnects.add(cause.kind());
         let endpoint = self.opener.endpoint();
         self.opener.move_on(resumable);
         self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
-        self.core.publisher.publish(Event::Disconnected {
+        self.core.make_known(Event::Disconnected {
             client: self.core.id,
             link: self.link,
             cause,
@@ -288,13 +287,12 @@ impl Manager {
     #[inline(never)]
     fn attempt_failed(&mut self, failure: Failure, has_lost: bool) -> After {
         self.since = Instant::now();
-        self.core.counters.failed_attempts.fetch_add(1, Relaxed);
+        self.core.counters.failures.add(failure.kind());
         self.streak.failed += 1;
         self.streak.goes_on(self.since);
         let attempts = self.streak.attempts;
         let (cause, after) = self.judge(Arc::new(failure));
         let mut after = if has_lost { after.at_once(&cause) } else { after };
-        log::warn!("{}: attempt {attempts} failed: {}", self.core.name(), cause.report());
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
             after = After::Close { clean: false };
@@ -340,7 +338,6 @@ impl Manager {
     /// Lets the delay pass, which began with the failure, unless the program wants something else.
     fn back_off(&mut self, delay: Duration) -> After {
         let due = self.since + delay;
-        log::info!("{}: redial in {delay:.1?}", self.core.name());
         self.core.status.enter(State::BackingOff, None);
         self.core.status.waits_until(due);
         select! {
@@ -351,7 +348,6 @@ impl Manager {
 
     /// Does nothing until the program wants something.
     fn rest(&mut self, cause: Arc<Failure>) -> After {
-        log::error!("{}: gave up: {}", self.core.name(), cause.report());
         let attempts = self.streak.failed;
         self.core.status.enter(State::GaveUp, Some(Arc::clone(&cause)));
         self.core.mailbox.look_again();

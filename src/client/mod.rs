@@ -10,6 +10,7 @@ mod events;
 mod handle;
 mod held;
 mod iter;
+mod journal;
 mod life;
 mod login;
 #[cfg(feature = "serde")]

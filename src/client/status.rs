@@ -122,6 +122,12 @@ impl Status {
         self.inner().state
     }
 
+    /// Whether there is a link.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_up_now(&self) -> bool {
+        self.inner().up_since.is_some()
+    }
+
     pub(crate) fn snapshot(&self) -> ClientStatus {
         let inner = self.inner();
         ClientStatus {

@@ -43,6 +43,29 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    /// Every kind, in the order of the variants.
+    pub(super) const ALL: [Self; 14] = [
+        Self::Dns,
+        Self::Connect,
+        Self::Tls,
+        Self::Handshake,
+        Self::Rejected,
+        Self::Login,
+        Self::Lost,
+        Self::ClosedByPeer,
+        Self::ClosedHere,
+        Self::Silent,
+        Self::Stuck,
+        Self::Protocol,
+        Self::Program,
+        Self::System,
+    ];
+
+    /// Its place in `ALL`.
+    pub(super) fn index(self) -> usize {
+        self as usize
+    }
+
     /// The word.
     pub fn as_str(self) -> &'static str {
         match self {

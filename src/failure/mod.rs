@@ -1,5 +1,6 @@
 //! Why a link died or an attempt failed, and what to do about it.
 
+mod counts;
 mod handshake;
 mod kind;
 mod proxy;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 
+pub use counts::FailureCounts;
+pub(crate) use counts::FailureTally;
 pub use handshake::{Body, HandshakeError};
 pub use kind::FailureKind;
 pub use proxy::ProxyError;

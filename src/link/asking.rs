@@ -70,6 +70,7 @@ impl Pen {
     pub(super) fn ping(&mut self, shared: &Shared) {
         self.unasked = Unasked::default();
         let payload = shared.pings.ping(self.encoded);
+        shared.log_control("sent", "ping");
         self.encoder.ping(&payload, &mut self.out);
     }
 

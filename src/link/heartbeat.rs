@@ -2,6 +2,7 @@
 //! silence after the reader's own read timeout.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::Shared;
@@ -61,10 +62,19 @@ pub(super) fn run(shared: &Shared) {
         let (Waiting::ForPeer(quiet) | Waiting::ForProgram(quiet)) = waiting;
         let mut wait = interval.saturating_sub(last_beat.elapsed());
         if matches!(heartbeat.beat, Beat::Ping) {
-            // a busy link carries no pings; a service's own beats go out all the same
-            wait = wait.max(interval.saturating_sub(quiet));
+            // a busy link carries no pings, unless somebody looks at its round trips; a service's own
+            // beats go out all the same
+            let is_due = wait <= interval / EARLY;
+            if !(is_due && shared.counters.take_looked_at()) {
+                wait = wait.max(interval.saturating_sub(quiet));
+            }
         }
         if woken || wait <= interval / EARLY {
+            if matches!(waiting, Waiting::ForPeer(quiet) if !woken && quiet + interval / EARLY >= interval)
+                && shared.pings.waiting().is_some_and(|time| time + interval / EARLY >= interval)
+            {
+                shared.counters.heartbeat_misses.fetch_add(1, Relaxed);
+            }
             // also while the program is to blame: the peer should see that somebody is here
             if let Err(panic) = beat(shared) {
                 return shared.fail(panic);

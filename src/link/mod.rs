@@ -52,7 +52,7 @@ use liveness::Liveness;
 use pen::Pen;
 use pings::PingLedger;
 use stats::Counters;
-pub use stats::Stats;
+pub use stats::{Field, FieldValue, Rates, RoundTrips, Stats};
 
 use crate::failure::Failure;
 use crate::message::{CloseFrame, Message};
@@ -153,10 +153,24 @@ struct Shared {
     /// Each is said once for each time that it happens, and a full channel takes no more: nothing
     /// piles up.
     notices: Sender<Notice>,
+    id: u64,
     name: String,
 }
 
 impl Shared {
+    /// One record for each control frame, at `debug`; never what it carries.
+    fn log_control(&self, direction: &str, frame: &str) {
+        let (event, name) = ("control_frame", &self.name);
+        match self.owner {
+            Owner::Client => log::debug!(
+                client = self.id, event, direction, frame; "{name}: {frame} {direction}"
+            ),
+            Owner::Session => log::debug!(
+                session = self.id, event, direction, frame; "{name}: {frame} {direction}"
+            ),
+        }
+    }
+
     /// The link is dead, and this is why unless that was noted before.
     fn fail(&self, cause: Failure) {
         let Some(cause) = self.life.die(cause) else { return };
@@ -284,6 +298,7 @@ impl Link {
             counters,
             session,
             hangup,
+            id,
             name: prefix.clone(),
         });
         if shared.settings.socket.sends_directly() {

@@ -219,6 +219,7 @@ impl Pen {
             self.report(shared);
         }
         for payload in pongs {
+            shared.log_control("sent", "pong");
             self.encoder.pong(&payload, &mut self.out);
         }
     }
@@ -238,6 +239,9 @@ impl Pen {
         self.encoder.close(frame.as_ref(), &mut self.out);
         self.is_closed = true;
         let is_websocket = matches!(self.encoder, Encoder::WebSocket(_));
+        if is_websocket {
+            shared.log_control("sent", "close");
+        }
         shared.life.closing_here(frame.filter(|_| is_websocket));
         self.drain(shared)?;
         self.account(shared);

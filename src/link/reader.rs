@@ -160,14 +160,21 @@ impl Reader<'_> {
                     }
                 }
                 Item::Ping(payload) => {
+                    shared.log_control("received", "ping");
                     shared.control.pong(payload);
                     shared.outbox.ring();
                 }
-                Item::Pong(payload) => match Report::parse(payload) {
-                    Some(report) => shared.reported(report)?,
-                    None => shared.answered(shared.pings.pong(payload)),
-                },
-                Item::Close(frame) => return Ok(Some(frame)),
+                Item::Pong(payload) => {
+                    shared.log_control("received", "pong");
+                    match Report::parse(payload) {
+                        Some(report) => shared.reported(report)?,
+                        None => shared.answered(shared.pings.pong(payload)),
+                    }
+                }
+                Item::Close(frame) => {
+                    shared.log_control("received", "close");
+                    return Ok(Some(frame));
+                }
             }
         }
         Ok(None)

@@ -1,10 +1,21 @@
 //! What was counted.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+mod fields;
+mod rates;
+mod round_trips;
 
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+pub use fields::{Field, FieldValue};
+pub use rates::Rates;
+pub use round_trips::RoundTrips;
+
+use crate::failure::{FailureCounts, FailureTally};
 use crate::queues::inbox::Mailbox;
 use crate::queues::outbox::Outbox;
+use crate::sync::Mutex;
+use round_trips::Window;
 
 /// A snapshot of a client's counters, from [`Client::stats`](crate::Client::stats).
 ///
@@ -19,7 +30,7 @@ use crate::queues::outbox::Outbox;
 ///
 /// With [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) `passed_on` is `messages_sent`.
 ///
-/// With the feature `serde` it is a flat object with these names; times are in seconds.
+/// With the feature `serde` it is an object with these names; times are in seconds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(default))]
@@ -68,10 +79,18 @@ pub struct Stats {
     pub reconnects: u64,
     /// Attempts that did not lead to a link.
     pub failed_attempts: u64,
+    /// The same attempts by why they failed.
+    pub failures: FailureCounts,
+    /// Links that have ended, by why: what reconnects are owed to. A `silent` one is a peer that the
+    /// heartbeat has given up.
+    pub disconnects: FailureCounts,
     /// Pings (or application-level beats) sent.
     pub pings_sent: u64,
     /// Pings of the present link, or of the last one, that have no answer yet.
     pub unanswered_pings: u64,
+    /// Beats that were due while the one before had no answer, and nothing else had come: what
+    /// happens before a peer is given up, or to one that is slow.
+    pub heartbeat_misses: u64,
     /// Messages of the present link, or of the last one, that were written after the last ping
     /// that was answered: the peer may or may not have them.
     pub unconfirmed: u64,
@@ -81,6 +100,10 @@ pub struct Stats {
     /// The mean over all answered pings.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds::optional"))]
     pub mean_round_trip: Option<Duration>,
+    /// Round trips of the last minutes; `None` if there were none. A link on which something comes
+    /// all the time carries no pings: while somebody takes snapshots it does, one for each
+    /// [interval](crate::Heartbeat::every) at most.
+    pub round_trips: Option<RoundTrips>,
     /// Broadcasts that a session has missed, for it was too slow or they were too large. A client
     /// has none.
     pub broadcasts_missed: u64,
@@ -99,18 +122,26 @@ pub struct Stats {
     /// How long there was no link, from the first attempt on and until the client was closed.
     #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
     pub total_downtime: Duration,
+    /// How long ago the client was started, or the session opened: what
+    /// [`rates_since`](Stats::rates_since) divides by.
+    #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
+    pub age: Duration,
 }
 
 /// The counters that the link's threads and the manager write; every one is written by one
 /// thread at a time and read by anybody.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
+    born: Instant,
     pub(crate) messages_sent: AtomicU64,
     pub(crate) bytes_sent: AtomicU64,
     pub(crate) messages_received: AtomicU64,
     pub(crate) bytes_received: AtomicU64,
     pub(crate) connects: AtomicU64,
-    pub(crate) failed_attempts: AtomicU64,
+    /// Attempts that failed.
+    pub(crate) failures: FailureTally,
+    /// Links that died.
+    pub(crate) disconnects: FailureTally,
     pub(crate) pings_sent: AtomicU64,
     pub(crate) unanswered_pings: AtomicU64,
     pub(crate) unconfirmed: AtomicU64,
@@ -121,9 +152,46 @@ pub(crate) struct Counters {
     pub(crate) resumed: AtomicU64,
     pub(crate) replaced: AtomicU64,
     pub(crate) in_doubt: AtomicU64,
+    pub(crate) heartbeat_misses: AtomicU64,
+    /// A server's totals have these. Written and read under their lock.
+    pub(crate) is_in_totals: AtomicBool,
+    /// Somebody has looked at these since the last beat.
+    was_looked_at: AtomicBool,
     pongs: AtomicU64,
     round_trip_micros: AtomicU64,
     last_round_trip_micros: AtomicU64,
+    round_trips: Mutex<Window>,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            born: Instant::now(),
+            messages_sent: AtomicU64::default(),
+            bytes_sent: AtomicU64::default(),
+            messages_received: AtomicU64::default(),
+            bytes_received: AtomicU64::default(),
+            connects: AtomicU64::default(),
+            failures: FailureTally::default(),
+            disconnects: FailureTally::default(),
+            pings_sent: AtomicU64::default(),
+            unanswered_pings: AtomicU64::default(),
+            unconfirmed: AtomicU64::default(),
+            confirmed: AtomicU64::default(),
+            sent_at_login: AtomicU64::default(),
+            broadcasts_missed: AtomicU64::default(),
+            heartbeat_misses: AtomicU64::default(),
+            is_in_totals: AtomicBool::default(),
+            resumed: AtomicU64::default(),
+            replaced: AtomicU64::default(),
+            in_doubt: AtomicU64::default(),
+            was_looked_at: AtomicBool::default(),
+            pongs: AtomicU64::default(),
+            round_trip_micros: AtomicU64::default(),
+            last_round_trip_micros: AtomicU64::default(),
+            round_trips: Mutex::default(),
+        }
+    }
 }
 
 /// Adds to a counter that nobody else writes at the moment: twice for each message, a locked
@@ -153,6 +221,18 @@ impl Counters {
         self.last_round_trip_micros.store(micros, Relaxed);
         self.round_trip_micros.fetch_add(micros, Relaxed);
         self.pongs.fetch_add(1, Relaxed);
+        self.round_trips.lock().record(time, Instant::now());
+    }
+
+    /// Somebody looks at these: the next beat is worth a ping, busy or not.
+    pub(crate) fn look_at(&self) {
+        self.was_looked_at.store(true, Relaxed);
+    }
+
+    /// Whether somebody has looked at these since this was asked last: then a busy link is worth a
+    /// ping.
+    pub(super) fn take_looked_at(&self) -> bool {
+        self.was_looked_at.load(Relaxed) && self.was_looked_at.swap(false, Relaxed)
     }
 
     /// Everything that is counted here and in the queues; the rest is the caller's.
@@ -178,6 +258,8 @@ impl Counters {
         let connects = self.connects.load(Relaxed);
         let pongs = self.pongs.load(Relaxed);
         let micros = |counter: &AtomicU64| Duration::from_micros(counter.load(Relaxed));
+        let failures = self.failures.counts();
+        let now = Instant::now();
         Stats {
             resumed: self.resumed.load(Relaxed),
             replaced: self.replaced.load(Relaxed),
@@ -189,7 +271,12 @@ impl Counters {
             bytes_received: self.bytes_received.load(Relaxed),
             connects,
             reconnects: connects.saturating_sub(1),
-            failed_attempts: self.failed_attempts.load(Relaxed),
+            failed_attempts: failures.total(),
+            failures,
+            disconnects: self.disconnects.counts(),
+            heartbeat_misses: self.heartbeat_misses.load(Relaxed),
+            round_trips: self.round_trips.lock().summary(now),
+            age: now.saturating_duration_since(self.born),
             pings_sent: self.pings_sent.load(Relaxed),
             unanswered_pings: self.unanswered_pings.load(Relaxed),
             unconfirmed: self.unconfirmed.load(Relaxed),

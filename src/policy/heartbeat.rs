@@ -12,9 +12,10 @@ pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 /// How a link proves that the peer is alive.
 ///
 /// Any byte received is proof. If none came for the interval, a ping goes out (RFC 6455 section
-/// 5.5.2), so a busy link carries no pings unless asked to ([`always`](Self::always)); if none came
-/// for the limit, the link is dead. Time in which the program is slow to receive does not count
-/// against the peer.
+/// 5.5.2), so a busy link carries no pings unless asked to ([`always`](Self::always)), or while
+/// somebody looks at [`stats`](crate::Client::stats), where round trips are; if none came for the
+/// limit, the link is dead. Time in which the program is slow to receive does not count against
+/// the peer.
 ///
 /// When the machine has slept, the first beat is not put off (it comes within what was left of
 /// the interval), and the peer has three intervals to answer it, but 1 s at least and 5 s at most. A

@@ -10,6 +10,7 @@ use super::places::Places;
 use super::registry::Registry;
 use super::resumption::{OnResume, Resumption};
 use super::session::Session;
+use super::totals::Totals;
 use super::{Incoming, OnRequest, Server, ServerCore, ServerHandle, accept};
 use crate::error::Error;
 use crate::failure::quote;
@@ -367,7 +368,13 @@ impl ServerBuilder {
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             broadcasts_missed: AtomicU64::new(0),
+            totals: Totals::default(),
         });
+        #[cfg(feature = "metrics")]
+        {
+            let core: std::sync::Weak<ServerCore> = Arc::downgrade(&core);
+            crate::metrics::register(core);
+        }
         let server = Arc::clone(&core);
         let accept =
             threads::spawn(&thread_prefix(core.id), "accept", threads::OWN_STACK, move || {

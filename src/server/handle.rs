@@ -3,10 +3,8 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use super::resumption::Resumption;
 use super::{ServerCore, ServerStats, Session, ShutdownReport, accept};
 use crate::message::{CloseCode, CloseFrame, Message};
 
@@ -54,23 +52,7 @@ impl ServerHandle {
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> ServerStats {
-        let resumption = self.core.resumption.as_ref();
-        let (detached, _, detached_bytes) = resumption.map_or((0, 0, 0), |all| all.waiting());
-        let count = |counter: fn(&Resumption) -> &AtomicU64| {
-            resumption.map_or(0, |resumption| counter(resumption).load(Relaxed))
-        };
-        ServerStats {
-            detached,
-            detached_bytes,
-            resumed: count(|resumption| &resumption.resumed),
-            expired: count(|resumption| &resumption.expired),
-            evicted: count(|resumption| &resumption.evicted),
-            connections: self.core.registry.len(),
-            sessions: self.core.registry.sessions().len(),
-            accepted: self.core.accepted.load(Relaxed),
-            refused: self.core.refused.load(Relaxed),
-            broadcasts_missed: self.core.broadcasts_missed.load(Relaxed),
-        }
+        self.core.stats()
     }
 
     /// Queues a message for every open session, those that wait for their client included, and

@@ -5,13 +5,16 @@ mod answer;
 mod builder;
 mod handle;
 mod incoming;
+mod journal;
 mod opening;
 mod places;
+mod published;
 mod registry;
 mod resumption;
 mod serve;
 mod session;
 mod tie;
+mod totals;
 
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -27,7 +30,7 @@ pub use incoming::Incoming;
 pub use session::{Session, SessionIter};
 
 use crate::error::Error;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureCounts};
 use crate::handshake::Origins;
 use crate::message::Message;
 use crate::policy::Framing;
@@ -37,6 +40,7 @@ use crate::sync::{Mutex, Signal};
 use places::Places;
 use registry::Registry;
 use resumption::Resumption;
+use totals::Totals;
 
 /// A server of WebSockets, or of framed TCP, on threads.
 ///
@@ -106,6 +110,7 @@ pub(crate) struct ServerCore {
     accepted: AtomicU64,
     refused: AtomicU64,
     broadcasts_missed: AtomicU64,
+    totals: Totals,
 }
 
 /// A snapshot of a server's counters, from [`Server::stats`].
@@ -137,6 +142,16 @@ pub struct ServerStats {
     /// slow or they were too large: [`Stats::broadcasts_missed`](crate::Stats::broadcasts_missed)
     /// of all sessions.
     pub broadcasts_missed: u64,
+    /// Messages sent by all sessions, those that have ended included.
+    pub messages_sent: u64,
+    /// Bytes of payload sent by all sessions.
+    pub bytes_sent: u64,
+    /// Messages received by all sessions.
+    pub messages_received: u64,
+    /// Bytes of payload received by all sessions.
+    pub bytes_received: u64,
+    /// Sessions that have ended, by why.
+    pub disconnects: FailureCounts,
 }
 
 /// How a shutdown went, from [`Server::shutdown`].
@@ -236,6 +251,11 @@ impl Drop for Server {
 impl ServerCore {
     fn name(&self) -> String {
         thread_prefix(self.id)
+    }
+
+    /// What metrics and log records call it.
+    fn label(&self) -> String {
+        self.settings.name.clone().unwrap_or_else(|| self.address.to_string())
     }
 
     /// Whether a client can be told something before anything was agreed on.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::ServerCore;
+use super::journal::Journal;
 use super::opening::{Opening, Visitor, open};
 use super::resumption;
 use super::session::{Inner, Outgoing, Session};
@@ -24,11 +25,9 @@ use crate::transport::Duplex;
 /// Runs a connection from its first byte to its last.
 pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: SocketAddr) {
     let name = thread_prefix(id);
-    let not_opened = |failure: &Failure| {
-        log::info!("{name}: {peer} did not open: {}", failure.report());
-    };
+    let journal = Journal { server, id, peer };
     let (opened, visitor) = match open(server, duplex, peer) {
-        Err(failure) => return not_opened(&failure),
+        Err(failure) => return journal.not_opened(&failure),
         Ok(Opening::Framed(framed)) => *framed,
         Ok(Opening::WebSocket(mut asked)) => {
             if let (Some(resumption), Some(offer)) = (&server.resumption, asked.offer.take()) {
@@ -46,7 +45,7 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
                 return resumption::run(server, resumption, id, *asked, peer);
             }
             if let Err(failure) = asked.answer(server, None) {
-                return not_opened(&failure);
+                return journal.not_opened(&failure);
             }
             asked.opened(server)
         }
@@ -58,7 +57,7 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
             return;
         }
     };
-    log::info!("{name}: {peer} connected");
+    journal.opened();
     match server.registry.opened(id, session.clone()) {
         Some(going_away) => session.finish(going_away),
         None => match guarded("session handler", || (server.handler)(session.clone())) {
@@ -71,7 +70,8 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
     };
     let ended = link.bury();
     session.forget();
-    log::info!("{name}: {peer} ended: {}", ended.cause.report());
+    server.totals.add(session.counters(), &ended.cause);
+    journal.ended(&ended.cause, session.stats().uptime.unwrap_or_default());
 }
 
 fn start(

@@ -342,6 +342,7 @@ impl Session {
     pub fn stats(&self) -> Stats {
         let Inner { counters, outbox, mailbox, tie, born, .. } = &*self.inner;
         let end = tie.ended_at().unwrap_or_else(Instant::now);
+        counters.look_at();
         let uptime = Some(end.saturating_duration_since(*born));
         let stats = counters.stats(outbox, mailbox);
         // a session that cannot be resumed does not count
@@ -465,6 +466,10 @@ impl Session {
     /// The session has missed a broadcast.
     pub(super) fn misses_broadcast(&self) {
         self.inner.counters.broadcasts_missed.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn counters(&self) -> &Counters {
+        &self.inner.counters
     }
 
     pub(super) fn end_with(&self, cause: Failure) {

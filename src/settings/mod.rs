@@ -18,6 +18,8 @@ use crate::sync::Budget;
 #[derive(Clone)]
 pub(crate) struct Settings {
     pub(crate) chosen: Chosen,
+    /// What metrics and log records call it.
+    pub(crate) name: Option<String>,
     pub(crate) heartbeat: Heartbeat,
     pub(crate) timeouts: Resolved,
     pub(crate) backoff: Backoff,
@@ -51,6 +53,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             chosen: Chosen::default(),
+            name: None,
             heartbeat: Heartbeat::default(),
             timeouts: Resolved::default(),
             backoff: Backoff::default(),

@@ -3,6 +3,14 @@
 /// Setters of a builder with a field `settings`, for its `impl`.
 macro_rules! shared_setters {
     () => {
+        /// What it is called: the label of its metrics and a key of its log records. Default: a
+        /// client's number, [`Client::id`](crate::Client::id), and a server's address.
+        pub fn name(mut self, name: impl Into<String>) -> Self {
+            self.settings.chosen.add("name");
+            self.settings.name = Some(name.into());
+            self
+        }
+
         /// How long each step may take. Default: 5 s to close, 10 s for everything else. A value
         /// that is set again replaces the one before, whole.
         pub fn timeouts(mut self, timeouts: $crate::Timeouts) -> Self {

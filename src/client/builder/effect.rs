@@ -30,7 +30,7 @@ enum Effect {
 }
 
 /// Every setter of [`ClientBuilder`].
-const EFFECTS: [(&str, Effect); 37] = [
+const EFFECTS: [(&str, Effect); 38] = [
     ("backoff", Effect::Always),
     ("basic_auth", Effect::Opening),
     ("bearer_auth", Effect::Opening),
@@ -52,6 +52,7 @@ const EFFECTS: [(&str, Effect); 37] = [
     ("max_attempts", Effect::Always),
     ("max_redirects", Effect::Opening),
     ("max_retry_after", Effect::Opening),
+    ("name", Effect::Always),
     ("on_dropped", Effect::Always),
     ("on_event", Effect::Always),
     ("on_message", Effect::Always),

@@ -133,6 +133,7 @@ impl ClientBuilder {
         );
         let core = Arc::new(Core {
             id,
+            label: settings.name.clone().unwrap_or_else(|| id.to_string()),
             outbox: Arc::new(outbox.telling(settings.on_dropped.clone())),
             mailbox: Arc::clone(&mailbox),
             counters,
@@ -144,6 +145,11 @@ impl ClientBuilder {
             undelivered: Mutex::default(),
             settings: Arc::clone(&settings),
         });
+        #[cfg(feature = "metrics")]
+        {
+            let core: std::sync::Weak<Core> = Arc::downgrade(&core);
+            crate::metrics::register(core);
+        }
         let inbox = match self.on_message {
             Some(handler) => Inbox::Handler(handler(Sender::new(Arc::<Core>::clone(&core)))),
             None => Inbox::Mailbox(mailbox),

@@ -16,6 +16,7 @@ use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::resume::Token;
 use crate::server::ServerCore;
+use crate::server::journal::Journal;
 use crate::server::opening::Asked;
 use crate::server::session::{Inner, Outgoing, Session};
 use crate::server::tie::Tie;
@@ -40,7 +41,7 @@ pub(in crate::server) fn run(
     resumption.enter(&owner.token, session.clone());
     let phase = match owner.first_link(asked, peer) {
         Ok(link) => {
-            log::info!("{name}: {peer} connected");
+            Journal { server, id, peer }.opened();
             if let Some(going_away) = server.registry.opened(id, session.clone()) {
                 session.begin_close(going_away);
             }
@@ -49,7 +50,7 @@ pub(in crate::server) fn run(
             Phase::Attached(link)
         }
         Err(failure) => {
-            log::info!("{name}: {peer} did not open: {}", failure.report());
+            Journal { server, id, peer }.not_opened(&failure);
             owner.handler_returned = true;
             Phase::Over(Arc::new(failure))
         }
@@ -102,6 +103,7 @@ impl Owner {
             server: Arc::clone(server),
             resumption: Arc::clone(resumption),
             id,
+            born: Instant::now(),
             token,
             orders,
             shared,

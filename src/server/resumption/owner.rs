@@ -16,6 +16,7 @@ use crate::queues::inbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::resume::{After, Answer, Counts, Death, Token, admits, after_death};
 use crate::server::ServerCore;
+use crate::server::journal::Journal;
 use crate::sync::threads::thread_prefix;
 
 /// Everything of a session that no other thread touches.
@@ -23,6 +24,7 @@ pub(super) struct Owner {
     pub(super) server: Arc<ServerCore>,
     pub(super) resumption: Arc<Resumption>,
     pub(super) id: u64,
+    pub(super) born: Instant,
     pub(super) token: Token,
     pub(super) orders: Receiver<Order>,
     pub(super) shared: Arc<Resumable>,
@@ -63,6 +65,10 @@ impl Owner {
         thread_prefix(self.id)
     }
 
+    fn journal(&self, peer: SocketAddr) -> Journal<'_> {
+        Journal { server: &self.server, id: self.id, peer }
+    }
+
     pub(super) fn answer(&self, received: Option<u64>) -> Answer {
         let window = self.resumption.settings.window.as_secs();
         Answer { token: self.token.clone(), window, received }
@@ -97,7 +103,11 @@ impl Owner {
                 Phase::Over(cause) => break cause,
             };
         };
-        log::info!("{}: {} ended: {}", self.name(), self.shared.peer(), cause.report());
+        // one that has never had a link was no session
+        if self.link > 0 {
+            self.server.totals.add(&self.counters, &cause);
+            self.journal(self.shared.peer()).ended(&cause, self.born.elapsed());
+        }
         // first, so that nobody claims what is about to end; who did gets a new session
         self.resumption.leave(&self.token);
         self.shared.ended(cause);
@@ -213,7 +223,7 @@ impl Owner {
             After::Over => Phase::Over(cause),
             After::Detached | After::Briefly => {
                 let peer = self.shared.peer();
-                log::info!("{}: {peer} lost: {}", self.name(), cause.report());
+                self.journal(peer).lost(&cause);
                 let place = self.resumption.detached(&self.shared);
                 self.shared.waits_in(place);
                 let mut window = self.resumption.settings.window;
@@ -282,7 +292,7 @@ impl Owner {
         let Some(mut asked) = asked else { return detached };
         let answer = self.answer(Some(self.counts.received()));
         if let Err(failure) = asked.answer(&self.server, Some(&answer)) {
-            log::info!("{}: {} did not open: {}", self.name(), claim.peer, failure.report());
+            self.journal(claim.peer).not_opened(&failure);
             return detached;
         }
         self.counts.resume(claim.received);
@@ -293,8 +303,7 @@ impl Owner {
                 self.resumption.attached(place);
                 self.resumption.resumed.fetch_add(1, Relaxed);
                 self.counters.resumed.fetch_add(1, Relaxed);
-                let (name, peer) = (self.name(), claim.peer);
-                log::info!("{name}: {peer} resumed, {resent} messages are sent again");
+                self.journal(claim.peer).resumed(resent);
                 self.begin_close(&link);
                 Phase::Attached(link)
             }

@@ -1,0 +1,208 @@
+//! A client that counts: what it has sent and is not stored, what it has received and in which
+//! order.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use everlink::{Backoff, Client, Heartbeat, Timeouts};
+
+use crate::Result;
+use crate::wire::{Ask, Position, Tell};
+
+/// What all clients of a test have seen.
+#[derive(Default)]
+pub struct Ledger {
+    seen: Mutex<Seen>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+pub struct Seen {
+    /// Messages received, by all of them together.
+    pub received: u64,
+    /// Messages that Redis has.
+    pub stored: u64,
+    /// What should not be: the first few.
+    pub wrong: Vec<String>,
+    /// How many users each client was told of last.
+    pub online: HashMap<String, usize>,
+    /// Links made, by node.
+    pub welcomes: BTreeMap<String, u64>,
+    /// From a client's call to each other's handler, in microseconds.
+    pub latencies: Vec<u32>,
+}
+
+impl Ledger {
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Seen)) {
+        note(&mut self.seen());
+        self.changed.notify_all();
+    }
+
+    /// Waits until this holds; false if it does not by then.
+    pub fn wait(&self, deadline: Instant, holds: impl Fn(&Seen) -> bool) -> bool {
+        let mut seen = self.seen();
+        loop {
+            if holds(&seen) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let waited = self.changed.wait_timeout(seen, left);
+            seen = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+impl Seen {
+    fn wrong(&mut self, what: String) {
+        if self.wrong.len() < 20 {
+            self.wrong.push(what);
+        }
+    }
+}
+
+pub struct Chatter {
+    pub user: String,
+    client: Client,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    since: Option<Position>,
+    said: u64,
+    /// What was said, by its number, until Redis has it.
+    unstored: BTreeMap<u64, String>,
+    /// The last number of each user.
+    heard: HashMap<String, u64>,
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn json(ask: &Ask) -> String {
+    serde_json::to_string(ask).unwrap_or_default()
+}
+
+impl Chatter {
+    /// Times of messages are counted from `origin`.
+    pub fn start(
+        user: String,
+        address: SocketAddr,
+        ledger: Arc<Ledger>,
+        origin: Instant,
+    ) -> Result<Self> {
+        let state = Arc::new(Mutex::new(State::default()));
+        let (greeting, hearing) = (Arc::clone(&state), Arc::clone(&state));
+        let (name, me) = (user.clone(), user.clone());
+        let client = Client::builder(&format!("ws://{address}/ws"))
+            .heartbeat(Heartbeat::every(Duration::from_secs(5)).dead_after(Duration::from_secs(15)))
+            .backoff(
+                Backoff::exponential()
+                    .initial(Duration::from_millis(100))
+                    .max(Duration::from_secs(1)),
+            )
+            .timeouts(Timeouts::new().close(Duration::from_millis(500)))
+            // on each link: who this is, what it has, and what may be lost; numbers make it harmless
+            // that some of it comes twice
+            .login(move |login| {
+                let (hello, rest) = {
+                    let state = lock(&greeting);
+                    let says = state.unstored.iter();
+                    let says = says.map(|(seq, text)| Ask::Say { seq: *seq, text: text.clone() });
+                    let says: Vec<String> = says.map(|say| json(&say)).collect();
+                    (Ask::Hello { user: name.clone(), since: state.since }, says)
+                };
+                login.send(json(&hello))?;
+                for say in rest {
+                    login.send(say)?;
+                }
+                Ok(())
+            })
+            .on_message(move |_, message| match serde_json::from_slice(message.as_bytes()) {
+                Ok(tell) => hear(&me, &mut lock(&hearing), &ledger, tell, origin),
+                Err(error) => ledger.note(|seen| seen.wrong(format!("{me}: {error}"))),
+            })
+            .start()?;
+        Ok(Self { user, client, state })
+    }
+
+    /// Says the time, and something to fill a line.
+    pub fn say(&self, origin: Instant) -> Result<()> {
+        let text = format!("{} {}", origin.elapsed().as_micros(), "x".repeat(80));
+        let seq = {
+            let mut state = lock(&self.state);
+            state.said += 1;
+            let seq = state.said;
+            state.unstored.insert(seq, text.clone());
+            seq
+        };
+        self.client.send(json(&Ask::Say { seq, text }))?;
+        Ok(())
+    }
+
+    /// How many messages are not known to be stored.
+    pub fn unstored(&self) -> usize {
+        lock(&self.state).unstored.len()
+    }
+
+    /// The last number of each user that it has heard.
+    pub fn heard(&self) -> HashMap<String, u64> {
+        lock(&self.state).heard.clone()
+    }
+
+    pub fn start_close(&self) {
+        let _ = self.client.start_close(1000, "");
+    }
+}
+
+fn hear(me: &str, state: &mut State, ledger: &Ledger, tell: Tell, origin: Instant) {
+    match tell {
+        Tell::Welcome { node, at } => {
+            state.since = Some(at);
+            ledger.note(|seen| *seen.welcomes.entry(node).or_default() += 1);
+        }
+        Tell::Said { at, from, seq, text } => {
+            let sent = text.split(' ').next().and_then(|micros| micros.parse::<u64>().ok());
+            let micros = origin.elapsed().as_micros() as u64;
+            let latency = sent.map(|sent| micros.saturating_sub(sent));
+            let last = state.heard.entry(from.clone()).or_default();
+            let expected = *last + 1;
+            *last = seq;
+            let is_later = state.since.is_none_or(|since| at > since);
+            state.since = Some(at);
+            ledger.note(|seen| {
+                seen.received += 1;
+                seen.latencies.extend(latency.and_then(|latency| u32::try_from(latency).ok()));
+                if seq != expected {
+                    seen.wrong(format!("{me}: {seq} of {from} instead of {expected}"));
+                }
+                if !is_later {
+                    seen.wrong(format!("{me}: {at} comes after a later one"));
+                }
+            });
+        }
+        Tell::Stored { seq } => {
+            let rest = state.unstored.split_off(&(seq + 1));
+            let stored = std::mem::replace(&mut state.unstored, rest).len() as u64;
+            ledger.note(|seen| seen.stored += stored);
+        }
+        Tell::Online { users } => {
+            ledger.note(|seen| {
+                seen.online.insert(me.to_owned(), users.len());
+            });
+        }
+        Tell::Gap { first } => {
+            ledger.note(|seen| seen.wrong(format!("{me}: gap before {first}")));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! One log record for each step in the life of a session, as a line and as key-values.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::ServerCore;
+use crate::failure::Failure;
+use crate::sync::threads::thread_prefix;
+
+/// Whose record it is: the number of the session, and where its connection came from.
+pub(super) struct Journal<'a> {
+    pub(super) server: &'a ServerCore,
+    pub(super) id: u64,
+    pub(super) peer: SocketAddr,
+}
+
+impl Journal<'_> {
+    /// A connection has not become a session.
+    pub(super) fn not_opened(&self, failure: &Failure) {
+        let Self { server, id, peer } = self;
+        log::info!(
+            session = *id, server = server.label().as_str(), event = "not_opened", peer:% = peer,
+            kind = failure.kind().as_str();
+            "{}: {peer} did not open: {}", thread_prefix(*id), failure.report()
+        );
+    }
+
+    pub(super) fn opened(&self) {
+        let Self { server, id, peer } = self;
+        log::info!(
+            session = *id, server = server.label().as_str(), event = "opened", peer:% = peer;
+            "{}: {peer} connected", thread_prefix(*id)
+        );
+    }
+
+    /// The session waits for its client.
+    pub(super) fn lost(&self, cause: &Failure) {
+        let Self { server, id, peer } = self;
+        log::info!(
+            session = *id, server = server.label().as_str(), event = "lost", peer:% = peer,
+            kind = cause.kind().as_str();
+            "{}: {peer} lost: {}", thread_prefix(*id), cause.report()
+        );
+    }
+
+    /// The client is back.
+    pub(super) fn resumed(&self, resent: usize) {
+        let Self { server, id, peer } = self;
+        log::info!(
+            session = *id, server = server.label().as_str(), event = "resumed", peer:% = peer,
+            resent;
+            "{}: {peer} resumed, {resent} messages are sent again", thread_prefix(*id)
+        );
+    }
+
+    pub(super) fn ended(&self, cause: &Failure, uptime: Duration) {
+        let Self { server, id, peer } = self;
+        log::info!(
+            session = *id, server = server.label().as_str(), event = "ended", peer:% = peer,
+            kind = cause.kind().as_str(), uptime = uptime.as_secs_f64();
+            "{}: {peer} ended: {}", thread_prefix(*id), cause.report()
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! The real Prometheus scrapes `examples/health_and_metrics.rs`, and the rules that lie beside it
+//! fire when a server is killed.
+//!
+//! Says "skipped" if `prometheus` is not on the PATH, or the examples are not built.
+#![cfg(feature = "tls")]
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use support::*;
+
+/// A process that ends with its owner.
+struct Running(Child);
+
+impl Running {
+    /// Not asked, and not told.
+    fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+fn example(name: &str) -> Option<Command> {
+    let mut path: PathBuf = std::env::current_exe().unwrap();
+    path.pop();
+    path.set_file_name("examples");
+    path.push(name);
+    if !path.exists() {
+        println!("skipped: {} is not built", path.display());
+        return None;
+    }
+    let mut command = Command::new(path);
+    command.stdin(Stdio::null()).env_remove("RUST_LOG");
+    Some(command)
+}
+
+/// A port that is free at the moment.
+fn free() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Status and body.
+fn get(address: SocketAddr, path: &str) -> std::io::Result<(String, String)> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).unwrap_or_default();
+    Ok((status.to_owned(), body.to_owned()))
+}
+
+/// Starts a server that is an example, at its address, and waits until it listens.
+fn start(command: &mut Command, address: SocketAddr) -> Running {
+    let child = command.arg(address.to_string()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut running = Running(child.spawn().unwrap());
+    eventually("it listens", || {
+        assert!(running.0.try_wait().unwrap().is_none(), "{command:?} has ended");
+        TcpStream::connect(address).map(drop)
+    });
+    running
+}
+
+struct Prometheus {
+    _running: Running,
+    address: SocketAddr,
+    folder: PathBuf,
+}
+
+impl Prometheus {
+    fn start(target: SocketAddr) -> Option<Self> {
+        let folder =
+            std::env::temp_dir().join(format!("everlink-prometheus-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/prometheus.rules.yml");
+        let config = format!(
+            "global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  \
+             evaluation_interval: 500ms\nrule_files:\n  - {rules}\nscrape_configs:\n  \
+             - job_name: everlink\n    static_configs:\n      - targets: ['{target}']\n"
+        );
+        let file = folder.join("prometheus.yml");
+        fs::write(&file, config).unwrap();
+        let address = free();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", file.display()))
+            .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(mut child) = child else {
+            println!("skipped: prometheus is not installed");
+            let _ = fs::remove_dir_all(folder);
+            return None;
+        };
+        // what it says if it does not start; read on another thread, for nobody else empties it
+        let stderr = child.stderr.take().unwrap();
+        let said = std::thread::spawn(move || {
+            BufReader::new(stderr).lines().map_while(Result::ok).collect::<Vec<_>>().join("\n")
+        });
+        let mut running = Running(child);
+        let mut ended = false;
+        eventually("prometheus is ready", || {
+            ended = running.0.try_wait().unwrap().is_some();
+            match get(address, "/-/ready") {
+                _ if ended => Ok(()),
+                Ok((status, _)) if status == "200" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+        assert!(!ended, "prometheus has ended: {}", said.join().unwrap());
+        Some(Self { _running: running, address, folder })
+    }
+
+    fn data(&self, path: &str) -> Value {
+        let (status, body) = get(self.address, path).unwrap();
+        assert_eq!(status, "200", "{body}");
+        let mut answer: Value = serde_json::from_str(&body).unwrap();
+        answer["data"].take()
+    }
+
+    /// The alerts that fire.
+    fn firing(&self) -> Vec<String> {
+        let data = self.data("/api/v1/alerts");
+        let alerts = data["alerts"].as_array().unwrap().iter();
+        let firing = alerts.filter(|alert| alert["state"] == "firing");
+        firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn fires(&self, name: &str) {
+        eventually(name, || {
+            let firing = self.firing();
+            if firing.iter().any(|alert| alert == name) { Ok(()) } else { Err(firing) }
+        });
+    }
+
+    fn is_calm(&self) {
+        eventually("nothing fires", || {
+            let firing = self.firing();
+            if firing.is_empty() { Ok(()) } else { Err(firing) }
+        });
+    }
+
+    /// The values of the series that this finds.
+    fn values(&self, query: &str) -> Vec<String> {
+        let data = self.data(&format!("/api/v1/query?query={query}"));
+        let series = data["result"].as_array().unwrap().iter();
+        series.map(|series| series["value"][1].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        self._running.kill();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[test]
+fn prometheus_notices_that_a_server_was_killed() {
+    let (Some(mut upstream), Some(mut gate)) =
+        (example("echo_server"), example("health_and_metrics"))
+    else {
+        return;
+    };
+    let (upstream_address, address) = (free(), free());
+    let mut killed = start(&mut upstream, upstream_address);
+    let gate = gate.args(["--upstream", &format!("ws://{upstream_address}")]);
+    let mut gate = start(gate, address);
+    let Some(prometheus) = Prometheus::start(address) else { return };
+    eventually("it is scraped, and all is well", || {
+        let up = prometheus.values("everlink_up%7Bclient=%22upstream%22%7D");
+        if up == ["1"] { Ok(()) } else { Err(up) }
+    });
+    eventually("health", || match get(address, "/health") {
+        Ok((status, _)) if status == "200" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert_eq!(prometheus.values("everlink_server_sessions%7Bserver=%22gate%22%7D"), ["0"]);
+    // before the first scrape there is no server either
+    prometheus.is_calm();
+
+    killed.kill();
+    prometheus.fires("EverlinkDown");
+    let (status, body) = get(address, "/health").unwrap();
+    assert_eq!(status, "503", "{body}");
+    let lost = "everlink_disconnects_total%7Bclient=%22upstream%22,kind=%22lost%22%7D";
+    assert_eq!(prometheus.values(lost), ["1"]);
+
+    // it comes back, and so does the link
+    let _again = start(&mut example("echo_server").unwrap(), upstream_address);
+    prometheus.is_calm();
+
+    gate.kill();
+    prometheus.fires("EverlinkServerGone");
+}
