@@ -213,7 +213,7 @@ fn without_arguments_there_is_something_to_see() {
 
 /// `cargo test --test monitor -- --ignored` makes the picture anew.
 #[test]
-#[ignore = "writes docs/monitor.svg"]
+#[ignore = "writes examples/monitor/monitor.svg"]
 fn the_picture_of_the_readme() {
     let Some(mut terminal) = Terminal::start(&[]) else { return };
     let begun = std::time::Instant::now();
@@ -228,9 +228,8 @@ fn the_picture_of_the_readme() {
         terminal.screen.process(&bytes);
     }
     let picture = svg(terminal.screen.screen());
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/docs");
-    std::fs::create_dir_all(folder).unwrap();
-    std::fs::write(format!("{folder}/monitor.svg"), picture).unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/monitor/monitor.svg");
+    std::fs::write(file, picture).unwrap();
     terminal.press("q");
     terminal.has_ended_well();
 }
