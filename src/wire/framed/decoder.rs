@@ -100,11 +100,7 @@ impl Decoder {
         let unread = buffer.unread();
         let end = unread.iter().position(|byte| *byte == b'\n');
         let length = end.unwrap_or(unread.len());
-        let total = length + self.unfinished.message.as_ref().map_or(0, Assembly::len);
-        // a carriage return at the end may turn out to belong to the line feed
-        if total > self.limit.saturating_add(1) {
-            return Err(too_big("a line without end is", self.limit));
-        }
+        self.check_length(&unread[..length])?;
         if end.is_none() || self.unfinished.message.is_some() {
             let message = self.unfinished.message.get_or_insert_with(Assembly::text);
             message.push(buffer.take(length), 0, &mut self.unfinished.share)?;
@@ -118,20 +114,27 @@ impl Decoder {
         let line = &*buffer.take(length + 1);
         let line = &line[..length];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() > self.limit {
-            return Err(too_big(format_args!("a line of {} bytes is", line.len()), self.limit));
-        }
         let text = std::str::from_utf8(line).map_err(|_| NotUtf8)?;
         Ok(Some(MessageRef::text(text)))
     }
 
+    /// What has come of a line, and then this piece. One byte more than the limit may be a carriage
+    /// return that belongs to the line feed.
+    fn check_length(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        let before = self.unfinished.message.as_ref().map_or(0, Assembly::len);
+        let fits = self.limit.saturating_sub(before);
+        if piece.len() <= fits || (before <= self.limit && piece[fits..] == *b"\r") {
+            return Ok(());
+        }
+        // the first violation counts, and not the one that a read happens to bring first
+        let message = self.unfinished.message.get_or_insert_with(Assembly::text);
+        message.push(&piece[..fits], 0, &mut self.unfinished.share)?;
+        Err(too_big("a line is", self.limit))
+    }
+
     fn whole<'a>(&mut self) -> Result<Option<MessageRef<'a>>, Failure> {
         let Some(message) = self.unfinished.message.take() else { return Ok(None) };
-        let message = message.finish(&self.pool)?;
-        if message.len() > self.limit {
-            return Err(too_big(format_args!("a line of {} bytes is", message.len()), self.limit));
-        }
-        Ok(Some(MessageRef::whole(message)))
+        Ok(Some(MessageRef::whole(message.finish(&self.pool)?)))
     }
 }
 

@@ -82,18 +82,26 @@ impl Inflater {
             let (before, space) = (stream.total_in(), &mut self.buffer[self.held..]);
             let room = space.len();
             let begun = stream.total_out();
-            let status = stream
-                .decompress(input, space, FlushDecompress::None)
-                .map_err(|_| does_not_inflate())?;
+            let result = stream.decompress(input, space, FlushDecompress::None);
             let consumed = (stream.total_in() - before) as usize;
             let inflated = (stream.total_out() - begun) as usize;
             self.is_between_blocks &= consumed == 0;
             input = input.get(consumed..).unwrap_or_default();
             self.held += inflated;
             self.length += inflated;
-            if self.length > limit {
-                return Err(too_big("an inflated message is", limit));
-            }
+            let excess = self.length.saturating_sub(limit);
+            let status = match result {
+                Ok(status) if excess == 0 => status,
+                result => {
+                    // the first violation counts, and not the one that a read happens to bring
+                    // first: what came before this one may not be text
+                    spill(&self.buffer[..self.held.saturating_sub(excess)])?;
+                    return Err(match result {
+                        Err(_) if excess == 0 => does_not_inflate(),
+                        _ => too_big("an inflated message is", limit),
+                    });
+                }
+            };
             if status == Status::StreamEnd {
                 // section 7.2.3.4: another may follow, even inside of this message. Whoever ends a
                 // stream has none to refer back to: it is how those flush who cannot otherwise

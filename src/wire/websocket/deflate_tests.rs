@@ -380,25 +380,75 @@ proptest! {
         }
     }
 
-    /// Whatever is said to be compressed, it is no panic, and no more than the limit comes of it.
+    /// Whatever is said to be compressed, it is no panic, no more than the limit comes of it, and
+    /// how it was cut changes nothing.
     #[test]
     fn arbitrary_bytes_are_no_panic(
-        payload in prop::collection::vec(any::<u8>(), 0..200),
-        (takeover, cut) in (any::<bool>(), 0..200_usize),
+        payload in prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..200),
+            faulty_payload(),
+        ],
+        (takeover, is_text, cut) in (any::<bool>(), any::<bool>(), 0..200_usize),
         sizes in prop::collection::vec(1..50_usize, 1..4),
     ) {
-        let limits = MaxSizes { message: 500, frame: 1000 };
-        let cut = cut.min(payload.len());
+        let limits = MaxSizes { message: 500, frame: 2000 };
+        let (opcode, cut) = (if is_text { 1 } else { 2 }, cut.min(payload.len()));
         let stream = [
-            frame(0xc2, &payload),
-            frame(0x42, &payload[..cut]),
+            frame(0xc0 | opcode, &payload),
+            frame(0x40 | opcode, &payload[..cut]),
             frame(0x80, &payload[cut..]),
         ].concat();
-        let whole = decode_from(&mut decoder(limits, takeover), &stream, &[1000]);
+        let fragments = decode_from(&mut decoder(limits, takeover), &stream, &[5000]);
         let pieces = decode_from(&mut decoder(limits, takeover), &stream, &sizes);
-        prop_assert_eq!(&whole, &pieces);
-        for message in whole.unwrap_or_default() {
+        prop_assert_eq!(&fragments, &pieces);
+        for message in fragments.unwrap_or_default() {
             prop_assert!(message.len() <= 500);
+        }
+    }
+}
+
+/// What inflates to something near the limit, with bytes in it that are no text and bytes that do
+/// not inflate.
+fn faulty_payload() -> impl Strategy<Value = Vec<u8>> {
+    let text = prop_oneof!["[aé]{0,300}", "\\PC{0,200}"];
+    let faults = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+    (text, faults.clone(), faults).prop_map(|(text, faults_inside, faults)| {
+        let spoil = |mut bytes: Vec<u8>, faults: &[(prop::sample::Index, u8)]| {
+            for (place, byte) in faults {
+                if !bytes.is_empty() {
+                    let place = place.index(bytes.len());
+                    bytes[place] = *byte;
+                }
+            }
+            bytes
+        };
+        spoil(deflated(&spoil(text.into_bytes(), &faults_inside)), &faults)
+    })
+}
+
+/// Of two violations in one message the first counts, also where one read has brought both.
+#[test]
+fn the_first_violation_counts_however_it_was_cut() {
+    let limits = MaxSizes { message: 500, frame: 1000 };
+    let no_text = |at: usize| {
+        let mut bytes = vec![b'a'; 600];
+        bytes[at] = 0xff;
+        deflated(&bytes)
+    };
+    let mut broken = deflated(&[b'a'; 600]);
+    broken.extend([0xff; 8]);
+    let mut character = vec![b'a'; 600];
+    character[499..501].copy_from_slice("é".as_bytes());
+    for (case, opcode, payload, code) in [
+        ("no text, then too long", 1, no_text(499), 1007),
+        ("too long, then no text", 1, no_text(500), 1009),
+        ("too long by half a character", 1, deflated(&character), 1009),
+        ("too long, then nothing that inflates", 2, broken, 1009),
+    ] {
+        for size in [1, 7, 1000] {
+            let stream = frame(0xc0 | opcode, &payload);
+            let got = decode_from(&mut decoder(limits, true), &stream, &[size]);
+            assert_eq!(got, Err(CloseCode(code)), "{case}, in pieces of {size}");
         }
     }
 }
