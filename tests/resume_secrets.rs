@@ -39,10 +39,11 @@ fn tap(listener: &TcpListener, server: std::net::SocketAddr) -> Vec<u8> {
             while let Ok(count @ 1..) = from.read(&mut bytes) {
                 let mut copy = copy.lock().unwrap();
                 copy.extend_from_slice(&bytes[..count]);
-                let has_cut = bytes[..count].windows(3).any(|bytes| bytes == b"cut");
-                let is_enough = round == 0 && has_cut;
                 drop(copy);
-                if is_enough || to.write_all(&bytes[..count]).is_err() {
+                // the login may be in the same read: that arrives, the frame does not
+                let cut = bytes[..count].windows(3).position(|bytes| bytes == b"cut");
+                let passed = cut.filter(|_| round == 0).map_or(count, |cut| cut - 2);
+                if to.write_all(&bytes[..passed]).is_err() || passed < count {
                     break;
                 }
             }
