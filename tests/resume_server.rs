@@ -3,12 +3,15 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, never, unbounded};
 use everlink::{Answer, Error, Failure, Resume, Server, ServerBuilder, Session, SlowSession};
 use support::bare::*;
 use support::resumed::{keep, resuming_server, text};
@@ -556,4 +559,137 @@ fn flapping_costs_neither_memory_nor_threads() {
     let mut row = support::resumed::Row::default();
     row.fill(has, || session.recv_timeout(PATIENCE).unwrap());
     assert!(sent >= has);
+}
+
+/// A claim, the end of the window, a close by the program and the shutdown of the server, all at
+/// about the same time and in any order: each claim has one answer, what it says is true, every
+/// session and every handler ends, and no thread is left.
+#[test]
+fn a_claim_meets_the_window_the_close_and_the_shutdown() {
+    /// What became of the claims.
+    static SEEN: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+    let count = |what: usize| SEEN[what].fetch_add(1, Relaxed);
+
+    fn claim(address: SocketAddr, session: &Session, client: Bare, wait: Duration) -> usize {
+        let (token, received) = client.reset();
+        // nothing is waited for but the window itself
+        let _ = never::<()>().recv_timeout(wait);
+        let mut stream = match TcpStream::connect(address) {
+            Ok(stream) => stream,
+            // the server is gone
+            Err(_) => return 0,
+        };
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let more = format!("Everlink-Resume: {token}; received={received}\r\n");
+        if stream.write_all(request("/", &more).as_bytes()).is_err() {
+            return 0;
+        }
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut byte) {
+                Ok(1) => head.push(byte[0]),
+                Ok(_) => return 0,
+                Err(error) => {
+                    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "no answer");
+                    return 0;
+                }
+            }
+        }
+        let answer = String::from_utf8(head).unwrap();
+        if answer.starts_with("HTTP/1.1 503") {
+            return 1;
+        }
+        let client = Bare::of(stream, &answer);
+        if client.has.is_none() {
+            // so the old one is over: it is no more than a matter of time
+            over(session);
+            return 2;
+        }
+        // it goes on: what was not received comes first, and in order
+        let mut stream = client.stream;
+        let _ = stream.write_all(&masked(CLOSE, &1000_u16.to_be_bytes()));
+        let (frames, _) = read_frames(&mut stream);
+        let texts: Vec<_> = frames.into_iter().filter(|(first, _)| *first == TEXT).collect();
+        let expected = (received..).map(|number| number.to_string().into_bytes());
+        assert!(texts.iter().map(|(_, text)| text.clone()).eq(expected.take(texts.len())));
+        3
+    }
+
+    for round in 0..40 {
+        let meets_window = round % 10 == 9;
+        let returned = Arc::new(AtomicUsize::new(0));
+        let (sender, sessions) = unbounded();
+        let handlers = Arc::clone(&returned);
+        let window = Duration::from_secs(1);
+        let patient = everlink::Timeouts::new().handshake(2 * PATIENCE);
+        let server = Server::builder().resume(Resume::within(window)).timeouts(patient);
+        let server = server.bind("127.0.0.1:0", move |session: Session| {
+            for number in 0..3 {
+                let _ = session.send(number.to_string());
+            }
+            let _ = sender.send(session.clone());
+            while session.recv().is_ok() {}
+            handlers.fetch_add(1, Relaxed);
+        });
+        let server = server.unwrap();
+        let address = server.local_addr();
+        let all: Vec<(Session, Bare)> = (0..6)
+            .map(|_| {
+                let mut client = Bare::new(address);
+                let session = next(&sessions);
+                assert_eq!(client.recv(), "0");
+                (session, client)
+            })
+            .collect();
+        let begin = Arc::new(Barrier::new(2 * all.len() + 1));
+        let mut threads = Vec::new();
+        let mut kept = Vec::new();
+        for (session, client) in all {
+            kept.push(session.clone());
+            let (closing, start) = (session.clone(), Arc::clone(&begin));
+            threads.push(thread::spawn(move || {
+                start.wait();
+                if !meets_window && rand::random() {
+                    let _ = closing.close_with(4000, "enough");
+                }
+            }));
+            let start = Arc::clone(&begin);
+            let around = window + Duration::from_micros(rand::random_range(0..4000)) - ms(1);
+            let wait = if meets_window { around } else { ms(0) };
+            threads.push(thread::spawn(move || {
+                start.wait();
+                count(claim(address, &session, client, wait));
+            }));
+        }
+        begin.wait();
+        let begun_at = Instant::now();
+        if round % 3 == 0 {
+            // or when the claims have been answered
+            server.shutdown(PATIENCE);
+        }
+        for session in &kept {
+            over(session);
+        }
+        let report = server.shutdown(PATIENCE);
+        assert_eq!(report.stuck, 0, "{report:?}");
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert!(begun_at.elapsed() < PATIENCE / 2, "a claim was forgotten, or an end");
+        drop(kept);
+        let begun = 6 + sessions.len();
+        eventually("the end of all handlers", || match returned.load(Relaxed) {
+            count if count == begun => Ok(()),
+            other => Err(Box::new((other, begun))),
+        });
+    }
+    let seen = SEEN.each_ref().map(|seen| seen.load(Relaxed));
+    println!("unanswered, turned away, new, resumed: {seen:?}");
+    assert_eq!(seen[1], 0, "somebody waited for an answer as long as there was time");
+    assert!(seen[2] > 0 && seen[3] > 0, "not all cases were met: {seen:?}");
+    eventually("the threads", || match everlink_threads() {
+        threads if threads.is_empty() => Ok(()),
+        other => Err(Box::new(other)),
+    });
 }

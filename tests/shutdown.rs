@@ -331,34 +331,54 @@ fn calls_from_many_threads_during_outages_all_return() {
 /// A client whose handler is busy with the first of a thousand messages, until it is released.
 struct Busy {
     client: Client,
+    events: Watch,
     listener: Listener,
     release: crossbeam_channel::Sender<()>,
     calls: crossbeam_channel::Receiver<()>,
-    _peer: std::net::TcpStream,
+    peer: Option<std::net::TcpStream>,
 }
 
 fn busy_handler() -> Busy {
     let listener = Listener::new();
     let (release, released) = crossbeam_channel::bounded::<()>(0);
     let (called, calls) = crossbeam_channel::unbounded();
-    let client = listener
-        .client()
-        .timeouts(Timeouts::new().close(ms(200)))
-        .on_message(move |_, _| {
-            let _ = called.send(());
-            let _ = released.recv();
-        })
-        .start()
-        .unwrap();
+    let builder = listener.client().timeouts(Timeouts::new().close(ms(200)));
+    let (builder, events) = watch(builder);
+    let builder = builder.on_message(move |_, _| {
+        let _ = called.send(());
+        let _ = released.recv();
+    });
+    let client = builder.start().unwrap();
     let mut peer = upgrade(&listener);
     peer.write_all(&frame(TEXT, b"x").repeat(1000)).unwrap();
     calls.recv_timeout(PATIENCE).unwrap();
-    Busy { client, listener, release, calls, _peer: peer }
+    Busy { client, events, listener, release, calls, peer: Some(peer) }
+}
+
+impl Busy {
+    /// The same, with a link that has died, which only a write can notice.
+    fn dead(mut self) -> Self {
+        if let Some(peer) = self.peer.take() {
+            socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        self.client.send("x").unwrap();
+        self.events.disconnected();
+        self
+    }
 }
 
 #[test]
 fn after_close_a_handler_is_not_called_again() {
-    let Busy { client, release, calls, .. } = busy_handler();
+    close_beside(busy_handler());
+}
+
+#[test]
+fn after_close_a_handler_gets_nothing_of_a_dead_link_either() {
+    close_beside(busy_handler().dead());
+}
+
+fn close_beside(busy: Busy) {
+    let Busy { client, release, calls, .. } = busy;
     assert!(!client.close().ended, "the handler has not returned");
     drop(release);
     let ours = format!("everlink-{}-", client.id());
@@ -371,15 +391,28 @@ fn after_close_a_handler_is_not_called_again() {
 
 #[test]
 fn after_reconnect_only_the_call_that_runs_is_waited_for() {
-    let Busy { client, listener, release, calls, _peer } = busy_handler();
+    let Busy { client, listener, release, calls, peer, .. } = busy_handler();
     client.reconnect().unwrap();
     // what was written and is not read takes nothing along: the old link is reset
-    let mut peer = _peer;
-    let _ = std::io::copy(&mut peer, &mut std::io::sink());
+    let _ = std::io::copy(&mut peer.unwrap(), &mut std::io::sink());
     drop(release);
     let mut peer = upgrade(&listener);
     assert_eq!(calls.try_iter().count(), 0, "more calls for the old link");
     peer.write_all(&frame(TEXT, b"new")).unwrap();
     calls.recv_timeout(PATIENCE).unwrap();
+    client.close();
+}
+
+#[test]
+fn a_reconnect_does_not_wait_for_what_a_dead_link_has_left_to_a_handler() {
+    let Busy { client, listener, release, calls, .. } = busy_handler().dead();
+    client.reconnect().unwrap();
+    let is_dialed = (0..100).any(|_| {
+        // one call more, for the wish may not have been heard yet
+        let _ = release.try_send(());
+        listener.is_dialed_within(ms(20))
+    });
+    assert!(is_dialed, "{} calls, and no attempt", calls.try_iter().count());
+    drop(release);
     client.close();
 }

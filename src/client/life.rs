@@ -1,7 +1,7 @@
 //! The life cycle of a client, on a thread of its own: dial, open, serve, bury, back off.
 //!
-//! [`Manager::live`] is the whole of it. Where a delay before a redial is decided:
-//! [`Manager::judge`].
+//! [`Manager::live`] is the whole of it; what becomes of a link that is up is in `watch.rs`. Where
+//! a delay before a redial is decided: [`Manager::judge`].
 
 use std::fmt;
 use std::panic::resume_unwind;
@@ -12,27 +12,19 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvError, Sender, select};
 
-use super::after::{After, Ending};
+use super::after::After;
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
 use super::events::Event;
 use super::status::{Details, State};
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
-use crate::link::{Ended, InboxSlot, Link};
-use crate::message::{CloseCode, CloseFrame};
-use crate::policy::{Delivery, MAX_DURATION};
-use crate::queues::outbox::TooLarge;
+use crate::link::{InboxSlot, Link};
+use crate::policy::MAX_DURATION;
 use crate::sync::threads;
 
 /// Decides what to do after a failure.
 pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
-
-/// How long the end of a link may wait for what had come to be delivered.
-const MOMENT: Duration = Duration::from_millis(50);
-
-/// How long a link that is given up on request has for its goodbye.
-const GOODBYE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Manager {
     pub(crate) core: Arc<Core>,
@@ -107,7 +99,7 @@ impl Manager {
     }
 
     /// Makes an event known that carries the number of this client.
-    fn say(&self, event: impl FnOnce(u64) -> Event) {
+    pub(super) fn say(&self, event: impl FnOnce(u64) -> Event) {
         self.core.make_known(event(self.core.id));
     }
 
@@ -174,115 +166,6 @@ impl Manager {
         }
     }
 
-    /// Watches over a link until it is dead and buried.
-    fn serve(&mut self, link: Link, close: Option<Command>) -> After {
-        let born = Instant::now();
-        let ending = self.watch(&link, close);
-        if ending == Ending::Close {
-            let ended = link.bury();
-            self.core.counters.disconnects.add(ended.cause.kind());
-            return After::Close { clean: ended.is_clean };
-        }
-        self.since = Instant::now();
-        let uptime = self.since.duration_since(born);
-        self.core.status.enter(State::Disconnected, None);
-        // what had come is delivered in a moment, and can tell more of the cause; unless a handler
-        // is running, and the end is made known without waiting for that
-        if link.wait_read(self.since + MOMENT) {
-            let ended = self.bury(link);
-            return self.link_ended(ending, ended, uptime);
-        }
-        let after = self.link_ended(ending, link.ended(), uptime);
-        // the handler is the next link's too, so that waits for it
-        self.bury(link);
-        after
-    }
-
-    fn bury(&mut self, link: Link) -> Ended {
-        let (ended, outbox) = (link.bury(), &self.core.outbox);
-        if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
-            if let Some(TooLarge { size, message }) = outbox.take_too_large() {
-                self.say(|client| Event::MessageTooLarge { client, size, message });
-            }
-        }
-        self.opener.link_buried(outbox, &ended.cause);
-        ended
-    }
-
-    /// Waits for the end of a link, or brings it about.
-    fn watch(&mut self, link: &Link, mut close: Option<Command>) -> Ending {
-        let handle = link.handle();
-        loop {
-            let command = match close.take() {
-                Some(command) => command,
-                None => select! {
-                    recv(self.commands) -> command => match command {
-                        Ok(command) => command,
-                        // the core holds a sender as long as this manager runs
-                        Err(_) => continue,
-                    },
-                    recv(handle.died()) -> _ => return Ending::Death,
-                    recv(link.notices()) -> notice => {
-                        if let Ok(notice) = notice {
-                            self.say(|client| Event::noticed(client, notice));
-                        }
-                        continue;
-                    }
-                },
-            };
-            match command {
-                Command::Close(frame) => {
-                    self.core.status.enter(State::Closing, None);
-                    handle.close_after_data(frame.clone());
-                    handle.wait_until(Instant::now() + self.core.settings.timeouts.close);
-                    handle.end_close(frame);
-                    return Ending::Close;
-                }
-                Command::Reconnect => {
-                    handle.expect(Failure::ReconnectRequested);
-                    // a close frame would end the session
-                    if !self.opener.is_resumable(&Failure::ReconnectRequested) {
-                        handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
-                        handle.wait_until(Instant::now() + GOODBYE);
-                    }
-                    handle.replace(Failure::ReconnectRequested);
-                    return Ending::Wish;
-                }
-            }
-        }
-    }
-
-    /// Decides what comes after a link, and makes it known.
-    fn link_ended(&mut self, ending: Ending, ended: Ended, uptime: Duration) -> After {
-        self.streak.failed += 1;
-        if uptime >= self.core.settings.stable_after {
-            self.streak = FailureStreak::default();
-        }
-        self.streak.goes_on(self.since);
-        let resumable = self.opener.is_resumable(&ended.cause);
-        let (cause, after) = match ending {
-            // whatever else ended it meanwhile
-            Ending::Wish => (ended.cause, self.redial_at_once()),
-            _ => self.judge(ended.cause),
-        };
-        self.core.counters.disconnects.add(cause.kind());
-        let endpoint = self.opener.endpoint();
-        self.opener.move_on(resumable);
-        self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
-        self.core.make_known(Event::Disconnected {
-            client: self.core.id,
-            link: self.link,
-            cause,
-            endpoint,
-            uptime,
-            unconfirmed: ended.unconfirmed,
-            will_be_resent: self.core.settings.delivery == Delivery::AtLeastOnce,
-            resumable,
-            next: after.next(),
-        });
-        after
-    }
-
     /// Once the session is lost there is no reason to wait with the attempt that asks for another.
     #[inline(never)]
     fn attempt_failed(&mut self, failure: Failure, has_lost: bool) -> After {
@@ -306,7 +189,7 @@ impl Manager {
     }
 
     /// Decides what comes after a failure, and when.
-    fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, After) {
+    pub(super) fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, After) {
         let decision = match &mut self.decide {
             None => Ok(cause.decision()),
             Some(decide) => guarded("decision function", || decide(&cause)),
@@ -361,7 +244,7 @@ impl Manager {
 
     /// Does what the program wants of a client without a link. One attempt is the answer to
     /// however many wishes there are for one by now; a close goes before them all.
-    fn obey(&mut self, command: Result<Command, RecvError>) -> After {
+    pub(super) fn obey(&mut self, command: Result<Command, RecvError>) -> After {
         let closes = |command| matches!(command, Command::Close(_));
         // no error comes: the core holds a sender as long as this manager runs
         if command.map_or(true, closes) || self.commands.try_iter().any(closes) {
@@ -371,7 +254,7 @@ impl Manager {
     }
 
     /// The program wants to start over.
-    fn redial_at_once(&mut self) -> After {
+    pub(super) fn redial_at_once(&mut self) -> After {
         self.streak.start_over();
         After::Redial(Duration::ZERO)
     }

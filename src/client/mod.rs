@@ -18,6 +18,7 @@ mod record;
 mod route;
 mod status;
 mod streak;
+mod watch;
 
 pub use builder::ClientBuilder;
 pub use close::CloseReport;

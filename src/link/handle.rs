@@ -76,8 +76,13 @@ impl Handle {
     /// The same, and a handler gets no more of what had come than the message that it has: another
     /// link is wanted.
     pub(crate) fn replace(&self, cause: Failure) {
-        self.life.let_go();
+        self.let_go();
         self.kill(cause);
+    }
+
+    /// A handler gets no more than the message that it has.
+    pub(crate) fn let_go(&self) {
+        self.life.let_go();
     }
 
     /// The time for closing is over, for a handler too.

@@ -38,6 +38,8 @@ pub(crate) struct Life {
     changed: Condvar,
     /// Raised at the death, for those who wait for other things besides.
     died: Signal,
+    /// Raised when the reader has delivered all that had come.
+    read: Signal,
     /// Whether a handler gets no more of what had come. Asked for each message, so without the lock.
     is_let_go: AtomicBool,
 }
@@ -52,8 +54,6 @@ pub(crate) struct State {
     pub(crate) died_at: Option<Instant>,
     /// Its owner has counted it and said so.
     pub(crate) is_announced: bool,
-    /// The reader has delivered all that had come.
-    pub(crate) is_read: bool,
     cause: Option<Arc<Failure>>,
     /// When the time for a closing that nobody waits for is over, and what was to be said.
     closing: Option<(Instant, CloseFrame)>,
@@ -88,8 +88,13 @@ pub(crate) enum Theirs {
 
 impl Life {
     pub(crate) fn new() -> Self {
-        let (state, changed, died) = (Mutex::default(), Condvar::new(), Signal::new());
-        Self { state, changed, died, is_let_go: AtomicBool::new(false) }
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            died: Signal::new(),
+            read: Signal::new(),
+            is_let_go: AtomicBool::new(false),
+        }
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
@@ -169,8 +174,13 @@ impl Life {
     }
 
     /// The reader is done.
-    pub(crate) fn read(&self) {
-        self.change(|state| state.is_read = true);
+    pub(crate) fn end_reading(&self) {
+        self.read.raise();
+    }
+
+    /// Disconnects when the reader has delivered all that had come.
+    pub(crate) fn read(&self) -> &Receiver<Infallible> {
+        self.read.raised()
     }
 
     /// The link is dead, for this reason unless one was noted before. Returns the cause if this
@@ -233,11 +243,6 @@ impl Life {
         condition: impl Fn(&State) -> bool,
     ) -> bool {
         self.wait_for(deadline, |state| state.is_dead || condition(state))
-    }
-
-    /// Waits until the reader has delivered all that had come.
-    pub(crate) fn wait_read(&self, deadline: Instant) -> bool {
-        self.wait_for(Some(deadline), |state| state.is_read)
     }
 
     fn wait_for(&self, deadline: Option<Instant>, condition: impl Fn(&State) -> bool) -> bool {

@@ -37,10 +37,11 @@ pub(crate) mod stats;
 mod suspension;
 mod writer;
 
+use std::convert::Infallible;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -362,10 +363,10 @@ impl Link {
         &self.notices
     }
 
-    /// Waits until the reader has delivered all that had come, at most until then; returns
-    /// whether it has. Only a handler that is running can hold that up once the link is dead.
-    pub(crate) fn wait_read(&self, deadline: Instant) -> bool {
-        self.shared.life.wait_read(deadline)
+    /// Disconnects when the reader has delivered all that had come. Only a handler that is running
+    /// can hold that up once the link is dead.
+    pub(crate) fn read(&self) -> &Receiver<Infallible> {
+        self.shared.life.read()
     }
 
     /// How a dead link ended, as far as is known.

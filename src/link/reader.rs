@@ -67,7 +67,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         shared.mailbox.end();
     }
     *slot.lock() = Some(reader.inbox);
-    shared.life.read();
+    shared.life.end_reading();
 }
 
 pub(super) struct Reader<'a> {

@@ -181,11 +181,14 @@ impl Resumption {
         table.bytes += bytes;
         table.detached.insert(place, Waiting { session: Arc::clone(session), origin, bytes });
         self.evict(&mut table);
-        let from_there = |waiting: &&u64| table.detached[*waiting].origin == origin;
-        let too_many = table.detached.keys().filter(from_there).count() > self.places.most(origin);
-        let oldest = table.detached.keys().find(from_there).copied();
-        if let Some(oldest) = oldest.filter(|_| too_many) {
-            table.evict(oldest);
+        let most = self.places.most(origin);
+        // counted only where it can matter: thousands may lose their links at once
+        if table.detached.len() > most {
+            let mut from_there = table.detached.iter().filter(|waiting| waiting.1.origin == origin);
+            let oldest = from_there.next().map(|(place, _)| *place);
+            if let Some(oldest) = oldest.filter(|_| from_there.count() >= most) {
+                table.evict(oldest);
+            }
         }
         place
     }
