@@ -176,7 +176,7 @@ fn bad_input_ends_its_own_session_with_a_clear_cause_and_no_other() {
     send(&prefixed, &[0xff; 4]);
     expect("4294967295 bytes is announced");
     send(&lines, &[b'x'; 4000]);
-    expect("a line without end");
+    expect("a line is over the limit");
     send(&lines, b"\xff\n");
     expect("not UTF-8");
     let mut socket = plain_client(web.local_addr());

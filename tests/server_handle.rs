@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{ErrorKind, Read, Write};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
@@ -74,6 +75,44 @@ fn an_aborted_session_is_over_at_once_without_a_goodbye() {
     let cause = watch.disconnected();
     assert!(matches!(&*cause, Failure::Io(_) | Failure::ClosedAbnormally), "{cause:?}");
     client.close();
+}
+
+/// On framed TCP the end of the stream would be a goodbye: what the peer sees is a reset, whether the
+/// server is reading, is stuck in a write, or has something unread.
+#[test]
+fn the_peer_of_an_aborted_session_sees_no_goodbye() {
+    for (case, queued) in [("reading", 0), ("writing", 32)].repeat(20) {
+        let (begun, begins) = mpsc::channel();
+        let server = Server::builder().framing(Framing::lines()).heartbeat(Heartbeat::off());
+        let server = server.bind(LOOPBACK, move |session: Session| {
+            assert_eq!(session.recv().unwrap().as_text(), Some("here"));
+            begun.send(session.clone()).unwrap();
+            while session.recv().is_ok() {}
+        });
+        let server = server.unwrap();
+        let mut peer = std::net::TcpStream::connect(server.local_addr()).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        peer.write_all(b"here\n").unwrap();
+        let session = begins.recv_timeout(PATIENCE).unwrap();
+        for _ in 0..queued {
+            session.send("x".repeat(256 * 1024)).unwrap();
+        }
+        if queued > 0 {
+            eventually("a full socket", || match session.stats() {
+                stats if stats.outbox_bytes > 1 << 20 => Ok(()),
+                other => Err(Box::new(other)),
+            });
+        }
+        session.abort();
+        assert!(matches!(session.recv(), Err(Error::Closed)));
+        let mut bytes = Vec::new();
+        let end = peer.read_to_end(&mut bytes);
+        match end {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{case}"),
+            // behind what could not be sent: no client takes that for a goodbye
+            Ok(_) => assert!(!bytes.is_empty() && !bytes.ends_with(b"\n"), "{case}: a goodbye"),
+        }
+    }
 }
 
 #[test]

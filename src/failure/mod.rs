@@ -359,18 +359,18 @@ impl Failure {
         }
     }
 
-    /// Whether the connection ended in order, as one side or the other wanted: what is on its way
-    /// still arrives. Everything else ends with a reset.
-    pub(crate) fn is_orderly(&self) -> bool {
-        matches!(
-            self,
+    /// How the connection is ended for this reason.
+    pub(crate) fn manner(&self) -> Manner {
+        match self {
             Self::Closed(_)
-                | Self::ClosedHere(_)
-                | Self::ClosedAbnormally
-                | Self::EndOfStream { .. }
-                | Self::Protocol { .. }
-                | Self::ReconnectRequested
-        )
+            | Self::ClosedHere(_)
+            | Self::ClosedAbnormally
+            | Self::EndOfStream { .. }
+            | Self::Protocol { .. }
+            | Self::ReconnectRequested => Manner::Orderly,
+            Self::Aborted | Self::TooSlow => Manner::Aborted,
+            _ => Manner::Broken,
+        }
     }
 
     /// Whether a session that could be resumed is over with a link that dies of this.
@@ -414,6 +414,17 @@ pub(crate) fn guarded<T>(place: &'static str, code: impl FnOnce() -> T) -> Resul
             .unwrap_or_else(|| "a payload that is not text".into());
         Failure::Panicked { place, message }
     })
+}
+
+/// How a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As one side or the other wanted: what is on its way still arrives.
+    Orderly,
+    /// With a reset, once what had come is read.
+    Broken,
+    /// With a reset at once: the peer must not take the end for a goodbye.
+    Aborted,
 }
 
 #[cfg(test)]

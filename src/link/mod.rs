@@ -55,7 +55,7 @@ use pings::PingLedger;
 use stats::Counters;
 pub use stats::{Field, FieldValue, Rates, RoundTrips, Stats};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Manner};
 use crate::message::{CloseFrame, Message};
 use crate::policy::{AgreedCompression, MaxSizes};
 use crate::queues::inbox::{Inbox, Mailbox};
@@ -175,12 +175,16 @@ impl Shared {
     /// The link is dead, and this is why unless that was noted before.
     fn fail(&self, cause: Failure) {
         let Some(cause) = self.life.die(cause) else { return };
-        if !cause.is_orderly() {
+        match cause.manner() {
+            Manner::Orderly => self.hangup.hang_up(),
             // what was written and has not arrived is taken back, and a peer that is stuck in a
             // write learns at once that nobody reads
-            self.hangup.reset_when_dropped();
+            Manner::Broken => {
+                self.hangup.reset_when_dropped();
+                self.hangup.hang_up();
+            }
+            Manner::Aborted => self.hangup.reset(),
         }
-        self.hangup.hang_up();
         if self.is_all_there_is() {
             self.outbox.shut();
         }

@@ -395,10 +395,11 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the session at once, without a goodbye: what is queued is dropped, and no close frame is
-    /// sent, so that a WebSocket client sees an abnormal end (1006). On framed TCP the end of the
-    /// stream is the only goodbye that there is: a client that has received whole messages so far
-    /// may take this for one. It does not wait for the handler, which finds the session over.
+    /// Ends the session at once, without a goodbye: what is queued is dropped, no close frame is
+    /// sent, and the connection is reset, so that a WebSocket client sees an abnormal end (1006)
+    /// and one of framed TCP, where the end of the stream is the goodbye, sees none either. (Only
+    /// Linux can reset a connection that is in use; elsewhere the stream ends first.) It does not
+    /// wait for the handler, which finds the session over.
     ///
     /// ```
     /// use everlink::{Client, Event, FailureKind, Server};

@@ -164,6 +164,13 @@ pub trait Hangup: Send + Sync + Debug {
     /// and has not reached the peer yet is taken back, and a peer that is stuck in a write
     /// learns at once that nobody reads. A transport that cannot do that does nothing.
     fn reset_when_dropped(&self) {}
+
+    /// Ends both halves with a reset, at once, whatever has arrived or is on its way: a peer that
+    /// takes the end of the stream for a goodbye must not see one.
+    fn reset(&self) {
+        self.reset_when_dropped();
+        self.hang_up();
+    }
 }
 
 /// A connection to a peer, in pieces that different threads own. A `TcpStream` converts into
