@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use everlink::Client;
@@ -162,9 +163,9 @@ fn a_page_in_chromium_takes_part_in_the_chat() {
 }
 
 #[test]
-fn who_loses_the_network_for_a_while_misses_nothing_of_the_chat() {
-    use everlink::Backoff;
+fn who_loses_the_network_for_ten_seconds_misses_nothing_of_the_chat() {
     use everlink::chaos::{Cut, FaultProxy, Faults};
+    use everlink::{Backoff, State};
     use support::ms;
 
     let Some(mut chat) = example("chat") else { return };
@@ -186,9 +187,11 @@ fn who_loses_the_network_for_a_while_misses_nothing_of_the_chat() {
     assert_eq!(next(), "-- Bob is here");
     proxy.set(Faults::none().refuse()).unwrap();
     proxy.cut(Cut::Reset);
-    for number in 0..100 {
+    let begun = Instant::now();
+    for (number, _) in (0..100).zip(crossbeam_channel::tick(ms(100))) {
         other.send(format!("{number}")).unwrap();
     }
+    assert!(begun.elapsed() >= ms(10_000) && away.state() != State::Connected);
     away.send("is anybody there?").unwrap();
     other.flush(PATIENCE).unwrap();
     proxy.set(Faults::none()).unwrap();
