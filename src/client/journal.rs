@@ -17,7 +17,7 @@ impl Core {
     pub(super) fn note(&self, event: &Event) {
         record(self, event);
         #[cfg(feature = "metrics")]
-        self.publish_step();
+        self.publish_step(matches!(event, Event::Closed { .. }));
     }
 }
 

@@ -7,6 +7,7 @@ mod round_trips;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+pub(crate) use fields::by_kind;
 pub use fields::{Field, FieldValue};
 pub use rates::Rates;
 pub use round_trips::RoundTrips;

@@ -345,6 +345,8 @@ impl ServerBuilder {
         let listener = accept::listen(address, self.backlog).map_err(Error::Bind)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(Error::Bind)?;
+        #[cfg(feature = "metrics")]
+        let label = settings.name.clone().unwrap_or_else(|| address.to_string());
         let core = Arc::new(ServerCore {
             id: next_id(),
             address,
@@ -369,6 +371,8 @@ impl ServerBuilder {
             refused: AtomicU64::new(0),
             broadcasts_missed: AtomicU64::new(0),
             totals: Totals::default(),
+            #[cfg(feature = "metrics")]
+            outlet: crate::metrics::Outlet::new("server", label),
         });
         #[cfg(feature = "metrics")]
         {

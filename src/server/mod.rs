@@ -3,6 +3,7 @@
 mod accept;
 mod answer;
 mod builder;
+mod fields;
 mod handle;
 mod incoming;
 mod journal;
@@ -111,6 +112,8 @@ pub(crate) struct ServerCore {
     refused: AtomicU64,
     broadcasts_missed: AtomicU64,
     totals: Totals,
+    #[cfg(feature = "metrics")]
+    outlet: crate::metrics::Outlet,
 }
 
 /// A snapshot of a server's counters, from [`Server::stats`].

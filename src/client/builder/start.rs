@@ -131,9 +131,12 @@ impl ClientBuilder {
             settings.delivery,
             confirmable,
         );
+        let label = settings.name.clone().unwrap_or_else(|| id.to_string());
         let core = Arc::new(Core {
             id,
-            label: settings.name.clone().unwrap_or_else(|| id.to_string()),
+            #[cfg(feature = "metrics")]
+            outlet: crate::metrics::Outlet::new("client", label.clone()),
+            label,
             outbox: Arc::new(outbox.telling(settings.on_dropped.clone())),
             mailbox: Arc::clone(&mailbox),
             counters,
