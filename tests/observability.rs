@@ -80,6 +80,20 @@ fn a_beat_without_an_answer_is_a_miss_before_it_is_a_death() {
 }
 
 #[test]
+fn a_peer_that_is_given_up_before_the_second_beat_was_missed_too() {
+    let listener = Listener::new();
+    // as the defaults are to each other: 20 s and 30 s
+    let heartbeat = Heartbeat::every(ms(200)).dead_after(ms(300));
+    let (builder, watch) = watch(listener.client().heartbeat(heartbeat));
+    let client = builder.start().unwrap();
+    let _peer = listener.accept();
+    let cause = watch.disconnected();
+    assert_eq!(cause.kind(), FailureKind::Silent, "{cause}");
+    let misses = client.stats().heartbeat_misses;
+    assert!((1..=2).contains(&misses), "{:?}", client.stats());
+}
+
+#[test]
 fn a_peer_that_answers_is_missed_never() {
     let server = Server::bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
     let heartbeat = Heartbeat::every(ms(100)).dead_after(PATIENCE);

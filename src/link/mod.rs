@@ -175,6 +175,10 @@ impl Shared {
     /// The link is dead, and this is why unless that was noted before.
     fn fail(&self, cause: Failure) {
         let Some(cause) = self.life.die(cause) else { return };
+        if matches!(*cause, Failure::HeartbeatTimeout { .. }) && self.pings.is_waiting() {
+            // the last one: no beat follows that could find it unanswered
+            self.counters.heartbeat_misses.fetch_add(1, Relaxed);
+        }
         if !cause.is_orderly() {
             // what was written and has not arrived is taken back, and a peer that is stuck in a
             // write learns at once that nobody reads
