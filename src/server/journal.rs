@@ -33,12 +33,12 @@ impl Journal<'_> {
         );
     }
 
-    /// The session waits for its client.
-    pub(super) fn lost(&self, cause: &Failure) {
+    /// The session waits for its client: its link is gone, which was up for so long.
+    pub(super) fn lost(&self, cause: &Failure, uptime: Duration) {
         let Self { server, id, peer } = self;
         log::info!(
             session = *id, server = server.label().as_str(), event = "lost", peer:% = peer,
-            kind = cause.kind().as_str();
+            kind = cause.kind().as_str(), uptime = uptime.as_secs_f64();
             "{}: {peer} lost: {}", thread_prefix(*id), cause.report()
         );
     }
@@ -53,11 +53,12 @@ impl Journal<'_> {
         );
     }
 
-    pub(super) fn ended(&self, cause: &Failure, uptime: Duration) {
+    /// `uptime` is that of its last link, and `age` its own, with all the time that it waited.
+    pub(super) fn ended(&self, cause: &Failure, uptime: Duration, age: Duration) {
         let Self { server, id, peer } = self;
         log::info!(
             session = *id, server = server.label().as_str(), event = "ended", peer:% = peer,
-            kind = cause.kind().as_str(), uptime = uptime.as_secs_f64();
+            kind = cause.kind().as_str(), uptime = uptime.as_secs_f64(), age = age.as_secs_f64();
             "{}: {peer} ended: {}", thread_prefix(*id), cause.report()
         );
     }

@@ -153,7 +153,8 @@ pub struct ServerStats {
     pub messages_received: u64,
     /// Bytes of payload received by all sessions.
     pub bytes_received: u64,
-    /// Sessions that have ended, by why.
+    /// Links of sessions that have ended, by why. One that can be resumed has a link after the other;
+    /// what became of those that were never resumed say `expired` and `evicted`.
     pub disconnects: FailureCounts,
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, at, never, select};
 
@@ -35,6 +35,9 @@ pub(super) struct Owner {
     pub(super) counters: Arc<Counters>,
     /// The number of the latest link.
     pub(super) link: u32,
+    /// When that came up, and once it is buried how long it was up.
+    pub(super) linked: Instant,
+    pub(super) uptime: Duration,
     pub(super) closing: Option<Closing>,
     /// Whether the session ends with its link, however that ends.
     pub(super) is_final: bool,
@@ -88,6 +91,7 @@ impl Owner {
             link: self.link + 1,
         })?;
         self.link += 1;
+        self.linked = Instant::now();
         self.counters.connects.fetch_add(1, Relaxed);
         self.shared.attached(&link, peer);
         link.announce();
@@ -105,8 +109,8 @@ impl Owner {
         };
         // one that has never had a link was no session
         if self.link > 0 {
-            self.server.totals.add(&self.counters, &cause);
-            self.journal(self.shared.peer()).ended(&cause, self.born.elapsed());
+            self.server.totals.session_ended(&self.counters);
+            self.journal(self.shared.peer()).ended(&cause, self.uptime, self.born.elapsed());
         }
         // first, so that nobody claims what is about to end; who did gets a new session
         self.resumption.leave(&self.token);
@@ -203,7 +207,9 @@ impl Owner {
 
     /// Joins a link; returns why it died, and whether the session is over with that.
     fn bury(&mut self, link: Link) -> (Arc<Failure>, After) {
+        self.uptime = self.linked.elapsed();
         let ended = link.bury();
+        self.server.totals.link_ended(&self.counters, &ended.cause);
         self.shared.detached();
         self.outbox.detached();
         // nobody has closed it, so this end could not go on
@@ -223,7 +229,7 @@ impl Owner {
             After::Over => Phase::Over(cause),
             After::Detached | After::Briefly => {
                 let peer = self.shared.peer();
-                self.journal(peer).lost(&cause);
+                self.journal(peer).lost(&cause, self.uptime);
                 let place = self.resumption.detached(&self.shared);
                 self.shared.waits_in(place);
                 let mut window = self.resumption.settings.window;
