@@ -1,5 +1,6 @@
 //! The thread that owns a session: it gives it one link after the other, until it is over.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -159,7 +160,7 @@ impl Owner {
                     Ok(Order::Evict(_)) | Err(_) => {}
                 },
                 recv(handle.died()) -> _ => {
-                    let died = self.bury(link);
+                    let died = self.bury(link, false);
                     return self.after(died.0, died.1);
                 }
                 recv(due) -> _ => if let Some(closing) = &mut self.closing {
@@ -205,10 +206,17 @@ impl Owner {
         closing.deadline = Some(Instant::now() + self.server.settings.timeouts.close);
     }
 
-    /// Joins a link; returns why it died, and whether the session is over with that.
-    fn bury(&mut self, link: Link) -> (Arc<Failure>, After) {
+    /// Joins a link, whose client may be back on another one already; returns why it died, and whether
+    /// the session is over with that.
+    fn bury(&mut self, link: Link, is_replaced: bool) -> (Arc<Failure>, After) {
         self.uptime = self.linked.elapsed();
-        let ended = link.bury();
+        let mut ended = link.bury();
+        if is_replaced && matches!(*ended.cause, Failure::Interrupted) {
+            // nobody wanted its end: its client has noticed first that it was lost
+            let why =
+                io::Error::new(io::ErrorKind::ConnectionReset, "the client is back on another");
+            ended.cause = Arc::new(why.into());
+        }
         self.server.totals.link_ended(&self.counters, &ended.cause);
         self.shared.detached();
         self.outbox.detached();
@@ -247,7 +255,7 @@ impl Owner {
         // whoever has the token has had the answer
         self.counts.report(claim.received);
         link.handle().kill(Failure::Interrupted);
-        let (cause, after) = self.bury(link);
+        let (cause, after) = self.bury(link, true);
         match self.after(cause, after) {
             Phase::Detached { until, place } => self.attach(claim, until, place),
             other => other,
