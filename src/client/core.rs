@@ -34,7 +34,6 @@ pub(crate) enum Command {
 
 pub(crate) struct Core {
     pub(crate) id: u64,
-    pub(crate) label: String,
     pub(crate) settings: Arc<Settings>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -79,7 +78,7 @@ impl Core {
 
     /// What metrics and log records call it.
     pub(crate) fn label(&self) -> &str {
-        &self.label
+        self.settings.label()
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
@@ -197,7 +196,6 @@ mod tests {
         let (commands, heard) = crossbeam_channel::bounded(0);
         let core = Core {
             id: next_id(),
-            label: String::new(),
             outbox: Arc::new(Outbox::new(
                 settings.outbox,
                 settings.limits.message,

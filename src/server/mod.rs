@@ -258,8 +258,8 @@ impl ServerCore {
     }
 
     /// What metrics and log records call it.
-    fn label(&self) -> String {
-        self.settings.name.clone().unwrap_or_else(|| self.address.to_string())
+    fn label(&self) -> &str {
+        self.settings.label()
     }
 
     /// Whether a client can be told something before anything was agreed on.

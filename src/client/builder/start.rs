@@ -109,14 +109,15 @@ impl ClientBuilder {
             .into_iter()
             .map(|endpoint| OpeningRequest { endpoint, ..request.clone() })
             .collect();
-        let settings = self.settings.settled(is_websocket)?;
+        let mut settings = self.settings.settled(is_websocket)?;
         let confirmable = settings.is_confirmable(is_websocket);
         if settings.delivery == Delivery::AtLeastOnce && !confirmable {
             let reason = Error::Unconfirmable.to_string();
             return Err(Error::InvalidSetting { setting: "delivery", reason });
         }
-        let settings = Arc::new(settings);
         let id = next_id();
+        settings.name.get_or_insert_with(|| id.to_string());
+        let settings = Arc::new(settings);
         let counters = Arc::new(Counters::default());
         let interrupt = Arc::new(Interrupt::new());
         let (commands, inbound_commands) = unbounded();
@@ -131,12 +132,10 @@ impl ClientBuilder {
             settings.delivery,
             confirmable,
         );
-        let label = settings.name.clone().unwrap_or_else(|| id.to_string());
         let core = Arc::new(Core {
             id,
             #[cfg(feature = "metrics")]
-            outlet: crate::metrics::Outlet::new("client", label.clone()),
-            label,
+            outlet: crate::metrics::Outlet::new("client", settings.label().to_owned()),
             outbox: Arc::new(outbox.telling(settings.on_dropped.clone())),
             mailbox: Arc::clone(&mailbox),
             counters,
@@ -158,6 +157,7 @@ impl ClientBuilder {
             None => Inbox::Mailbox(mailbox),
         };
         let opener = Opener {
+            id,
             counters: Arc::clone(&core.counters),
             #[cfg(feature = "tls")]
             tls: self.tls.build(is_websocket)?,
