@@ -1,7 +1,7 @@
 //! The real Prometheus scrapes `examples/health_and_metrics.rs`, and the rules that lie beside it
 //! fire when a server is killed.
 //!
-//! Says "skipped" if `prometheus` is not on the PATH, or the examples are not built.
+//! Says "skipped" if `prometheus` is not on the PATH.
 #![cfg(feature = "tls")]
 
 mod support;
@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use support::examples::example;
 use support::*;
 
 /// A process that ends with its owner.
@@ -30,20 +31,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn example(name: &str) -> Option<Command> {
-    let mut path: PathBuf = std::env::current_exe().unwrap();
-    path.pop();
-    path.set_file_name("examples");
-    path.push(name);
-    if !path.exists() {
-        println!("skipped: {} is not built", path.display());
-        return None;
-    }
-    let mut command = Command::new(path);
-    command.stdin(Stdio::null()).env_remove("RUST_LOG");
-    Some(command)
 }
 
 /// A port that is free at the moment.
@@ -172,11 +159,7 @@ impl Drop for Prometheus {
 
 #[test]
 fn prometheus_notices_that_a_server_was_killed() {
-    let (Some(mut upstream), Some(mut gate)) =
-        (example("echo_server"), example("health_and_metrics"))
-    else {
-        return;
-    };
+    let (mut upstream, mut gate) = (example("echo_server"), example("health_and_metrics"));
     let (upstream_address, address) = (free(), free());
     let mut killed = start(&mut upstream, upstream_address);
     let gate = gate.args(["--upstream", &format!("ws://{upstream_address}")]);
@@ -202,7 +185,7 @@ fn prometheus_notices_that_a_server_was_killed() {
     assert_eq!(prometheus.values(lost), ["1"]);
 
     // it comes back, and so does the link
-    let _again = start(&mut example("echo_server").unwrap(), upstream_address);
+    let _again = start(&mut example("echo_server"), upstream_address);
     prometheus.is_calm();
 
     gate.kill();
