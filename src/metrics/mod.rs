@@ -90,8 +90,9 @@ pub(crate) fn register(source: Weak<dyn Source>) {
 ///
 /// It is called on the thread that publishes: that of the caller, and each client's manager
 /// thread. One that is slow holds these up, and one that panics is logged, and ends nothing. It must not
-/// call this. Counters are handed over as differences to what this same recorder was given before; a recorder that is
-/// installed late is given everything.
+/// call this. Counters are handed over as differences to what this same recorder was given before; one that is
+/// installed late is given everything. A recorder is known by its address: one that is made anew for each scrape, in the
+/// same place, is taken for the one before.
 pub fn publish_metrics() {
     let sources: Vec<_> = SOURCES.lock().iter().filter_map(Weak::upgrade).collect();
     for source in sources {
