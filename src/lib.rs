@@ -57,17 +57,50 @@
 //!
 //! # Logging
 //!
-//! Through the [`log`] crate. Each step in the life of a client or session is one record: `info` where
-//! all is well, `warn` for a link that died or an attempt that failed, `error` for giving up. Control
-//! frames are records at `debug`. What a line says its key-values say too, for structured
-//! logs: `event`, `client` and its [`name`](ClientBuilder::name), or `session` and `server`, and where
-//! there is one `endpoint`, `peer`, `link`, `attempts`, `kind` ([`FailureKind`]), `next`, and in seconds
-//! `uptime` and `downtime`. Payloads and credentials are never logged by this
+//! Through the [`log`] crate. Each step in the life of a client or session is one record, and each
+//! control frame. What a line says its key-values say too, for structured logs; `event` is the word:
+//!
+//! | `event` of a client | level | keys |
+//! | --- | --- | --- |
+//! | `connecting` | `info` | `endpoint`, `attempt` |
+//! | `connected` | `info` | `endpoint`, `link`, `attempts`, `downtime`, `session_start`, `resent`, `in_doubt` |
+//! | `disconnected` | `warn` | `endpoint`, `link`, `kind`, `cause`, `uptime`, `unconfirmed`, `will_be_resent`, `resumable`, `next`, `delay` |
+//! | `attempt_failed` | `warn` | `endpoint`, `attempts`, `kind`, `cause`, `next`, `delay` |
+//! | `session_over` | `warn` | `in_doubt` |
+//! | `message_too_large` | `error` | `size` |
+//! | `gave_up` | `error` | `attempts`, `kind`, `cause` |
+//! | `closed` | `info` | `clean`, `undelivered` |
+//!
+//! | `event` of a session | level | keys |
+//! | --- | --- | --- |
+//! | `not_opened` | `info` | `peer`, `kind`, `cause` |
+//! | `opened` | `info` | `peer` |
+//! | `lost` | `info` | `peer`, `kind`, `cause`, `uptime`: its link; it waits for its client |
+//! | `resumed` | `info` | `peer`, `resent` |
+//! | `ended` | `info` | `peer`, `kind`, `cause`, `uptime`, `age` |
+//!
+//! | `event` of both | level | keys |
+//! | --- | --- | --- |
+//! | `receiver_stalled`, `confirmations_missing` | `warn` | `waiting` |
+//! | `control_frame` | `debug` | `frame`, `direction` |
+//!
+//! Clients are reported to whoever runs them; a server's are free to go, so nothing of theirs is more than
+//! `info`. Each of these records has `client` and `name` ([`ClientBuilder::name`]) besides, or `session` and
+//! `server` ([`ServerBuilder::name`]). Numbers: `client`, `session`, `link` (counted from 1), `attempt` and
+//! `attempts`; messages: `unconfirmed`, `resent`, `in_doubt`, `undelivered`; bytes: `size`; seconds, with
+//! fractions: `uptime` (of a link), `age` (of a session), `downtime`, `waiting`, `delay` (before a redial). `clean`,
+//! `will_be_resent` and `resumable` are true or false. Words: `kind` ([`FailureKind`]), `next` (`redial`, `give_up`,
+//! `close`), `session_start` (`none`, `new`, `resumed`, `replaced`), `frame` (`ping`, `pong`, `close`), `direction`
+//! (`sent`, `received`). `cause` is the failure as one line. A key that does not apply is null.
+//!
+//! Other records, such as a panic in the program's own code or a connection that a server refuses, are lines only.
+//! Payloads and credentials are never logged by this
 //! crate; what tungstenite logs at `trace`, under the target of its name, it alone decides.
 //!
 //! # Metrics
 //!
-//! [`Client::stats`] and [`Server::stats`] are snapshots, [`Stats::fields`] has their names and values.
+//! [`Client::stats`] and [`Server::stats`] are snapshots, [`Stats::fields`] and [`ServerStats::fields`] have
+//! their names and values.
 //! With the feature `metrics`, `publish_metrics` hands all of it to the facade of that name.
 
 // what the outside can influence is no reason to panic; nothing sleeps, and no wall clock decides

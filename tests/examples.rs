@@ -1,41 +1,25 @@
-//! What the examples say is true. They are there when all targets are built, as by `cargo test`;
-//! otherwise this says "skipped".
+//! What the examples say is true.
 #![cfg(feature = "tls")]
 
 mod support;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use crossbeam_channel::bounded;
 use everlink::Client;
 use support::browser::Browser;
+use support::examples::example;
 use support::{PATIENCE, eventually};
-
-fn example(name: &str) -> Option<Command> {
-    // target/debug/deps/examples-0123 -> target/debug/examples/name
-    let mut path: PathBuf = std::env::current_exe().unwrap();
-    path.pop();
-    path.set_file_name("examples");
-    path.push(name);
-    if !path.exists() {
-        println!("skipped: {} is not built", path.display());
-        return None;
-    }
-    let mut command = Command::new(path);
-    command.stdin(Stdio::null()).env_remove("RUST_LOG");
-    Some(command)
-}
 
 #[test]
 fn cat_says_each_failed_attempt_as_a_line_of_json() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("ws://{}", listener.local_addr().unwrap());
     drop(listener);
-    let Some(mut cat) = example("cat") else { return };
+    let mut cat = example("cat");
     let output = cat
         .args(["--events", "--backoff-initial", "0s", "--max-attempts", "3", &url])
         .output()
@@ -55,7 +39,7 @@ fn cat_says_each_failed_attempt_as_a_line_of_json() {
 
 #[test]
 fn the_demos_server_listens_again_when_it_says_so() {
-    let Some(mut demo) = example("demo") else { return };
+    let mut demo = example("demo");
     let output = demo.output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{said}");
@@ -77,7 +61,7 @@ impl Drop for Running {
 
 /// Runs an example without arguments; it has to end by itself, in time, and say that all went well.
 fn runs(name: &str) {
-    let Some(mut command) = example(name) else { return };
+    let mut command = example(name);
     let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut running = Running(command.spawn().unwrap());
     let streams: [Box<dyn Read + Send>; 2] =
@@ -133,7 +117,7 @@ examples!(
 #[cfg(unix)]
 #[test]
 fn a_page_in_chromium_takes_part_in_the_chat() {
-    let Some(mut command) = example("chat") else { return };
+    let mut command = example("chat");
     let command = command.arg("127.0.0.1:0").stdout(Stdio::piped());
     let mut chat = Running(command.spawn().unwrap());
     let mut line = String::new();
@@ -168,7 +152,7 @@ fn who_loses_the_network_for_ten_seconds_misses_nothing_of_the_chat() {
     use everlink::{Backoff, State};
     use support::ms;
 
-    let Some(mut chat) = example("chat") else { return };
+    let mut chat = example("chat");
     let command = chat.arg("127.0.0.1:0").stdout(Stdio::piped());
     let mut chat = Running(command.spawn().unwrap());
     let mut line = String::new();

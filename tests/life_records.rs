@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use everlink::chaos::{Cut, FaultProxy, Faults};
-use everlink::{Backoff, Client, Heartbeat, Server};
+use everlink::{Backoff, Client, Event, Heartbeat, Resume, Server};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use support::*;
@@ -121,6 +121,17 @@ fn each_step_is_one_record_and_no_payload_is_in_any() {
         ("lost", "redial", Level::Warn)
     );
 
+    let words = ["disconnected", "attempt_failed", "gave_up"];
+    for said in of_client.iter().filter(|said| words.contains(&said.value("event"))) {
+        assert!(
+            said.line.contains(said.value("cause")) && said.value("cause").len() > 5,
+            "{said:?}"
+        );
+        let is_redial = said.value("next") == "redial";
+        let delay: Option<f64> = said.value("delay").parse().ok();
+        assert_eq!(delay, is_redial.then_some(0.001), "{said:?}");
+    }
+
     let of_server: Vec<&str> = said
         .iter()
         .filter(|said| said.value("server") == "gate")
@@ -132,6 +143,10 @@ fn each_step_is_one_record_and_no_payload_is_in_any() {
     let frames: Vec<&Said> =
         said.iter().filter(|said| said.value("event") == "control_frame").collect();
     assert!(frames.iter().all(|said| said.level == Level::Debug), "{frames:#?}");
+    for said in &frames {
+        let whose = (said.value("name"), said.value("server"));
+        assert!(matches!(whose, ("feed", "") | ("", "gate")), "{said:?}");
+    }
     for (frame, direction) in
         [("ping", "sent"), ("ping", "received"), ("pong", "sent"), ("pong", "received")]
             .into_iter()
@@ -146,4 +161,83 @@ fn each_step_is_one_record_and_no_payload_is_in_any() {
             || said.values.values().any(|value| value.contains("sesame"));
         assert!(!has_payload, "{said:?}");
     }
+    sessions_that_can_be_resumed();
+    a_program_that_does_not_receive();
+}
+
+/// The records of one name, or of one server.
+fn records(key: &str, name: &str, event: &str) -> Vec<Said> {
+    let said = CAPTURED.0.lock().unwrap().clone().into_iter();
+    said.filter(|said| said.value(key) == name && said.value("event") == event).collect()
+}
+
+fn sessions_that_can_be_resumed() {
+    let server = Server::builder().name("keeps").resume(Resume::within(ms(1000)));
+    let server = server.bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
+    let client = Client::builder(&format!("ws://{}", proxy.address())).name("returns");
+    let (builder, watch) = watch(client.resume(true).backoff(Backoff::fixed(ms(1))));
+    let _client = builder.start().unwrap();
+    watch.connected();
+    proxy.cut(Cut::Reset);
+    watch.connected();
+    proxy.set(Faults::none().refuse()).unwrap();
+    proxy.cut(Cut::Reset);
+    eventually("the session is over", || match records("server", "keeps", "ended").len() {
+        1 => Ok(()),
+        count => Err(count),
+    });
+    proxy.set(Faults::none()).unwrap();
+    watch.connected();
+    let starts = records("name", "returns", "connected");
+    let starts: Vec<_> = starts
+        .iter()
+        .map(|said| ["session_start", "resent", "in_doubt"].map(|key| said.value(key)))
+        .collect();
+    let absent = starts[0][1];
+    assert_eq!(
+        starts,
+        [["new", absent, absent], ["resumed", "0", absent], ["replaced", absent, "0"]]
+    );
+    assert!(absent.parse::<u64>().is_err(), "{absent}");
+    assert_eq!(records("name", "returns", "session_over")[0].value("in_doubt"), "0");
+
+    let seconds = |said: &Said, key: &str| said.value(key).parse::<f64>().unwrap();
+    let lost = records("server", "keeps", "lost");
+    assert_eq!(lost.len(), 2, "{lost:#?}");
+    for said in &lost {
+        assert!(seconds(said, "uptime") < PATIENCE.as_secs_f64(), "{said:?}");
+        assert!(
+            said.line.contains(said.value("cause")) && said.value("kind") == "lost",
+            "{said:?}"
+        );
+    }
+    let ended = &records("server", "keeps", "ended")[0];
+    // the wait for a client that never came is part of the one and not of the other
+    assert_eq!(seconds(ended, "uptime"), seconds(&lost[1], "uptime"), "{ended:?}");
+    assert!(seconds(ended, "age") >= 1.0 + seconds(ended, "uptime"), "{ended:?}");
+}
+
+fn a_program_that_does_not_receive() {
+    let server = Server::bind("127.0.0.1:0", |session| {
+        let _ = session.send("work");
+        while session.recv().is_ok() {}
+    });
+    let server = server.unwrap();
+    let (go_on, wait) = crossbeam_channel::bounded::<()>(0);
+    let (builder, watch) = watch(
+        Client::builder(&format!("ws://{}", server.local_addr()))
+            .name("busy")
+            .heartbeat(Heartbeat::every(ms(50)).dead_after(PATIENCE))
+            .on_message(move |_, _| {
+                let _ = wait.recv();
+            }),
+    );
+    let client = builder.start().unwrap();
+    watch.until(|event| matches!(event, Event::ReceiverStalled { .. }).then_some(()));
+    drop(go_on);
+    client.close();
+    let stalled = &records("name", "busy", "receiver_stalled")[0];
+    assert_eq!((stalled.level, stalled.value("client")), (Level::Warn, &*client.id().to_string()));
+    assert!(stalled.value("waiting").parse::<f64>().unwrap() >= 0.05, "{stalled:?}");
 }

@@ -4,8 +4,9 @@
 mod support;
 
 use std::net::TcpListener;
+use std::sync::OnceLock;
 
-use everlink::chaos::{Cut, FaultProxy};
+use everlink::chaos::{Cut, FaultProxy, Faults};
 use everlink::{Backoff, Client, Server};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use support::*;
@@ -21,17 +22,38 @@ fn render(handle: &PrometheusHandle) -> String {
     handle.render()
 }
 
-#[test]
-fn clients_and_servers_are_published_under_their_names() {
-    let handle = PrometheusBuilder::new().install_recorder().unwrap();
-    let server = Server::builder().name("gate").bind("127.0.0.1:0", |session| {
+/// The recorder of this process.
+fn recorder() -> &'static PrometheusHandle {
+    static RECORDER: OnceLock<PrometheusHandle> = OnceLock::new();
+    RECORDER.get_or_init(|| PrometheusBuilder::new().install_recorder().unwrap())
+}
+
+fn echo(name: &str) -> Server {
+    let server = Server::builder().name(name).bind("127.0.0.1:0", |session| {
         for message in &session {
             if session.send(message).is_err() {
                 break;
             }
         }
     });
-    let server = server.unwrap();
+    server.unwrap()
+}
+
+/// A client that has had so many answers.
+fn talk(server: &Server, name: &str, messages: usize) -> Client {
+    let url = format!("ws://{}", server.local_addr());
+    let client = Client::builder(&url).name(name).connect().unwrap();
+    for _ in 0..messages {
+        client.send("hello").unwrap();
+        client.recv_timeout(PATIENCE).unwrap();
+    }
+    client
+}
+
+#[test]
+fn clients_and_servers_are_published_under_their_names() {
+    let handle = recorder();
+    let server = echo("gate");
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let (builder, watch) = watch(
         Client::builder(&format!("ws://{}", proxy.address()))
@@ -45,7 +67,7 @@ fn clients_and_servers_are_published_under_their_names() {
     proxy.cut(Cut::Reset);
     watch.connected();
 
-    let text = render(&handle);
+    let text = render(handle);
     let expected = [
         ("everlink_up{client=\"feed\"}", 1.0),
         ("everlink_messages_sent_total{client=\"feed\"}", 1.0),
@@ -67,22 +89,89 @@ fn clients_and_servers_are_published_under_their_names() {
     let uptime = value(&text, "everlink_uptime_seconds{client=\"feed\"}");
     assert!(uptime > Some(0.0), "{text}");
 
-    // the state needs nobody who asks
-    client.close();
+    // the state needs nobody who asks: without a link, and then without a client
+    proxy.set(Faults::none().refuse()).unwrap();
+    proxy.cut(Cut::Reset);
+    watch.attempt_failed();
     let text = handle.render();
     assert_eq!(value(&text, "everlink_up{client=\"feed\"}"), Some(0.0), "{text}");
-    let closed = "everlink_disconnects_total{client=\"feed\",kind=\"closed_here\"}";
-    assert_eq!(value(&text, closed), Some(1.0), "{text}");
+    client.close();
+    let text = handle.render();
+    let lost = "everlink_disconnects_total{client=\"feed\",kind=\"lost\"}";
+    assert_eq!(value(&text, lost), Some(2.0), "{text}");
 
     // without a name the label is the number
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = Client::builder(&format!("ws://{}", nobody.local_addr().unwrap()));
     let client = client.start().unwrap();
-    let text = render(&handle);
+    let text = render(handle);
     let up = format!("everlink_up{{client=\"{}\"}}", client.id());
     assert_eq!(value(&text, &up), Some(0.0), "{text}");
+}
+
+#[test]
+fn a_client_that_is_closed_alerts_nobody() {
+    let (handle, server) = (recorder(), echo("calm"));
+    let client = talk(&server, "leaves", 1);
+    let age = |text: &str| value(text, "everlink_age_seconds{client=\"leaves\"}").unwrap();
+    let (first, second) = (age(&render(handle)), age(&render(handle)));
+    assert!(second > first, "as long as it lives it is brought up to date: {first} {second}");
+    client.close();
+    let check = |text: &str| {
+        let up = value(text, "everlink_up{client=\"leaves\"}").unwrap();
+        assert!(up.is_nan() && age(text).is_nan(), "{text}");
+        let closed = "everlink_disconnects_total{client=\"leaves\",kind=\"closed_here\"}";
+        assert_eq!(value(text, closed), Some(1.0), "{text}");
+        assert_eq!(value(text, "everlink_messages_sent_total{client=\"leaves\"}"), Some(1.0));
+    };
+    // that needs nobody who asks, and nobody who asks takes it back
+    check(&handle.render());
+    check(&render(handle));
     drop(client);
-    // and a client that is gone is published no more
-    let text = render(&handle);
-    assert_eq!(value(&text, &up), Some(0.0), "{text}");
+    check(&render(handle));
+}
+
+#[test]
+fn a_server_that_is_shut_down_is_counted_to_the_end() {
+    let (handle, server) = (recorder(), echo("ends"));
+    let client = talk(&server, "of ends", 1);
+    let text = render(handle);
+    assert_eq!(value(&text, "everlink_server_sessions{server=\"ends\"}"), Some(1.0), "{text}");
+    client.send("one more").unwrap();
+    client.recv_timeout(PATIENCE).unwrap();
+    assert!(server.shutdown(PATIENCE).drained);
+    // nobody asks
+    let text = handle.render();
+    let received = "everlink_server_messages_received_total{server=\"ends\"}";
+    assert_eq!(value(&text, received), Some(2.0), "{text}");
+    let kinds = text.lines().filter(|line| {
+        line.starts_with("everlink_server_disconnects_total{server=\"ends\"")
+            && !line.ends_with(" 0")
+    });
+    assert_eq!(kinds.count(), 1, "{text}");
+    let sessions = value(&text, "everlink_server_sessions{server=\"ends\"}").unwrap();
+    assert!(sessions.is_nan(), "{text}");
+}
+
+#[test]
+fn who_takes_over_a_name_goes_on_counting() {
+    let handle = recorder();
+    let sent = "everlink_messages_sent_total{client=\"again\"}";
+    let received = "everlink_server_messages_received_total{server=\"again\"}";
+    let (server, other) = (echo("again"), echo("again"));
+    // one after the other
+    talk(&server, "again", 5).close();
+    talk(&server, "again", 2).close();
+    assert_eq!(value(&render(handle), sent), Some(7.0));
+    // and at the same time
+    let both = [talk(&server, "again", 3), talk(&other, "again", 4)];
+    let text = render(handle);
+    assert_eq!((value(&text, sent), value(&text, received)), (Some(14.0), Some(14.0)), "{text}");
+    assert_eq!(value(&text, "everlink_up{client=\"again\"}"), Some(1.0));
+    both.iter().for_each(|client| drop(client.close()));
+    drop(server);
+    let server = echo("again");
+    talk(&server, "again", 1).close();
+    let text = render(handle);
+    assert_eq!((value(&text, sent), value(&text, received)), (Some(15.0), Some(15.0)), "{text}");
 }

@@ -1,5 +1,5 @@
 //! `examples/monitor` in a pseudo-terminal: it is drawn, its keys do what they say, and it leaves
-//! the terminal as it was. Says "skipped" if the example is not built.
+//! the terminal as it was.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -9,14 +9,16 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Child;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use everlink::Server;
+use everlink::chaos::{FaultProxy, Faults};
+use everlink::{Server, Session};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
+use support::examples::example;
 use support::*;
 
 const ROWS: u16 = 30;
@@ -33,15 +35,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(arguments: &[&str]) -> Option<Self> {
-        let mut path: PathBuf = std::env::current_exe().unwrap();
-        path.pop();
-        path.set_file_name("examples");
-        path.push("monitor");
-        if !path.exists() {
-            println!("skipped: {} is not built", path.display());
-            return None;
-        }
+    fn start(arguments: &[&str]) -> Self {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
@@ -50,10 +44,9 @@ impl Terminal {
         let line = OpenOptions::new().read(true).write(true).open(name).unwrap();
         let size = Winsize { ws_row: ROWS, ws_col: COLUMNS, ws_xpixel: 0, ws_ypixel: 0 };
         tcsetwinsize(&line, size).unwrap();
-        let child = Command::new(path)
+        let child = example("monitor")
             .args(arguments)
             .env("TERM", "xterm-256color")
-            .env_remove("RUST_LOG")
             .stdin(line.try_clone().unwrap())
             .stdout(line.try_clone().unwrap())
             .stderr(line.try_clone().unwrap())
@@ -72,7 +65,7 @@ impl Terminal {
             }
         });
         let screen = vt100::Parser::new(ROWS, COLUMNS, 0);
-        Some(Self { child, keyboard, line, output, screen })
+        Self { child, keyboard, line, output, screen }
     }
 
     fn press(&mut self, keys: &str) {
@@ -81,7 +74,7 @@ impl Terminal {
 
     /// Reads what is drawn until this holds for the text on the screen.
     fn shows(&mut self, what: &str, holds: impl Fn(&str) -> bool) -> String {
-        let deadline = std::time::Instant::now() + 2 * PATIENCE;
+        let deadline = Instant::now() + 2 * PATIENCE;
         loop {
             let text = self.screen.screen().contents();
             if holds(&text) {
@@ -92,6 +85,15 @@ impl Terminal {
                 Err(RecvTimeoutError::Timeout) => panic!("{what} is not shown:\n{text}"),
                 Err(RecvTimeoutError::Disconnected) => panic!("it has ended: {what}\n{text}"),
             }
+        }
+    }
+
+    /// Reads what is drawn for so long, and finds the text on the screen unchanged.
+    fn stands_still(&mut self, time: Duration, before: &str) {
+        let deadline = Instant::now() + time;
+        while let Ok(bytes) = self.output.recv_deadline(deadline) {
+            self.screen.process(&bytes);
+            assert_eq!(self.screen.screen().contents(), before);
         }
     }
 
@@ -145,9 +147,7 @@ fn connections_are_drawn_and_keys_do_what_they_say() {
     };
     let (first, second) = (echo(), echo());
     let urls = [&first, &second].map(|server| format!("ws://{}", server.local_addr()));
-    let Some(mut terminal) = Terminal::start(&["--interval", "1", &urls[0], &urls[1]]) else {
-        return;
-    };
+    let mut terminal = Terminal::start(&["--interval", "1", &urls[0], &urls[1]]);
     terminal.shows("two links", |text| {
         text.contains("2 of 2 connected") && text.contains("everlink monitor")
     });
@@ -162,11 +162,20 @@ fn connections_are_drawn_and_keys_do_what_they_say() {
     assert!(text.contains("what happened"), "{text}");
     assert_eq!(second.stats().accepted, 1);
 
-    // p: the picture stands still
+    // p: the picture stands still, whatever happens meanwhile
     terminal.press("p");
-    terminal.shows("held", |text| text.contains("held"));
+    let held = terminal.shows("held", |text| text.contains("held"));
+    first.sessions().iter().for_each(Session::abort);
+    eventually("another link", || match first.stats().accepted {
+        3 => Ok(()),
+        accepted => Err(accepted),
+    });
+    // longer than it takes to draw some frames
+    terminal.stands_still(ms(1500), &held);
     terminal.press("p");
-    terminal.shows("going on", |text| !text.contains("held"));
+    terminal.shows("what has happened meanwhile", |text| {
+        !text.contains("held") && text.contains("lost")
+    });
 
     // down, c: the second is closed
     terminal.press("\x1b[B");
@@ -183,9 +192,33 @@ fn connections_are_drawn_and_keys_do_what_they_say() {
 }
 
 #[test]
+fn the_chosen_row_is_seen_however_many_there_are() {
+    let server = Server::bind("127.0.0.1:0", |session| while session.recv().is_ok() {}).unwrap();
+    let names: Vec<String> = (0..20).map(|n| format!("{}/{n:02}", server.local_addr())).collect();
+    let urls: Vec<String> = names.iter().map(|name| format!("ws://{name}")).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    let mut terminal = Terminal::start(&urls);
+    terminal.shows("all of them", |text| text.contains("20 of 20 connected"));
+    let is_chosen = |text: &str, number: usize| line_of(text, &names[number]).contains('▶');
+    // past the end: the last one stays chosen
+    for (key, first_to_last) in [("\x1b[B", [1, 19]), ("\x1b[A", [18, 0])] {
+        let [first, last] = first_to_last;
+        terminal.press(key);
+        terminal.shows("the next", |text| is_chosen(text, first));
+        terminal.press(&key.repeat(21));
+        terminal.shows("the last", |text| is_chosen(text, last));
+    }
+    terminal.press("q");
+    terminal.has_ended_well();
+}
+
+#[test]
 fn ctrl_c_and_signals_leave_the_terminal_as_it_was() {
     for how in ["\x03", "signal"] {
-        let Some(mut terminal) = Terminal::start(&["ws://127.0.0.1:1"]) else { return };
+        // nobody is let in there
+        let refused = FaultProxy::start("127.0.0.1:0").unwrap();
+        refused.set(Faults::none().refuse()).unwrap();
+        let mut terminal = Terminal::start(&[&format!("ws://{}", refused.address())]);
         terminal.shows("what fails", |text| text.contains("connect") && text.contains("0 of 1"));
         if how == "signal" {
             let pid = rustix::process::Pid::from_child(&terminal.child);
@@ -199,7 +232,7 @@ fn ctrl_c_and_signals_leave_the_terminal_as_it_was() {
 
 #[test]
 fn without_arguments_there_is_something_to_see() {
-    let Some(mut terminal) = Terminal::start(&[]) else { return };
+    let mut terminal = Terminal::start(&[]);
     terminal.shows("all of them", |text| text.contains("6 of 6 connected"));
     let text = terminal.shows("what was lost, and came back", |text| {
         ["lost", "silent", "disconnected after", "connected to"].iter().all(|w| text.contains(w))
@@ -215,8 +248,8 @@ fn without_arguments_there_is_something_to_see() {
 #[test]
 #[ignore = "writes examples/monitor/monitor.svg"]
 fn the_picture_of_the_readme() {
-    let Some(mut terminal) = Terminal::start(&[]) else { return };
-    let begun = std::time::Instant::now();
+    let mut terminal = Terminal::start(&[]);
+    let begun = Instant::now();
     terminal.shows("a life of some seconds", |text| {
         begun.elapsed() > ms(26_000)
             && text.contains("backing off")

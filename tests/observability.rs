@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use everlink::chaos::{Cut, FaultProxy};
+use everlink::chaos::{Cut, FaultProxy, Faults};
 use everlink::{
-    Backoff, Client, FailureKind, Heartbeat, Server, ServerStats, Session, Stats, Timeouts,
+    Backoff, Client, FailureKind, Heartbeat, Resume, Server, ServerStats, Session, Stats, Timeouts,
 };
 use support::*;
 
@@ -80,6 +80,20 @@ fn a_beat_without_an_answer_is_a_miss_before_it_is_a_death() {
 }
 
 #[test]
+fn a_peer_that_is_given_up_before_the_second_beat_was_missed_too() {
+    let listener = Listener::new();
+    // as the defaults are to each other: 20 s and 30 s
+    let heartbeat = Heartbeat::every(ms(200)).dead_after(ms(300));
+    let (builder, watch) = watch(listener.client().heartbeat(heartbeat));
+    let client = builder.start().unwrap();
+    let _peer = listener.accept();
+    let cause = watch.disconnected();
+    assert_eq!(cause.kind(), FailureKind::Silent, "{cause}");
+    let misses = client.stats().heartbeat_misses;
+    assert!((1..=2).contains(&misses), "{:?}", client.stats());
+}
+
+#[test]
 fn a_peer_that_answers_is_missed_never() {
     let server = Server::bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
     let heartbeat = Heartbeat::every(ms(100)).dead_after(PATIENCE);
@@ -114,7 +128,7 @@ fn links_and_attempts_are_counted_by_why_they_failed() {
     watch.connected();
     client.reconnect().unwrap();
     watch.connected();
-    proxy.set(everlink::chaos::Faults::none().refuse()).unwrap();
+    proxy.set(Faults::none().refuse()).unwrap();
     proxy.cut(Cut::EndOfStream);
     watch.attempt_failed();
     watch.attempt_failed();
@@ -266,4 +280,53 @@ fn a_sessions_counters_have_why_it_ended() {
     });
     let stats: Stats = session.stats();
     assert_eq!(server.stats().disconnects.of(FailureKind::ClosedByPeer), 1, "{stats:?}");
+}
+
+#[test]
+fn each_link_that_a_session_loses_is_counted_with_its_cause() {
+    let (sender, sessions) = crossbeam_channel::bounded(1);
+    let server = Server::builder().resume(Resume::within(Duration::from_secs(1)));
+    let server = server.bind("127.0.0.1:0", move |session: Session| {
+        sender.send(session.clone()).unwrap();
+        while session.recv().is_ok() {}
+    });
+    let server = server.unwrap();
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
+    let client =
+        Client::builder(&format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1)));
+    let (builder, watch) = watch(client.resume(true));
+    let client = builder.start().unwrap();
+    watch.connected();
+    let session = sessions.recv_timeout(PATIENCE).unwrap();
+    for lost in 1..=3 {
+        proxy.cut(Cut::Reset);
+        watch.connected();
+        eventually("it is back", || match server.stats() {
+            stats if stats.resumed == lost && session.is_attached() => Ok(()),
+            stats => Err(Box::new(stats)),
+        });
+    }
+    let kinds = || {
+        let kinds = [FailureKind::Lost, FailureKind::ClosedByPeer, FailureKind::ClosedHere];
+        kinds
+            .map(|kind| (session.stats().disconnects.of(kind), server.stats().disconnects.of(kind)))
+    };
+    assert_eq!((session.stats().connects, kinds()), (4, [(3, 3), (0, 0), (0, 0)]));
+    // the fourth is lost too, and nobody comes back
+    proxy.set(Faults::none().refuse()).unwrap();
+    proxy.cut(Cut::Reset);
+    eventually("the end", || match server.stats() {
+        stats if stats.expired == 1 && stats.sessions == 0 => Ok(()),
+        stats => Err(Box::new(stats)),
+    });
+    assert_eq!(kinds(), [(4, 4), (0, 0), (0, 0)], "{:?}", server.stats());
+    // and one that ends with its link
+    proxy.set(Faults::none()).unwrap();
+    watch.connected();
+    client.close();
+    eventually("a goodbye", || match server.stats().disconnects {
+        counts if counts.of(FailureKind::ClosedByPeer) == 1 => Ok(()),
+        counts => Err(counts),
+    });
+    assert_eq!(server.stats().disconnects.total(), 5);
 }

@@ -1,7 +1,7 @@
 //! The real Prometheus scrapes `examples/health_and_metrics.rs`, and the rules that lie beside it
 //! fire when a server is killed.
 //!
-//! Says "skipped" if `prometheus` is not on the PATH, or the examples are not built.
+//! Says "skipped" if `prometheus` is not on the PATH.
 #![cfg(feature = "tls")]
 
 mod support;
@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use support::examples::example;
 use support::*;
 
 /// A process that ends with its owner.
@@ -30,20 +31,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn example(name: &str) -> Option<Command> {
-    let mut path: PathBuf = std::env::current_exe().unwrap();
-    path.pop();
-    path.set_file_name("examples");
-    path.push(name);
-    if !path.exists() {
-        println!("skipped: {} is not built", path.display());
-        return None;
-    }
-    let mut command = Command::new(path);
-    command.stdin(Stdio::null()).env_remove("RUST_LOG");
-    Some(command)
 }
 
 /// A port that is free at the moment.
@@ -81,7 +68,8 @@ struct Prometheus {
 }
 
 impl Prometheus {
-    fn start(target: SocketAddr) -> Option<Self> {
+    fn start(targets: [SocketAddr; 2]) -> Option<Self> {
+        let targets = targets.map(|target| format!("'{target}'")).join(", ");
         let folder =
             std::env::temp_dir().join(format!("everlink-prometheus-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
@@ -89,7 +77,7 @@ impl Prometheus {
         let config = format!(
             "global:\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  \
              evaluation_interval: 500ms\nrule_files:\n  - {rules}\nscrape_configs:\n  \
-             - job_name: everlink\n    static_configs:\n      - targets: ['{target}']\n"
+             - job_name: everlink\n    static_configs:\n      - targets: [{targets}]\n"
         );
         let file = folder.join("prometheus.yml");
         fs::write(&file, config).unwrap();
@@ -133,18 +121,25 @@ impl Prometheus {
         answer["data"].take()
     }
 
-    /// The alerts that fire.
-    fn firing(&self) -> Vec<String> {
+    /// The alerts that fire, and for which instance.
+    fn firing(&self) -> Vec<(String, String)> {
         let data = self.data("/api/v1/alerts");
         let alerts = data["alerts"].as_array().unwrap().iter();
         let firing = alerts.filter(|alert| alert["state"] == "firing");
-        firing.map(|alert| alert["labels"]["alertname"].as_str().unwrap().to_owned()).collect()
+        let label = |alert: &Value, name| alert["labels"][name].as_str().unwrap_or("").to_owned();
+        firing.map(|alert| (label(alert, "alertname"), label(alert, "instance"))).collect()
     }
 
-    fn fires(&self, name: &str) {
+    /// Waits until this alert fires for these instances, and for no other.
+    fn fires(&self, name: &str, instances: &[SocketAddr]) {
+        let mut expected: Vec<_> = instances.iter().map(ToString::to_string).collect();
+        expected.sort();
         eventually(name, || {
             let firing = self.firing();
-            if firing.iter().any(|alert| alert == name) { Ok(()) } else { Err(firing) }
+            let of_it = firing.iter().filter(|(alert, _)| alert == name);
+            let mut found: Vec<_> = of_it.map(|(_, instance)| instance.clone()).collect();
+            found.sort();
+            if found == expected { Ok(()) } else { Err(firing) }
         });
     }
 
@@ -172,39 +167,40 @@ impl Drop for Prometheus {
 
 #[test]
 fn prometheus_notices_that_a_server_was_killed() {
-    let (Some(mut upstream), Some(mut gate)) =
-        (example("echo_server"), example("health_and_metrics"))
-    else {
-        return;
-    };
-    let (upstream_address, address) = (free(), free());
+    let (mut upstream, upstream_address) = (example("echo_server"), free());
     let mut killed = start(&mut upstream, upstream_address);
-    let gate = gate.args(["--upstream", &format!("ws://{upstream_address}")]);
-    let mut gate = start(gate, address);
-    let Some(prometheus) = Prometheus::start(address) else { return };
-    eventually("it is scraped, and all is well", || {
-        let up = prometheus.values("everlink_up%7Bclient=%22upstream%22%7D");
-        if up == ["1"] { Ok(()) } else { Err(up) }
+    let addresses = [free(), free()];
+    let [mut gate, mut other] = addresses.map(|address| {
+        let mut gate = example("health_and_metrics");
+        start(gate.args(["--upstream", &format!("ws://{upstream_address}")]), address)
     });
-    eventually("health", || match get(address, "/health") {
+    let Some(prometheus) = Prometheus::start(addresses) else { return };
+    eventually("both are scraped, and all is well", || {
+        let up = prometheus.values("everlink_up%7Bclient=%22upstream%22%7D");
+        if up == ["1", "1"] { Ok(()) } else { Err(up) }
+    });
+    eventually("health", || match get(addresses[0], "/health") {
         Ok((status, _)) if status == "200" => Ok(()),
         other => Err(format!("{other:?}")),
     });
-    assert_eq!(prometheus.values("everlink_server_sessions%7Bserver=%22gate%22%7D"), ["0"]);
+    assert_eq!(prometheus.values("everlink_server_sessions%7Bserver=%22gate%22%7D"), ["0", "0"]);
     // before the first scrape there is no server either
     prometheus.is_calm();
 
     killed.kill();
-    prometheus.fires("EverlinkDown");
-    let (status, body) = get(address, "/health").unwrap();
+    prometheus.fires("EverlinkDown", &addresses);
+    let (status, body) = get(addresses[0], "/health").unwrap();
     assert_eq!(status, "503", "{body}");
     let lost = "everlink_disconnects_total%7Bclient=%22upstream%22,kind=%22lost%22%7D";
-    assert_eq!(prometheus.values(lost), ["1"]);
+    assert_eq!(prometheus.values(lost), ["1", "1"]);
 
     // it comes back, and so does the link
-    let _again = start(&mut example("echo_server").unwrap(), upstream_address);
+    let _again = start(&mut example("echo_server"), upstream_address);
     prometheus.is_calm();
 
+    // one of them, which says nothing of the other
     gate.kill();
-    prometheus.fires("EverlinkServerGone");
+    prometheus.fires("EverlinkServerGone", &addresses[..1]);
+    other.kill();
+    prometheus.fires("EverlinkServerGone", &addresses);
 }

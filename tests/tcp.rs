@@ -252,7 +252,7 @@ fn bad_input_ends_the_link_with_a_clear_cause_and_bounded_memory() {
         (Framing::length_prefixed(Prefix::U32), vec![0xff; 4], "4294967295 bytes is announced"),
         (Framing::length_prefixed(Prefix::U64), vec![0xff; 8], "is announced"),
         (Framing::length_prefixed(Prefix::U32).inclusive(), vec![0; 4], "does not even hold"),
-        (Framing::lines().max_length(1000), vec![b'x'; 5000], "without end"),
+        (Framing::lines().max_length(1000), vec![b'x'; 5000], "over the limit"),
         (Framing::lines(), b"\xff\xfe\n".to_vec(), "not UTF-8"),
     ] {
         let listener = Listener::new();

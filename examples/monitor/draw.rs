@@ -8,15 +8,22 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span, Text};
-use ratatui::widgets::{Block, Cell, Paragraph, Row, Table};
+use ratatui::widgets::{Block, Cell, Paragraph, Row, Table, TableState};
 
 use crate::watched::{TRIPS, Watched};
 
 const KEYS: &str = " ↑↓ choose   r reconnect   c close   p hold the picture   q quit";
 
-pub fn draw(frame: &mut Frame<'_>, watched: &[Watched], chosen: usize, is_held: bool) {
+/// What is drawn, as it was at `now`. The table remembers which rows were seen: the chosen one always
+/// is.
+pub fn draw(
+    frame: &mut Frame<'_>,
+    watched: &[Watched],
+    table: &mut TableState,
+    (now, is_held): (Instant, bool),
+) {
     let rows = u16::try_from(watched.len() * 2 + 3).unwrap_or(u16::MAX);
-    let [title, table, events, keys] = Layout::vertical([
+    let [title, rows, events, keys] = Layout::vertical([
         Constraint::Length(1),
         Constraint::Max(rows),
         Constraint::Min(3),
@@ -24,8 +31,8 @@ pub fn draw(frame: &mut Frame<'_>, watched: &[Watched], chosen: usize, is_held: 
     ])
     .areas(frame.area());
     frame.render_widget(Paragraph::new(summary(watched, is_held)), title);
-    draw_table(frame, table, watched, chosen);
-    draw_events(frame, events, watched);
+    draw_table(frame, rows, watched, table, now);
+    draw_events(frame, events, watched, now);
     frame.render_widget(Paragraph::new(KEYS).dark_gray(), keys);
 }
 
@@ -41,7 +48,13 @@ fn summary(watched: &[Watched], is_held: bool) -> Line<'static> {
     Line::from(spans)
 }
 
-fn draw_table(frame: &mut Frame<'_>, area: Rect, watched: &[Watched], chosen: usize) {
+fn draw_table(
+    frame: &mut Frame<'_>,
+    area: Rect,
+    watched: &[Watched],
+    state: &mut TableState,
+    now: Instant,
+) {
     let header = [
         "connection",
         "state",
@@ -67,20 +80,21 @@ fn draw_table(frame: &mut Frame<'_>, area: Rect, watched: &[Watched], chosen: us
         Constraint::Length(6),
     ];
     let header = Row::new(header).style(Style::new().dark_gray());
-    let rows = watched.iter().enumerate().map(|(index, one)| row(one, index == chosen));
+    let chosen = state.selected();
+    let rows = watched.iter().enumerate().map(|(index, one)| row(one, chosen == Some(index), now));
     let table = Table::new(rows, widths).header(header).column_spacing(1).block(Block::bordered());
-    frame.render_widget(table, area);
+    frame.render_stateful_widget(table, area, state);
 }
 
 /// Two lines: what there is now, and below it what went wrong last.
-fn row(one: &Watched, is_chosen: bool) -> Row<'static> {
+fn row(one: &Watched, is_chosen: bool, now: Instant) -> Row<'static> {
     let (status, stats, rates) = (&one.status, &one.stats, &one.rates);
     let trips = stats.round_trips;
     let color = color(status.state);
     let marker = if is_chosen { "▶ " } else { "  " };
     let cause = status.last_failure.as_ref().map(|cause| cause.kind().to_string());
     let next = status.next_attempt.map(|at| {
-        let left = at.saturating_duration_since(Instant::now());
+        let left = at.saturating_duration_since(now);
         format!("next in {:.1}s", left.as_secs_f64())
     });
     let cell = |first: String, second: String| {
@@ -135,14 +149,14 @@ fn color(state: State) -> Color {
 }
 
 /// The newest events of all connections, the newest on top.
-fn draw_events(frame: &mut Frame<'_>, area: Rect, watched: &[Watched]) {
+fn draw_events(frame: &mut Frame<'_>, area: Rect, watched: &[Watched], now: Instant) {
     let mut events: Vec<_> = watched
         .iter()
         .flat_map(|one| one.events.iter().map(move |event| (one.name.as_str(), event)))
         .collect();
     events.sort_by_key(|(_, (at, ..))| std::cmp::Reverse(*at));
     let lines = events.into_iter().take(usize::from(area.height)).map(|(name, (at, what, bad))| {
-        let ago = format!(" {:>6.1} s ago  ", at.elapsed().as_secs_f64());
+        let ago = format!(" {:>6.1} s ago  ", now.saturating_duration_since(*at).as_secs_f64());
         let color = if *bad { Color::Red } else { Color::Green };
         Line::from(vec![
             Span::from(ago).dark_gray(),

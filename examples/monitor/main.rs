@@ -19,13 +19,14 @@ mod world;
 use std::error::Error;
 use std::io;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use crossbeam_channel::{Receiver, bounded, select, tick, unbounded};
 use everlink::{Client, ClientBuilder, Heartbeat, Timeouts};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::widgets::TableState;
 use watched::Watched;
 use world::World;
 
@@ -49,7 +50,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     // its threads end with the process at the latest
     let world = if options.urls.is_empty() { Some(World::start()?) } else { None };
-    let mut app = App { watched: Vec::new(), chosen: 0, is_held: false };
+    let mut app =
+        App { watched: Vec::new(), table: TableState::new().with_selected(0), held: None };
     match &world {
         Some(world) => {
             for (name, builder) in world.clients() {
@@ -97,8 +99,10 @@ fn keys() -> io::Result<Receiver<io::Result<Event>>> {
 
 struct App {
     watched: Vec<Watched>,
-    chosen: usize,
-    is_held: bool,
+    /// Which connection is chosen, and which are seen.
+    table: TableState,
+    /// Since when the picture is held: it shows that moment.
+    held: Option<Instant>,
 }
 
 impl App {
@@ -118,9 +122,10 @@ impl App {
     ) -> io::Result<()> {
         let frames = tick(FRAME);
         loop {
-            terminal.draw(|frame| draw::draw(frame, &self.watched, self.chosen, self.is_held))?;
+            let moment = (self.held.unwrap_or_else(Instant::now), self.held.is_some());
+            terminal.draw(|frame| draw::draw(frame, &self.watched, &mut self.table, moment))?;
             select! {
-                recv(frames) -> _ => if !self.is_held {
+                recv(frames) -> _ => if self.held.is_none() {
                     self.watched.iter_mut().for_each(Watched::look);
                 },
                 recv(keys) -> event => match event {
@@ -141,17 +146,18 @@ impl App {
         if key.kind == KeyEventKind::Release {
             return false;
         }
-        let chosen = self.watched.get(self.chosen);
+        let chosen = self.table.selected().and_then(|index| self.watched.get(index));
         match key.code {
             KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return true,
             KeyCode::Char('q') | KeyCode::Esc => return true,
-            KeyCode::Char('p') => self.is_held = !self.is_held,
+            KeyCode::Char('p') => {
+                self.held = if self.held.is_none() { Some(Instant::now()) } else { None };
+            }
             KeyCode::Char('r') => chosen.into_iter().for_each(Watched::reconnect),
             KeyCode::Char('c') => chosen.into_iter().for_each(Watched::close),
-            KeyCode::Up | KeyCode::Char('k') => self.chosen = self.chosen.saturating_sub(1),
-            KeyCode::Down | KeyCode::Char('j') => {
-                self.chosen = (self.chosen + 1).min(self.watched.len().saturating_sub(1));
-            }
+            KeyCode::Up | KeyCode::Char('k') => self.table.select_previous(),
+            // it is kept within the rows when they are drawn
+            KeyCode::Down | KeyCode::Char('j') => self.table.select_next(),
             _ => {}
         }
         false

@@ -33,6 +33,8 @@ pub(crate) type TokenHook =
 
 /// Makes one link after the other, each on a thread that ends with the attempt.
 pub(crate) struct Opener {
+    /// The number of the client.
+    pub(crate) id: u64,
     pub(crate) settings: Arc<Settings>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) resolver: Resolver,

@@ -34,7 +34,6 @@ pub(crate) enum Command {
 
 pub(crate) struct Core {
     pub(crate) id: u64,
-    pub(crate) label: String,
     pub(crate) settings: Arc<Settings>,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) mailbox: Arc<Mailbox>,
@@ -46,6 +45,8 @@ pub(crate) struct Core {
     /// Raised when the manager has ended, and everything with it.
     pub(crate) done: Signal,
     pub(crate) undelivered: Mutex<Vec<Message>>,
+    #[cfg(feature = "metrics")]
+    pub(crate) outlet: crate::metrics::Outlet,
 }
 
 impl Core {
@@ -77,7 +78,7 @@ impl Core {
 
     /// What metrics and log records call it.
     pub(crate) fn label(&self) -> &str {
-        &self.label
+        self.settings.label()
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
@@ -140,16 +141,21 @@ impl Core {
 impl crate::metrics::Source for Core {
     fn publish(&self) {
         self.counters.look_at();
-        self.publish_step();
+        self.publish_to(crate::metrics::Extent::Whole);
     }
 }
 
 #[cfg(feature = "metrics")]
 impl Core {
     /// A step in its life is published. Nobody has asked: no ping is owed for that.
-    pub(crate) fn publish_step(&self) {
-        let is_up = self.status.is_up_now();
-        crate::metrics::publish_client(&self.label, is_up, &self.stats());
+    pub(crate) fn publish_step(&self, is_last: bool) {
+        use crate::metrics::Extent;
+        self.publish_to(if is_last { Extent::Last } else { Extent::Step });
+    }
+
+    fn publish_to(&self, extent: crate::metrics::Extent) {
+        self.outlet
+            .publish(extent, || crate::metrics::of_client(self.status.is_up_now(), &self.stats()));
     }
 }
 
@@ -190,7 +196,6 @@ mod tests {
         let (commands, heard) = crossbeam_channel::bounded(0);
         let core = Core {
             id: next_id(),
-            label: String::new(),
             outbox: Arc::new(Outbox::new(
                 settings.outbox,
                 settings.limits.message,
@@ -206,6 +211,8 @@ mod tests {
             interrupt: Arc::new(Interrupt::new()),
             done: Signal::new(),
             undelivered: Mutex::default(),
+            #[cfg(feature = "metrics")]
+            outlet: crate::metrics::Outlet::new("client", String::new()),
             settings,
         };
         core.status.enter(State::GaveUp, Some(Arc::new(Failure::ClosedAbnormally)));

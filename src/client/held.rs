@@ -182,6 +182,9 @@ impl Opener {
         self.in_doubt = Some(self.in_doubt.unwrap_or_default() + in_doubt);
         self.counters.replaced.fetch_add(1, Relaxed);
         self.counters.in_doubt.fetch_add(in_doubt as u64, Relaxed);
-        log::warn!("{}: the session is over, {in_doubt} messages in doubt", self.thread_prefix);
+        log::warn!(
+            client = self.id, name = self.settings.label(), event = "session_over", in_doubt;
+            "{}: the session is over, {in_doubt} messages in doubt", self.thread_prefix
+        );
     }
 }

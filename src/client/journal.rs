@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::events::{Event, Next};
+use super::held::SessionStart;
 
 impl Core {
     /// Logs an event, brings the metrics up to date and tells the program.
@@ -17,7 +18,7 @@ impl Core {
     pub(super) fn note(&self, event: &Event) {
         record(self, event);
         #[cfg(feature = "metrics")]
-        self.publish_step();
+        self.publish_step(matches!(event, Event::Closed { .. }));
     }
 }
 
@@ -29,24 +30,41 @@ fn record(core: &Core, event: &Event) {
             client, name, event = event.name(), endpoint = endpoint.as_str(), attempt = *attempt;
             "{thread}: {event}"
         ),
-        Event::Connected { link, attempts, downtime, endpoint, .. } => log::info!(
+        Event::Connected { link, attempts, downtime, endpoint, session, .. } => {
+            let (session_start, resent, in_doubt) = start(*session);
+            log::info!(
+                client, name, event = event.name(), endpoint = endpoint.as_str(), link = *link,
+                attempts = *attempts, downtime = downtime.as_secs_f64(), session_start, resent,
+                in_doubt;
+                "{thread}: {event}"
+            );
+        }
+        Event::Disconnected {
+            link,
+            cause,
+            endpoint,
+            uptime,
+            unconfirmed,
+            will_be_resent,
+            resumable,
+            next,
+            ..
+        } => log::warn!(
             client, name, event = event.name(), endpoint = endpoint.as_str(), link = *link,
-            attempts = *attempts, downtime = downtime.as_secs_f64();
-            "{thread}: {event}"
-        ),
-        Event::Disconnected { link, cause, endpoint, uptime, unconfirmed, next, .. } => log::warn!(
-            client, name, event = event.name(), endpoint = endpoint.as_str(), link = *link,
-            kind = cause.kind().as_str(), uptime = uptime.as_secs_f64(),
-            unconfirmed = *unconfirmed, next = word(next);
+            kind = cause.kind().as_str(), cause:% = cause.report(), uptime = uptime.as_secs_f64(),
+            unconfirmed = *unconfirmed, will_be_resent = *will_be_resent, resumable = *resumable,
+            next = word(*next), delay = delay(*next);
             "{thread}: {event}"
         ),
         Event::AttemptFailed { attempts, endpoint, cause, next, .. } => log::warn!(
             client, name, event = event.name(), endpoint = endpoint.as_str(),
-            attempts = *attempts, kind = cause.kind().as_str(), next = word(next);
+            attempts = *attempts, kind = cause.kind().as_str(), cause:% = cause.report(),
+            next = word(*next), delay = delay(*next);
             "{thread}: {event}"
         ),
         Event::GaveUp { cause, attempts, .. } => log::error!(
-            client, name, event = event.name(), attempts = *attempts, kind = cause.kind().as_str();
+            client, name, event = event.name(), attempts = *attempts, kind = cause.kind().as_str(),
+            cause:% = cause.report();
             "{thread}: {event}"
         ),
         Event::MessageTooLarge { size, .. } => log::error!(
@@ -57,14 +75,33 @@ fn record(core: &Core, event: &Event) {
             client, name, event = event.name(), clean = *clean, undelivered = *undelivered;
             "{thread}: {event}"
         ),
+        // the link has said so, where the wait was seen
         Event::ReceiverStalled { .. } | Event::ConfirmationsMissing { .. } => {}
     }
 }
 
-fn word(next: &Next) -> &'static str {
+fn word(next: Next) -> &'static str {
     match next {
         Next::Redial { .. } => "redial",
         Next::GiveUp => "give_up",
         Next::Close => "close",
+    }
+}
+
+/// In seconds, before a redial.
+fn delay(next: Next) -> Option<f64> {
+    match next {
+        Next::Redial { delay } => Some(delay.as_secs_f64()),
+        Next::GiveUp | Next::Close => None,
+    }
+}
+
+/// How the session of a link began, in a word, and how many messages are sent again or in doubt.
+fn start(session: SessionStart) -> (&'static str, Option<usize>, Option<usize>) {
+    match session {
+        SessionStart::None => ("none", None, None),
+        SessionStart::New => ("new", None, None),
+        SessionStart::Resumed { resent } => ("resumed", Some(resent), None),
+        SessionStart::Replaced { in_doubt } => ("replaced", None, Some(in_doubt)),
     }
 }

@@ -48,9 +48,19 @@ struct Up {
     endpoint: String,
 }
 
+/// Says that the manager has ended, and everything with it, however that came about.
+struct Done(Arc<Core>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.done.raise();
+    }
+}
+
 impl Manager {
     /// Runs until the client is closed.
     pub(crate) fn run(&mut self) {
+        let _done = Done(Arc::clone(&self.core));
         let clean = match guarded("manager", || self.live()) {
             Ok(clean) => clean,
             Err(panic) => {
@@ -64,7 +74,6 @@ impl Manager {
         drop(self.inbox.lock().take());
         self.core.mailbox.end();
         self.say(|client| Event::Closed { client, clean, undelivered });
-        self.core.done.raise();
     }
 
     /// The life cycle; returns whether it ended with a closing handshake.

@@ -6,10 +6,9 @@ use super::FailureKind;
 
 /// How often something has failed, by [`FailureKind`].
 ///
-/// With the feature `serde` it is an object of kinds and counts.
+/// With the feature `serde` it is an object of kinds and counts. A kind that is missing there counts
+/// zero, and one that this version does not know, from a newer one, is left out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(from = "ByKind", into = "ByKind"))]
 pub struct FailureCounts([u64; FailureKind::ALL.len()]);
 
 impl FailureCounts {
@@ -31,19 +30,23 @@ impl FailureCounts {
 }
 
 #[cfg(feature = "serde")]
-type ByKind = std::collections::BTreeMap<FailureKind, u64>;
-
-#[cfg(feature = "serde")]
-impl From<FailureCounts> for ByKind {
-    fn from(counts: FailureCounts) -> Self {
-        counts.iter().collect()
+impl serde::Serialize for FailureCounts {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.iter())
     }
 }
 
 #[cfg(feature = "serde")]
-impl From<ByKind> for FailureCounts {
-    fn from(counts: ByKind) -> Self {
-        Self(FailureKind::ALL.map(|kind| counts.get(&kind).copied().unwrap_or(0)))
+impl<'de> serde::Deserialize<'de> for FailureCounts {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let by_word = std::collections::BTreeMap::<String, u64>::deserialize(from)?;
+        let mut counts = Self::default();
+        for (word, count) in by_word {
+            if let Some(kind) = FailureKind::named(&word) {
+                counts.0[kind.index()] = count;
+            }
+        }
+        Ok(counts)
     }
 }
 
@@ -77,5 +80,19 @@ mod tests {
         }
         let kinds = FailureKind::ALL.len() as u64;
         assert_eq!(counts.total(), kinds * (kinds + 1) / 2);
+    }
+
+    #[cfg(feature = "serde")]
+    #[test]
+    fn counts_of_a_newer_version_can_be_read() {
+        let text = r#"{"disconnects":{"silent":3,"abducted":1},"connects":4}"#;
+        let stats: crate::Stats = serde_json::from_str(text).unwrap();
+        assert_eq!((stats.disconnects.of(FailureKind::Silent), stats.connects), (3, 4));
+        assert_eq!(stats.disconnects.total(), 3);
+        let written = serde_json::to_string(&stats.disconnects).unwrap();
+        assert_eq!(serde_json::from_str::<FailureCounts>(&written).unwrap(), stats.disconnects);
+        for kind in FailureKind::ALL {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
     }
 }

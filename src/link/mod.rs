@@ -25,6 +25,7 @@ mod farewell;
 mod handle;
 mod handoff;
 mod heartbeat;
+mod journal;
 pub(crate) mod life;
 mod liveness;
 #[cfg(all(test, shuttle))]
@@ -159,22 +160,13 @@ struct Shared {
 }
 
 impl Shared {
-    /// One record for each control frame, at `debug`; never what it carries.
-    fn log_control(&self, direction: &str, frame: &str) {
-        let (event, name) = ("control_frame", &self.name);
-        match self.owner {
-            Owner::Client => log::debug!(
-                client = self.id, event, direction, frame; "{name}: {frame} {direction}"
-            ),
-            Owner::Session => log::debug!(
-                session = self.id, event, direction, frame; "{name}: {frame} {direction}"
-            ),
-        }
-    }
-
     /// The link is dead, and this is why unless that was noted before.
     fn fail(&self, cause: Failure) {
         let Some(cause) = self.life.die(cause) else { return };
+        if matches!(*cause, Failure::HeartbeatTimeout { .. }) && self.pings.is_waiting() {
+            // the last one: no beat follows that could find it unanswered
+            self.counters.heartbeat_misses.fetch_add(1, Relaxed);
+        }
         match cause.manner() {
             Manner::Orderly => self.hangup.hang_up(),
             // what was written and has not arrived is taken back, and a peer that is stuck in a
@@ -205,7 +197,7 @@ impl Shared {
 
     /// The program has been busy for so long, and nothing is read meanwhile.
     fn stalled(&self, time: Duration) {
-        log::warn!("{}: the program has received nothing for {time:.1?}", self.name);
+        self.log_stalled(time);
         let _ = self.notices.try_send(Notice::Stalled(time));
     }
 
@@ -222,7 +214,7 @@ impl Shared {
         let is_drained = pen.is_drained();
         self.pen.put(pen);
         if is_drained && self.outbox.is_left_unconfirmed() {
-            log::warn!("{}: the peer has answered no ping of the last {waiting:.1?}", self.name);
+            self.log_unconfirmed(waiting);
             let _ = self.notices.try_send(Notice::Unconfirmed(waiting));
         }
     }

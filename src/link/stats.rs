@@ -7,6 +7,7 @@ mod round_trips;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+pub(crate) use fields::by_kind;
 pub use fields::{Field, FieldValue};
 pub use rates::Rates;
 pub use round_trips::RoundTrips;
@@ -88,8 +89,10 @@ pub struct Stats {
     pub pings_sent: u64,
     /// Pings of the present link, or of the last one, that have no answer yet.
     pub unanswered_pings: u64,
-    /// Beats that were due while the one before had no answer, and nothing else had come: what
-    /// happens before a peer is given up, or to one that is slow.
+    /// Pings (or application-level beats) that had no answer when the next one was due or when the link
+    /// died of silence, while nothing else had come either: what happens before a peer is given up, or to one
+    /// that is slow. With a limit of less than two [intervals](crate::Heartbeat::every), as by default,
+    /// it is the last sign of one that is given up.
     pub heartbeat_misses: u64,
     /// Messages of the present link, or of the last one, that were written after the last ping
     /// that was answered: the peer may or may not have them.

@@ -318,7 +318,7 @@ impl ServerBuilder {
         let drops = matches!(outbox.overflow, Overflow::DropOldest | Overflow::DropNewest);
         let kind = Kind { is_framed, is_tls, drops, resumes: self.resume.is_some() };
         self.settings.chosen.check(|setting| obstacle(setting, kind))?;
-        let settings = self.settings.settled(!is_framed)?;
+        let mut settings = self.settings.settled(!is_framed)?;
         if self.places.total == 0 {
             let reason = "zero lets nobody in".into();
             return Err(Error::InvalidSetting { setting: "max_connections", reason });
@@ -345,12 +345,12 @@ impl ServerBuilder {
         let listener = accept::listen(address, self.backlog).map_err(Error::Bind)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(Error::Bind)?;
+        settings.name.get_or_insert_with(|| address.to_string());
         let core = Arc::new(ServerCore {
             id: next_id(),
             address,
             listener: Mutex::new(Some(Arc::clone(&listener))),
             accept: Mutex::default(),
-            settings: Arc::new(settings),
             framing: self.framing,
             #[cfg(feature = "tls")]
             tls: self.tls,
@@ -369,6 +369,9 @@ impl ServerBuilder {
             refused: AtomicU64::new(0),
             broadcasts_missed: AtomicU64::new(0),
             totals: Totals::default(),
+            #[cfg(feature = "metrics")]
+            outlet: crate::metrics::Outlet::new("server", settings.label().to_owned()),
+            settings: Arc::new(settings),
         });
         #[cfg(feature = "metrics")]
         {

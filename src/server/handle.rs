@@ -133,6 +133,13 @@ impl ServerHandle {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        let report = self.end(timeout);
+        #[cfg(feature = "metrics")]
+        self.core.publish_last();
+        report
+    }
+
+    fn end(&self, timeout: Duration) -> ShutdownReport {
         let core = &self.core;
         core.stop.raise();
         // the socket goes with the last of those that hold it, and the address is free again

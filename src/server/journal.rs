@@ -19,8 +19,8 @@ impl Journal<'_> {
     pub(super) fn not_opened(&self, failure: &Failure) {
         let Self { server, id, peer } = self;
         log::info!(
-            session = *id, server = server.label().as_str(), event = "not_opened", peer:% = peer,
-            kind = failure.kind().as_str();
+            session = *id, server = server.label(), event = "not_opened", peer:% = peer,
+            kind = failure.kind().as_str(), cause:% = failure.report();
             "{}: {peer} did not open: {}", thread_prefix(*id), failure.report()
         );
     }
@@ -28,17 +28,17 @@ impl Journal<'_> {
     pub(super) fn opened(&self) {
         let Self { server, id, peer } = self;
         log::info!(
-            session = *id, server = server.label().as_str(), event = "opened", peer:% = peer;
+            session = *id, server = server.label(), event = "opened", peer:% = peer;
             "{}: {peer} connected", thread_prefix(*id)
         );
     }
 
-    /// The session waits for its client.
-    pub(super) fn lost(&self, cause: &Failure) {
+    /// The session waits for its client: its link is gone, which was up for so long.
+    pub(super) fn lost(&self, cause: &Failure, uptime: Duration) {
         let Self { server, id, peer } = self;
         log::info!(
-            session = *id, server = server.label().as_str(), event = "lost", peer:% = peer,
-            kind = cause.kind().as_str();
+            session = *id, server = server.label(), event = "lost", peer:% = peer,
+            kind = cause.kind().as_str(), cause:% = cause.report(), uptime = uptime.as_secs_f64();
             "{}: {peer} lost: {}", thread_prefix(*id), cause.report()
         );
     }
@@ -47,17 +47,18 @@ impl Journal<'_> {
     pub(super) fn resumed(&self, resent: usize) {
         let Self { server, id, peer } = self;
         log::info!(
-            session = *id, server = server.label().as_str(), event = "resumed", peer:% = peer,
+            session = *id, server = server.label(), event = "resumed", peer:% = peer,
             resent;
             "{}: {peer} resumed, {resent} messages are sent again", thread_prefix(*id)
         );
     }
 
-    pub(super) fn ended(&self, cause: &Failure, uptime: Duration) {
+    /// `uptime` is that of its last link, and `age` its own, with all the time that it waited.
+    pub(super) fn ended(&self, cause: &Failure, uptime: Duration, age: Duration) {
         let Self { server, id, peer } = self;
         log::info!(
-            session = *id, server = server.label().as_str(), event = "ended", peer:% = peer,
-            kind = cause.kind().as_str(), uptime = uptime.as_secs_f64();
+            session = *id, server = server.label(), event = "ended", peer:% = peer,
+            kind = cause.kind().as_str(), cause:% = cause.report(), uptime = uptime.as_secs_f64(), age = age.as_secs_f64();
             "{}: {peer} ended: {}", thread_prefix(*id), cause.report()
         );
     }

@@ -3,6 +3,7 @@
 mod accept;
 mod answer;
 mod builder;
+mod fields;
 mod handle;
 mod incoming;
 mod journal;
@@ -111,6 +112,8 @@ pub(crate) struct ServerCore {
     refused: AtomicU64,
     broadcasts_missed: AtomicU64,
     totals: Totals,
+    #[cfg(feature = "metrics")]
+    outlet: crate::metrics::Outlet,
 }
 
 /// A snapshot of a server's counters, from [`Server::stats`].
@@ -150,7 +153,8 @@ pub struct ServerStats {
     pub messages_received: u64,
     /// Bytes of payload received by all sessions.
     pub bytes_received: u64,
-    /// Sessions that have ended, by why.
+    /// Links of sessions that have ended, by why. One that can be resumed has a link after the other;
+    /// what became of those that were never resumed say `expired` and `evicted`.
     pub disconnects: FailureCounts,
 }
 
@@ -254,8 +258,8 @@ impl ServerCore {
     }
 
     /// What metrics and log records call it.
-    fn label(&self) -> String {
-        self.settings.name.clone().unwrap_or_else(|| self.address.to_string())
+    fn label(&self) -> &str {
+        self.settings.label()
     }
 
     /// Whether a client can be told something before anything was agreed on.

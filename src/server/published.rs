@@ -37,49 +37,18 @@ impl ServerCore {
 #[cfg(feature = "metrics")]
 impl crate::metrics::Source for ServerCore {
     fn publish(&self) {
-        use ::metrics::Unit::{Bytes, Count};
-        let stats = self.stats();
-        let of = crate::metrics::OfServer {
-            now: [
-                ("everlink_server_connections", "Connections", stats.connections),
-                ("everlink_server_sessions", "Sessions that are open", stats.sessions),
-                ("everlink_server_detached_sessions", "Sessions without a link", stats.detached),
-                ("everlink_server_detached_bytes", "Payload kept for those", stats.detached_bytes),
-            ],
-            totals: [
-                ("everlink_server_accepted_total", Count, "Connections accepted", stats.accepted),
-                ("everlink_server_refused_total", Count, "Connections refused", stats.refused),
-                ("everlink_server_resumed_total", Count, "Sessions that went on", stats.resumed),
-                ("everlink_server_expired_total", Count, "Sessions not resumed", stats.expired),
-                ("everlink_server_evicted_total", Count, "Sessions made room of", stats.evicted),
-                (
-                    "everlink_server_broadcasts_missed_total",
-                    Count,
-                    "Broadcasts that a session has missed",
-                    stats.broadcasts_missed,
-                ),
-                (
-                    "everlink_server_messages_sent_total",
-                    Count,
-                    "Messages sent",
-                    stats.messages_sent,
-                ),
-                ("everlink_server_sent_bytes_total", Bytes, "Payload sent", stats.bytes_sent),
-                (
-                    "everlink_server_messages_received_total",
-                    Count,
-                    "Messages received",
-                    stats.messages_received,
-                ),
-                (
-                    "everlink_server_received_bytes_total",
-                    Bytes,
-                    "Payload received",
-                    stats.bytes_received,
-                ),
-            ],
-            disconnects: stats.disconnects,
-        };
-        crate::metrics::publish_server(&self.label(), &of);
+        self.publish_to(crate::metrics::Extent::Whole);
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl ServerCore {
+    /// It is shut down.
+    pub(super) fn publish_last(&self) {
+        self.publish_to(crate::metrics::Extent::Last);
+    }
+
+    fn publish_to(&self, extent: crate::metrics::Extent) {
+        self.outlet.publish(extent, || crate::metrics::of_server(self.stats().fields()));
     }
 }

@@ -70,8 +70,11 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
     };
     let ended = link.bury();
     session.forget();
-    server.totals.add(session.counters(), &ended.cause);
-    journal.ended(&ended.cause, session.stats().uptime.unwrap_or_default());
+    server.totals.link_ended(session.counters(), &ended.cause);
+    server.totals.session_ended(session.counters());
+    // it has had one link
+    let uptime = session.stats().uptime.unwrap_or_default();
+    journal.ended(&ended.cause, uptime, uptime);
 }
 
 fn start(

@@ -47,10 +47,14 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    /// A session with these counters has ended, for this reason.
-    pub(super) fn add(&self, counters: &Counters, cause: &Failure) {
+    /// A link of a session with these counters has ended, for this reason; the session may go on.
+    pub(super) fn link_ended(&self, counters: &Counters, cause: &Failure) {
         counters.disconnects.add(cause.kind());
         self.disconnects.add(cause.kind());
+    }
+
+    /// A session with these counters has ended.
+    pub(super) fn session_ended(&self, counters: &Counters) {
         let mut ended = self.ended.lock();
         *ended += Traffic::of(counters);
         counters.is_in_totals.store(true, Relaxed);

@@ -81,6 +81,11 @@ impl Default for Settings {
 impl Settings {
     /// Fills in what was chosen, refuses what cannot work, and has the outbox hold every message
     /// that may be sent.
+    /// What metrics and log records call it. Its owner has given it a name by default.
+    pub(crate) fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
     pub(crate) fn settled(mut self, is_websocket: bool) -> Result<Self, Error> {
         let chosen = &self.chosen;
         self.timeouts = chosen.timeouts.resolved();

@@ -5,6 +5,9 @@ macro_rules! shared_setters {
     () => {
         /// What it is called: the label of its metrics and a key of its log records. Default: a
         /// client's number, [`Client::id`](crate::Client::id), and a server's address.
+        ///
+        /// Two clients, or two servers, of one name share their metrics: counters add up, and gauges are
+        /// those of the one that was started last.
         pub fn name(mut self, name: impl Into<String>) -> Self {
             self.settings.chosen.add("name");
             self.settings.name = Some(name.into());

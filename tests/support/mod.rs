@@ -3,6 +3,7 @@
 
 pub mod bare;
 pub mod browser;
+pub mod examples;
 #[cfg(feature = "chaos")]
 pub mod resumed;
 

@@ -109,14 +109,15 @@ impl ClientBuilder {
             .into_iter()
             .map(|endpoint| OpeningRequest { endpoint, ..request.clone() })
             .collect();
-        let settings = self.settings.settled(is_websocket)?;
+        let mut settings = self.settings.settled(is_websocket)?;
         let confirmable = settings.is_confirmable(is_websocket);
         if settings.delivery == Delivery::AtLeastOnce && !confirmable {
             let reason = Error::Unconfirmable.to_string();
             return Err(Error::InvalidSetting { setting: "delivery", reason });
         }
-        let settings = Arc::new(settings);
         let id = next_id();
+        settings.name.get_or_insert_with(|| id.to_string());
+        let settings = Arc::new(settings);
         let counters = Arc::new(Counters::default());
         let interrupt = Arc::new(Interrupt::new());
         let (commands, inbound_commands) = unbounded();
@@ -133,7 +134,8 @@ impl ClientBuilder {
         );
         let core = Arc::new(Core {
             id,
-            label: settings.name.clone().unwrap_or_else(|| id.to_string()),
+            #[cfg(feature = "metrics")]
+            outlet: crate::metrics::Outlet::new("client", settings.label().to_owned()),
             outbox: Arc::new(outbox.telling(settings.on_dropped.clone())),
             mailbox: Arc::clone(&mailbox),
             counters,
@@ -155,6 +157,7 @@ impl ClientBuilder {
             None => Inbox::Mailbox(mailbox),
         };
         let opener = Opener {
+            id,
             counters: Arc::clone(&core.counters),
             #[cfg(feature = "tls")]
             tls: self.tls.build(is_websocket)?,

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::Stats;
 use crate::failure::FailureCounts;
 
-/// One of the values of a [`Stats`], from [`Stats::fields`].
+/// One of the values of a [`Stats`] or a [`ServerStats`](crate::ServerStats), from [`Stats::fields`] or
+/// [`ServerStats::fields`](crate::ServerStats::fields).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Field {
-    /// The name of the field of [`Stats`].
+    /// The name of the field.
     pub name: &'static str,
     /// Where a field has more than one value, which of them this is: a name and a value, as
     /// `("kind", "silent")` or `("quantile", "0.99")`.
@@ -128,7 +129,7 @@ impl Stats {
     }
 }
 
-fn by_kind(name: &'static str, counts: FailureCounts) -> impl Iterator<Item = Field> {
+pub(crate) fn by_kind(name: &'static str, counts: FailureCounts) -> impl Iterator<Item = Field> {
     let counts: Vec<_> = counts.iter().collect();
     counts.into_iter().map(move |(kind, count)| Field {
         name,

@@ -18,7 +18,7 @@ const LONGEST_MICROS: u64 = 600_000_000;
 const DIGITS: u8 = 1;
 
 /// The round trips of the last five to ten minutes, from a ping (or a beat of the application) to
-/// its answer, over all links. Times are within 3 %, but for the shortest, which are within a
+/// its answer, over all links. Times are within 3.2 %, but for the shortest, which are within a
 /// microsecond.
 ///
 /// A connection that is asked more than 65,535 times in five minutes forgets sooner: it knows its
@@ -128,11 +128,11 @@ mod tests {
     }
 
     fn is_near(measured: Duration, truth: Duration) -> bool {
-        measured.abs_diff(truth) <= truth.mul_f64(0.035)
+        measured.abs_diff(truth) <= truth.mul_f64(0.032)
     }
 
     #[test]
-    fn percentiles_are_within_three_percent() {
+    fn percentiles_are_as_near_as_is_said() {
         let (mut window, now) = (Window::default(), Instant::now());
         for micros in 1..=10_000 {
             window.record(Duration::from_micros(micros * 37), now);
@@ -142,6 +142,16 @@ mod tests {
         let expected = [(trips.p50, 185), (trips.p90, 333), (trips.p99, 366), (trips.max, 370)];
         for (measured, truth) in expected {
             assert!(is_near(measured, ms(truth)), "{trips:?}");
+        }
+        // each time by itself, from the shortest on
+        for micros in (1..=100).chain((100..300_000).step_by(61)) {
+            let (mut window, truth) = (Window::default(), Duration::from_micros(micros));
+            window.record(truth, now);
+            let max = window.summary(now).unwrap().max;
+            assert!(
+                is_near(max, truth) || max.abs_diff(truth) <= Duration::from_micros(1),
+                "{max:?} {truth:?}"
+            );
         }
     }
 

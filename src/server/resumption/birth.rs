@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
 
@@ -113,6 +113,8 @@ impl Owner {
             mailbox,
             counters,
             link: 0,
+            linked: Instant::now(),
+            uptime: Duration::ZERO,
             closing: None,
             is_final: false,
             handler_returned: false,

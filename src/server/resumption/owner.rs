@@ -1,9 +1,10 @@
 //! The thread that owns a session: it gives it one link after the other, until it is over.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, at, never, select};
 
@@ -35,6 +36,9 @@ pub(super) struct Owner {
     pub(super) counters: Arc<Counters>,
     /// The number of the latest link.
     pub(super) link: u32,
+    /// When that came up, and once it is buried how long it was up.
+    pub(super) linked: Instant,
+    pub(super) uptime: Duration,
     pub(super) closing: Option<Closing>,
     /// Whether the session ends with its link, however that ends.
     pub(super) is_final: bool,
@@ -88,6 +92,7 @@ impl Owner {
             link: self.link + 1,
         })?;
         self.link += 1;
+        self.linked = Instant::now();
         self.counters.connects.fetch_add(1, Relaxed);
         self.shared.attached(&link, peer);
         link.announce();
@@ -105,8 +110,8 @@ impl Owner {
         };
         // one that has never had a link was no session
         if self.link > 0 {
-            self.server.totals.add(&self.counters, &cause);
-            self.journal(self.shared.peer()).ended(&cause, self.born.elapsed());
+            self.server.totals.session_ended(&self.counters);
+            self.journal(self.shared.peer()).ended(&cause, self.uptime, self.born.elapsed());
         }
         // first, so that nobody claims what is about to end; who did gets a new session
         self.resumption.leave(&self.token);
@@ -155,7 +160,7 @@ impl Owner {
                     Ok(Order::Evict(_)) | Err(_) => {}
                 },
                 recv(handle.died()) -> _ => {
-                    let died = self.bury(link);
+                    let died = self.bury(link, false);
                     return self.after(died.0, died.1);
                 }
                 recv(due) -> _ => if let Some(closing) = &mut self.closing {
@@ -201,9 +206,18 @@ impl Owner {
         closing.deadline = Some(Instant::now() + self.server.settings.timeouts.close);
     }
 
-    /// Joins a link; returns why it died, and whether the session is over with that.
-    fn bury(&mut self, link: Link) -> (Arc<Failure>, After) {
-        let ended = link.bury();
+    /// Joins a link, whose client may be back on another one already; returns why it died, and whether
+    /// the session is over with that.
+    fn bury(&mut self, link: Link, is_replaced: bool) -> (Arc<Failure>, After) {
+        self.uptime = self.linked.elapsed();
+        let mut ended = link.bury();
+        if is_replaced && matches!(*ended.cause, Failure::Interrupted) {
+            // nobody wanted its end: its client has noticed first that it was lost
+            let why =
+                io::Error::new(io::ErrorKind::ConnectionReset, "the client is back on another");
+            ended.cause = Arc::new(why.into());
+        }
+        self.server.totals.link_ended(&self.counters, &ended.cause);
         self.shared.detached();
         self.outbox.detached();
         // nobody has closed it, so this end could not go on
@@ -223,7 +237,7 @@ impl Owner {
             After::Over => Phase::Over(cause),
             After::Detached | After::Briefly => {
                 let peer = self.shared.peer();
-                self.journal(peer).lost(&cause);
+                self.journal(peer).lost(&cause, self.uptime);
                 let place = self.resumption.detached(&self.shared);
                 self.shared.waits_in(place);
                 let mut window = self.resumption.settings.window;
@@ -241,7 +255,7 @@ impl Owner {
         // whoever has the token has had the answer
         self.counts.report(claim.received);
         link.handle().kill(Failure::Interrupted);
-        let (cause, after) = self.bury(link);
+        let (cause, after) = self.bury(link, true);
         match self.after(cause, after) {
             Phase::Detached { until, place } => self.attach(claim, until, place),
             other => other,

@@ -1,0 +1,352 @@
+//! How one client or server hands its values over to the recorder of the program.
+//!
+//! | lock | protects | held |
+//! | --- | --- | --- |
+//! | [`NAMES`] | which names are in use | for a moment |
+//! | `Name::living` | who of that name has not ended | for a moment |
+//! | `Name::publishing` | the order in which values reach the recorder | while values are read, and around the recorder's code |
+//! | `Outlet::published` | what was handed over | within `publishing` |
+//!
+//! `publishing` is the only lock of this crate that is held around a recorder's code. Whoever has it takes
+//! others for a moment each, and nobody who holds another one waits for it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
+
+use ::metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, with_recorder};
+
+use super::names::{self, Sample, UP, Value};
+use crate::failure::guarded;
+use crate::sync::Mutex;
+
+static METADATA: Metadata<'static> = Metadata::new("everlink", Level::INFO, Some("everlink"));
+
+/// For how many recorders it is remembered what they were given: a process has one, and tests have
+/// one for each thread.
+const RECORDERS: usize = 8;
+
+/// Each name that is in use: `client` or `server`, and what that is called; with how many use it.
+static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
+
+type Names = HashMap<Owner, (usize, Arc<Name>)>;
+
+/// The recorders that know what the metrics mean.
+static DESCRIBED: Mutex<PerRecorder<()>> = Mutex::new(PerRecorder(Vec::new()));
+
+/// The name and the value of the label that says whose a series is.
+type Owner = (&'static str, String);
+
+/// Those who share a name, and so their series.
+#[derive(Debug, Default)]
+struct Name {
+    /// The youngest is the last.
+    living: Mutex<Vec<u64>>,
+    publishing: Mutex<()>,
+}
+
+/// Where the values of one client or server go.
+#[derive(Debug)]
+pub(crate) struct Outlet {
+    owner: Owner,
+    id: u64,
+    name: Arc<Name>,
+    published: Mutex<PerRecorder<HashMap<Series, u64>>>,
+}
+
+/// Metric and value of the second label.
+type Series = (&'static str, Option<&'static str>);
+
+/// How much is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// All of it.
+    Whole,
+    /// Whether the link is up, and the counters that have changed.
+    Step,
+    /// The counters that have changed; no gauge has a value from here on.
+    Last,
+}
+
+/// Something for each recorder, by its address: the newest are remembered.
+#[derive(Debug, Default)]
+struct PerRecorder<T>(Vec<(usize, T)>);
+
+impl<T: Default> PerRecorder<T> {
+    /// What there is for this one, and whether it is new.
+    fn of(&mut self, recorder: &dyn Recorder) -> (&mut T, bool) {
+        let address = std::ptr::from_ref(recorder).cast::<()>().addr();
+        let found = self.0.iter().position(|(of, _)| *of == address);
+        let index = found.unwrap_or_else(|| {
+            if self.0.len() == RECORDERS {
+                self.0.remove(0);
+            }
+            self.0.push((address, T::default()));
+            self.0.len() - 1
+        });
+        (&mut self.0[index].1, found.is_none())
+    }
+}
+
+impl Outlet {
+    /// `label` is `client` or `server`.
+    pub(crate) fn new(label: &'static str, name: String) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (owner, id) = ((label, name), NEXT.fetch_add(1, Relaxed));
+        let name = {
+            let mut names = NAMES.lock();
+            let (users, name) = names.entry(owner.clone()).or_default();
+            *users += 1;
+            Arc::clone(name)
+        };
+        name.living.lock().push(id);
+        Self { owner, id, name, published: Mutex::default() }
+    }
+
+    /// Reads the values and hands them over. Nobody else of this name does so meanwhile: what was read
+    /// earlier never takes the place of what was read later.
+    pub(crate) fn publish(&self, extent: Extent, read: impl FnOnce() -> Vec<Sample>) {
+        let publishing = self.name.publishing.lock();
+        let has_gauges = self.name.living.lock().last() == Some(&self.id);
+        if extent == Extent::Last {
+            self.end();
+        }
+        let samples = read();
+        let result = guarded("metrics recorder", || {
+            with_recorder(|recorder| {
+                describe_once(recorder);
+                for sample in &samples {
+                    match sample.value {
+                        Value::Counter(total) => self.count(recorder, extent, sample, total),
+                        Value::Gauge(value) if has_gauges => {
+                            self.set(recorder, extent, sample, value);
+                        }
+                        Value::Gauge(_) => {}
+                    }
+                }
+            });
+        });
+        // the logger is the program's too
+        drop(publishing);
+        if let Err(panic) = result {
+            log::error!("{panic}");
+        }
+    }
+
+    fn count(&self, recorder: &dyn Recorder, extent: Extent, sample: &Sample, total: u64) {
+        let series = (sample.metric.name, sample.of.map(|(_, value)| value));
+        let grown = {
+            let mut published = self.published.lock();
+            let (published, _) = published.of(recorder);
+            let is_new = !published.contains_key(&series);
+            let before = published.entry(series).or_default();
+            let grown = total.saturating_sub(*before);
+            *before += grown;
+            // a series begins with zero, and one that is brought up to date is not idle
+            (grown > 0 || is_new || extent == Extent::Whole).then_some(grown)
+        };
+        if let Some(grown) = grown {
+            recorder.register_counter(&self.key(sample), &METADATA).increment(grown);
+        }
+    }
+
+    fn set(&self, recorder: &dyn Recorder, extent: Extent, sample: &Sample, value: f64) {
+        let value = match extent {
+            Extent::Step if sample.metric.name != UP.name => return,
+            Extent::Step | Extent::Whole => value,
+            Extent::Last => f64::NAN,
+        };
+        recorder.register_gauge(&self.key(sample), &METADATA).set(value);
+    }
+
+    fn key(&self, sample: &Sample) -> Key {
+        let (label, name) = &self.owner;
+        let mut labels = vec![Label::new(*label, name.clone())];
+        labels.extend(sample.of.map(|(which, of)| Label::from_static_parts(which, of)));
+        Key::from_parts(sample.metric.name, labels)
+    }
+
+    /// Has no gauges any more.
+    fn end(&self) {
+        self.name.living.lock().retain(|id| *id != self.id);
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.end();
+        let mut names = NAMES.lock();
+        if let Some((users, _)) = names.get_mut(&self.owner) {
+            *users -= 1;
+            if *users == 0 {
+                names.remove(&self.owner);
+            }
+        }
+    }
+}
+
+fn describe_once(recorder: &dyn Recorder) {
+    let is_new = DESCRIBED.lock().of(recorder).1;
+    if !is_new {
+        return;
+    }
+    for (metric, grows) in names::all() {
+        let (name, unit) = (KeyName::from_const_str(metric.name), Some(metric.unit));
+        let help = SharedString::const_str(metric.help);
+        if grows {
+            recorder.describe_counter(name, unit, help);
+        } else {
+            recorder.describe_gauge(name, unit, help);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use ::metrics::{Counter, Gauge, Histogram, Unit, with_local_recorder};
+    use crossbeam_channel::bounded;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::link::Stats;
+    use crate::metrics::of_client;
+
+    /// Notes what it is asked for.
+    #[derive(Default)]
+    struct Asked(Mutex<Vec<(&'static str, String)>>);
+
+    impl Asked {
+        fn note(&self, what: &'static str, name: &str) {
+            self.0.lock().push((what, name.to_owned()));
+        }
+
+        fn take(&self, what: &str) -> Vec<String> {
+            let asked = self.0.lock().clone().into_iter();
+            asked.filter(|(of, _)| *of == what).map(|(_, name)| name).collect()
+        }
+    }
+
+    impl Recorder for Asked {
+        fn describe_counter(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+            self.note("describe", key.as_str());
+        }
+
+        fn describe_gauge(&self, key: KeyName, _: Option<Unit>, _: SharedString) {
+            self.note("describe", key.as_str());
+        }
+
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+            self.note("counter", key.name());
+            Counter::noop()
+        }
+
+        fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+            self.note("gauge", key.name());
+            Gauge::noop()
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::noop()
+        }
+    }
+
+    fn client(name: &str) -> Outlet {
+        Outlet::new("client", name.to_owned())
+    }
+
+    #[test]
+    fn a_step_costs_what_has_changed() {
+        let (asked, outlet) = (Asked::default(), client("step"));
+        with_local_recorder(&asked, || {
+            outlet.publish(Extent::Step, || of_client(false, &Stats::default()));
+            assert_eq!(asked.take("describe").len(), names::all().count());
+            asked.0.lock().clear();
+            let stats = Stats { connects: 1, ..Stats::default() };
+            outlet.publish(Extent::Step, || of_client(true, &stats));
+            assert_eq!(asked.take("counter"), ["everlink_connects_total"]);
+            assert_eq!(asked.take("gauge"), ["everlink_up"]);
+            assert_eq!(asked.take("describe"), [""; 0], "described once");
+            asked.0.lock().clear();
+            outlet.publish(Extent::Whole, || of_client(true, &stats));
+            assert_eq!(
+                asked.take("counter").len() + asked.take("gauge").len(),
+                of_client(true, &stats).len()
+            );
+        });
+    }
+
+    #[test]
+    fn what_was_read_earlier_is_not_handed_over_later() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let outlet = client("order");
+        let (reads, is_reading) = bounded(1);
+        let (goes_on, go_on) = bounded(1);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                with_local_recorder(&recorder, || {
+                    outlet.publish(Extent::Whole, || {
+                        reads.send(()).unwrap();
+                        // as long as the other one could take to overtake
+                        let _ = go_on.recv_timeout(Duration::from_millis(300));
+                        of_client(false, &Stats::default())
+                    });
+                });
+            });
+            is_reading.recv().unwrap();
+            with_local_recorder(&recorder, || {
+                outlet.publish(Extent::Step, || of_client(true, &Stats::default()));
+            });
+            let _ = goes_on.send(());
+        });
+        let text = recorder.handle().render();
+        assert!(text.contains("everlink_up{client=\"order\"} 1"), "{text}");
+    }
+
+    #[test]
+    fn a_recorder_that_comes_late_is_given_everything() {
+        let outlet = client("late");
+        let stats = Stats { messages_sent: 3, ..Stats::default() };
+        let publish = || outlet.publish(Extent::Whole, || of_client(true, &stats));
+        // to nobody
+        publish();
+        let recorder = PrometheusBuilder::new().build_recorder();
+        with_local_recorder(&recorder, || (publish(), publish()));
+        let text = recorder.handle().render();
+        assert!(text.contains("everlink_messages_sent_total{client=\"late\"} 3"), "{text}");
+    }
+
+    #[test]
+    fn gauges_are_those_of_the_youngest_of_a_name() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let (older, younger) = (client("twice"), client("twice"));
+        let publish = |outlet: &Outlet, extent, is_up, messages_sent| {
+            let stats = Stats { messages_sent, ..Stats::default() };
+            with_local_recorder(&recorder, || outlet.publish(extent, || of_client(is_up, &stats)));
+        };
+        let says = |up: &str, sent: u32| {
+            let text = recorder.handle().render();
+            for line in [
+                format!("everlink_up{{client=\"twice\"}} {up}\n"),
+                format!("everlink_messages_sent_total{{client=\"twice\"}} {sent}\n"),
+            ] {
+                assert!(text.contains(&line), "{line}: {text}");
+            }
+        };
+        publish(&younger, Extent::Step, true, 2);
+        publish(&older, Extent::Whole, false, 3);
+        says("1", 5);
+        publish(&older, Extent::Last, false, 4);
+        says("1", 6);
+        publish(&younger, Extent::Last, false, 2);
+        says("NaN", 6);
+        // one that has ended has no gauges, whoever asks
+        publish(&younger, Extent::Whole, true, 2);
+        says("NaN", 6);
+        drop((older, younger));
+        assert!(!NAMES.lock().contains_key(&("client", "twice".to_owned())));
+    }
+}
