@@ -168,6 +168,9 @@ impl Faults {
             .query::<u64>(&mut redis)?;
         // several checks of haproxy
         pause(&self.stopped, Duration::from_millis(1500))?;
+        // comes at the first try, whichever connections were cut
+        let tell = next(&self.raw(None)?)?;
+        expect(matches!(tell, Tell::Welcome { .. }), || format!("{tell:?}"))?;
         let links = ledger.seen().welcomes.values().sum::<u64>();
         expect(links == 1, || format!("{links} links instead of 1"))?;
         let links = pair.links();
@@ -244,8 +247,9 @@ impl Faults {
         }
         self.pair()?.speaks(self.origin)?;
         // one is enough, and faster
-        readers.truncate(1);
         readers.iter_mut().for_each(Chatter::hurry);
+        readers[1..].iter().for_each(Chatter::start_close);
+        readers.truncate(1);
         readers.iter().try_for_each(|reader| self.has_flood(&slow, reader))
     }
 

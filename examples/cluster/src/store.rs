@@ -82,14 +82,19 @@ impl Pool {
         Ok(Self { back, idle })
     }
 
-    /// Waits for a connection and does this once.
-    pub fn attempt<T>(
-        &self,
-        act: impl FnOnce(&mut Connection) -> RedisResult<T>,
-    ) -> crate::Result<T> {
+    /// Waits for a connection and does this; once more on a new one if that fails, for a connection
+    /// that nobody has used for a while may have been cut. It has to be the same if it is done twice.
+    pub fn attempt<T>(&self, act: impl Fn(&mut Connection) -> RedisResult<T>) -> crate::Result<T> {
         let mut lease = Lease { pool: self, store: Some(self.idle.recv()?) };
         let store = lease.store.as_mut().ok_or("no connection")?;
-        Ok(store.attempt(act)?)
+        let was_connected = store.connection.is_some();
+        match store.attempt(&act) {
+            Err(error) if was_connected => {
+                log::info!("redis: {error}");
+                Ok(store.attempt(&act)?)
+            }
+            result => Ok(result?),
+        }
     }
 }
 
