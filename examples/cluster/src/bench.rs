@@ -1,15 +1,15 @@
 //! What it takes: messages a second through Redis, and how long each is on its way to everybody.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Receiver;
 use hdrhistogram::Histogram;
 
-use crate::Result;
 use crate::check::everybody;
 use crate::client::Ledger;
 use crate::processes::Cluster;
+use crate::{ANY, Result, pause};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 const TIME: Duration = Duration::from_secs(10);
@@ -18,20 +18,19 @@ const TIME: Duration = Duration::from_secs(10);
 const WRITERS: usize = 8;
 const EACH: u64 = 20_000;
 
-pub fn run(clients: usize, rate: u64) -> Result<()> {
-    if !fan_out(2 * clients, rate)? {
-        return Ok(());
+pub fn run(clients: usize, rate: u64, stopped: &Receiver<()>) -> Result<()> {
+    if fan_out(2 * clients, rate, stopped)? {
+        store(stopped)?;
     }
-    store()?;
     Ok(())
 }
 
 /// False if it was skipped.
-fn fan_out(clients: usize, rate: u64) -> Result<bool> {
-    let Some(cluster) = Cluster::start(2, None)? else { return Ok(false) };
-    let (ledger, origin) = (Arc::new(Ledger::default()), Instant::now());
+fn fan_out(clients: usize, rate: u64, stopped: &Receiver<()>) -> Result<bool> {
+    let Some(cluster) = Cluster::start(2, ANY, stopped)? else { return Ok(false) };
+    let (ledger, origin) = (Ledger::new(stopped), Instant::now());
     let chatters = everybody(clients, &cluster, &ledger, origin)?;
-    let pause = Duration::from_secs(1) / u32::try_from(rate.max(1))?;
+    let interval = Duration::from_secs(1) / u32::try_from(rate.max(1))?;
     let begun = Instant::now();
     let mut said = 0_u64;
     for chatter in chatters.iter().cycle() {
@@ -40,13 +39,11 @@ fn fan_out(clients: usize, rate: u64) -> Result<bool> {
         }
         chatter.say(origin)?;
         said += 1;
-        let due = begun + pause * u32::try_from(said)?;
-        while let Some(left) = due.checked_duration_since(Instant::now()) {
-            thread::park_timeout(left);
-        }
+        let due = begun + interval * u32::try_from(said)?;
+        pause(stopped, due.saturating_duration_since(Instant::now()))?;
     }
     let expected = said * clients as u64;
-    if !ledger.wait(Instant::now() + PATIENCE, |seen| seen.received >= expected) {
+    if !ledger.wait(Instant::now() + PATIENCE, |seen| seen.received >= expected)? {
         return Err("not everything has arrived".into());
     }
     let time = begun.elapsed().as_secs_f64();
@@ -69,9 +66,9 @@ fn fan_out(clients: usize, rate: u64) -> Result<bool> {
     Ok(true)
 }
 
-fn store() -> Result<()> {
-    let Some(cluster) = Cluster::start(2, None)? else { return Ok(()) };
-    let (ledger, origin) = (Arc::new(Ledger::default()), Instant::now());
+fn store(stopped: &Receiver<()>) -> Result<()> {
+    let Some(cluster) = Cluster::start(2, ANY, stopped)? else { return Ok(()) };
+    let (ledger, origin) = (Ledger::new(stopped), Instant::now());
     let chatters = everybody(WRITERS, &cluster, &ledger, origin)?;
     let begun = Instant::now();
     thread::scope(|scope| {
@@ -84,7 +81,7 @@ fn store() -> Result<()> {
         })
     })?;
     let said = WRITERS as u64 * EACH;
-    if !ledger.wait(Instant::now() + PATIENCE, |seen| seen.stored >= said) {
+    if !ledger.wait(Instant::now() + PATIENCE, |seen| seen.stored >= said)? {
         return Err("not everything was stored".into());
     }
     let time = begun.elapsed().as_secs_f64();

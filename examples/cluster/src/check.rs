@@ -1,12 +1,13 @@
 //! The test of itself: nodes are killed under load, and nothing may be lost or come twice.
 
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use crossbeam_channel::Receiver;
+
 use crate::client::{Chatter, Ledger};
 use crate::processes::Cluster;
+use crate::{ANY, Result, faults, pause};
 
 /// No wait is longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -14,9 +15,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long all clients together take to say one message each.
 const ROUND: Duration = Duration::from_millis(100);
 
-pub fn run(clients: usize, messages: u64) -> Result<()> {
-    let Some(mut cluster) = Cluster::start(2, None)? else { return Ok(()) };
-    let (ledger, origin) = (Arc::new(Ledger::default()), Instant::now());
+pub fn run(clients: usize, messages: u64, stopped: &Receiver<()>) -> Result<()> {
+    let Some(cluster) = Cluster::start(2, ANY, stopped)? else { return Ok(()) };
+    under_load(cluster, clients, messages, stopped)?;
+    let Some(cluster) = Cluster::start(2, ANY, stopped)? else { return Ok(()) };
+    faults::run(cluster, stopped)
+}
+
+fn under_load(
+    mut cluster: Cluster,
+    clients: usize,
+    messages: u64,
+    stopped: &Receiver<()>,
+) -> Result<()> {
+    let (ledger, origin) = (Ledger::new(stopped), Instant::now());
     let chatters = everybody(clients, &cluster, &ledger, origin)?;
     println!("{clients} clients on 2 nodes: {:?}", ledger.seen().welcomes);
 
@@ -29,26 +41,24 @@ pub fn run(clients: usize, messages: u64) -> Result<()> {
         }
         if round == second {
             cluster.restart(0)?;
-            // haproxy has to notice: a cluster without any node stores nothing
-            let deadline = Instant::now() + PATIENCE;
-            reaches_new_node(&cluster, deadline)?;
+            // perhaps before haproxy has noticed: then there is no node at all for a moment
             cluster.kill(1);
             println!("node 0 is back, node 1 is killed, {} are stored", ledger.seen().stored);
         }
         for chatter in &chatters {
             chatter.say(origin)?;
-            thread::park_timeout(pace);
+            pause(stopped, pace)?;
         }
     }
 
     let said = clients as u64 * messages;
     let expected = said * clients as u64;
     let deadline = Instant::now() + PATIENCE;
-    let is_stored = ledger.wait(deadline, |seen| seen.stored >= said);
-    let is_received = ledger.wait(deadline, |seen| seen.received >= expected);
+    let is_stored = ledger.wait(deadline, |seen| seen.stored >= said)?;
+    let is_received = ledger.wait(deadline, |seen| seen.received >= expected)?;
     let is_present = ledger.wait(deadline, |seen| {
         seen.online.len() == clients && seen.online.values().all(|count| *count == clients)
-    });
+    })?;
     let mut wrong = ledger.seen().wrong.clone();
     if !is_stored {
         let left: usize = chatters.iter().map(Chatter::unstored).sum();
@@ -57,12 +67,16 @@ pub fn run(clients: usize, messages: u64) -> Result<()> {
     if !is_received {
         wrong.push(format!("{} of {expected} were received", ledger.seen().received));
     }
+    let gaps = ledger.seen().gaps;
+    if gaps > 0 {
+        wrong.push(format!("{gaps} gaps"));
+    }
     if !is_present {
         wrong.push(format!("not everybody is said to be there: {:?}", ledger.seen().online));
     }
     for chatter in &chatters {
         for other in &chatters {
-            let heard = chatter.heard().get(&other.user).copied().unwrap_or_default();
+            let heard = chatter.heard().get(&other.id).copied().unwrap_or_default();
             if heard != messages {
                 wrong.push(format!("{} has {heard} of {}", chatter.user, other.user));
             }
@@ -75,7 +89,7 @@ pub fn run(clients: usize, messages: u64) -> Result<()> {
         let has_left = ledger.wait(Instant::now() + PATIENCE, |seen| {
             let others = seen.online.iter().filter(|(user, _)| **user != leaver.user);
             others.clone().count() == rest && others.into_iter().all(|(_, count)| *count == rest)
-        });
+        })?;
         if !has_left {
             wrong.push(format!("{} is still said to be there", leaver.user));
         }
@@ -114,25 +128,6 @@ pub fn everybody(
         .collect::<Result<_>>()?;
     let all = ledger.wait(Instant::now() + PATIENCE, |seen| {
         seen.online.len() == clients && seen.online.values().all(|count| *count == clients)
-    });
+    })?;
     if all { Ok(chatters) } else { Err("not all clients have come".into()) }
-}
-
-/// Waits until haproxy sends somebody to the node that was started again: with the fewest
-/// connections it is the next to get one.
-fn reaches_new_node(cluster: &Cluster, deadline: Instant) -> Result<()> {
-    let ledger = Arc::new(Ledger::default());
-    while Instant::now() < deadline {
-        let scout =
-            Chatter::start("scout".into(), cluster.address(), Arc::clone(&ledger), Instant::now())?;
-        ledger.wait(deadline, |seen| !seen.welcomes.is_empty());
-        let is_there = ledger.seen().welcomes.contains_key("node-0");
-        ledger.seen().welcomes.clear();
-        scout.start_close();
-        if is_there {
-            return Ok(());
-        }
-        thread::park_timeout(Duration::from_millis(50));
-    }
-    Err("the node that was started again gets no clients".into())
 }

@@ -1,21 +1,25 @@
 //! A client that counts: what it has sent and is not stored, what it has received and in which
 //! order.
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasher;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use everlink::{Backoff, Client, Heartbeat, Timeouts};
 
 use crate::Result;
-use crate::wire::{Ask, Position, Tell};
+use crate::wire::{Ask, Hello, Position, Tell};
 
-/// What all clients of a test have seen.
-#[derive(Default)]
+/// What all clients of a test have seen. One thread waits for it.
 pub struct Ledger {
     seen: Mutex<Seen>,
-    changed: Condvar,
+    /// Room for one: whoever looks then looks at all.
+    changed: (Sender<()>, Receiver<()>),
+    stopped: Receiver<()>,
 }
 
 #[derive(Default)]
@@ -28,6 +32,8 @@ pub struct Seen {
     pub wrong: Vec<String>,
     /// How many users each client was told of last.
     pub online: HashMap<String, usize>,
+    /// How often a client was told that something may be gone.
+    pub gaps: u64,
     /// Links made, by node.
     pub welcomes: BTreeMap<String, u64>,
     /// From a client's call to each other's handler, in microseconds.
@@ -35,28 +41,43 @@ pub struct Seen {
 }
 
 impl Ledger {
+    /// `stopped` disconnects when there is no use in waiting.
+    pub fn new(stopped: &Receiver<()>) -> Arc<Self> {
+        let (seen, stopped) = (Mutex::default(), stopped.clone());
+        Arc::new(Self { seen, changed: bounded(1), stopped })
+    }
+
     pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn note(&self, note: impl FnOnce(&mut Seen)) {
         note(&mut self.seen());
-        self.changed.notify_all();
+        // full: it is going to look anyway
+        let _ = self.changed.0.try_send(());
     }
 
-    /// Waits until this holds; false if it does not by then.
-    pub fn wait(&self, deadline: Instant, holds: impl Fn(&Seen) -> bool) -> bool {
-        let mut seen = self.seen();
+    /// Waits until this holds; false if it does not by then, an error if the process is to end.
+    pub fn wait(&self, deadline: Instant, holds: impl Fn(&Seen) -> bool) -> Result<bool> {
+        self.wait_until(deadline, || holds(&self.seen()))
+    }
+
+    /// The same, for what a client knows: its handler has that locked while it notes something here,
+    /// so it must not be asked for with this locked.
+    pub fn wait_until(&self, deadline: Instant, holds: impl Fn() -> bool) -> Result<bool> {
         loop {
-            if holds(&seen) {
-                return true;
-            }
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return false;
+            if holds() {
+                return Ok(true);
             }
-            let waited = self.changed.wait_timeout(seen, left);
-            seen = waited.unwrap_or_else(PoisonError::into_inner).0;
+            if left.is_zero() {
+                return Ok(false);
+            }
+            select! {
+                recv(self.changed.1) -> _ => {}
+                recv(self.stopped) -> _ => return Err("stopped".into()),
+                default(left) => {}
+            }
         }
     }
 }
@@ -71,6 +92,10 @@ impl Seen {
 
 pub struct Chatter {
     pub user: String,
+    /// The random word.
+    pub id: String,
+    /// Held until it may read; dropped before the client, which waits for its handler.
+    gate: Option<Sender<()>>,
     client: Client,
     state: Arc<Mutex<State>>,
 }
@@ -81,8 +106,14 @@ struct State {
     said: u64,
     /// What was said, by its number, until Redis has it.
     unstored: BTreeMap<u64, String>,
-    /// The last number of each user.
+    /// The last number of each client.
     heard: HashMap<String, u64>,
+}
+
+/// A word that nobody else has.
+pub fn random_word() -> String {
+    // std seeds it at random
+    format!("{:016x}", RandomState::new().hash_one(std::process::id()))
 }
 
 fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
@@ -101,9 +132,25 @@ impl Chatter {
         ledger: Arc<Ledger>,
         origin: Instant,
     ) -> Result<Self> {
-        let state = Arc::new(Mutex::new(State::default()));
+        Self::start_at(user, address, ledger, origin, None, false)
+    }
+
+    /// Begins with what it has; a slow one reads nothing that was said before it is
+    /// [hurried](Self::hurry).
+    pub fn start_at(
+        user: String,
+        address: SocketAddr,
+        ledger: Arc<Ledger>,
+        origin: Instant,
+        since: Option<Position>,
+        is_slow: bool,
+    ) -> Result<Self> {
+        let (gate, opened) = bounded(0);
+        let gate = is_slow.then_some(gate);
+        let state = Arc::new(Mutex::new(State { since, ..State::default() }));
         let (greeting, hearing) = (Arc::clone(&state), Arc::clone(&state));
-        let (name, me) = (user.clone(), user.clone());
+        let (name, me, id) = (user.clone(), user.clone(), random_word());
+        let word = id.clone();
         let client = Client::builder(&format!("ws://{address}/ws"))
             .heartbeat(Heartbeat::every(Duration::from_secs(5)).dead_after(Duration::from_secs(15)))
             .backoff(
@@ -120,7 +167,10 @@ impl Chatter {
                     let says = state.unstored.iter();
                     let says = says.map(|(seq, text)| Ask::Say { seq: *seq, text: text.clone() });
                     let says: Vec<String> = says.map(|say| json(&say)).collect();
-                    (Ask::Hello { user: name.clone(), since: state.since }, says)
+                    let first = state.unstored.keys().next();
+                    let stored = first.map_or(state.said, |first| first - 1);
+                    let (user, client, since) = (name.clone(), word.clone(), state.since);
+                    (Ask::Hello(Hello { user, client, since, stored }), says)
                 };
                 login.send(json(&hello))?;
                 for say in rest {
@@ -129,11 +179,17 @@ impl Chatter {
                 Ok(())
             })
             .on_message(move |_, message| match serde_json::from_slice(message.as_bytes()) {
-                Ok(tell) => hear(&me, &mut lock(&hearing), &ledger, tell, origin),
+                Ok(tell) => {
+                    if let Tell::Said { .. } = &tell {
+                        // an error as soon as the gate is dropped
+                        let _ = opened.recv();
+                    }
+                    hear(&me, &mut lock(&hearing), &ledger, tell, origin);
+                }
                 Err(error) => ledger.note(|seen| seen.wrong(format!("{me}: {error}"))),
             })
             .start()?;
-        Ok(Self { user, client, state })
+        Ok(Self { user, id, gate, client, state })
     }
 
     /// Says the time, and something to fill a line.
@@ -155,9 +211,18 @@ impl Chatter {
         lock(&self.state).unstored.len()
     }
 
-    /// The last number of each user that it has heard.
+    /// The last number of each client that it has heard.
     pub fn heard(&self) -> HashMap<String, u64> {
         lock(&self.state).heard.clone()
+    }
+
+    /// Reads as fast as it can from now on.
+    pub fn hurry(&mut self) {
+        self.gate = None;
+    }
+
+    pub fn events(&self) -> everlink::Events {
+        self.client.subscribe()
     }
 
     pub fn start_close(&self) {
@@ -171,12 +236,13 @@ fn hear(me: &str, state: &mut State, ledger: &Ledger, tell: Tell, origin: Instan
             state.since = Some(at);
             ledger.note(|seen| *seen.welcomes.entry(node).or_default() += 1);
         }
-        Tell::Said { at, from, seq, text } => {
+        Tell::Said { at, from, client, seq, text } => {
             let sent = text.split(' ').next().and_then(|micros| micros.parse::<u64>().ok());
             let micros = origin.elapsed().as_micros() as u64;
             let latency = sent.map(|sent| micros.saturating_sub(sent));
-            let last = state.heard.entry(from.clone()).or_default();
-            let expected = *last + 1;
+            let last = state.heard.entry(client).or_default();
+            // whoever has come later, or is told of a gap, begins somewhere
+            let expected = if *last == 0 { seq } else { *last + 1 };
             *last = seq;
             let is_later = state.since.is_none_or(|since| at > since);
             state.since = Some(at);
@@ -201,8 +267,10 @@ fn hear(me: &str, state: &mut State, ledger: &Ledger, tell: Tell, origin: Instan
                 seen.online.insert(me.to_owned(), users.len());
             });
         }
-        Tell::Gap { first } => {
-            ledger.note(|seen| seen.wrong(format!("{me}: gap before {first}")));
+        Tell::Gap { at } => {
+            state.since = Some(at);
+            state.heard.clear();
+            ledger.note(|seen| seen.gaps += 1);
         }
     }
 }

@@ -12,17 +12,18 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use everlink::http::StatusCode;
 use everlink::{Answer, Limits, Queue, Server, Session};
 
-use crate::Result;
-use crate::presence;
-use crate::room::{Room, tell};
-use crate::store::{self, Draft, Store, Stored, spawn};
-use crate::wire::{Ask, Position, Tell};
+use crate::room::{Room, TRY_AGAIN, tell};
+use crate::store::{Pool, Store};
+use crate::stream::{self, Draft, Stored};
+use crate::wire::{Ask, Hello, Tell};
+use crate::{Result, Stop, presence};
 
 const PAGE: &str = include_str!("page.html");
 
@@ -33,7 +34,7 @@ const HELLO: Duration = Duration::from_secs(10);
 const BATCH: usize = 256;
 
 /// The client has left a message out: it is to begin again with the one that is missing.
-const OUT_OF_ORDER: u16 = 4001;
+pub const OUT_OF_ORDER: u16 = 4001;
 
 /// How many handlers at once may ask Redis for what their clients have missed.
 const REPLAYS: usize = 8;
@@ -46,42 +47,49 @@ pub struct Options {
     /// What other nodes know it as
     #[arg(long)]
     name: String,
-    /// redis://host:port
+    /// redis://host:port, or redis+unix:///path
     #[arg(long)]
     redis: String,
+    /// End when standard input does: a node that is started by a program ends with it
+    #[arg(long)]
+    until_eof: bool,
 }
 
 struct Node {
     name: String,
-    room: Arc<Room>,
+    room: Room,
     drafts: Sender<(Draft, Session)>,
-    /// Connections for replays: who has taken one puts it back.
-    replays: (Sender<Store>, Receiver<Store>),
+    replays: Pool,
     is_fed: AtomicBool,
 }
 
-pub fn run(options: &Options) -> Result<()> {
-    let stopped = crate::stopped()?;
-    let open = || Store::new(&options.redis, stopped.clone());
-    let (drafts, jobs) = bounded(16 * BATCH);
-    let replays = bounded(REPLAYS);
-    for _ in 0..REPLAYS {
-        replays.0.send(open()?)?;
+pub fn run(options: &Options, stop: Stop, stopped: &Receiver<()>) -> Result<()> {
+    if options.until_eof {
+        // waits for the end of the process that has started this one, so nobody waits for it
+        spawn("stdin", move || {
+            let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+            stop.stop();
+        })?;
     }
+    let open = || Store::new(&options.redis, stopped.clone());
+    let mut feed = open()?;
+    // before anybody is let in: what a client has is compared with it
+    let Some(place) = feed.persist(stream::last) else { return Ok(()) };
+    let (drafts, jobs) = bounded(16 * BATCH);
     let node = Arc::new(Node {
         name: options.name.clone(),
-        room: Arc::default(),
+        room: Room::new(place),
         drafts,
-        replays,
-        is_fed: AtomicBool::new(false),
+        replays: Pool::new(REPLAYS, open)?,
+        is_fed: AtomicBool::new(true),
     });
-    let (feeding, feed) = (Arc::clone(&node), open()?);
-    spawn("feed", move || feeding.feed(feed))?;
-    let storing = open()?;
-    spawn("store", move || store_all(storing, &jobs))?;
-    let (room, name, end, store) =
-        (Arc::clone(&node.room), node.name.clone(), stopped.clone(), open()?);
-    let presence = spawn("presence", move || presence::run(store, &name, &room, &end))?;
+    let feeding = Arc::clone(&node);
+    let feed = spawn("feed", move || feeding.feed(feed))?;
+    let (storing, (last, is_last)) = (open()?, bounded::<()>(0));
+    let storing = spawn("store", move || store_all(storing, &jobs, &is_last))?;
+    let (announcing, store, end) = (Arc::clone(&node), open()?, stopped.clone());
+    let presence =
+        spawn("presence", move || presence::run(store, &announcing.name, &announcing.room, &end))?;
 
     let (asked, serving) = (Arc::clone(&node), Arc::clone(&node));
     let server = Server::builder()
@@ -93,9 +101,12 @@ pub fn run(options: &Options) -> Result<()> {
         .on_request(move |incoming| match incoming.path() {
             "/" => Answer::page("text/html; charset=utf-8", PAGE),
             "/ws" => Answer::accept(),
-            // haproxy sends nobody to a node that Redis does not feed
-            "/health" if asked.is_fed.load(Relaxed) => Answer::page("text/plain", "fed\n"),
-            "/health" => Answer::reject(StatusCode::SERVICE_UNAVAILABLE),
+            // this process: haproxy cuts the sessions of a node that does not say so, and Redis, which
+            // all nodes share, must not be able to cut them all
+            "/health" => Answer::page("text/plain", "up\n"),
+            // for people and monitors
+            "/fed" if asked.is_fed.load(Relaxed) => Answer::page("text/plain", "fed\n"),
+            "/fed" => Answer::reject(StatusCode::SERVICE_UNAVAILABLE),
             _ => Answer::reject(StatusCode::NOT_FOUND),
         })
         .bind(options.listen, move |session| {
@@ -110,45 +121,60 @@ pub fn run(options: &Options) -> Result<()> {
     // an error: the other end is dropped by the signal
     let _ = stopped.recv();
     server.shutdown(Duration::from_secs(2));
-    let _ = presence.join();
+    // nobody says anything now; what was said is stored
+    drop(last);
+    for thread in [storing, feed, presence] {
+        if thread.join().is_err() {
+            log::error!("a thread has panicked");
+        }
+    }
     Ok(())
 }
 
+/// A thread with a name.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
 impl Node {
-    /// Hands on what comes into the stream, from its present end on.
+    /// Hands on what comes into the stream.
     fn feed(&self, mut store: Store) {
-        let Some((_, mut place)) = store.persist(store::ends) else { return };
-        self.is_fed.store(true, Relaxed);
-        loop {
-            let entries = store.attempt(|connection| store::wait_after(connection, place));
-            self.is_fed.store(entries.is_ok(), Relaxed);
-            let entries = match entries {
-                Ok(entries) => entries,
+        let mut place = self.room.handed_out().to;
+        while !store.is_stopped() {
+            let page = match store.attempt(|connection| stream::wait_after(connection, place)) {
+                Ok(page) => page,
                 Err(error) => {
                     log::warn!("feed: {error}");
-                    let Some(entries) = store.persist(|to| store::after(to, place)) else { return };
-                    entries
+                    self.is_fed.store(false, Relaxed);
+                    let Some(page) = store.persist(|to| stream::after(to, place)) else { return };
+                    page
                 }
             };
-            if let Some(last) = entries.last() {
-                place = last.at;
-                self.room.deliver(&entries);
-            }
+            self.is_fed.store(true, Relaxed);
+            place = page.place;
+            self.room.deliver(&page);
         }
     }
 
     fn serve(&self, session: &Session) -> Result<()> {
         let first = session.recv_timeout(HELLO)?;
-        let Ask::Hello { user, since } = serde_json::from_slice(first.as_bytes())? else {
-            session.close_with(1002, "say hello first")?;
-            return Ok(());
+        let hello = match serde_json::from_slice(first.as_bytes()) {
+            Ok(Ask::Hello(hello)) if hello.is_valid() => hello,
+            _ => {
+                session.close_with(1002, "say hello first")?;
+                return Ok(());
+            }
         };
-        self.replay(session, &user, since)?;
+        if let Err(error) = self.replay(session, &hello) {
+            session.close_with(TRY_AGAIN, "nothing can be replayed now")?;
+            return Err(error);
+        }
         for message in session {
             let Ask::Say { seq, text } = serde_json::from_slice(message.as_bytes())? else {
                 continue;
             };
-            let draft = Draft { user: user.clone(), seq, text };
+            let Hello { user, client, .. } = &hello;
+            let draft = Draft { user: user.clone(), client: client.clone(), seq, text };
             // while Redis is slow, so is what comes from the client
             self.drafts.send((draft, session.clone()))?;
         }
@@ -156,47 +182,54 @@ impl Node {
     }
 
     /// Tells a client what it has missed, and lets it in when that is all.
-    fn replay(&self, session: &Session, user: &str, since: Option<Position>) -> Result<()> {
-        let mut store = self.replays.1.recv()?;
-        let result = self.replay_with(&mut store, session, user, since);
-        self.replays.0.send(store)?;
-        result
-    }
-
-    fn replay_with(
-        &self,
-        store: &mut Store,
-        session: &Session,
-        user: &str,
-        since: Option<Position>,
-    ) -> Result<()> {
-        let (first, last) = store.attempt(store::ends)?;
-        let mut has = since.unwrap_or(last);
-        session.send(Tell::Welcome { node: self.name.clone(), at: has }.to_json())?;
-        // the beginning of everything is no entry that could be gone
-        if has < first && has != Position::default() {
-            session.send(Tell::Gap { first }.to_json())?;
+    fn replay(&self, session: &Session, hello: &Hello) -> Result<()> {
+        let Hello { user, client, since, stored } = hello;
+        if *stored > 0 {
+            self.replays.attempt(|to| stream::remind(to, user, client, *stored))?;
         }
+        let mut has = match since {
+            Some(since) => *since,
+            None => self.replays.attempt(stream::last)?,
+        };
+        session.send(Tell::Welcome { node: self.name.clone(), at: has }.to_json())?;
         loop {
-            let entries = store.attempt(|connection| store::after(connection, has))?;
-            for entry in &entries {
-                session.send(entry.json.as_str())?;
-                has = entry.at;
+            let seen = self.room.handed_out();
+            let page = self.replays.attempt(|connection| stream::after(connection, has))?;
+            if let Some(at) = page.gap {
+                session.send(Tell::Gap { at }.to_json())?;
             }
-            if entries.is_empty() && self.room.join(session, user, has) {
+            // may take as long as the client does: no connection is held
+            for entry in &page.entries {
+                session.send(entry.json.as_str())?;
+            }
+            has = page.place;
+            if !page.is_end {
+                continue;
+            }
+            if self.room.join(session, user, has, seen) {
                 return Ok(());
+            }
+            if has < seen.to {
+                // Redis has less than was handed out here, which the feed is about to notice
+                return Err("the stream ends before what was handed out".into());
             }
         }
     }
 }
 
-/// Stores what clients say, and tells each up to where Redis has it.
-fn store_all(mut store: Store, jobs: &Receiver<(Draft, Session)>) {
-    while let Ok(first) = jobs.recv() {
+/// Stores what clients say, and tells each up to where Redis has it; until `is_last` disconnects and
+/// nothing is left.
+fn store_all(mut store: Store, jobs: &Receiver<(Draft, Session)>, is_last: &Receiver<()>) {
+    loop {
+        let first = select! {
+            recv(jobs) -> job => job.ok(),
+            recv(is_last) -> _ => jobs.try_recv().ok(),
+        };
+        let Some(first) = first else { return };
         let batch = std::iter::once(first).chain(jobs.try_iter().take(BATCH - 1));
         let (drafts, sessions): (Vec<Draft>, Vec<Session>) = batch.unzip();
         // stored twice it is stored once, so that an answer which was lost does no harm
-        let Some(results) = store.persist(|to| store::store(to, &drafts)) else { return };
+        let Some(results) = store.persist(|to| stream::store(to, &drafts)) else { return };
         let mut stored = BTreeMap::new();
         for ((draft, session), result) in drafts.iter().zip(&sessions).zip(results) {
             if result == Stored::Gap {

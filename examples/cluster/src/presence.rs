@@ -2,7 +2,6 @@
 //! is forgotten. What a killed node has said is forgotten by itself.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -13,6 +12,16 @@ use crate::store::Store;
 use crate::wire::Tell;
 
 const NODES: &str = "chat:nodes";
+
+/// Notes when this node was last seen, by the clock of Redis, forgets the nodes that are gone, and
+/// returns the others.
+const SEEN: &str = r"
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('ZADD', KEYS[1], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
+return redis.call('ZRANGE', KEYS[1], 0, -1)
+";
 
 /// How often a node speaks for itself, and after how long it counts as gone.
 const BEAT: Duration = Duration::from_millis(500);
@@ -31,14 +40,15 @@ fn exchange(
     let mine = key(node);
     let mut pipeline = redis::pipe();
     // in one step: nobody sees the moment in which it is empty
-    pipeline.atomic().sadd(NODES, node).ignore().del(&mine).ignore();
+    pipeline.atomic().del(&mine).ignore();
     if !here.is_empty() {
         let users: Vec<&str> = here.iter().map(String::as_str).collect();
         pipeline.sadd(&mine, users).ignore();
         pipeline.pexpire(&mine, LIFE.as_millis() as i64).ignore();
     }
-    pipeline.query::<()>(connection)?;
-    let nodes: Vec<String> = connection.smembers(NODES)?;
+    let life = LIFE.as_millis() as u64;
+    pipeline.cmd("EVAL").arg(SEEN).arg(1).arg(NODES).arg(node).arg(life);
+    let (nodes,): (Vec<String>,) = pipeline.query(connection)?;
     let keys: Vec<String> = nodes.iter().map(|node| key(node)).collect();
     let mut users: Vec<String> = connection.sunion(keys)?;
     users.sort_unstable();
@@ -46,14 +56,14 @@ fn exchange(
 }
 
 /// Tells everybody here when somebody has come or gone, until the process ends.
-pub fn run(mut store: Store, node: &str, room: &Arc<Room>, stopped: &Receiver<()>) {
+pub fn run(mut store: Store, node: &str, room: &Room, stopped: &Receiver<()>) {
     let mut last = None;
     while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
-        let here = room.users();
+        let (here, joins) = room.users();
         match store.attempt(|connection| exchange(connection, node, &here)) {
             Ok(users) => {
                 // who has just come has heard nothing yet
-                let now = Some((users, here));
+                let now = Some((users, joins));
                 if now != last {
                     let users = now.as_ref().map(|(users, _)| users.clone()).unwrap_or_default();
                     room.announce(&Tell::Online { users }.to_json());
@@ -63,5 +73,12 @@ pub fn run(mut store: Store, node: &str, room: &Arc<Room>, stopped: &Receiver<()
             Err(error) => log::warn!("presence: {error}"),
         }
     }
-    let _ = store.attempt(|connection| connection.del::<_, ()>(key(node)));
+    let gone = store.attempt(|connection| {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic().zrem(NODES, node).ignore().del(key(node)).ignore();
+        pipeline.query::<()>(connection)
+    });
+    if let Err(error) = gone {
+        log::warn!("presence: {error}");
+    }
 }

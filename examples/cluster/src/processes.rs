@@ -1,51 +1,100 @@
-//! The processes of a cluster on this machine: Redis, nodes, haproxy. All of them listen on loopback,
-//! and their files lie in a temporary folder.
+//! The processes of a cluster on this machine: Redis, nodes, haproxy. What listens, listens on
+//! loopback or in a temporary folder, where their files are too.
+//!
+//! No port is guessed. haproxy is given a socket that is bound already, a node takes a free port and
+//! prints it, and Redis listens on a socket in the folder.
 
-use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind};
+use std::collections::hash_map::RandomState;
+use std::fs::{self, DirBuilder};
+use std::hash::BuildHasher;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use crossbeam_channel::{Receiver, bounded, select};
 
-/// How long a process may take until it listens.
+use crate::{Result, pause};
+
+/// How long a process may take until it serves, or until it ends.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A program cannot say which free port it took, so one is chosen before: it may be gone by then.
+/// How often a node is started: when it goes back to its port, a client may happen to use that.
 const TRIES: usize = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// A process that is killed with its owner.
-struct Process(Child);
+struct Process {
+    child: Child,
+    /// A node ends when this is closed: it outlives nobody who was killed.
+    stdin: Option<ChildStdin>,
+    /// What it prints; disconnected when it has ended.
+    lines: Receiver<String>,
+    output: Option<JoinHandle<()>>,
+}
 
 impl Process {
     fn spawn(command: &mut Command) -> Result<Self> {
-        Ok(Self(command.stdin(Stdio::null()).spawn()?))
+        let mut child = command.stdout(Stdio::piped()).spawn()?;
+        let (sender, lines) = bounded(64);
+        let stdout = child.stdout.take();
+        let stdin = child.stdin.take();
+        let mut process = Self { child, stdin, lines, output: None };
+        let reads = thread::Builder::new().name("output".into()).spawn(move || {
+            // read to the end also when nobody listens, so that the process is never held up
+            for line in stdout.into_iter().flat_map(|out| BufReader::new(out).split(b'\n')) {
+                let Ok(line) = line else { return };
+                let _ = sender.try_send(String::from_utf8_lossy(&line).into_owned());
+            }
+        })?;
+        process.output = Some(reads);
+        Ok(process)
     }
 
-    /// Waits until it listens; false if it has ended instead.
-    fn listens(&mut self, address: SocketAddr) -> Result<bool> {
+    /// Waits for a line; `None` if the process has ended instead.
+    fn line(
+        &self,
+        stopped: &Receiver<()>,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Option<String>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if self.0.try_wait()?.is_some() {
-                return Ok(false);
+            select! {
+                recv(self.lines) -> line => match line {
+                    Ok(line) if wanted(&line) => return Ok(Some(line)),
+                    Ok(_) => {}
+                    Err(_) => return Ok(None),
+                },
+                recv(stopped) -> _ => return Err("stopped".into()),
+                default(deadline.saturating_duration_since(Instant::now())) => {
+                    return Err("a process takes too long to start".into());
+                }
             }
-            if TcpStream::connect(address).is_ok() {
-                return Ok(true);
+        }
+    }
+
+    /// Closes its standard input, and waits for its end.
+    fn end(&mut self, stopped: &Receiver<()>) -> Result<()> {
+        drop(self.stdin.take());
+        match self.line(stopped, |_| false)? {
+            Some(_) => Err("it goes on".into()),
+            None => {
+                self.kill();
+                Ok(())
             }
-            if Instant::now() > deadline {
-                return Err(format!("nobody listens on {address}").into());
-            }
-            // there is no event for that
-            thread::park_timeout(Duration::from_millis(10));
         }
     }
 
     fn kill(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if let Some(output) = self.output.take() {
+            let _ = output.join();
+        }
     }
 }
 
@@ -57,6 +106,23 @@ impl Drop for Process {
 
 /// The folder is removed with its owner.
 struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let random = RandomState::new().hash_one(std::process::id());
+        let path = std::env::temp_dir().join(format!("everlink-cluster-{random:016x}"));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+
+    fn redis_socket(&self) -> PathBuf {
+        self.0.join("redis.sock")
+    }
+
+    fn redis_url(&self) -> String {
+        format!("redis+unix://{}", self.redis_socket().display())
+    }
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -74,15 +140,20 @@ struct Node {
 pub struct Cluster {
     _haproxy: Process,
     nodes: Vec<Node>,
-    _redis: Process,
-    _folder: Folder,
+    redis: Process,
+    folder: Folder,
     address: SocketAddr,
-    redis: String,
+    stopped: Receiver<()>,
 }
 
 impl Cluster {
-    /// `None` if Redis or haproxy is not installed, which it says.
-    pub fn start(nodes: usize, address: Option<SocketAddr>) -> Result<Option<Self>> {
+    /// `None` if Redis or haproxy is not installed, which it says. `stopped` disconnects when there is
+    /// no use in waiting.
+    pub fn start(
+        nodes: usize,
+        address: SocketAddr,
+        stopped: &Receiver<()>,
+    ) -> Result<Option<Self>> {
         for (program, flag) in [("redis-server", "--version"), ("haproxy", "-v")] {
             let found = Command::new(program).arg(flag).stdout(Stdio::null()).status();
             if found.is_err_and(|error| error.kind() == ErrorKind::NotFound) {
@@ -90,26 +161,17 @@ impl Cluster {
                 return Ok(None);
             }
         }
-        let folder = std::env::temp_dir().join(format!("everlink-cluster-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
-        let folder = Folder(folder);
-        let (redis, at) = on_free_port(None, |address| redis(&folder.0, address))?;
-        let redis_url = format!("redis://{at}");
+        let listener = TcpListener::bind(address).map_err(|error| format!("{address}: {error}"))?;
+        let address = listener.local_addr()?;
+        let folder = Folder::new()?;
+        let redis = start_redis(&folder, stopped)?;
+        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
         let nodes: Vec<Node> = (0..nodes)
-            .map(|number| start_node(&format!("node-{number}"), free()?, &redis_url))
+            .map(|number| start_node(&format!("node-{number}"), any, &folder, stopped))
             .collect::<Result<_>>()?;
-        let address = address.filter(|address| address.port() != 0);
-        let (haproxy, address) =
-            on_free_port(address, |address| haproxy(&folder.0, address, &nodes))?;
-        let cluster = Self {
-            _haproxy: haproxy,
-            nodes,
-            _redis: redis,
-            _folder: folder,
-            address,
-            redis: redis_url,
-        };
-        Ok(Some(cluster))
+        let haproxy = start_haproxy(&folder.0, listener, &nodes)?;
+        let stopped = stopped.clone();
+        Ok(Some(Self { _haproxy: haproxy, nodes, redis, folder, address, stopped }))
     }
 
     /// Where clients go.
@@ -117,9 +179,14 @@ impl Cluster {
         self.address
     }
 
+    /// Where a node listens.
+    pub fn node_address(&self, node: usize) -> SocketAddr {
+        self.nodes[node].address
+    }
+
     /// The process of a node.
     pub fn pid(&self, node: usize) -> u32 {
-        self.nodes[node].process.0.id()
+        self.nodes[node].process.child.id()
     }
 
     /// Ends a node as the kernel does when memory is short: it says goodbye to nobody.
@@ -127,58 +194,76 @@ impl Cluster {
         self.nodes[node].process.kill();
     }
 
+    /// Ends a node in order.
+    pub fn end(&mut self, node: usize) -> Result<()> {
+        self.nodes[node].process.end(&self.stopped)
+    }
+
     /// Starts it again where it was.
     pub fn restart(&mut self, node: usize) -> Result<()> {
         let Node { name, address, .. } = &self.nodes[node];
-        self.nodes[node] = start_node(name, *address, &self.redis)?;
+        self.nodes[node] = start_node(name, *address, &self.folder, &self.stopped)?;
         Ok(())
     }
-}
 
-fn free() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-/// Starts a program that listens there, or on a port that is free.
-fn on_free_port(
-    address: Option<SocketAddr>,
-    start: impl Fn(SocketAddr) -> Result<Process>,
-) -> Result<(Process, SocketAddr)> {
-    for _ in 0..TRIES {
-        let at = address.map_or_else(free, Ok)?;
-        let mut process = start(at)?;
-        if process.listens(at)? {
-            return Ok((process, at));
-        }
+    /// Redis is killed, and comes back knowing nothing.
+    pub fn empty_redis(&mut self) -> Result<()> {
+        self.redis.kill();
+        self.redis = start_redis(&self.folder, &self.stopped)?;
+        Ok(())
     }
-    Err("a program ends as soon as it is started, or its port is taken".into())
+
+    pub fn redis(&self) -> Result<redis::Connection> {
+        let client = redis::Client::open(self.folder.redis_url())?;
+        Ok(client.get_connection_with_timeout(PATIENCE)?)
+    }
 }
 
 /// Keeps everything in memory: this is a chat, and its files would go with the folder.
-fn redis(folder: &Path, address: SocketAddr) -> Result<Process> {
-    Process::spawn(
+fn start_redis(folder: &Folder, stopped: &Receiver<()>) -> Result<Process> {
+    let process = Process::spawn(
         Command::new("redis-server")
-            .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
-            .args(["--save", "", "--appendonly", "no", "--daemonize", "no", "--dir"])
-            .arg(folder)
-            .stdout(Stdio::null()),
-    )
-}
-
-fn start_node(name: &str, address: SocketAddr, redis: &str) -> Result<Node> {
-    let mut process = Process::spawn(
-        Command::new(std::env::current_exe()?)
-            .args(["node", "--name", name, "--listen", &address.to_string(), "--redis", redis])
-            .stdout(Stdio::piped()),
+            .args(["--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no"])
+            .arg("--unixsocket")
+            .arg(folder.redis_socket())
+            .arg("--dir")
+            .arg(&folder.0)
+            .stdin(Stdio::null()),
     )?;
-    let stdout = process.0.stdout.take().ok_or("no output")?;
-    let mut line = String::new();
-    BufReader::new(stdout).read_line(&mut line)?;
-    let address = line.trim().parse().map_err(|_| format!("{name} does not start"))?;
-    Ok(Node { name: name.to_owned(), address, process })
+    let is_ready = |line: &str| line.to_lowercase().contains("ready to accept connections");
+    match process.line(stopped, is_ready)? {
+        Some(_) => Ok(process),
+        None => Err("redis-server ends as soon as it is started".into()),
+    }
 }
 
-fn haproxy(folder: &Path, address: SocketAddr, nodes: &[Node]) -> Result<Process> {
+fn start_node(
+    name: &str,
+    address: SocketAddr,
+    folder: &Folder,
+    stopped: &Receiver<()>,
+) -> Result<Node> {
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            pause(stopped, PAUSE)?;
+        }
+        let process = Process::spawn(
+            Command::new(std::env::current_exe()?)
+                .args(["node", "--until-eof", "--name", name, "--listen", &address.to_string()])
+                .args(["--redis", &folder.redis_url()])
+                .stdin(Stdio::piped()),
+        )?;
+        if let Some(line) = process.line(stopped, |_| true)? {
+            return Ok(Node { name: name.to_owned(), address: line.parse()?, process });
+        }
+    }
+    Err(format!("{name} ends as soon as it is started").into())
+}
+
+/// Is handed the socket that clients connect to as its standard input: nobody else can listen there,
+/// not even another haproxy.
+fn start_haproxy(folder: &Path, listener: TcpListener, nodes: &[Node]) -> Result<Process> {
+    let address = listener.local_addr()?;
     let servers: Vec<String> = nodes
         .iter()
         .map(|node| {
@@ -203,7 +288,7 @@ fn haproxy(folder: &Path, address: SocketAddr, nodes: &[Node]) -> Result<Process
     retries 3
 
 listen chat
-    bind {address}
+    bind fd@0
     balance leastconn
     option httpchk GET /health
     default-server inter 300ms fall 2 rise 2
@@ -213,6 +298,24 @@ listen chat
     );
     let file = folder.join("haproxy.cfg");
     fs::write(&file, config)?;
-    // in the foreground, without a word of what it warns of
-    Process::spawn(Command::new("haproxy").args(["-db", "-q", "-f"]).arg(file))
+    // in the foreground; with -q it would close its standard input
+    let process = Process::spawn(
+        Command::new("haproxy")
+            .args(["-db", "-f"])
+            .arg(file)
+            .stdin(OwnedFd::from(listener))
+            .stderr(Stdio::null()),
+    )?;
+    // the kernel lets us connect before haproxy is there; an answer is haproxy's
+    let mut answer = [0; 5];
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let answered = stream
+        .write_all(b"GET /health HTTP/1.0\r\n\r\n")
+        .and_then(|()| stream.read_exact(&mut answer));
+    match answered {
+        Ok(()) if &answer == b"HTTP/" => Ok(process),
+        Ok(()) => Err("haproxy does not speak HTTP".into()),
+        Err(error) => Err(format!("haproxy does not answer: {error}").into()),
+    }
 }

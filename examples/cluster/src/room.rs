@@ -5,23 +5,31 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use everlink::Session;
 
-use crate::store::Entry;
-use crate::wire::Position;
+use crate::stream::Page;
+use crate::wire::{Position, Tell};
 
 /// "Try again later" (RFC 6455 section 7.4.1 and its registry): the client comes back, and what it
 /// has missed is replayed.
-const TRY_AGAIN: u16 = 1013;
+pub const TRY_AGAIN: u16 = 1013;
 
-#[derive(Default)]
 pub struct Room {
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
-    /// The last entry that was handed to everybody here.
-    delivered: Position,
+    handed_out: HandedOut,
     members: HashMap<u64, Member>,
+    /// How often somebody has joined.
+    joins: u64,
+}
+
+/// How far this node has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HandedOut {
+    /// The last entry that was handed to everybody here.
+    pub to: Position,
+    /// How often the stream was not where the node had left it: places from before say nothing.
+    gaps: u64,
 }
 
 struct Member {
@@ -32,20 +40,32 @@ struct Member {
 }
 
 impl Room {
+    /// Hands out what comes after this place.
+    pub fn new(to: Position) -> Self {
+        let handed_out = HandedOut { to, gaps: 0 };
+        Self { state: Mutex::new(State { handed_out, members: HashMap::new(), joins: 0 }) }
+    }
+
     // held for a pass over the members, none of which waits
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn handed_out(&self) -> HandedOut {
+        self.state().handed_out
+    }
+
     /// From here on the session gets what comes, if it has all that came before; otherwise it is
-    /// told the rest first, and asks again.
-    pub fn join(&self, session: &Session, user: &str, has: Position) -> bool {
+    /// told the rest first, and asks again. `seen` is what [`handed_out`](Self::handed_out) was
+    /// before the stream was read.
+    pub fn join(&self, session: &Session, user: &str, has: Position, seen: HandedOut) -> bool {
         let mut state = self.state();
-        if has < state.delivered {
+        if has < state.handed_out.to || seen.gaps != state.handed_out.gaps {
             return false;
         }
         let member = Member { session: session.clone(), user: user.to_owned(), has };
         state.members.insert(session.id(), member);
+        state.joins += 1;
         true
     }
 
@@ -53,15 +73,17 @@ impl Room {
         self.state().members.remove(&session.id());
     }
 
-    /// Queues entries for everybody who has not got them.
-    pub fn deliver(&self, entries: &[Entry]) {
-        let Some(last) = entries.last() else { return };
+    /// Queues what was read for everybody who has not got it.
+    pub fn deliver(&self, page: &Page) {
         let messages: Vec<everlink::Message> =
-            entries.iter().map(|entry| entry.json.as_str().into()).collect();
+            page.entries.iter().map(|entry| entry.json.as_str().into()).collect();
         let mut state = self.state();
-        state.delivered = last.at;
+        if let Some(at) = page.gap {
+            state.note_gap(at);
+        }
+        state.handed_out.to = page.place;
         state.members.retain(|_, member| {
-            for (entry, message) in entries.iter().zip(&messages) {
+            for (entry, message) in page.entries.iter().zip(&messages) {
                 if entry.at <= member.has {
                     continue;
                 }
@@ -80,8 +102,28 @@ impl Room {
         self.state().members.retain(|_, member| tell(&member.session, message.clone()));
     }
 
-    pub fn users(&self) -> BTreeSet<String> {
-        self.state().members.values().map(|member| member.user.clone()).collect()
+    /// Who is here, and a number that changes when somebody joins.
+    pub fn users(&self) -> (BTreeSet<String>, u64) {
+        let state = self.state();
+        (state.members.values().map(|member| member.user.clone()).collect(), state.joins)
+    }
+}
+
+impl State {
+    /// What followed the last entry that was handed out may be gone. Who has just that is told so. Who
+    /// has come with more may miss nothing: it comes back, and the stream is read for it alone.
+    fn note_gap(&mut self, at: Position) {
+        let to = self.handed_out.to;
+        let message = everlink::Message::from(Tell::Gap { at }.to_json());
+        self.members.retain(|_, member| {
+            if member.has > to {
+                let _ = member.session.start_close(TRY_AGAIN, "the stream was shortened");
+                return false;
+            }
+            member.has = at;
+            tell(&member.session, message.clone())
+        });
+        self.handed_out.gaps += 1;
     }
 }
 

@@ -9,10 +9,30 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ask {
-    /// First: who it is, and the last entry that it has; a new one has none, and gets what comes.
-    Hello { user: String, since: Option<Position> },
-    /// A message, numbered from 1 by each user.
+    /// First.
+    Hello(Hello),
+    /// A message, numbered from 1 by each client.
     Say { seq: u64, text: String },
+}
+
+/// Who it is, and what it has.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Hello {
+    pub user: String,
+    /// A random word that this run of the program has chosen. Numbers belong to it: a user has two
+    /// devices, and a program that is started again begins with 1.
+    pub client: String,
+    /// The last entry that it has; a new one has none, and gets what comes.
+    pub since: Option<Position>,
+    /// It knows that its messages are stored up to this one. Redis may have forgotten.
+    pub stored: u64,
+}
+
+impl Hello {
+    pub fn is_valid(&self) -> bool {
+        let is_word = self.client.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        is_word && (1..=64).contains(&self.client.len()) && (1..=64).contains(&self.user.len())
+    }
 }
 
 /// What a node says.
@@ -22,13 +42,13 @@ pub enum Tell {
     /// The answer to the hello: which node this is, and after which entry it begins.
     Welcome { node: String, at: Position },
     /// A message of somebody's, in its place.
-    Said { at: Position, from: String, seq: u64, text: String },
+    Said { at: Position, from: String, client: String, seq: u64, text: String },
     /// Redis has all messages of this client up to this one.
     Stored { seq: u64 },
     /// Who is there, on all nodes.
     Online { users: Vec<String> },
-    /// The stream begins later than with what this client has: what is between them is gone.
-    Gap { first: Position },
+    /// What followed the last entry that this client has may be gone; it goes on after `at`.
+    Gap { at: Position },
 }
 
 impl Tell {
@@ -38,9 +58,20 @@ impl Tell {
     }
 }
 
-/// A place in the stream: the id of an entry, which Redis gives, and which only grows.
+/// A place in the stream: the id of an entry, which Redis gives, and which only grows as long as Redis
+/// keeps what it has.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64, pub u64);
+
+impl Position {
+    /// What the entry with this id comes after.
+    pub fn before(self) -> Self {
+        match self {
+            Self(time, 0) => Self(time.saturating_sub(1), u64::MAX),
+            Self(time, count) => Self(time, count - 1),
+        }
+    }
+}
 
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
