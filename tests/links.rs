@@ -85,7 +85,7 @@ fn complaint(document: &Path, link: &str) -> Option<String> {
         return (!exists).then(|| format!("there is no module {module}"));
     }
     // an item of the library, which `cargo doc` looks for
-    let is_item = link.contains("::");
+    let is_item = link.contains("::") || link.starts_with("crate");
     if is_item || link.starts_with("https://") || link.starts_with("http://127.0.0.1") {
         return None;
     }
