@@ -111,6 +111,27 @@ fn a_connection_is_cut_where_it_should_be_and_as_it_should_be() {
 }
 
 #[test]
+fn a_reset_in_the_middle_of_writes_is_a_reset() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let flood = thread::spawn(move || {
+        for stream in listener.incoming().flatten().take(100) {
+            thread::spawn(move || while (&stream).write_all(&[7; 1000]).is_ok() {});
+        }
+    });
+    let proxy = FaultProxy::start(address).unwrap();
+    for round in 0..100 {
+        // which only reads: a write of its own could take the error away
+        let mut stream = connect(&proxy);
+        stream.read_exact(&mut vec![0; 10_000 * (1 + round % 7)]).unwrap();
+        proxy.cut(Cut::Reset);
+        let end = io::copy(&mut stream.take(1 << 28), &mut io::sink());
+        assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset), "{round}");
+    }
+    flood.join().unwrap();
+}
+
+#[test]
 fn cutting_by_hand_ends_a_connection_that_is_stuck_in_a_write() {
     let proxy = proxy();
     let mut stream = connect(&proxy);

@@ -2,25 +2,22 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
-
-use socket2::SockRef;
 
 use super::Shared;
 use super::faults::{Cut, Direction, Faults, Place};
 use crate::sync::Mutex;
+use crate::transport::reset::Resettable;
 
 /// How often a throttled second is divided.
 const SLICES: u64 = 20;
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    client: TcpStream,
+    client: Resettable<TcpStream>,
     /// `None` for a client that is left alone.
-    server: Option<TcpStream>,
-    /// Whether a thread is in the middle of a `write` to the client, or to the server.
-    writing: [AtomicBool; 2],
+    server: Option<Resettable<TcpStream>>,
     end: AtomicU8,
     directions: AtomicU8,
     budget: Mutex<Budget>,
@@ -42,9 +39,8 @@ struct Budget {
 impl Connection {
     pub(super) fn new(client: TcpStream, server: Option<TcpStream>) -> Self {
         Self {
-            client,
-            server,
-            writing: [const { AtomicBool::new(false) }; 2],
+            client: Resettable::new(client),
+            server: server.map(Resettable::new),
             end: AtomicU8::new(WHOLE),
             directions: AtomicU8::new(2),
             budget: Mutex::default(),
@@ -69,21 +65,17 @@ impl Connection {
 
     /// Cuts.
     pub(super) fn cut(&self, how: Cut) {
-        let sides = [Some(&self.client), self.server.as_ref()];
-        for (side, writing) in sides.into_iter().zip(&self.writing) {
-            let Some(side) = side else { continue };
+        for side in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {
             let down = match how {
                 Cut::EndOfStream => Shutdown::Write,
                 Cut::Silence if std::ptr::eq(side, &self.client) => continue,
                 Cut::Silence => Shutdown::Both,
                 Cut::Reset => {
-                    let _ = SockRef::from(side).set_linger(Some(Duration::ZERO));
-                    // the reset comes when the sockets are dropped, which takes the threads that
-                    // use them to end; in the middle of a write there is no room for a FIN
-                    if writing.load(SeqCst) { Shutdown::Both } else { Shutdown::Read }
+                    side.reset();
+                    continue;
                 }
             };
-            let _ = side.shutdown(down);
+            let _ = side.socket().shutdown(down);
         }
     }
 
@@ -129,7 +121,7 @@ pub(super) fn forward(shared: &Shared, connection: &Connection, direction: Direc
         _ => Some(&connection.client),
     };
     if let Some(to) = to.filter(|_| connection.is_whole() && connection.server.is_some()) {
-        let _ = to.shutdown(Shutdown::Write);
+        let _ = to.socket().shutdown(Shutdown::Write);
     }
     if connection.end.load(SeqCst) == SILENT && direction == Direction::ToServer {
         // holds the client's end until the client gives up
@@ -145,9 +137,9 @@ fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::R
         }
         return Ok(());
     };
-    let (mut from, to, writing) = match direction {
-        Direction::ToServer => (client, server, &connection.writing[1]),
-        _ => (server, client, &connection.writing[0]),
+    let (mut from, mut to) = match direction {
+        Direction::ToServer => (client, server),
+        _ => (server, client),
     };
     let mut buffer = vec![0; 16 * 1024];
     let mut flow = Flow { shared, connection, direction, passed: 0, generation: 0 };
@@ -172,10 +164,7 @@ fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::R
             let (allowed, cut) = connection.allow(shared, most.min(rest.len()));
             let (piece, after) = rest.split_at_mut(allowed);
             flow.corrupt(&faults, piece);
-            writing.store(true, SeqCst);
-            let written = (&mut &*to).write_all(piece);
-            writing.store(false, SeqCst);
-            written?;
+            to.write_all(piece)?;
             if let Some(cut) = cut {
                 shared.cut(connection, cut);
                 return Ok(());

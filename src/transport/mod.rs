@@ -4,6 +4,7 @@ pub(crate) mod body;
 pub(crate) mod head;
 mod prefixed;
 mod read_buffer;
+pub(crate) mod reset;
 mod socket;
 mod timed;
 #[cfg(feature = "tls")]
