@@ -12,12 +12,12 @@ const FLOORS: [&[&str]; 13] = [
     &["link", "sender"],
     &["queues", "handshake"],
     &["dial"],
-    &["wire"],
+    &["wire", "chaos"],
     &["transport", "settings"],
     &["error"],
     &["failure"],
     &["policy"],
-    &["message", "chaos", "resume"],
+    &["message", "resume"],
     &["sync", "seconds"],
 ];
 

@@ -171,6 +171,26 @@ fn basic_and_bearer_authentication_go_by_their_names() {
     assert_eq!(authorization(&listener), "Bearer t2");
     client.close();
 
+    // a token that is refused is permanent, unless the next one may be better
+    let refused = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+    let listener = Listener::new();
+    let (builder, events) = support::watch(listener.client().bearer_auth("stale"));
+    let client = builder.start().unwrap();
+    listener.answer(refused);
+    events.gave_up();
+    client.close();
+    let listener = Listener::new();
+    let count = AtomicU32::new(0);
+    let builder = listener.client().backoff(everlink::Backoff::fixed(ms(1)));
+    let builder = builder.bearer_auth_with(move || Ok(format!("t{}", count.fetch_add(1, SeqCst))));
+    let client = builder.start().unwrap();
+    for expected in ["authorization: bearer t0", "authorization: bearer t1"] {
+        let (_, request) = listener.answer(refused);
+        assert!(request.to_lowercase().contains(expected), "{request}");
+    }
+    assert_eq!(authorization(&listener), "Bearer t2");
+    client.close();
+
     for wrong in [
         Client::builder("ws://127.0.0.1:9").basic_auth("a:b", "c"),
         Client::builder("ws://127.0.0.1:9").bearer_auth("a\nb"),

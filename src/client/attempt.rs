@@ -14,7 +14,7 @@ use super::held::{Held, Start};
 use super::login::{self, Hook, LoginSession, timed_out};
 use super::route::Route;
 use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
-use crate::failure::{Failure, HandshakeError, ProxyError, guarded};
+use crate::failure::{Decision, Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
 use crate::handshake::{Endpoint, Handshake, Jar, OpeningRequest, built_in};
 use crate::link::Opened;
@@ -79,6 +79,19 @@ pub(crate) struct Success {
 }
 
 impl Opener {
+    /// What to do after a failure, if the program does not say: a token that was refused is not the
+    /// last one of a closure.
+    pub(crate) fn decision(&self, cause: &Failure) -> Decision {
+        match cause {
+            Failure::Rejected { status, .. }
+                if self.token_hook.is_some() && status.as_u16() == 401 =>
+            {
+                Decision::Retry
+            }
+            _ => cause.decision(),
+        }
+    }
+
     /// The endpoint that was dialed last, or is dialed first, for events.
     pub(crate) fn endpoint(&self) -> String {
         self.dialed.clone().unwrap_or_else(|| self.requests[0].endpoint.to_string())

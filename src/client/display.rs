@@ -48,8 +48,20 @@ impl fmt::Display for Event {
                     SessionStart::New | SessionStart::None => Ok(()),
                 }
             }
-            Self::Disconnected { cause, uptime, next, .. } => {
-                write!(f, "disconnected after {uptime:.1?}: {cause}; {next}")
+            Self::Disconnected {
+                cause,
+                uptime,
+                next,
+                unconfirmed,
+                will_be_resent,
+                resumable,
+                ..
+            } => {
+                write!(f, "disconnected after {uptime:.1?}: {cause}; ")?;
+                if *unconfirmed > 0 && !will_be_resent && !resumable {
+                    write!(f, "{unconfirmed} messages are not confirmed; ")?;
+                }
+                write!(f, "{next}")
             }
             Self::AttemptFailed { attempts, cause, next, .. } => {
                 write!(f, "attempt {attempts} failed: {cause}; {next}")

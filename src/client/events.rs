@@ -65,7 +65,10 @@ pub enum Event {
         /// How long it was up.
         uptime: Duration,
         /// Messages that were written after the last answered ping: the peer may or may not
-        /// have them.
+        /// have them. On a busy link pings are sent where confirmations are wanted, for
+        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), receipts and `flush`: without any of
+        /// those this may be everything since the link went quiet for the last time, most of which
+        /// has arrived.
         unconfirmed: u64,
         /// Whether those are sent again on the next link:
         /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce).
@@ -316,7 +319,7 @@ impl Events {
     /// # })?;
     /// # let url = format!("ws://{}", server.local_addr());
     /// # let client = everlink::Client::connect(&url)?;
-    /// use crossbeam_channel::{after, select};
+    /// use everlink::crossbeam_channel::{after, select};
     /// use everlink::Event;
     ///
     /// let events = client.subscribe();

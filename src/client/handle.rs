@@ -213,7 +213,7 @@ impl Client {
     /// closed; that a client gave up shows in its [events](Self::subscribe) only.
     ///
     /// ```no_run
-    /// use crossbeam_channel::{select, tick};
+    /// use everlink::crossbeam_channel::{select, tick};
     /// use everlink::Client;
     ///
     /// let client = Client::builder("ws://localhost:9001").channel().connect()?;

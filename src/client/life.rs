@@ -200,7 +200,7 @@ impl Manager {
     /// Decides what comes after a failure, and when.
     pub(super) fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, After) {
         let decision = match &mut self.decide {
-            None => Ok(cause.decision()),
+            None => Ok(self.opener.decision(&cause)),
             Some(decide) => guarded("decision function", || decide(&cause)),
         };
         let not_before = match decision {

@@ -251,6 +251,10 @@ impl Sender {
     /// Waits until the peer's endpoint has confirmed everything that was accepted before this
     /// call, at most for `timeout`. On a healthy link that takes one round trip.
     ///
+    /// With [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) it knows nothing of what earlier links
+    /// have lost: `Ok` then says that nothing is under way any more, not that nothing was ever lost. A
+    /// [receipt](Self::send_confirmed) knows, and [`Event::Disconnected`](crate::Event::Disconnected).
+    ///
     /// ```
     /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
     /// #     for message in &session {
@@ -265,7 +269,7 @@ impl Sender {
     /// for number in 0..100 {
     ///     sender.send(number.to_string())?;
     /// }
-    /// // all of them are with the server's endpoint
+    /// // all of them are with the server's endpoint, if no link has died since the first
     /// sender.flush(Duration::from_secs(5))?;
     /// # Ok::<(), everlink::Error>(())
     /// ```

@@ -112,7 +112,13 @@ impl ServerHandle {
     /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
     /// every thread; cuts what is left after `timeout`. Sessions that wait for their client are
     /// ended at once. Whoever calls while another does waits for
-    /// the same end. In a session's handler it waits for that handler too, until the timeout: have
+    /// the same end.
+    ///
+    /// From here on `send` fails in handlers, while `recv` still gives them what had come: one that
+    /// leaves its loop at the first `send` that fails drops the rest of its inbox. Where every message
+    /// has to be answered, tell the handlers to finish, wait for them, and shut down then, as
+    /// `examples/graceful_shutdown.rs` does.
+    /// In a session's handler it waits for that handler too, until the timeout: have
     /// another thread do it.
     ///
     /// ```

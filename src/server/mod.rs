@@ -163,7 +163,8 @@ pub struct ServerStats {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct ShutdownReport {
-    /// Whether every session ended within the time, goodbye included.
+    /// Whether every session ended within the time, goodbye included. What a handler had not taken
+    /// from its inbox by then is not counted.
     pub drained: bool,
     /// Sessions whose handler has not returned even after their connection was cut. Their
     /// threads end when it does.

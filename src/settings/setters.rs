@@ -90,6 +90,11 @@ macro_rules! shared_setters {
         /// sends or one of the connection's own, perhaps on several at once, and should be quick. A
         /// panic in it is logged.
         ///
+        /// It is not called for what a link had taken that died, and that is not sent again: no copy of
+        /// that is kept. How much it is at most says
+        /// [`Event::Disconnected`](crate::Event::Disconnected), and a
+        /// [receipt](crate::Sender::send_confirmed) tells of one message.
+        ///
         /// What is left when a client closes is in
         /// [`CloseReport::undelivered`](crate::CloseReport::undelivered) instead.
         ///

@@ -154,7 +154,10 @@ impl ClientBuilder {
     }
 
     /// The same with a token that is made for each attempt, on its thread: one that expires. An error
-    /// fails the attempt with [`Failure::Request`], which is retried.
+    /// fails the attempt with [`Failure::Request`], which is retried, and so is a 401 then, which is
+    /// permanent otherwise: the next token may be a better one.
+    /// ([`decide`](Self::decide) replaces both; a server that ends a link with 1008 because the token
+    /// is too old is not dialed again without that.)
     ///
     /// ```
     /// use everlink::Client;
