@@ -2,7 +2,10 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
+use std::time::Instant;
 
 use everlink::{Calls, Client, Error, Event, Server};
 use support::*;
@@ -83,4 +86,63 @@ fn a_call_without_an_answer_ends() {
     let error = calls.call(sender, 4, "4 late", PATIENCE).unwrap_err();
     assert!(matches!(error, Error::Closed), "{error:?}");
     assert!(calls.is_empty());
+}
+
+/// Whoever is next with a key is not disturbed by whoever had it before.
+#[test]
+fn a_key_is_free_once_its_answer_has_come() {
+    let server = server();
+    let calls: Calls<u64, String> = Calls::new();
+    let client = client(&server, &calls);
+    let next = Arc::new(AtomicU64::new(0));
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (calls, sender, next) = (calls.clone(), client.sender().clone(), Arc::clone(&next));
+            thread::spawn(move || {
+                for _ in 0..2000 {
+                    let number = next.fetch_add(1, SeqCst);
+                    match calls.call(&sender, 7, format!("7 question {number}"), PATIENCE) {
+                        Ok(answer) => assert_eq!(answer, format!("echo of question {number}")),
+                        Err(Error::KeyInUse) => thread::yield_now(),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.join().unwrap();
+    }
+    assert!(calls.is_empty());
+}
+
+/// An answer that comes as the time is over is with one of the two who could have it.
+#[test]
+fn an_answer_at_the_deadline_is_not_lost() {
+    let server = server();
+    let calls: Calls<u64, String> = Calls::new();
+    let client = client(&server, &calls);
+    let mut both = [0, 0];
+    for round in 0..2000_u64 {
+        let (asking, sender) = (calls.clone(), client.sender().clone());
+        let time = ms(1);
+        let asked =
+            thread::spawn(move || asking.call(&sender, round, format!("{round} silence"), time));
+        while calls.is_empty() && !asked.is_finished() {
+            thread::yield_now();
+        }
+        // at about the deadline
+        let due = Instant::now() + time + std::time::Duration::from_micros(round % 100);
+        while Instant::now() < due {
+            std::hint::spin_loop();
+        }
+        let left = calls.complete(&round, "late".to_owned());
+        let answer = asked.join().unwrap();
+        match (&answer, &left) {
+            (Ok(_), None) => both[0] += 1,
+            (Err(Error::Timeout), Some(_)) => both[1] += 1,
+            other => panic!("round {round}: {other:?}"),
+        }
+    }
+    println!("{} in time, {} too late", both[0], both[1]);
 }

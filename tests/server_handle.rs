@@ -115,6 +115,31 @@ fn the_peer_of_an_aborted_session_sees_no_goodbye() {
     }
 }
 
+/// The same while its handler sends, and returns as soon as it cannot.
+#[test]
+fn an_abort_goes_before_what_the_handler_makes_of_it() {
+    let server = Server::builder().framing(Framing::lines()).heartbeat(Heartbeat::off());
+    let (begun, begins) = mpsc::channel();
+    let server = server.bind(LOOPBACK, move |session: Session| {
+        let _ = begun.send(session.clone());
+        while session.send("x".repeat(50_000)).is_ok() {}
+    });
+    let server = server.unwrap();
+    for round in 0..100 {
+        let mut peer = std::net::TcpStream::connect(server.local_addr()).unwrap();
+        peer.set_read_timeout(Some(PATIENCE)).unwrap();
+        let session = begins.recv_timeout(PATIENCE).unwrap();
+        let aborting = thread::spawn(move || {
+            let mut most = (&mut peer).take(200_000 + round * 7_000);
+            std::io::copy(&mut most, &mut std::io::sink()).unwrap();
+            session.abort();
+            std::io::copy(&mut peer, &mut std::io::sink())
+        });
+        let end = aborting.join().unwrap();
+        assert_eq!(end.map_err(|error| error.kind()), Err(ErrorKind::ConnectionReset), "{round}");
+    }
+}
+
 #[test]
 fn a_close_that_nobody_waits_for_ends_within_its_time() {
     for framing in [None, Some(Framing::lines())] {

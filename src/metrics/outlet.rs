@@ -112,19 +112,20 @@ impl Outlet {
             self.end();
         }
         let samples = read();
-        let result = guarded("metrics recorder", || {
-            with_recorder(|recorder| {
-                describe_once(recorder);
-                for sample in &samples {
-                    match sample.value {
-                        Value::Counter(total) => self.count(recorder, extent, sample, total),
-                        Value::Gauge(value) if has_gauges => {
-                            self.set(recorder, extent, sample, value);
-                        }
-                        Value::Gauge(_) => {}
+        let result = with_recorder(|recorder| {
+            let guarded = |code: &dyn Fn()| guarded("metrics recorder", code);
+            let described = guarded(&|| describe_once(recorder));
+            // each by itself: one that panics over a series gets the others all the same
+            let handed_over = samples.iter().map(|sample| {
+                guarded(&|| match sample.value {
+                    Value::Counter(total) => self.count(recorder, extent, sample, total),
+                    Value::Gauge(value) if has_gauges => {
+                        self.set(recorder, extent, sample, value);
                     }
-                }
+                    Value::Gauge(_) => {}
+                })
             });
+            handed_over.fold(described, |before, now| before.and(now))
         });
         // the logger is the program's too
         drop(publishing);
@@ -135,18 +136,14 @@ impl Outlet {
 
     fn count(&self, recorder: &dyn Recorder, extent: Extent, sample: &Sample, total: u64) {
         let series = (sample.metric.name, sample.of.map(|(_, value)| value));
-        let grown = {
-            let mut published = self.published.lock();
-            let (published, _) = published.of(recorder);
-            let is_new = !published.contains_key(&series);
-            let before = published.entry(series).or_default();
-            let grown = total.saturating_sub(*before);
-            *before += grown;
-            // a series begins with zero, and one that is brought up to date is not idle
-            (grown > 0 || is_new || extent == Extent::Whole).then_some(grown)
-        };
-        if let Some(grown) = grown {
+        let before = self.published.lock().of(recorder).0.get(&series).copied();
+        let grown = total.saturating_sub(before.unwrap_or(0));
+        // a series begins with zero, and one that is brought up to date is not idle
+        if grown > 0 || before.is_none() || extent == Extent::Whole {
             recorder.register_counter(&self.key(sample), &METADATA).increment(grown);
+            // not before: what a recorder that panics has refused is handed over again
+            let mut published = self.published.lock();
+            *published.of(recorder).0.entry(series).or_default() += grown;
         }
     }
 

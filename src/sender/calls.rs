@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::bounded;
+use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::{SendOptions, Sender};
 use crate::error::Error;
@@ -50,25 +50,46 @@ use crate::sync::Mutex;
 /// # }
 /// ```
 pub struct Calls<K, V> {
-    pending: Arc<Mutex<HashMap<K, crossbeam_channel::Sender<V>>>>,
+    pending: Arc<Mutex<Pending<K, V>>>,
 }
 
-/// Takes the call out of the table, however it ends.
-struct Guard<'a, K: Eq + Hash, V> {
+struct Pending<K, V> {
+    /// Each call with the number that tells it from a later one with its key.
+    calls: HashMap<K, (u64, crossbeam_channel::Sender<V>)>,
+    next: u64,
+}
+
+/// One call, which leaves the table however it ends.
+struct Call<'a, K: Eq + Hash, V> {
     calls: &'a Calls<K, V>,
     key: &'a K,
+    number: u64,
 }
 
-impl<K: Eq + Hash, V> Drop for Guard<'_, K, V> {
+impl<K: Eq + Hash, V> Call<'_, K, V> {
+    /// Whether it was still there: then nobody has answered it, and nobody will.
+    fn leave(&self) -> bool {
+        let mut pending = self.calls.pending.lock();
+        let is_there =
+            pending.calls.get(self.key).is_some_and(|(number, _)| *number == self.number);
+        if is_there {
+            pending.calls.remove(self.key);
+        }
+        is_there
+    }
+}
+
+impl<K: Eq + Hash, V> Drop for Call<'_, K, V> {
     fn drop(&mut self) {
-        self.calls.pending.lock().remove(self.key);
+        self.leave();
     }
 }
 
 impl<K: Eq + Hash, V> Calls<K, V> {
     /// An empty table.
     pub fn new() -> Self {
-        Self { pending: Arc::default() }
+        let pending = Pending { calls: HashMap::new(), next: 0 };
+        Self { pending: Arc::new(Mutex::new(pending)) }
     }
 
     /// Sends the message and waits for the answer to this key, both together at most for `timeout`.
@@ -119,21 +140,25 @@ impl<K: Eq + Hash, V> Calls<K, V> {
         let deadline = Instant::now().checked_add(timeout);
         let (answer, answered) = bounded(1);
         let mut pending = self.pending.lock();
-        if pending.contains_key(&key) {
+        if pending.calls.contains_key(&key) {
             return Err(Error::KeyInUse);
         }
-        pending.insert(key.clone(), answer);
+        let number = pending.next;
+        pending.next += 1;
+        pending.calls.insert(key.clone(), (number, answer));
         drop(pending);
-        let _guard = Guard { calls: self, key: &key };
+        let call = Call { calls: self, key: &key, number };
         sender.send_with(message, SendOptions::new().ttl(timeout).timeout(timeout))?;
         let answer = match deadline {
             Some(deadline) => answered.recv_deadline(deadline),
             None => answered.recv().map_err(Into::into),
         };
-        answer.map_err(|error| match error {
-            crossbeam_channel::RecvTimeoutError::Timeout => Error::Timeout,
-            crossbeam_channel::RecvTimeoutError::Disconnected => Error::NotConnected,
-        })
+        match answer {
+            Ok(answer) => Ok(answer),
+            Err(RecvTimeoutError::Timeout) if call.leave() => Err(Error::Timeout),
+            // or its answer is being handed in at this moment
+            Err(_) => answered.recv().map_err(|_| Error::NotConnected),
+        }
     }
 
     /// Hands in the answer; returns it if nobody waits for it: not any more, or never.
@@ -144,7 +169,8 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// assert_eq!(calls.complete(&7, "an answer"), Some("an answer"));
     /// ```
     pub fn complete(&self, key: &K, value: V) -> Option<V> {
-        let Some(answer) = self.pending.lock().remove(key) else { return Some(value) };
+        let call = self.pending.lock().calls.remove(key);
+        let Some((_, answer)) = call else { return Some(value) };
         answer.try_send(value).err().map(|error| error.into_inner())
     }
 
@@ -173,13 +199,13 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn fail_all(&self) {
-        let pending = std::mem::take(&mut *self.pending.lock());
-        drop(pending);
+        let calls = std::mem::take(&mut self.pending.lock().calls);
+        drop(calls);
     }
 
     /// How many calls wait for an answer.
     pub fn len(&self) -> usize {
-        self.pending.lock().len()
+        self.pending.lock().calls.len()
     }
 
     /// Whether none does.
@@ -202,6 +228,6 @@ impl<K: Eq + Hash, V> Default for Calls<K, V> {
 
 impl<K, V> fmt::Debug for Calls<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calls").field("pending", &self.pending.lock().len()).finish()
+        f.debug_struct("Calls").field("pending", &self.pending.lock().calls.len()).finish()
     }
 }

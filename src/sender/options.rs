@@ -52,7 +52,9 @@ impl SendOptions {
     /// [`Error::NotConnected`](crate::Error::NotConnected), and if the link ends before the message
     /// is written it is dropped
     /// ([`Undelivered::LinkEnded`](crate::Undelivered::LinkEnded)). For what the login hook repeats
-    /// on each link anyway: a subscription that waited in the outbox would come twice.
+    /// on each link anyway: a subscription that waited in the outbox would come twice. Where the
+    /// session is resumed ([`ClientBuilder::resume`](crate::ClientBuilder::resume)) it is the session
+    /// that counts, and not the link.
     pub fn this_link_only(mut self) -> Self {
         self.this_link = true;
         self

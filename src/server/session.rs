@@ -419,8 +419,9 @@ impl Session {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn abort(&self) {
-        self.inner.outbox.shut();
+        // first: a handler whose send fails returns, and that would be a goodbye
         self.end_with(Failure::Aborted);
+        self.inner.outbox.shut();
     }
 
     /// Closes and waits for the end, at most for the closing timeout.
