@@ -320,7 +320,9 @@ impl Client {
     /// goes on; should it fail, the next follows at once, one for however many calls. Counters of
     /// failures start anew.
     ///
-    /// It returns at once; [`wait_connected`](Self::wait_connected) then waits for the new link.
+    /// It returns at once; [`wait_connected`](Self::wait_connected) then waits for the new link. The
+    /// old one has half a second for its goodbye, during which a handler goes on with what had come;
+    /// then the handler finishes the message that it has, and the rest of the old link is gone.
     ///
     /// ```
     /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
