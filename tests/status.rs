@@ -60,15 +60,18 @@ fn events_and_states_read_as_people_say_it() {
     let listener = Listener::new();
     let (builder, watch) = watch(listener.client());
     let client = builder.start().unwrap();
-    let peer = listener.accept();
+    let mut peer = listener.accept();
     let connected = watch.connected().to_string();
     let place = format!("ws://{}/", listener.address());
     assert_eq!(connected, format!("connected to {place} (attempt 1)"));
+    // read and not confirmed: nobody asks for that on this link
+    client.send("x").unwrap();
+    assert_eq!(peer.read().unwrap().to_text().unwrap(), "x");
     reset(peer);
     let disconnected =
         watch.until(|event| matches!(event, Event::Disconnected { .. }).then(|| event.to_string()));
     assert!(disconnected.starts_with("disconnected after "), "{disconnected}");
-    assert!(disconnected.ends_with("; redial in 1.0ms"), "{disconnected}");
+    assert!(disconnected.ends_with("; 1 unconfirmed; redial in 1.0ms"), "{disconnected}");
     client.close();
     assert_eq!(
         watch.until(|event| matches!(event, Event::Closed { .. }).then(|| event.to_string())),

@@ -59,7 +59,7 @@ impl fmt::Display for Event {
             } => {
                 write!(f, "disconnected after {uptime:.1?}: {cause}; ")?;
                 if *unconfirmed > 0 && !will_be_resent && !resumable {
-                    write!(f, "{unconfirmed} messages are not confirmed; ")?;
+                    write!(f, "{unconfirmed} unconfirmed; ")?;
                 }
                 write!(f, "{next}")
             }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 pub(crate) use fields::by_kind;
+#[cfg(test)]
+pub(crate) use fields::fields_of;
 pub use fields::{Field, FieldValue};
 pub use rates::Rates;
 pub use round_trips::RoundTrips;

@@ -27,10 +27,13 @@ const JOIN_GRACE: Duration = Duration::from_millis(200);
 ///     }
 /// })?;
 /// let handle = server.handle();
+/// let (stop, stopped) = everlink::crossbeam_channel::bounded::<()>(1);
 /// std::thread::spawn(move || {
-///     std::thread::sleep(Duration::from_secs(3600));
+///     let _ = stopped.recv();
 ///     handle.shutdown(Duration::from_secs(5));
 /// });
+/// // from wherever it is known that it is over
+/// let _ = stop.send(());
 /// # Ok(())
 /// # }
 /// ```

@@ -138,6 +138,15 @@ pub(crate) fn by_kind(name: &'static str, counts: FailureCounts) -> impl Iterato
     })
 }
 
+/// The names of a structure's fields, as `Debug` prints them at the first level.
+#[cfg(test)]
+pub(crate) fn fields_of(value: &impl std::fmt::Debug) -> std::collections::BTreeSet<String> {
+    let printed = format!("{value:#?}");
+    let fields = printed.lines().filter_map(|line| line.strip_prefix("    "));
+    let names = fields.filter_map(|line| line.split_once(": ").map(|(name, _)| name));
+    names.filter(|name| !name.starts_with(' ')).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -148,15 +157,9 @@ mod tests {
     fn no_field_is_forgotten() {
         let stats = Stats::default();
         let named: BTreeSet<String> = stats.fields().map(|field| field.name.to_owned()).collect();
-        // `    name: value,` at the first level
-        let printed = format!("{stats:#?}");
-        let fields = printed.lines().filter(|line| line.starts_with("    ") && line.contains(": "));
-        let fields = fields.filter(|line| !line.starts_with("     "));
-        let fields: BTreeSet<String> = fields
-            .map(|line| line.trim().split(':').next().unwrap_or_default().to_owned())
-            .collect();
-        assert!(fields.len() > 20, "{printed}");
-        assert_eq!(named, fields.into_iter().map(|name| name.replace(',', "")).collect());
+        let fields = fields_of(&stats);
+        assert!(fields.len() > 20, "{fields:?}");
+        assert_eq!(named, fields);
     }
 
     #[test]
