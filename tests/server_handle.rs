@@ -117,7 +117,7 @@ fn the_peer_of_an_aborted_session_sees_no_goodbye() {
 
 /// The same while its handler sends, and returns as soon as it cannot.
 #[test]
-fn an_abort_goes_before_what_the_handler_makes_of_it() {
+fn the_peer_of_a_session_that_is_aborted_while_it_sends_sees_no_goodbye() {
     let server = Server::builder().framing(Framing::lines()).heartbeat(Heartbeat::off());
     let (begun, begins) = mpsc::channel();
     let server = server.bind(LOOPBACK, move |session: Session| {

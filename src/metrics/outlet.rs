@@ -316,6 +316,49 @@ mod tests {
         assert!(text.contains("everlink_messages_sent_total{client=\"late\"} 3"), "{text}");
     }
 
+    /// Panics over one series, once.
+    struct Refuses<R>(R, std::sync::atomic::AtomicBool);
+
+    impl<R: Recorder> Recorder for Refuses<R> {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
+            let is_refused = key.name() == "everlink_messages_sent_total";
+            assert!(!is_refused || self.1.swap(true, Relaxed), "not this one");
+            self.0.register_counter(key, metadata)
+        }
+
+        fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
+            self.0.register_gauge(key, metadata)
+        }
+
+        fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
+            self.0.register_histogram(key, metadata)
+        }
+    }
+
+    #[test]
+    fn what_a_recorder_refuses_it_is_given_again_and_the_rest_at_once() {
+        let recorder = Refuses(PrometheusBuilder::new().build_recorder(), false.into());
+        let outlet = client("refused");
+        let stats = Stats { messages_sent: 3, messages_received: 4, ..Stats::default() };
+        let publish = || {
+            let code = || outlet.publish(Extent::Whole, || of_client(true, &stats));
+            with_local_recorder(&recorder, code);
+            recorder.0.handle().render()
+        };
+        let text = publish();
+        assert!(!text.contains("everlink_messages_sent_total{"), "{text}");
+        assert!(text.contains("everlink_messages_received_total{client=\"refused\"} 4"), "{text}");
+        let text = publish();
+        assert!(text.contains("everlink_messages_sent_total{client=\"refused\"} 3"), "{text}");
+        assert!(text.contains("everlink_messages_received_total{client=\"refused\"} 4"), "{text}");
+    }
+
     #[test]
     fn gauges_are_those_of_the_youngest_of_a_name() {
         let recorder = PrometheusBuilder::new().build_recorder();
