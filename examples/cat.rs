@@ -1,5 +1,5 @@
-//! A pipe to a socket that stays open: lines of standard input go out as text messages, text
-//! messages received are lines of standard output.
+//! A pipe to a socket that stays open: lines of standard input go out as text messages (as binary ones
+//! if they are not UTF-8), text messages received are lines of standard output.
 //!
 //! ```text
 //! cargo run --example cat -- --events ws://127.0.0.1:9001
@@ -316,17 +316,18 @@ fn send_lines(client: &Client, confirmed: bool) -> Result<(), Error> {
                 break;
             }
         }
-        let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        let text = text.strip_suffix(b"\r").unwrap_or(text);
-        match std::str::from_utf8(text) {
-            Ok(text) => match client.send(text) {
-                Err(SendError {
-                    error: error @ (Error::MessageTooLarge { .. } | Error::Unsendable { .. }),
-                    ..
-                }) => eprintln!("cat: {error}"),
-                result => result?,
-            },
-            Err(_) => eprintln!("cat: a line that is not UTF-8 was left out"),
+        let bytes = line.strip_suffix(b"\n").unwrap_or(&line);
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        let message = match std::str::from_utf8(bytes) {
+            Ok(text) => Message::from(text),
+            Err(_) => Message::from(bytes),
+        };
+        match client.send(message) {
+            Err(SendError {
+                error: error @ (Error::MessageTooLarge { .. } | Error::Unsendable { .. }),
+                ..
+            }) => eprintln!("cat: {error}"),
+            result => result?,
         }
     }
     client.wait_sent(Duration::MAX)?;

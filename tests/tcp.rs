@@ -89,7 +89,7 @@ fn a_message_that_the_framing_cannot_carry_is_refused() {
         Err(SendError { error: Error::Unsendable { .. }, .. })
     ));
     assert!(matches!(
-        lines.send(vec![0xff]),
+        lines.send(b"two\nlines"),
         Err(SendError { error: Error::Unsendable { .. }, .. })
     ));
     let prefixed =
@@ -247,13 +247,49 @@ fn close_ends_the_stream_after_all_was_written() {
 }
 
 #[test]
-fn bad_input_ends_the_link_with_a_clear_cause_and_bounded_memory() {
+fn lines_are_bytes_whatever_their_encoding_also_in_a_login() {
+    let listener = Listener::new();
+    let builder = client(&listener).login(|session| {
+        let greeting = session.recv()?;
+        assert_eq!(greeting.as_bytes(), b":irc.test 372 :caf\xe9");
+        session.send(b"USER j\xf6rg")?;
+        Ok(())
+    });
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    let mut stream = listener.accept_raw();
+    stream.write_all(b":irc.test 372 :caf\xe9\r\n").unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).split(b'\n').map(Result::unwrap);
+    assert_eq!(lines.next().unwrap(), b"USER j\xf6rg");
+    // a short one, one that is longer than a message has room for, and text
+    let long = [b'\xe9'; 3000];
+    for piece in [&b"\xff\n"[..], &long[..1500], &long[1500..], b"\nna\xc3\xafve\n"] {
+        stream.write_all(piece).unwrap();
+    }
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap(), everlink::Message::from(b"\xff"));
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap(), everlink::Message::from(&long));
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "na\u{ef}ve");
+    for line in [&b"PRIVMSG #caf\xe9 :salut"[..], b"plain", b"\0\xff"] {
+        client.send(line).unwrap();
+        assert_eq!(lines.next().unwrap(), line);
+    }
+    client.close();
+    let ends = |event: &Event| {
+        matches!(
+            event,
+            Event::Disconnected { .. } | Event::GaveUp { .. } | Event::AttemptFailed { .. }
+        )
+    };
+    assert!(!watch.rest().iter().any(ends));
+}
+
+#[test]
+fn a_broken_framing_ends_the_link_without_close_codes_and_the_next_one_starts_afresh() {
     for (framing, bytes, word) in [
         (Framing::length_prefixed(Prefix::U32), vec![0xff; 4], "4294967295 bytes is announced"),
         (Framing::length_prefixed(Prefix::U64), vec![0xff; 8], "is announced"),
         (Framing::length_prefixed(Prefix::U32).inclusive(), vec![0; 4], "does not even hold"),
         (Framing::lines().max_length(1000), vec![b'x'; 5000], "over the limit"),
-        (Framing::lines(), b"\xff\xfe\n".to_vec(), "not UTF-8"),
     ] {
         let listener = Listener::new();
         let (builder, watch) = watch(client(&listener).framing(framing));
@@ -263,10 +299,14 @@ fn bad_input_ends_the_link_with_a_clear_cause_and_bounded_memory() {
         // the client ends the stream, and so does the peer
         let _ = std::io::copy(&mut stream, &mut std::io::sink());
         drop(stream);
-        let cause = watch.gave_up();
-        assert!(matches!(&*cause, Failure::Protocol { .. }), "{cause:?}");
-        assert!(cause.to_string().contains(word), "{cause} does not say {word:?}");
-        assert_eq!(client.state(), State::GaveUp);
+        let cause = watch.disconnected();
+        assert!(matches!(&*cause, Failure::Framing { .. }), "{cause:?}");
+        assert_eq!(cause.kind(), everlink::FailureKind::Protocol);
+        let said = cause.to_string();
+        assert!(said.contains(word) && !said.contains("close"), "{said} does not say {word:?}");
+        let _next = listener.accept_raw();
+        watch.connected();
+        assert_eq!(client.state(), State::Connected);
     }
 }
 
@@ -289,6 +329,26 @@ fn kernel_options_are_set_where_asked_for() {
     ] {
         assert!(matches!(zero.start(), Err(Error::InvalidSetting { .. })));
     }
+}
+
+#[test]
+fn a_session_with_a_broken_framing_names_no_close_code() {
+    let (sender, causes) = crossbeam_channel::unbounded();
+    let server = everlink::Server::builder()
+        .framing(Framing::lines().max_length(10))
+        .heartbeat(Heartbeat::listen(PATIENCE))
+        .bind("127.0.0.1:0", move |session| {
+            while session.recv().is_ok() {}
+            let _ = sender.send(session.failure());
+        })
+        .unwrap();
+    let mut stream = support::bare::connect(server.local_addr());
+    stream.write_all(b"a line of more than ten bytes\n").unwrap();
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the stream ends in order");
+    drop(stream);
+    let cause = causes.recv_timeout(PATIENCE).unwrap().expect("a cause");
+    assert!(matches!(&*cause, Failure::Framing { .. }), "{cause:?}");
+    assert!(!cause.to_string().contains("close"), "{cause}");
 }
 
 #[test]

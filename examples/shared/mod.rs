@@ -6,7 +6,7 @@ use everlink::{Framing, Prefix};
 /// A framing by its name on the command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum FramingName {
-    /// Lines of UTF-8
+    /// Lines
     Lines,
     /// A 16-bit big-endian length before each message
     U16,

@@ -141,7 +141,7 @@ impl<'a> LoginSession<'a> {
     /// # Errors
     ///
     /// Whatever ended the link: [`Failure::Closed`], [`Failure::ClosedAbnormally`],
-    /// [`Failure::Protocol`] or [`Failure::Io`]; a timeout is an `Io` of the kind
+    /// [`Failure::Protocol`], [`Failure::Framing`] or [`Failure::Io`]; a timeout is an `Io` of the kind
     /// [`TimedOut`](io::ErrorKind::TimedOut).
     pub fn recv(&mut self) -> Result<Message, Failure> {
         self.recv_until(self.deadline)

@@ -113,6 +113,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         ),
         (Failure::WriteTimeout { timeout: Duration::from_secs(7) }, "7s"),
         (Failure::Protocol { code: CloseCode(1002), reason: FORGED.into() }, WHY),
+        (Failure::Framing { reason: FORGED.into() }, WHY),
         (Failure::Panicked { place: "handler", message: FORGED.into() }, WHY),
         (Failure::Thread(io()), WHY),
         (Failure::ReconnectRequested, "requested by the program"),
@@ -144,6 +145,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         | Failure::HeartbeatTimeout { .. }
         | Failure::WriteTimeout { .. }
         | Failure::Protocol { .. }
+        | Failure::Framing { .. }
         | Failure::Panicked { .. }
         | Failure::Thread(_)
         | Failure::ReconnectRequested

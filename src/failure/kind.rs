@@ -56,7 +56,7 @@ kinds! {
     Silent = "silent",
     /// `stuck`: the peer took nothing for too long.
     Stuck = "stuck",
-    /// `protocol`: the peer broke the protocol.
+    /// `protocol`: the peer broke the protocol, or the framing.
     Protocol = "protocol",
     /// `program`: code of the program panicked.
     Program = "program",
@@ -112,7 +112,7 @@ impl Failure {
             }
             Self::HeartbeatTimeout { .. } => FailureKind::Silent,
             Self::WriteTimeout { .. } | Self::TooSlow => FailureKind::Stuck,
-            Self::Protocol { .. } => FailureKind::Protocol,
+            Self::Protocol { .. } | Self::Framing { .. } => FailureKind::Protocol,
             Self::Panicked { .. } => FailureKind::Program,
             Self::Thread(_) | Self::LocalAddress { .. } => FailureKind::System,
         }

@@ -142,12 +142,21 @@ pub enum Failure {
         /// The timeout.
         timeout: Duration,
     },
-    /// The peer broke the protocol; it was told so with this close code.
+    /// The peer broke the WebSocket protocol; it was told so with this close code.
     #[error("protocol violation (close code {code}): {}", OneLine(.reason))]
     #[non_exhaustive]
     Protocol {
         /// 1002, 1007 or 1009.
         code: CloseCode,
+        /// What the peer did.
+        reason: String,
+    },
+    /// The peer broke the framing of a connection that has no close frames (`tcp://`): a message
+    /// over the limit, or a length that cannot be one. The next connection starts at the beginning
+    /// of a message, so this is retried.
+    #[error("framing violation: {}", OneLine(.reason))]
+    #[non_exhaustive]
+    Framing {
         /// What the peer did.
         reason: String,
     },
@@ -261,7 +270,8 @@ impl Failure {
     /// * the proxy wants credentials, or other ones, or the environment names one that cannot
     ///   be used;
     /// * TLS failed: a certificate was rejected, either side's, or there is no common ground;
-    /// * the peer broke the protocol;
+    /// * the peer broke the WebSocket protocol (not the framing of a `tcp://` connection: the next one
+    ///   starts at the beginning of a message);
     /// * the login hook said that it is permanent, or was ended by one of these, or by a 1009;
     /// * a handler panicked.
     ///
@@ -367,6 +377,7 @@ impl Failure {
             | Self::ClosedAbnormally
             | Self::EndOfStream { .. }
             | Self::Protocol { .. }
+            | Self::Framing { .. }
             | Self::ReconnectRequested => Manner::Orderly,
             Self::Aborted | Self::TooSlow => Manner::Aborted,
             _ => Manner::Broken,

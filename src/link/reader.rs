@@ -128,6 +128,7 @@ impl Reader<'_> {
                     let frame = CloseFrame::new(code, "");
                     (Failure::Protocol { code, reason }, Some(Some(frame)))
                 }
+                Err(failure @ Failure::Framing { .. }) => (failure, Some(None)),
                 Err(Failure::ClosedHere(frame)) => {
                     (Failure::ClosedHere(frame.clone()), Some(frame))
                 }

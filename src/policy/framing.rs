@@ -48,9 +48,9 @@ pub enum Prefix {
 }
 
 impl Framing {
-    /// Each message is a line of UTF-8 text, ended by a line feed; a carriage return before it
-    /// is dropped. Messages are text; one that holds a line feed, or is not UTF-8, cannot be
-    /// sent.
+    /// Each message is a line, ended by a line feed; a carriage return before it is dropped. A line
+    /// that is UTF-8 is received as text, any other (Latin-1, say) as a binary message. Either kind
+    /// of message can be sent, unless it holds a line feed.
     #[must_use]
     pub fn lines() -> Self {
         Self::new(FramingKind::Lines)
@@ -145,14 +145,8 @@ impl Framing {
 
     /// What is wrong with a message that is to be sent, if anything is.
     pub(crate) fn check(&self, message: &Message) -> Result<(), &'static str> {
-        if self.kind != FramingKind::Lines {
-            return Ok(());
-        }
-        if message.as_bytes().contains(&b'\n') {
+        if self.kind == FramingKind::Lines && message.as_bytes().contains(&b'\n') {
             return Err("a line cannot hold a line feed");
-        }
-        if std::str::from_utf8(message.as_bytes()).is_err() {
-            return Err("a line has to be UTF-8");
         }
         Ok(())
     }

@@ -17,8 +17,13 @@ const SLACK: usize = 4 * 1024;
 /// and checks text as it comes (RFC 6455 section 8.1).
 #[derive(Debug)]
 pub(super) enum Assembly {
-    Text { text: String, cut: CutCharacter },
+    Text {
+        text: String,
+        cut: CutCharacter,
+    },
     Binary(Vec<u8>),
+    /// A line of a plain byte stream: text if it turns out to be UTF-8, otherwise binary.
+    Line(Vec<u8>),
 }
 
 /// The message whose pieces are coming, and what it has of the memory that all sessions share.
@@ -87,7 +92,7 @@ impl Assembly {
     pub(super) fn len(&self) -> usize {
         match self {
             Self::Text { text, cut } => text.len() + cut.length,
-            Self::Binary(bytes) => bytes.len(),
+            Self::Binary(bytes) | Self::Line(bytes) => bytes.len(),
         }
     }
 
@@ -95,7 +100,7 @@ impl Assembly {
     pub(super) fn capacity(&self) -> usize {
         match self {
             Self::Text { text, .. } => text.capacity(),
-            Self::Binary(bytes) => bytes.capacity(),
+            Self::Binary(bytes) | Self::Line(bytes) => bytes.capacity(),
         }
     }
 
@@ -110,7 +115,7 @@ impl Assembly {
         let (length, capacity, wanted) = match self {
             // with the rest of a character that was cut
             Self::Text { text, .. } => (text.len(), text.capacity(), piece.len() + 4),
-            Self::Binary(bytes) => (bytes.len(), bytes.capacity(), piece.len()),
+            Self::Binary(bytes) | Self::Line(bytes) => (bytes.len(), bytes.capacity(), piece.len()),
         };
         let growth = growth(length, capacity, wanted, announced);
         if !share.covers(growth.map_or(capacity, |more| length.saturating_add(more))) {
@@ -118,27 +123,18 @@ impl Assembly {
         }
         if let Some(more) = growth {
             match self {
-                Self::Binary(bytes) => bytes.reserve_exact(more),
+                Self::Binary(bytes) | Self::Line(bytes) => bytes.reserve_exact(more),
                 Self::Text { text, .. } => text.reserve_exact(more),
             }
         }
         match self {
-            Self::Binary(bytes) => bytes.extend_from_slice(piece),
+            Self::Binary(bytes) | Self::Line(bytes) => bytes.extend_from_slice(piece),
             Self::Text { text, cut } => cut.push(piece, text)?,
         }
         Ok(())
     }
 
-    /// A line is whole, and the carriage return at its end is no part of it.
-    pub(super) fn strip_carriage_return(&mut self) {
-        if let Self::Text { text, .. } = self {
-            if text.ends_with('\r') {
-                text.pop();
-            }
-        }
-    }
-
-    /// The message, once all of it has come.
+    /// The message, once all of it has come. A carriage return at the end of a line is no part of it.
     pub(super) fn finish(self, pool: &Arc<Pool>) -> Result<Message, NotUtf8> {
         let is_loose = |length: usize, capacity| capacity > (2 * length).max(SLACK);
         match self {
@@ -154,6 +150,15 @@ impl Assembly {
                     bytes.shrink_to_fit();
                 }
                 Ok(Message::from(pool.share(bytes)))
+            }
+            Self::Line(mut bytes) => {
+                if bytes.ends_with(b"\r") {
+                    bytes.pop();
+                }
+                match String::from_utf8(bytes) {
+                    Ok(text) => Self::Text { text, cut: CutCharacter::default() }.finish(pool),
+                    Err(error) => Self::Binary(error.into_bytes()).finish(pool),
+                }
             }
         }
     }

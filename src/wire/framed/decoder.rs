@@ -1,14 +1,13 @@
 //! From bytes to messages.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::failure::Failure;
-use crate::message::{CloseCode, MessageRef, Pool};
+use crate::message::{MessageRef, Pool};
 use crate::policy::{Framing, FramingKind, LengthPrefix, MaxSizes};
-
 use crate::transport::ReadBuffer;
-use crate::wire::assembly::{Assembly, NotUtf8, Unfinished};
-use crate::wire::{too_big, violation};
+use crate::wire::assembly::{Assembly, NotUtf8, Refused, Unfinished};
 
 /// The reading side of a framed stream. A message that lies whole in the buffer is lent from
 /// there; everything else is gathered.
@@ -72,10 +71,10 @@ impl Decoder {
             let Some(announced) = length(prefix, unread)? else { return Ok(None) };
             let length = usize::try_from(announced).ok().filter(|length| *length <= self.limit);
             let Some(length) = length else {
-                return Err(too_big(
-                    format_args!("a message of {announced} bytes is announced,"),
-                    self.limit,
-                ));
+                let limit = self.limit;
+                return Err(violation(format!(
+                    "a message of {announced} bytes is announced, over the limit of {limit} bytes"
+                )));
             };
             let is_whole = unread.len() - prefix.size >= length;
             buffer.take(prefix.size);
@@ -88,7 +87,7 @@ impl Decoder {
         let piece = buffer.take_up_to(self.left);
         self.left -= piece.len();
         if let Some(message) = &mut self.unfinished.message {
-            message.push(piece, self.left, &mut self.unfinished.share)?;
+            message.push(piece, self.left, &mut self.unfinished.share).map_err(refused)?;
         }
         if self.left > 0 { Ok(None) } else { self.whole() }
     }
@@ -102,39 +101,38 @@ impl Decoder {
         let length = end.unwrap_or(unread.len());
         self.check_length(&unread[..length])?;
         if end.is_none() || self.unfinished.message.is_some() {
-            let message = self.unfinished.message.get_or_insert_with(Assembly::text);
-            message.push(buffer.take(length), 0, &mut self.unfinished.share)?;
+            let message = self.unfinished.message.get_or_insert_with(|| Assembly::Line(Vec::new()));
+            message.push(buffer.take(length), 0, &mut self.unfinished.share).map_err(refused)?;
             if end.is_none() {
                 return Ok(None);
             }
             buffer.take(1);
-            message.strip_carriage_return();
             return self.whole();
         }
         let line = &*buffer.take(length + 1);
         let line = &line[..length];
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let text = std::str::from_utf8(line).map_err(|_| NotUtf8)?;
-        Ok(Some(MessageRef::text(text)))
+        Ok(Some(match std::str::from_utf8(line) {
+            Ok(text) => MessageRef::text(text),
+            Err(_) => MessageRef::binary(line),
+        }))
     }
 
     /// What has come of a line, and then this piece. One byte more than the limit may be a carriage
     /// return that belongs to the line feed.
-    fn check_length(&mut self, piece: &[u8]) -> Result<(), Failure> {
+    fn check_length(&self, piece: &[u8]) -> Result<(), Failure> {
         let before = self.unfinished.message.as_ref().map_or(0, Assembly::len);
         let fits = self.limit.saturating_sub(before);
         if piece.len() <= fits || (before <= self.limit && piece[fits..] == *b"\r") {
             return Ok(());
         }
-        // the first violation counts, and not the one that a read happens to bring first
-        let message = self.unfinished.message.get_or_insert_with(Assembly::text);
-        message.push(&piece[..fits], 0, &mut self.unfinished.share)?;
-        Err(too_big("a line is", self.limit))
+        Err(violation(format!("a line is over the limit of {} bytes", self.limit)))
     }
 
     fn whole<'a>(&mut self) -> Result<Option<MessageRef<'a>>, Failure> {
         let Some(message) = self.unfinished.message.take() else { return Ok(None) };
-        Ok(Some(MessageRef::whole(message.finish(&self.pool)?)))
+        let message = message.finish(&self.pool).map_err(|NotUtf8| refused(Refused::NotUtf8))?;
+        Ok(Some(MessageRef::whole(message)))
     }
 }
 
@@ -152,9 +150,22 @@ fn length(prefix: LengthPrefix, bytes: &[u8]) -> Result<Option<u64>, Failure> {
     }
     match length.checked_sub(prefix.size as u64) {
         Some(length) => Ok(Some(length)),
-        None => {
-            let reason = format!("a length of {length} does not even hold itself");
-            Err(violation(CloseCode::PROTOCOL_ERROR, reason))
+        None => Err(violation(format!("a length of {length} does not even hold itself"))),
+    }
+}
+
+/// A violation of the framing: there is no close code that the peer could be told.
+fn violation(reason: String) -> Failure {
+    Failure::Framing { reason }
+}
+
+/// Why a piece was not taken, without the close codes that it has on a WebSocket.
+fn refused(why: Refused) -> Failure {
+    match why {
+        Refused::NoMemory => {
+            let reason = "no memory for a message of this size";
+            Failure::Io(io::Error::new(io::ErrorKind::OutOfMemory, reason))
         }
+        Refused::NotUtf8 => violation("text that is not UTF-8".into()),
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::failure::Failure;
 use crate::message::Message;
 use crate::policy::{Framing, MaxSizes, Prefix};
+use crate::sync::Budget;
 use crate::transport::ReadBuffer;
 use crate::wire::Output;
 
@@ -62,21 +63,59 @@ fn lines_end_with_a_line_feed_and_lose_a_carriage_return() {
 
 #[test]
 fn what_is_too_long_or_senseless_is_refused_before_it_takes_memory() {
-    let code = |framing, bytes: &[u8]| match decode(framing, bytes, &[100]).1 {
-        Err(Failure::Protocol { code, .. }) => code.0,
-        other => panic!("{other:?}"),
-    };
     let u32 = Framing::length_prefixed(Prefix::U32);
     let u64 = Framing::length_prefixed(Prefix::U64);
-    assert_eq!(code(u32, &[0xff; 4]), 1009, "4 GiB announced");
-    assert_eq!(code(u64, &[0xff; 8]), 1009, "minus one, if it were signed");
-    assert_eq!(code(u64.little_endian(), &[0, 0, 0, 0, 0, 0, 0, 0x80]), 1009);
-    assert_eq!(code(u32, &1001_u32.to_be_bytes()), 1009, "one byte over the limit");
-    assert_eq!(code(u32.inclusive(), &3_u32.to_be_bytes()), 1002);
-    assert_eq!(code(Framing::lines(), &[b'x'; 5000]), 1009, "a line without end");
-    assert_eq!(code(Framing::lines().max_length(3), b"four\n"), 1009);
-    assert_eq!(code(Framing::lines(), b"\xc3\x28\n"), 1007, "a line that is not UTF-8");
-    assert_eq!(code(Framing::lines(), b"\xff"), 1007, "as soon as it comes");
+    let lines = Framing::lines();
+    for (framing, bytes, words) in [
+        (u32, &[0xff; 4][..], "4294967295 bytes is announced, over the limit of 1000"),
+        (u64, &[0xff; 8], "18446744073709551615 bytes"),
+        (u64.little_endian(), &[0, 0, 0, 0, 0, 0, 0, 0x80], "over the limit"),
+        (u32, &1001_u32.to_be_bytes(), "over the limit"),
+        (u32.inclusive(), &3_u32.to_be_bytes(), "does not even hold itself"),
+        (lines, &[b'x'; 5000], "a line is over the limit of 1000"),
+        (lines.max_length(3), b"four\n", "over the limit of 3"),
+        (lines.max_length(3), b"\xff\xff\xff\xff\n", "over the limit of 3"),
+    ] {
+        match decode(framing, bytes, &[100]).1 {
+            Err(Failure::Framing { reason }) => assert!(reason.contains(words), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_line_that_is_no_text_is_binary_however_it_comes() {
+    // Latin-1, half a character, half a character before the carriage return, and text again
+    let stream = b"na\xefve\n\xe2\x82\n\xe2\x82\r\n\xff\r\n\xe2\x82\xac\r\n";
+    let expected = [
+        Message::from(b"na\xefve"),
+        Message::from(b"\xe2\x82"),
+        Message::from(b"\xe2\x82"),
+        Message::from(b"\xff"),
+        Message::from("\u{20ac}"),
+    ];
+    for sizes in [&[100][..], &[1], &[2], &[3, 1]] {
+        let (lines, end) = decode(Framing::lines(), stream, sizes);
+        assert_eq!((lines.as_slice(), end.unwrap()), (&expected[..], false), "{sizes:?}");
+    }
+}
+
+#[test]
+fn no_memory_is_no_fault_of_the_peers_and_has_no_close_code() {
+    for (framing, start) in [
+        (Framing::lines(), &[b'x'; 100_000][..]),
+        (Framing::length_prefixed(Prefix::U32), &[0, 2, 0, 0]),
+    ] {
+        let limits = MaxSizes { message: 1 << 20, frame: usize::MAX };
+        let mut decoder = Decoder::new(framing, limits);
+        let budget = Budget::of(0);
+        decoder.unfinished().within(&budget);
+        let bytes = [start, &[b'x'; 100_000]].concat();
+        match decoder.decode(&mut ReadBuffer::new(bytes)) {
+            Err(Failure::Io(error)) => assert!(error.to_string().contains("no memory")),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -125,6 +164,35 @@ proptest! {
         }
     }
 
+    /// Lines are bytes, and those that are UTF-8 are text.
+    #[test]
+    fn a_line_of_any_bytes_comes_out_as_it_went_in(
+        lines in prop::collection::vec(
+            prop::collection::vec(any::<u8>(), 0..80)
+                .prop_map(|line| line.into_iter().filter(|byte| !b"\r\n".contains(byte)).collect()),
+            0..12,
+        ),
+        sizes in prop::collection::vec(1..60_usize, 1..6),
+    ) {
+        let lines: Vec<Vec<u8>> = lines;
+        let (mut encoder, mut out) = (Encoder::new(Framing::lines()), Output::new());
+        for line in &lines {
+            let message = Message::from(line.as_slice());
+            prop_assert_eq!(Framing::lines().check(&message), Ok(()));
+            encoder.message(&message, &mut out);
+        }
+        let (messages, end) = decode(Framing::lines(), out.first(usize::MAX), &sizes);
+        let expected: Vec<Message> = lines
+            .iter()
+            .map(|line| match std::str::from_utf8(line) {
+                Ok(text) => Message::from(text),
+                Err(_) => Message::from(line.as_slice()),
+            })
+            .collect();
+        prop_assert_eq!(messages, expected);
+        prop_assert!(matches!(end, Ok(false)), "{end:?}");
+    }
+
     /// Whatever a peer sends, there is an end and no panic, and the split does not matter.
     #[test]
     fn arbitrary_bytes_are_no_panic(
@@ -140,6 +208,7 @@ proptest! {
             let (whole, end) = decode(framing, &bytes, &[10_000]);
             let (split, split_end) = decode(framing, &bytes, &sizes);
             let text = |end: Result<bool, Failure>| end.map_err(|failure| failure.to_string());
+            prop_assert!(matches!(&end, Ok(_) | Err(Failure::Framing { .. })), "{end:?}");
             prop_assert_eq!(text(end), text(split_end));
             prop_assert_eq!(whole, split);
         }
