@@ -3,11 +3,12 @@
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
 
 use everlink::{
-    Backoff, Client, Error, Event, Failure, FailureKind, LoginError, OpeningRequest, State,
+    Answer, Backoff, Client, ClientStatus, Error, Event, Failure, FailureKind, LoginError,
+    OpeningRequest, Server, State,
 };
 use support::*;
 
@@ -44,7 +45,6 @@ fn the_status_of_a_client_is_all_that_is_known() {
         State::BackingOff => Ok(()),
         state => Err(state),
     });
-    eventually("the time of the next attempt", || client.status().next_attempt.map(drop).ok_or(()));
     let status = client.status();
     let cause = status.last_failure.as_ref().expect("there is one");
     assert_eq!(cause.kind(), FailureKind::Lost, "{cause}");
@@ -53,6 +53,62 @@ fn the_status_of_a_client_is_all_that_is_known() {
     client.close();
     let status = client.status();
     assert_eq!((status.state, status.next_attempt), (State::Closed, None));
+}
+
+#[test]
+fn a_state_and_its_details_change_together() {
+    const LINKS: u16 = 100;
+    let links = AtomicU16::new(0);
+    let server = Server::builder()
+        .subprotocols(["v1.chat"])
+        .on_request(move |_| {
+            let link = links.fetch_add(1, SeqCst) + 1;
+            Answer::accept().header("X-Link", &link.to_string()).with(link)
+        })
+        .bind("127.0.0.1:0", |session| {
+            let link = *session.get::<u16>().unwrap();
+            let _ = session.close_with(4000 + link, "");
+        })
+        .unwrap();
+    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+        .subprotocol("v1.chat")
+        .backoff(Backoff::fixed(Duration::from_millis(1)))
+        .start()
+        .unwrap();
+    let number = |status: &ClientStatus| -> Option<u16> {
+        status.response.as_ref()?.headers().get("x-link")?.to_str().ok()?.parse().ok()
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let (mut last, mut seen) = (0, 0);
+    while last < LINKS {
+        assert!(Instant::now() < deadline, "{last} links");
+        let status = client.status();
+        assert_eq!(status.response.is_some(), status.state == State::Connected, "{status:?}");
+        assert_eq!(status.next_attempt.is_some(), status.state == State::BackingOff, "{status:?}");
+        match status.state {
+            State::Connected => {
+                last = number(&status).expect("the number of the link");
+                assert_eq!(status.subprotocol(), Some("v1.chat"));
+                seen += 1;
+            }
+            State::Disconnected if last > 0 => {
+                let cause = status.last_failure.expect("why it is gone");
+                if let Some(frame) = cause.close_frame() {
+                    assert!(frame.code.0 >= 4000 + last, "{cause} after link {last}");
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(seen > 0);
+    client.close();
+
+    for _ in 0..30 {
+        let client = Client::builder(&format!("ws://{}", server.local_addr())).start().unwrap();
+        client.wait_connected(PATIENCE).unwrap();
+        let status = client.status();
+        assert!(status.state != State::Connected || status.response.is_some(), "{status:?}");
+    }
 }
 
 #[test]

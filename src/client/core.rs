@@ -183,6 +183,7 @@ impl End for Core {
 mod tests {
     use super::*;
     use crate::client::State;
+    use crate::client::status::Step;
     use crate::failure::Failure;
     use crate::policy::Delivery;
     use crate::sync::threads::next_id;
@@ -215,7 +216,7 @@ mod tests {
             outlet: crate::metrics::Outlet::new("client", String::new()),
             settings,
         };
-        core.status.enter(State::GaveUp, Some(Arc::new(Failure::ClosedAbnormally)));
+        core.status.enter(Step::GaveUp(Arc::new(Failure::ClosedAbnormally)));
         std::thread::scope(|scope| {
             let caller = scope.spawn(|| core.reconnect());
             // it is held up until somebody listens

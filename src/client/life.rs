@@ -16,7 +16,7 @@ use super::after::After;
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
 use super::events::Event;
-use super::status::{Details, State};
+use super::status::{Details, Step};
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
 use crate::link::{InboxSlot, Link};
@@ -70,7 +70,7 @@ impl Manager {
         };
         self.core.outbox.shut();
         let undelivered = self.core.keep_undelivered();
-        self.core.status.enter(State::Closed, None);
+        self.core.status.enter(Step::Closed);
         drop(self.inbox.lock().take());
         self.core.mailbox.end();
         self.say(|client| Event::Closed { client, clean, undelivered });
@@ -81,7 +81,6 @@ impl Manager {
     // its own
     fn live(&mut self) -> bool {
         loop {
-            self.core.status.enter(State::Connecting, None);
             self.streak.attempts += 1;
             self.say_connecting();
             let attempt = self.open();
@@ -115,7 +114,7 @@ impl Manager {
     #[inline(never)]
     fn say_connecting(&self) {
         let (attempt, endpoint) = (self.streak.attempts, self.opener.upcoming());
-        self.core.status.dials(endpoint.clone());
+        self.core.status.enter(Step::Connecting(endpoint.clone()));
         self.say(|client| Event::Connecting { client, attempt, endpoint });
     }
 
@@ -145,13 +144,12 @@ impl Manager {
     fn announce(&mut self, up: &mut Up) {
         self.core.counters.connects.fetch_add(1, Relaxed);
         self.link += 1;
-        let downtime = self.core.status.enter(State::Connected, None);
-        up.link.announce();
         let endpoint = std::mem::take(&mut up.endpoint);
         let attempts = std::mem::take(&mut self.streak.attempts);
         let (response, compression) = (up.response.take().map(Arc::new), up.link.compression());
         let details = Details { response: response.clone(), compression };
-        self.core.status.is_up(endpoint.clone(), details);
+        let downtime = self.core.status.enter(Step::Connected(endpoint.clone(), details));
+        up.link.announce();
         let (client, link) = (self.core.id, self.link);
         let session = self.opener.session_start();
         let event = Event::Connected {
@@ -230,8 +228,7 @@ impl Manager {
     /// Lets the delay pass, which began with the failure, unless the program wants something else.
     fn back_off(&mut self, delay: Duration) -> After {
         let due = self.since + delay;
-        self.core.status.enter(State::BackingOff, None);
-        self.core.status.waits_until(due);
+        self.core.status.enter(Step::BackingOff(due));
         select! {
             recv(self.commands) -> command => self.obey(command),
             recv(crossbeam_channel::at(due)) -> _ => After::Redial(Duration::ZERO),
@@ -241,7 +238,7 @@ impl Manager {
     /// Does nothing until the program wants something.
     fn rest(&mut self, cause: Arc<Failure>) -> After {
         let attempts = self.streak.failed;
-        self.core.status.enter(State::GaveUp, Some(Arc::clone(&cause)));
+        self.core.status.enter(Step::GaveUp(Arc::clone(&cause)));
         self.core.mailbox.look_again();
         self.core.outbox.set_drained(false);
         self.say(|client| Event::GaveUp { client, cause, attempts });

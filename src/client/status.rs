@@ -70,6 +70,24 @@ pub(crate) struct Details {
     pub(crate) compression: Option<AgreedCompression>,
 }
 
+/// What a client does from here on, with all that belongs to it: a state and its details are set in
+/// one step, so that nobody sees the one without the other.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// An attempt goes to this endpoint.
+    Connecting(String),
+    /// A link to this endpoint is up.
+    Connected(String, Details),
+    /// The link to this endpoint is gone, for this reason as far as is known.
+    Disconnected(String, Arc<Failure>),
+    /// The next attempt is made then.
+    BackingOff(Instant),
+    /// No attempt follows, after this failure.
+    GaveUp(Arc<Failure>),
+    Closing,
+    Closed,
+}
+
 /// Written by the manager thread, and by [`Status::resume`]; read and waited for by everybody.
 #[derive(Debug)]
 pub(crate) struct Status {
@@ -141,31 +159,15 @@ impl Status {
         }
     }
 
-    /// An attempt goes here.
-    pub(crate) fn dials(&self, endpoint: String) {
-        self.inner().endpoint = endpoint;
-    }
-
-    /// A link is up, here.
-    pub(crate) fn is_up(&self, endpoint: String, details: Details) {
-        let mut inner = self.inner();
-        (inner.endpoint, inner.details) = (endpoint, details);
-    }
-
-    /// A link has died, or an attempt has failed, here.
+    /// An attempt has failed, or more is known of why a link has died. The state stays.
     pub(crate) fn failed(&self, endpoint: String, cause: Arc<Failure>) {
         let mut inner = self.inner();
         (inner.endpoint, inner.last_failure) = (endpoint, Some(cause));
     }
 
-    /// The next attempt is made then.
-    pub(crate) fn waits_until(&self, due: Instant) {
-        self.inner().next_attempt = Some(due);
-    }
-
-    /// Moves on to a state in which `cause` is what ended things, if anything did. Returns how
-    /// long there has been no link: of interest when it is up again.
-    pub(crate) fn enter(&self, state: State, cause: Option<Arc<Failure>>) -> Duration {
+    /// Moves on. Returns how long there has been no link: of interest when it is up again.
+    pub(crate) fn enter(&self, step: Step) -> Duration {
+        let state = step.state();
         let mut inner = self.inner();
         let now = Instant::now();
         let was_up = inner.up_since.is_some();
@@ -183,7 +185,7 @@ impl Status {
             down = now.saturating_duration_since(inner.down_since);
             inner.downtime += down;
         }
-        inner.set(state, cause);
+        inner.set(step);
         drop(inner);
         self.changed.notify_all();
         down
@@ -194,7 +196,8 @@ impl Status {
     pub(crate) fn resume(&self) {
         let mut inner = self.inner();
         if matches!(inner.state, State::GaveUp | State::Connected) {
-            inner.set(State::Connecting, None);
+            let endpoint = std::mem::take(&mut inner.endpoint);
+            inner.set(Step::Connecting(endpoint));
         }
         drop(inner);
         self.changed.notify_all();
@@ -245,8 +248,23 @@ impl Status {
     }
 }
 
+impl Step {
+    fn state(&self) -> State {
+        match self {
+            Self::Connecting(_) => State::Connecting,
+            Self::Connected(..) => State::Connected,
+            Self::Disconnected(..) => State::Disconnected,
+            Self::BackingOff(_) => State::BackingOff,
+            Self::GaveUp(_) => State::GaveUp,
+            Self::Closing => State::Closing,
+            Self::Closed => State::Closed,
+        }
+    }
+}
+
 impl Inner {
-    fn set(&mut self, state: State, cause: Option<Arc<Failure>>) {
+    fn set(&mut self, step: Step) {
+        let state = step.state();
         let ends = matches!(state, State::GaveUp | State::Closed);
         if ends {
             self.ended.0 = None;
@@ -261,8 +279,20 @@ impl Inner {
             self.details = Details::default();
         }
         self.next_attempt = None;
+        self.cause = None;
         self.state = state;
-        self.cause = cause;
+        match step {
+            Step::Connecting(endpoint) => self.endpoint = endpoint,
+            Step::Connected(endpoint, details) => {
+                (self.endpoint, self.details) = (endpoint, details);
+            }
+            Step::Disconnected(endpoint, cause) => {
+                (self.endpoint, self.last_failure) = (endpoint, Some(cause));
+            }
+            Step::BackingOff(due) => self.next_attempt = Some(due),
+            Step::GaveUp(cause) => self.cause = Some(cause),
+            Step::Closing | Step::Closed => {}
+        }
     }
 
     fn end(&self) -> Option<Error> {

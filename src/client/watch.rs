@@ -9,7 +9,7 @@ use super::after::{After, Ending};
 use super::core::Command;
 use super::events::Event;
 use super::life::Manager;
-use super::status::State;
+use super::status::Step;
 use super::streak::FailureStreak;
 use crate::failure::Failure;
 use crate::link::{Ended, Link};
@@ -35,7 +35,8 @@ impl Manager {
         }
         self.since = Instant::now();
         let uptime = self.since.duration_since(born);
-        self.core.status.enter(State::Disconnected, None);
+        let cause = link.ended().cause;
+        self.core.status.enter(Step::Disconnected(self.opener.endpoint(), cause));
         // what had come is delivered in a moment, and can tell more of the cause; unless a handler
         // is running, and the end is made known without waiting for that
         if link.read().recv_deadline(self.since + MOMENT) == Err(RecvTimeoutError::Disconnected) {
@@ -100,7 +101,7 @@ impl Manager {
             };
             match command {
                 Command::Close(frame) => {
-                    self.core.status.enter(State::Closing, None);
+                    self.core.status.enter(Step::Closing);
                     handle.close_after_data(frame.clone());
                     handle.wait_until(Instant::now() + self.core.settings.timeouts.close);
                     handle.end_close(frame);
