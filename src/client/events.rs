@@ -1,6 +1,7 @@
 //! What happened to the connection, for whoever wants to know.
 
-use std::sync::{Arc, Weak};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
@@ -231,8 +232,12 @@ pub enum Next {
 /// It holds the newest 256 events that were not taken yet: whoever reads too slowly misses old
 /// ones ([`Events::missed`]), and nobody's memory grows. Dropping it ends the subscription.
 #[derive(Debug)]
+#[must_use = "a subscription ends when it is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct Events {
     shared: Arc<Subscription>,
+    number: u64,
+    /// Where it is entered.
+    list: Arc<Mutex<Subscriptions>>,
 }
 
 #[derive(Debug)]
@@ -353,6 +358,14 @@ impl Iterator for Events {
     }
 }
 
+impl Drop for Events {
+    fn drop(&mut self) {
+        // what it holds is dropped without the lock
+        let entry = self.list.lock().entries.remove(&self.number);
+        drop(entry);
+    }
+}
+
 /// After the last event there is none.
 impl std::iter::FusedIterator for Events {}
 
@@ -363,18 +376,20 @@ type Callback = Box<dyn FnMut(&Event) + Send>;
 pub(crate) struct Publisher {
     /// Called on the manager thread only, so the lock is never contended.
     callback: Mutex<Option<Callback>>,
-    subscriptions: Mutex<Subscriptions>,
+    subscriptions: Arc<Mutex<Subscriptions>>,
 }
 
-#[derive(Default)]
+/// Those that have not been dropped, by their numbers.
+#[derive(Debug, Default)]
 struct Subscriptions {
-    list: Vec<Weak<Subscription>>,
+    entries: BTreeMap<u64, Arc<Subscription>>,
+    next: u64,
     ended: bool,
 }
 
 impl Publisher {
     pub(crate) fn new(callback: Option<Callback>) -> Self {
-        Self { callback: Mutex::new(callback), subscriptions: Mutex::default() }
+        Self { callback: Mutex::new(callback), subscriptions: Arc::default() }
     }
 
     pub(crate) fn subscribe(&self) -> Events {
@@ -382,12 +397,14 @@ impl Publisher {
         let ended = crate::sync::Signal::new();
         let shared = Arc::new(Subscription { sender, receiver, missed: AtomicU64::new(0), ended });
         let mut subscriptions = self.subscriptions.lock();
+        let number = subscriptions.next;
+        subscriptions.next += 1;
         if subscriptions.ended {
             shared.ended.raise();
         } else {
-            subscriptions.list.push(Arc::downgrade(&shared));
+            subscriptions.entries.insert(number, Arc::clone(&shared));
         }
-        Events { shared }
+        Events { shared, number, list: Arc::clone(&self.subscriptions) }
     }
 
     /// Tells the callback alone. Called on the manager thread.
@@ -412,14 +429,14 @@ impl Publisher {
         self.call_back(&event);
         let mut subscriptions = self.subscriptions.lock();
         subscriptions.ended |= last;
-        subscriptions.list.retain(|subscription| {
-            let Some(subscription) = subscription.upgrade() else { return false };
+        let entries: Vec<_> = subscriptions.entries.values().cloned().collect();
+        drop(subscriptions);
+        for subscription in entries {
             subscription.put(event.clone());
             if last {
                 subscription.ended.raise();
             }
-            true
-        });
+        }
     }
 }
 
@@ -457,9 +474,12 @@ mod tests {
     #[test]
     fn who_is_gone_is_forgotten() {
         let publisher = Publisher::default();
+        let stays = publisher.subscribe();
         drop(publisher.subscribe());
+        assert_eq!(publisher.subscriptions.lock().entries.len(), 1);
         publisher.publish(stalled(1));
-        assert!(publisher.subscriptions.lock().list.is_empty());
+        assert!(stays.recv().is_some());
+        drop((publisher, stays));
     }
 
     #[test]
