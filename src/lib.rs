@@ -115,6 +115,11 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+/// What has no effect unless it is kept, and what the compiler says of a program that does not.
+#[cfg(doctest)]
+#[doc = include_str!("../tests/unkept.md")]
+struct Unkept;
+
 #[cfg(feature = "chaos")]
 pub mod chaos;
 mod client;

@@ -178,7 +178,7 @@ fn framed_tcp_has_its_heartbeat_chosen_by_the_program() {
         Heartbeat::off(),
     ] {
         accepted(client().heartbeat(choice.clone()));
-        server().heartbeat(choice).bind("127.0.0.1:0", |_| {}).unwrap();
+        drop(server().heartbeat(choice).bind("127.0.0.1:0", |_| {}).unwrap());
     }
 }
 

@@ -48,7 +48,7 @@ fn a_child_process_inherits_no_socket() {
     client.close();
     drop(server);
     // the child lives, and the port is free
-    Server::bind(address, echo_all).unwrap();
+    drop(Server::bind(address, echo_all).unwrap());
     drop(input);
     child.wait().unwrap();
 }

@@ -54,6 +54,7 @@ pub use faults::{Cut, Direction, Faults};
 
 /// A TCP proxy that breaks things on purpose. See the [module](self).
 #[derive(Debug)]
+#[must_use = "the proxy ends when this is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct FaultProxy {
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,

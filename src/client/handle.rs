@@ -49,6 +49,7 @@ use crate::sender::{Sender, sends};
 ///   included, however slow the program is. What a reset connection takes with it is up to the
 ///   operating system.
 #[derive(Clone)]
+#[must_use = "the client is closed when its last handle is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct Client {
     sender: Sender,
     guard: Arc<Guard>,

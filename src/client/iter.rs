@@ -5,6 +5,7 @@ use crate::message::Message;
 
 /// Messages as they come, from [`Client::iter`].
 #[derive(Debug)]
+#[must_use = "an iterator receives nothing until it is iterated over"]
 pub struct Iter<'a> {
     pub(super) client: &'a Client,
 }

@@ -11,6 +11,7 @@ use crate::sync::{Condvar, Mutex};
 /// Follows one message to the peer's endpoint, from
 /// [`Sender::send_confirmed`](crate::Sender::send_confirmed). Dropping it changes nothing.
 #[derive(Debug, Clone)]
+#[must_use = "only the receipt knows whether the message was confirmed; send() is for messages without one"]
 pub struct Receipt {
     cell: Arc<Cell>,
 }

@@ -41,6 +41,7 @@ use crate::sync::threads;
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "a sender does nothing by itself, and does not keep the connection open"]
 pub struct Sender {
     end: Arc<dyn End>,
 }

@@ -38,6 +38,7 @@ const JOIN_GRACE: Duration = Duration::from_millis(200);
 /// # }
 /// ```
 #[derive(Clone)]
+#[must_use = "a handle does nothing by itself, and does not keep the server running"]
 pub struct ServerHandle {
     pub(super) core: Arc<ServerCore>,
 }

@@ -79,6 +79,7 @@ use totals::Totals;
 ///
 /// Dropping it shuts it down like [`Server::shutdown`], with the closing timeout. A
 /// [`ServerHandle`] does not.
+#[must_use = "the server is shut down when this is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct Server {
     handle: ServerHandle,
 }

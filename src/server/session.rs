@@ -490,6 +490,7 @@ impl<'a> IntoIterator for &'a Session {
 
 /// Messages as they come, from [`Session::iter`].
 #[derive(Debug)]
+#[must_use = "an iterator receives nothing until it is iterated over"]
 pub struct SessionIter<'a> {
     session: &'a Session,
 }

@@ -177,6 +177,7 @@ pub trait Hangup: Send + Sync + Debug {
 /// A connection to a peer, in pieces that different threads own. A `TcpStream` converts into
 /// one, and so does a `UnixStream`.
 #[derive(Debug)]
+#[must_use = "a connection that nobody holds is at its end"]
 pub struct Duplex {
     pub(crate) reader: Box<dyn ReadHalf>,
     pub(crate) writer: Box<dyn WriteHalf>,

@@ -30,6 +30,7 @@ use crate::transport::Stream;
 /// # Ok::<(), everlink::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq)]
+#[must_use = "a proxy is used by what it is given to: ClientBuilder::proxy()"]
 pub struct Proxy {
     kind: Kind,
     /// With the zone, where there is one: what to dial.
