@@ -21,7 +21,7 @@ fn in_use() -> usize {
 fn subscriptions_that_are_dropped_are_forgotten_without_an_event() {
     let listener = Listener::new();
     let client: Client = listener.client().start().unwrap();
-    let _peer = listener.accept();
+    let peer = listener.accept();
     client.wait_connected(PATIENCE).unwrap();
     let stays = client.subscribe();
     // threads of the dialing are ending
@@ -36,6 +36,7 @@ fn subscriptions_that_are_dropped_are_forgotten_without_an_event() {
     // each took at least a hundred bytes until the next event
     let grown = in_use().saturating_sub(before);
     assert!(grown < 64 * 1024, "{grown} bytes more than before");
+    reset(peer);
     client.close();
     assert!(stays.count() > 0);
 }
