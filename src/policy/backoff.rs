@@ -95,7 +95,8 @@ impl Backoff {
         self.with("initial", |initial, _, _| *initial = delay)
     }
 
-    /// The longest delay; exponential only, refused at the start elsewhere. Default 30 s.
+    /// The longest delay, the first one included; exponential only, refused at the start elsewhere.
+    /// Default 30 s.
     #[must_use]
     pub fn max(self, delay: Duration) -> Self {
         self.with("max", |_, max, _| *max = delay)
@@ -124,9 +125,10 @@ impl Backoff {
     pub(crate) fn delay(&self, retry: u32, outage: Duration) -> Duration {
         match &self.kind {
             Kind::Exponential { initial, max, jitter } => {
+                let first = *initial.min(max);
                 let doublings = retry.saturating_sub(1).min(31);
                 let doubled = initial.saturating_mul(1 << doublings).min(*max);
-                let full = doubled.min(initial.saturating_add(outage));
+                let full = doubled.min(first.saturating_add(outage));
                 match jitter {
                     Jitter::Full => full.mul_f64(fastrand::f64()),
                     Jitter::None => full,
@@ -144,13 +146,10 @@ impl Backoff {
             return Err(format!("{option}() can have no effect on a {kind} delay"));
         }
         let longest = match &self.kind {
-            Kind::Exponential { initial, .. } if initial.is_zero() => {
-                return Err("a doubled zero stays zero; use Backoff::fixed for no delay".into());
+            Kind::Exponential { initial, max, .. } if initial.is_zero() || max.is_zero() => {
+                return Err("every delay is zero; use Backoff::fixed for no delay".into());
             }
-            Kind::Exponential { initial, max, .. } if initial > max => {
-                return Err(format!("the first delay {initial:?} is over the longest {max:?}"));
-            }
-            Kind::Exponential { max, .. } => *max,
+            Kind::Exponential { initial, max, .. } => *initial.max(max),
             Kind::Fixed(delay) => *delay,
             Kind::Custom(_) => Duration::ZERO,
         };
@@ -198,6 +197,16 @@ mod tests {
         };
         let seconds: Vec<u64> = (1..=8).map(&mut next).collect();
         assert_eq!(seconds, [1, 2, 4, 8, 16, 30, 30, 30]);
+    }
+
+    #[test]
+    fn the_longest_delay_holds_for_the_first_too() {
+        let longest = Duration::from_millis(500);
+        let backoff = Backoff::exponential().max(longest).jitter(Jitter::None);
+        assert_eq!(backoff.check(), Ok(()));
+        for retry in 1..5 {
+            assert_eq!(backoff.delay(retry, Duration::ZERO), longest);
+        }
     }
 
     #[test]
@@ -279,7 +288,8 @@ mod tests {
     fn senseless_values_are_refused() {
         let second = Duration::from_secs(1);
         assert!(Backoff::exponential().initial(Duration::ZERO).check().is_err());
-        assert!(Backoff::exponential().initial(2 * second).max(second).check().is_err());
+        assert!(Backoff::exponential().max(Duration::ZERO).check().is_err());
+        assert!(Backoff::exponential().initial(Duration::MAX).check().is_err());
         assert!(Backoff::fixed(Duration::MAX).check().is_err());
         assert!(Backoff::fixed(Duration::ZERO).check().is_ok());
         assert!(Backoff::fixed(second).jitter(Jitter::Full).check().is_err());

@@ -61,7 +61,7 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 /// | `channel` | | without `on_message` |
 /// | `max_retry_after` | 0 to 1000 days | on `ws://` and `wss://` |
 /// | `stable_after` | any | always |
-/// | `backoff`: `initial`, `max` | `initial` over 0, `max` from there to 1000 days | `exponential()`, as `jitter` |
+/// | `backoff`: `initial`, `max` | over 0 to 1000 days | `exponential()`, as `jitter` |
 /// | `backoff`: `fixed` | 0 to 1000 days | always |
 /// | `max_attempts` | 1 and up | always |
 /// | `max_redirects` | any | on `ws://` and `wss://` |
