@@ -77,6 +77,64 @@ fn a_black_holed_first_address_costs_no_more_than_the_stagger() {
 }
 
 #[test]
+fn connect_to_holds_for_addresses_redirects_fallbacks_and_proxies() {
+    init_log();
+    // whoever is dialed here was not meant
+    let other = Listener::new();
+    let elsewhere = other.address();
+    let server = Server::builder()
+        .on_request(move |incoming| match incoming.path() {
+            "/redirect" => everlink::Answer::reject(everlink::http::StatusCode::TEMPORARY_REDIRECT)
+                .header("Location", &format!("ws://{elsewhere}/")),
+            _ => everlink::Answer::accept(),
+        })
+        .bind(LOOPBACK, |session| {
+            let host = session.incoming().unwrap().headers()["host"].to_str().unwrap().to_owned();
+            session.send(host).unwrap();
+            let _ = session.recv();
+        })
+        .unwrap();
+    let dial = |url: &str| Client::builder(url).connect_to(server.local_addr());
+    let unused = format!("ws://{elsewhere}/");
+    for (builder, host) in [
+        (dial("ws://server.test"), "server.test".to_owned()),
+        (dial(&unused), elsewhere.to_string()),
+        (dial("ws://[::1]:9"), "[::1]:9".into()),
+        (dial("ws://server.test/redirect"), elsewhere.to_string()),
+        (
+            dial("ws://127.0.0.1:1").request(move |request| Ok(request.set_url(&unused)?)),
+            elsewhere.to_string(),
+        ),
+    ] {
+        let client = builder.max_attempts(1).connect().unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap(), host.as_str());
+        client.close();
+    }
+    // a proxy that is named by its address is reached there, too
+    let proxy = Proxy::new(&format!("http://{elsewhere}")).unwrap();
+    let through = dial("ws://server.test").proxy(proxy).max_attempts(1).connect();
+    let Err(Error::Connect(cause)) = through else { panic!("{through:?}") };
+    assert!(matches!(&*cause, Failure::Proxy(ProxyError::Rejected { .. })), "{cause:?}");
+    assert!(!other.is_dialed_within(ms(1)));
+}
+
+#[test]
+fn a_resolver_is_asked_for_names_and_not_for_addresses() {
+    let server = echo_server();
+    let address = server.local_addr();
+    let (sender, asked) = mpsc::channel();
+    let resolve = move |host: &str, _| {
+        sender.send(host.to_owned()).unwrap();
+        Ok(vec![address])
+    };
+    let dial = |url: &str| Client::builder(url).resolver(resolve.clone()).connect().unwrap();
+    assert_echo(&dial(&format!("ws://{address}")));
+    assert_echo(&dial("ws://server.test"));
+    drop(resolve);
+    assert_eq!(asked.iter().collect::<Vec<_>>(), ["server.test"]);
+}
+
+#[test]
 fn a_black_hole_alone_fails_at_the_deadline_with_its_address() {
     let hole = BlackHole::new(LOOPBACK).unwrap();
     let builder = Client::builder(&format!("ws://{}", hole.address))

@@ -86,6 +86,11 @@ fn what_can_have_no_effect_is_refused_with_words() {
             "SocketOptions::user_timeout",
             websocket().connector(nowhere).socket(SocketOptions::new().user_timeout(second)),
         ),
+        ("resolver", {
+            let resolve = move |_: &str, _| Ok(vec![here()]);
+            websocket().connect_to(here()).resolver(resolve)
+        }),
+        ("Timeouts::dns", websocket().connect_to(here()).timeouts(Timeouts::new().dns(second))),
         ("Timeouts::dns", websocket().connector(nowhere).timeouts(Timeouts::new().dns(second))),
         // options that only another kind of the value has
         ("backoff", websocket().backoff(Backoff::fixed(second).jitter(Jitter::Full))),

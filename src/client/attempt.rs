@@ -38,6 +38,8 @@ pub(crate) struct Opener {
     pub(crate) settings: Arc<Settings>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) resolver: Resolver,
+    /// The one address that is dialed, whatever is named.
+    pub(crate) connect_to: Option<SocketAddr>,
     pub(crate) dialer: Dialer,
     pub(crate) interrupt: Arc<Interrupt>,
     #[cfg(feature = "tls")]
@@ -251,7 +253,10 @@ impl Opener {
             None => (endpoint.dialed_host(), endpoint.port),
         };
         let deadline = opening.within(settings.timeouts.dns);
-        let resolved = self.resolver.resolve(&host, port, deadline, &self.interrupt)?;
+        let resolved = match self.connect_to {
+            Some(address) => vec![address],
+            None => self.resolver.resolve(&host, port, deadline, &self.interrupt)?,
+        };
         let addresses = self.addresses.in_order(&resolved);
         let deadline = opening.within(settings.timeouts.connect);
         let (stream, address) = self.dialer.dial(&addresses, deadline, &self.interrupt)?;

@@ -12,7 +12,8 @@ use super::Interrupt;
 use crate::failure::{Failure, guarded};
 use crate::sync::threads;
 
-/// Turns a host's name into addresses; every closure of the right shape is one.
+/// Turns a host's name into addresses; every closure of the right shape is one. It is not asked when
+/// a URL has an address instead of a name.
 ///
 /// It runs on a thread of its own and may block for as long as it likes: the client waits for
 /// it no longer than the [timeout of the lookup](crate::Timeouts::dns), and `close` not at all.

@@ -21,6 +21,8 @@ enum Effect {
     Handshake,
     /// Where this crate makes the connections, and not a connector of the program's.
     Dialing,
+    /// Where names are looked up by this crate.
+    Lookup,
     /// With a login hook.
     Login,
     /// Without a handler of messages.
@@ -60,7 +62,7 @@ const EFFECTS: [(&str, Effect); 38] = [
     ("proxy", Effect::Dialing),
     ("proxy_from_env", Effect::Dialing),
     ("request", Effect::Always),
-    ("resolver", Effect::Dialing),
+    ("resolver", Effect::Lookup),
     ("resume", Effect::Opening),
     // the endpoints may come from a list that happens to be short
     ("shuffle_endpoints", Effect::Always),
@@ -74,7 +76,7 @@ const EFFECTS: [(&str, Effect); 38] = [
 
 /// Every option of the values that some setters take.
 const OPTIONS: [(&str, Effect); 15] = [
-    ("Timeouts::dns", Effect::Dialing),
+    ("Timeouts::dns", Effect::Lookup),
     ("Timeouts::connect", Effect::Always),
     ("Timeouts::handshake", Effect::Handshake),
     ("Timeouts::login", Effect::Login),
@@ -132,6 +134,10 @@ impl ClientBuilder {
                 self.connector.is_none(),
                 "the connector makes the connections, and knows nothing of it",
             ),
+            Effect::Lookup if self.connect_to.is_some() => {
+                (false, "connect_to says which address is dialed")
+            }
+            Effect::Lookup => return self.obstacle(Effect::Dialing, kind),
             Effect::Resuming => (self.settings.resume, "without resume(true) no session is kept"),
             Effect::Login => (self.login_hook.is_some(), "there is no login hook"),
             Effect::Inbox => {

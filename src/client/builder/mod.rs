@@ -8,6 +8,7 @@ mod traffic;
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::attempt::{RequestHook, TokenHook};
@@ -67,7 +68,8 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 /// | `max_redirects` | any | on `ws://` and `wss://` |
 /// | `header`, `subprotocol`, `keep_cookies` | what HTTP allows | on `ws://` and `wss://` |
 /// | `framing`: `max_length` | 1 and up | on `tcp://` and `tcps://`; `little_endian` and `inclusive` with a length prefix |
-/// | `resolver`, `connect_to`, `proxy`, `proxy_from_env` | | unless there is a connector |
+/// | `connect_to`, `proxy`, `proxy_from_env` | | unless there is a connector |
+/// | `resolver` | | unless there is a connector or `connect_to` |
 /// | `tls` | | where an endpoint wants it, or a redirect or `request` may lead to one that does |
 ///
 /// A value out of its range, and a setting that can have no effect, is refused at the start with
@@ -85,6 +87,7 @@ pub struct ClientBuilder {
     on_message: Option<MessageHook>,
     on_event: Option<EventHook>,
     resolve: Arc<dyn Resolve>,
+    connect_to: Option<SocketAddr>,
     connector: Option<Arc<dyn Connect>>,
     route: Route,
     fallbacks: Vec<String>,
@@ -106,6 +109,7 @@ impl ClientBuilder {
             on_message: None,
             on_event: None,
             resolve: Arc::new(System),
+            connect_to: None,
             connector: None,
             route: Route::Straight,
             fallbacks: Vec::new(),

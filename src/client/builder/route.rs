@@ -50,7 +50,9 @@ impl ClientBuilder {
         self
     }
 
-    /// Resolves names with this instead of the system's resolver.
+    /// Resolves names with this instead of the system's resolver. It is asked for names only: an
+    /// address in a URL or a redirect is dialed as it is. [`connect_to`](Self::connect_to) holds for
+    /// addresses, too.
     ///
     /// ```
     /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
@@ -74,7 +76,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to this address, whatever the name in the URL: for tests and tunnels.
+    /// Connects to this address and port, whatever the URL says, be it a name or an address: for tests
+    /// and tunnels. It holds for fallbacks, redirects and URLs of [`request`](Self::request), too, and
+    /// with a proxy in place of the proxy's address. The `Host` header and the name that a certificate
+    /// is checked for stay those of the URL.
     ///
     /// ```
     /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
@@ -91,7 +96,8 @@ impl ClientBuilder {
     /// ```
     pub fn connect_to(mut self, address: SocketAddr) -> Self {
         self.settings.chosen.add("connect_to");
-        self.resolver(move |_: &str, _| Ok(vec![address]))
+        self.connect_to = Some(address);
+        self
     }
 
     /// Connects through this proxy, which resolves the names.

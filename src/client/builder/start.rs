@@ -162,6 +162,7 @@ impl ClientBuilder {
             #[cfg(feature = "tls")]
             tls: self.tls.build(is_websocket)?,
             resolver: Resolver::new(self.resolve, thread_prefix(id)),
+            connect_to: self.connect_to,
             dialer: Dialer::new(settings.socket, thread_prefix(id)),
             interrupt,
             settings,
