@@ -10,7 +10,7 @@ use tungstenite::protocol::Role;
 use crate::dial::Proxy;
 use crate::failure::Failure;
 use crate::handshake;
-use crate::handshake::{Endpoint, Headers, Jar, OpeningRequest, Origins};
+use crate::handshake::{Endpoint, Gate, Headers, Jar, OpeningRequest};
 use crate::message::Message;
 use crate::policy::{Framing, MaxSizes, Prefix};
 use crate::transport::{ReadBuffer, Stream};
@@ -169,7 +169,7 @@ pub fn response(bytes: &[u8]) {
 pub fn request(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     if let Ok((request, _)) = handshake::read_request(&mut peer) {
-        if handshake::check(&request, &Origins::default()).is_ok() {
+        if Gate::default().check(&request).is_ok() {
             let headers = Headers::default();
             match handshake::accept(&request, Some("chat"), &headers, None) {
                 Ok(upgrade) => drop(upgrade.write(&mut peer, None)),

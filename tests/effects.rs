@@ -132,6 +132,7 @@ fn the_same_holds_for_a_server() {
         ("on_request", framed().on_request(|_| Answer::accept())),
         ("origins", framed().origins(["https://example.org"])),
         ("any_origin", framed().any_origin()),
+        ("host_names", framed().host_names(["localhost"])),
         ("Limits::frame", framed().limits(Limits::new().frame(1000))),
         ("Timeouts::handshake", framed().timeouts(Timeouts::new().handshake(second))),
         ("framing", framed().framing(Framing::lines().inclusive())),

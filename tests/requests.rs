@@ -116,6 +116,70 @@ fn a_page_of_another_host_is_let_in_only_if_the_program_says_so() {
 }
 
 #[test]
+fn a_name_that_is_not_the_servers_is_refused_also_to_a_page_of_that_name() {
+    let server = bind(Server::builder().host_names(["localhost", "h:80"]).on_request(|incoming| {
+        if incoming.path() == "/page" {
+            Answer::page("text/plain", "hello")
+        } else {
+            Answer::accept()
+        }
+    }));
+    let at = |host: &str, more: &str| {
+        let head = format!("Host: {host}\r\n{more}");
+        status(&ask(&server, &UPGRADE.replacen("Host: h\r\n", &head, 1))).to_owned()
+    };
+    for (host, expected) in [
+        ("localhost:9001", "101"),
+        ("h:80", "101"),
+        ("h:81", "421"),
+        ("127.0.0.1:9001", "101"),
+        ("evil.example", "421"),
+    ] {
+        assert_eq!(at(host, ""), expected, "{host}");
+        assert_eq!(at(host, &format!("Origin: http://{host}\r\n")), expected, "a page of {host}");
+    }
+    let page = ask(&server, "GET /page HTTP/1.1\r\nHost: evil.example\r\n\r\n");
+    assert!(page.starts_with("HTTP/1.1 421") && !page.contains("hello"), "{page}");
+    // without the setting such a page is one of the host that is asked
+    let server = bind(Server::builder());
+    let rebound =
+        UPGRADE.replacen("Host: h", "Host: evil.example\r\nOrigin: http://evil.example", 1);
+    assert_eq!(status(&ask(&server, &rebound)), "101");
+    let wrong = Server::builder().host_names(["http://h"]).bind("127.0.0.1:0", |_| {});
+    let Err(Error::InvalidSetting { setting: "host_names", .. }) = wrong else {
+        panic!("accepted")
+    };
+}
+
+#[test]
+fn a_target_that_is_no_path_reaches_no_program() {
+    let server = bind(Server::builder().on_request(|_| Answer::page("text/plain", "hello")));
+    for (target, expected) in [
+        ("*", "400"),
+        ("h:80", "400"),
+        ("h", "400"),
+        ("/chat", "200"),
+        ("/*", "200"),
+        ("http://h", "200"),
+        ("http://h/chat", "200"),
+    ] {
+        let answer = ask(&server, &format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n"));
+        assert_eq!(status(&answer), expected, "{target}: {answer}");
+    }
+    let options = ask(&server, "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_eq!(status(&options), "200", "its method has that form");
+}
+
+#[test]
+fn a_request_with_a_space_before_a_colon_is_refused() {
+    let server = bind(Server::builder());
+    for line in ["X-Powered-By : a", "Content-Length : 5", "X A: b", "\u{e9}: b"] {
+        let request = UPGRADE.replacen("Host: h\r\n", &format!("Host: h\r\n{line}\r\n"), 1);
+        assert_eq!(status(&ask(&server, &request)), "400", "{line}");
+    }
+}
+
+#[test]
 fn a_client_with_a_wrong_origin_reads_why() {
     let server = bind(Server::builder());
     let url = format!("ws://{}", server.local_addr());

@@ -466,6 +466,18 @@ fn framed_tcp_over_tls_and_a_redirect_that_would_lose_it() {
 }
 
 #[test]
+fn a_server_that_speaks_tls_lets_in_no_page_that_came_without() {
+    let authority = Authority::new();
+    let server = echo_server(authority.issue("localhost", |_| {}).config());
+    let host = format!("localhost:{}", server.local_addr().port());
+    for (scheme, is_let_in) in [("https", true), ("http", false), ("chrome-extension", false)] {
+        let builder = client(server.local_addr(), authority.tls());
+        let builder = builder.header("Origin", &format!("{scheme}://{host}")).max_attempts(1);
+        assert_eq!(builder.connect().is_ok(), is_let_in, "{scheme}");
+    }
+}
+
+#[test]
 fn what_is_no_certificate_is_refused_at_once() {
     let error = |tls| match Client::builder("wss://localhost").tls(tls).start() {
         Err(Error::InvalidSetting { setting: "tls", reason }) => reason,

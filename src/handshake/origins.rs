@@ -1,6 +1,5 @@
 //! From which pages a WebSocket may be asked for (RFC 6454, RFC 6455 section 10.2).
 
-use http::Request;
 use http::header::{self, HeaderMap};
 
 use crate::dial::url::{Authority, split};
@@ -46,15 +45,18 @@ impl Origin {
     }
 
     /// Whether it is a page of the host that is asked, on whatever port the page's scheme has if
-    /// neither names one. The schemes differ where TLS ends before this server.
-    fn is_at(&self, asked: &Authority) -> bool {
-        match self {
-            Self::Null => false,
-            Self::Page { scheme, host, port } => {
-                host.eq_ignore_ascii_case(&asked.host)
-                    && *port == asked.port.or_else(|| default_port(scheme))
-            }
-        }
+    /// neither names one. A page of a scheme that is not the web's (`file`, an extension's) is none
+    /// of that host. Without TLS here either scheme may be the page's: TLS may end before this server.
+    fn is_at(&self, asked: &Authority, is_tls: bool) -> bool {
+        let Self::Page { scheme, host, port } = self else { return false };
+        let has_tls = match scheme.as_str() {
+            "http" | "ws" => false,
+            "https" | "wss" => true,
+            _ => return false,
+        };
+        (has_tls || !is_tls)
+            && host.eq_ignore_ascii_case(&asked.host)
+            && *port == asked.port.or_else(|| default_port(scheme))
     }
 }
 
@@ -82,8 +84,14 @@ impl Origins {
         Ok(())
     }
 
-    pub(super) fn allows(&self, request: &Request<()>) -> bool {
-        let mut origins = request.headers().get_all(header::ORIGIN).iter();
+    /// Whether the page that a request comes from is let in, if it comes from one.
+    pub(super) fn allow_page(
+        &self,
+        headers: &HeaderMap,
+        asked: Option<&Authority>,
+        is_tls: bool,
+    ) -> bool {
+        let mut origins = headers.get_all(header::ORIGIN).iter();
         let origin = match (origins.next(), origins.next()) {
             (None, _) => return true,
             (Some(_), None) if self.any => return true,
@@ -93,22 +101,8 @@ impl Origins {
         let Ok(Ok(origin)) = origin.to_str().map(|text| Origin::parse(text.trim())) else {
             return false;
         };
-        self.listed.contains(&origin) || asked_host(request).is_some_and(|host| origin.is_at(&host))
+        self.listed.contains(&origin) || asked.is_some_and(|host| origin.is_at(host, is_tls))
     }
-}
-
-/// The host that a request is for: the target's, else that of the one `Host` (RFC 9112 section
-/// 3.2.2).
-fn asked_host(request: &Request<()>) -> Option<Authority> {
-    match request.uri().authority() {
-        Some(authority) => Authority::parse_foreign(authority.as_str()).ok(),
-        None => host(request.headers()),
-    }
-}
-
-pub(super) fn host(headers: &HeaderMap) -> Option<Authority> {
-    let host = headers.get(header::HOST)?.to_str().ok()?;
-    Authority::parse_foreign(host.trim()).ok().filter(|authority| authority.credentials.is_none())
 }
 
 #[cfg(test)]
@@ -116,14 +110,40 @@ mod tests {
     use super::*;
 
     fn allows(listed: &[&str], host: &str, origins: &[&str]) -> bool {
+        allows_at(listed, host, origins, false)
+    }
+
+    fn allows_at(listed: &[&str], host: &str, origins: &[&str], is_tls: bool) -> bool {
         let mut allowed = Origins::default();
         allowed.allow(listed.iter().copied()).unwrap();
-        let mut request = Request::new(());
-        request.headers_mut().insert(header::HOST, host.parse().unwrap());
+        let mut headers = HeaderMap::new();
         for origin in origins {
-            request.headers_mut().append(header::ORIGIN, origin.parse().unwrap());
+            headers.append(header::ORIGIN, origin.parse().unwrap());
         }
-        allowed.allows(&request)
+        allowed.allow_page(&headers, Authority::parse_foreign(host).ok().as_ref(), is_tls)
+    }
+
+    #[test]
+    fn the_scheme_counts() {
+        for scheme in ["file", "chrome-extension", "moz-extension", "capacitor", "ftp"] {
+            let origin = format!("{scheme}://example.org");
+            for host in ["example.org", "example.org:80"] {
+                assert!(!allows(&[], host, &[&origin]), "{origin}");
+            }
+            assert!(allows(&[&origin], "example.org", &[&origin]), "{origin} is listed");
+        }
+        for (origin, with_tls) in [
+            ("http://example.org", false),
+            ("http://example.org:443", false),
+            ("https://example.org", true),
+            ("https://example.org:443", true),
+        ] {
+            assert_eq!(allows_at(&[], "example.org", &[origin], true), with_tls, "{origin}");
+        }
+        // TLS may end before this server
+        assert!(allows(&[], "example.org", &["https://example.org"]));
+        assert!(allows(&[], "example.org", &["http://example.org"]));
+        assert!(allows_at(&["http://example.org"], "example.org", &["http://example.org"], true));
     }
 
     #[test]
@@ -167,8 +187,8 @@ mod tests {
         for wrong in ["app.example", "https://app.example/", "https://u@h", "https://", "*"] {
             assert!(Origins::default().allow([wrong].into_iter()).is_err(), "{wrong}");
         }
-        let mut request = Request::new(());
-        request.headers_mut().insert(header::ORIGIN, "https://anywhere".parse().unwrap());
-        assert!(Origins::any().allows(&request));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ORIGIN, "https://anywhere".parse().unwrap());
+        assert!(Origins::any().allow_page(&headers, None, true));
     }
 }

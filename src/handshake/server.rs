@@ -9,7 +9,6 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::extensions;
 use super::headers::{Headers, line};
-use super::origins::{Origins, host};
 use crate::failure::{Failure, HandshakeError};
 use crate::policy::{AgreedCompression, Compression};
 use crate::resume;
@@ -65,27 +64,6 @@ pub(crate) type Wrong = (StatusCode, &'static str);
 
 fn bad<T>(reason: &'static str) -> Result<T, Wrong> {
     Err((StatusCode::BAD_REQUEST, reason))
-}
-
-/// What holds of every request, and for a WebSocket the page that it comes from. To be asked
-/// before the program is.
-pub(crate) fn check(request: &Request<()>, origins: &Origins) -> Result<(), Wrong> {
-    let headers = request.headers();
-    match headers.get_all(header::HOST).iter().count() {
-        0 if request.version() == Version::HTTP_10 => {}
-        0 => return bad("no Host"),
-        1 => {
-            let is_empty = headers[header::HOST].is_empty();
-            if !is_empty && host(headers).is_none() {
-                return bad("the Host is none");
-            }
-        }
-        _ => return bad("more than one Host"),
-    }
-    if has_token(headers, &header::UPGRADE, "websocket") && !origins.allows(request) {
-        return Err((StatusCode::FORBIDDEN, "pages of this origin are not let in"));
-    }
-    Ok(())
 }
 
 /// The answer that upgrades a connection, and what was agreed on with it.

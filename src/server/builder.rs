@@ -14,7 +14,7 @@ use super::totals::Totals;
 use super::{Incoming, OnRequest, Server, ServerCore, ServerHandle, accept};
 use crate::error::Error;
 use crate::failure::quote;
-use crate::handshake::Origins;
+use crate::handshake::{Gate, Names, Origins};
 use crate::policy::{Framing, MaxSizes, Overflow, Queue, Resume};
 use crate::settings::{Settings, shared_setters};
 use crate::sync::threads;
@@ -39,7 +39,7 @@ pub enum SlowSession {
 ///
 /// Ranges are those of a client's [`ClientBuilder`](crate::ClientBuilder#ranges), and here too what can have no
 /// effect is refused at the start: with a [`framing`](Self::framing) that is `on_request`,
-/// `subprotocols`, `origins`, `any_origin`, `compression`, `Limits::frame` and `Limits::fragment`, and `Timeouts::handshake`
+/// `subprotocols`, `origins`, `any_origin`, `host_names`, `compression`, `Limits::frame` and `Limits::fragment`, and `Timeouts::handshake`
 /// unless there is TLS; `slow_session` with an outbox that drops messages; whatever is about dialing
 /// and logging in (`Timeouts::dns`, `connect` and `login`, `SocketOptions::local_address`).
 #[must_use = "a builder does nothing until bind()"]
@@ -57,6 +57,8 @@ pub struct ServerBuilder {
     on_resume: Option<OnResume>,
     /// Or what is wrong with them.
     origins: Result<Origins, String>,
+    /// Or what is wrong with them.
+    names: Result<Names, String>,
 }
 
 impl ServerBuilder {
@@ -81,6 +83,7 @@ impl ServerBuilder {
             resume: None,
             on_resume: None,
             origins: Ok(Origins::default()),
+            names: Ok(Names::default()),
         }
     }
 
@@ -173,9 +176,13 @@ impl ServerBuilder {
     /// Lets pages of these origins in, like `https://app.example.org`. A browser sends the origin
     /// of the page along (RFC 6455 section 10.2), and cookies for this server with it: a page of
     /// anybody's could act for its visitor. Always let in are pages of the host that is asked, and
-    /// programs, which send no origin. Others are answered with 403. `null` stands for pages that
-    /// have no origin to show: files, sandboxes, some apps. Behind a proxy that puts a name of its
-    /// own into `Host`, list the origins that browsers see.
+    /// programs, which send no origin. Others are answered with 403: pages of `http://` too where this
+    /// server speaks [`tls`](Self::tls) itself, and whatever has a scheme of its own (`file://`, a
+    /// browser's extensions) unless it is listed. `null` stands for pages that have no origin to show:
+    /// files, sandboxes, some apps. Behind a proxy that puts a name of its own into `Host`, list the
+    /// origins that browsers see.
+    ///
+    /// A server that is reached by name, without TLS, wants [`host_names`](Self::host_names) as well.
     ///
     /// ```
     /// let server = everlink::Server::builder().origins(["https://app.example.org"]);
@@ -188,6 +195,27 @@ impl ServerBuilder {
             origins.allow(allowed.iter().map(AsRef::as_ref))?;
             Ok(origins)
         });
+        self
+    }
+
+    /// The names that the server is known by, with a port or (any port) without: requests for others
+    /// are answered with 421, whatever they ask for. Addresses are always let in, and requests without
+    /// a host. Default: every name.
+    ///
+    /// This is against *DNS rebinding*: somebody has a page of `evil.example` open, and lets that name
+    /// lead to this server, on the visitor's own machine or in the company's network, which the page's
+    /// owner cannot reach. To the browser, and to this server, the page is then one of the very host
+    /// that is asked; only the name gives it away. Behind TLS the browser notices, for the certificate
+    /// is of another name. So it is for servers that speak plain HTTP, on `localhost` above all.
+    ///
+    /// ```
+    /// let server = everlink::Server::builder().host_names(["localhost", "feed.lan:9001"]);
+    /// # let _ = server;
+    /// ```
+    pub fn host_names<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.settings.chosen.add("host_names");
+        let names: Vec<N> = names.into_iter().collect();
+        self.names = Names::new(names.iter().map(AsRef::as_ref));
         self
     }
 
@@ -338,6 +366,8 @@ impl ServerBuilder {
         }
         let origins =
             self.origins.map_err(|reason| Error::InvalidSetting { setting: "origins", reason })?;
+        let names =
+            self.names.map_err(|reason| Error::InvalidSetting { setting: "host_names", reason })?;
         if let Some(wrong) = self.subprotocols.iter().find(|name| !is_token(name)) {
             let reason = format!("{} is not an http token", quote(wrong));
             return Err(Error::InvalidSetting { setting: "subprotocols", reason });
@@ -358,7 +388,7 @@ impl ServerBuilder {
             slow: self.slow,
             handler: Box::new(handler),
             on_request: self.on_request,
-            origins,
+            gate: Gate { origins, names, is_tls },
             subprotocols: self.subprotocols,
             registry: Registry::default(),
             resumption: self
@@ -407,7 +437,8 @@ fn obstacle(setting: &str, kind: Kind) -> Option<&'static str> {
     match setting {
         "slow_session" if drops => Some("no outbox is ever full, since it drops messages"),
         "on_resume" if !resumes => Some("without resume no session is resumed"),
-        "on_request" | "subprotocols" | "origins" | "any_origin" | "resume" | "on_resume"
+        "on_request" | "subprotocols" | "origins" | "any_origin" | "host_names" | "resume"
+        | "on_resume"
             if is_framed =>
         {
             Some("with a framing there is no opening handshake")

@@ -32,7 +32,7 @@ pub use session::{Session, SessionIter};
 
 use crate::error::Error;
 use crate::failure::{Failure, FailureCounts};
-use crate::handshake::Origins;
+use crate::handshake::Gate;
 use crate::message::Message;
 use crate::policy::Framing;
 use crate::settings::Settings;
@@ -102,7 +102,7 @@ pub(crate) struct ServerCore {
     slow: SlowSession,
     handler: Handler,
     on_request: Option<OnRequest>,
-    origins: Origins,
+    gate: Gate,
     /// Those of the server, the one that it likes best first.
     subprotocols: Vec<String>,
     registry: Registry,

@@ -181,8 +181,7 @@ fn grant(
     incoming: &Incoming,
 ) -> Result<Granted, Failure> {
     let request = &incoming.request;
-    handshake::check(request, &server.origins)
-        .map_err(|wrong| handshake::refuse(timed, request, wrong))?;
+    server.gate.check(request).map_err(|wrong| handshake::refuse(timed, request, wrong))?;
     let answer = match &server.on_request {
         None => Answer::accept(),
         Some(decide) => guarded("request closure", || decide(incoming)).unwrap_or_else(|panic| {

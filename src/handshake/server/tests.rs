@@ -1,4 +1,5 @@
 use super::*;
+use crate::handshake::Gate;
 use proptest::prelude::*;
 
 const GOOD: &str = "GET /chat HTTP/1.1\r\nHost: h\r\nUpgrade: WebSocket\r\n\
@@ -10,7 +11,8 @@ fn answer(request: &str, subprotocol: Option<&str>) -> String {
     let (request, rest) = read_request(&mut request.as_bytes()).unwrap();
     assert!(rest.is_empty());
     let mut response = Vec::new();
-    let upgrade = check(&request, &Origins::default())
+    let upgrade = Gate::default()
+        .check(&request)
         .and_then(|()| accept(&request, subprotocol, &Headers::default(), None));
     match upgrade {
         Ok(upgrade) => upgrade.write(&mut response, None).unwrap(),
@@ -44,6 +46,11 @@ fn a_wrong_request_is_answered_with_what_is_wrong() {
         ("dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j-Q==", "400"),
         ("Host: h\r\n", "", "400"),
         ("Host: h\r\n", "Host: h\r\nHost: h\r\n", "400"),
+        ("/chat", "*", "400"),
+        ("/chat", "h:80", "400"),
+        ("/chat", "h", "400"),
+        ("GET /chat", "OPTIONS *", "405"),
+        ("GET /chat", "CONNECT h:80", "405"),
         ("Host: h\r\n", "Host: h/x\r\n", "400"),
         ("Host: h\r\n", "Host: u@h\r\n", "400"),
         ("Host: h\r\n", "Host: h\r\nContent-Length: 5\r\n", "400"),
