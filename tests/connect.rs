@@ -347,6 +347,65 @@ fn headers_subprotocols_and_credentials_reach_the_server() {
 }
 
 #[test]
+fn what_other_clients_take_in_an_answer_is_taken() {
+    let listener = Listener::new();
+    for (from, to) in [
+        ("Upgrade: websocket", "Server : a\r\nUpgrade\t: websocket"),
+        ("Accept: ", "Accept : "),
+        ("Upgrade: websocket", "no header\r\nX-\u{e9}: b\r\nUpgrade: websocket"),
+    ] {
+        let (builder, watch) = watch(listener.client());
+        let client = builder.start().unwrap();
+        let mut stream = listener.accept_raw();
+        let request = read_head(&mut stream);
+        let answer = support::bare::upgraded(&request).replacen(from, to, 1);
+        stream.write_all(answer.as_bytes()).unwrap();
+        watch.connected();
+        drop(stream);
+        drop(client);
+    }
+    let proxy = everlink::Proxy::new(&format!("http://{}", listener.address())).unwrap();
+    let (builder, watch) = watch(Client::builder("ws://server.test").proxy(proxy));
+    let _client = builder.start().unwrap();
+    let (mut stream, _) = listener.answer("HTTP/1.1 200 OK\r\nProxy-Agent : a\r\n\r\n");
+    let request = read_head(&mut stream);
+    stream.write_all(support::bare::upgraded(&request).as_bytes()).unwrap();
+    watch.connected();
+}
+
+/// Kubernetes' API server answers with an empty header to those who ask for no subprotocol, and to
+/// those of whose subprotocols it speaks none.
+#[test]
+fn an_empty_subprotocol_is_none_everywhere() {
+    for offered in [None, Some("v4.channel.k8s.io")] {
+        for answered in ["", " ", ","] {
+            let listener = Listener::new();
+            let mut builder = listener.client().login(|session| {
+                let headers = session.response().unwrap().headers();
+                assert!(!headers.contains_key("sec-websocket-protocol"));
+                Ok(())
+            });
+            if let Some(name) = offered {
+                builder = builder.subprotocol(name);
+            }
+            let (builder, watch) = watch(builder);
+            let client = builder.start().unwrap();
+            let mut stream = listener.accept_raw();
+            let request = read_head(&mut stream);
+            let answer = support::bare::upgraded(&request);
+            let header = format!("\r\nSec-WebSocket-Protocol:{answered}\r\n\r\n");
+            stream.write_all((answer.trim_end().to_owned() + &header).as_bytes()).unwrap();
+            let event = watch.connected();
+            let Event::Connected { response: Some(response), .. } = &event else { unreachable!() };
+            assert!(!response.headers().contains_key("sec-websocket-protocol"));
+            assert!(client.status().subprotocol().is_none());
+            #[cfg(feature = "serde")]
+            assert!(!serde_json::to_string(&event).unwrap().contains("subprotocol"));
+        }
+    }
+}
+
+#[test]
 fn a_subprotocol_or_extension_not_asked_for_is_refused() {
     for header in ["Sec-WebSocket-Protocol: surprise", "Sec-WebSocket-Extensions: surprise"] {
         let listener = Listener::new();

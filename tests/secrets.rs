@@ -14,8 +14,16 @@ use support::{Listener, PATIENCE, Watch, read_to_end, reset, watch};
 use tungstenite::protocol::CloseFrame;
 
 /// Each is part of something that only the server, or the proxy, is to know.
-const SECRETS: [&str; 6] =
-    ["hunter2", "aHVudGVyMg", "opensesame", "swordfish", "c3dvcmRm", "xyzzy"];
+const SECRETS: [&str; 8] = [
+    "hunter2",
+    "aHVudGVyMg",
+    "dXNlcjpodW50ZXIy",
+    "opensesame",
+    "swordfish",
+    "c3dvcmRm",
+    "dXNlcjpzd29yZGZpc2",
+    "xyzzy",
+];
 
 struct Captured(Mutex<Vec<(String, String)>>);
 
@@ -117,6 +125,64 @@ fn credentials_are_never_logged_nor_shown() {
     refuse.join().unwrap();
     assert_silent("events", &all_events(&second));
     client.close();
+
+    // whoever answers says back what it was told, in every place of an answer
+    let told = "/feed/opensesame?token=opensesame";
+    for answer in [
+        "REQUEST".to_owned(),
+        "LINE\r\n\r\n".into(),
+        "HTTP/1.1 LINE\r\n\r\n".into(),
+        "HTTP/1.1 404 No\r\nX-Request: LINE\r\nREQUEST\r\n\r\n".into(),
+        format!("HTTP/1.1 302 Found\r\nLocation: ws://token=opensesame:1/{told}\r\n\r\n"),
+        "HTTP/1.1 302 Found\r\nLocation: /token=opensesame\r\n\r\n".into(),
+        "HTTP/1.1 302 Found\r\nLocation: opensesame:/\r\n\r\n".into(),
+        format!("UPGRADE\r\nX-Original-Uri: {told}\r\nX-Api-Key: swordfish\r\n\r\n"),
+        format!("UPGRADE\r\nSec-WebSocket-Protocol: {told}\r\n\r\n"),
+        format!("UPGRADE\r\nSec-WebSocket-Extensions: x; a=\"{told}\"\r\n\r\n"),
+        "UPGRADE\r\nSec-WebSocket-Extensions: opensesame\r\n\r\n".into(),
+    ] {
+        let listener = Listener::new();
+        let url = format!("ws://user:hunter2@{}{told}", listener.address());
+        let nowhere = |_: &str, _| Err(std::io::ErrorKind::NotFound.into());
+        let builder = Client::builder(&url).header("X-Api-Key", "swordfish").resolver(nowhere);
+        let (builder, watch) = watch(builder.max_attempts(1));
+        let client = builder.start().unwrap();
+        let mut stream = listener.accept_raw();
+        let request = support::read_head(&mut stream);
+        let line = request.split_whitespace().collect::<Vec<_>>().join(" ");
+        let upgrade = support::bare::upgraded(&request);
+        let answer = answer.replace("UPGRADE", upgrade.trim_end());
+        let answer = answer.replace("LINE", &line).replace("REQUEST", &request);
+        let _ = stream.write_all(answer.as_bytes());
+        if answer.contains("Location: /token=") {
+            drop(listener.answer("HTTP/1.1 404 No\r\n\r\n"));
+        }
+        drop(stream);
+        watch.gave_up();
+        let shown = format!("{client:?} {:?} {:?}", client.status(), client.close());
+        assert_silent("a client that was answered with its request", &shown);
+        for event in watch.rest() {
+            assert_silent("an event", &format!("{event} {event:?}"));
+        }
+    }
+    for answer in
+        ["LINE\r\n\r\n", "HTTP/1.1 407 LINE\r\nProxy-Authenticate: dXNlcjpzd29yZGZpc2g\r\n\r\n"]
+    {
+        let listener = Listener::new();
+        let proxy = Proxy::new(&format!("http://user:swordfish@{}", listener.address())).unwrap();
+        let builder = Client::builder("ws://example.invalid/").proxy(proxy).max_attempts(1);
+        let (builder, watch) = watch(builder);
+        let client = builder.start().unwrap();
+        let mut stream = listener.accept_raw();
+        let request = support::read_head(&mut stream);
+        let line = request.split_whitespace().collect::<Vec<_>>().join(" ");
+        stream.write_all(answer.replace("LINE", &line).as_bytes()).unwrap();
+        drop(stream);
+        let cause = watch.gave_up();
+        assert_silent("a proxy that answers with its request", &format!("{cause} {cause:?}"));
+        client.close();
+        assert_silent("events", &all_events(&watch));
+    }
 
     let answer = Answer::accept().subprotocol("xyzzy").header("Set-Cookie", "id=xyzzy");
     assert_silent("an answer", &format!("{:?}", answer.body("xyzzy")));

@@ -158,15 +158,26 @@ impl Opener {
         opening: &mut Opening,
     ) -> Result<Success, Failure> {
         let mut redirects = 0;
+        // a server may lead on to what it was told
+        let secrets = home.secrets(None);
         let mut request = first;
         loop {
-            self.dialed = Some(request.endpoint.to_string());
+            self.dialed = Some(match redirects {
+                0 => request.endpoint.to_string(),
+                _ => secrets.clean(&request.endpoint.to_string()),
+            });
             let failure = match self.shake_hands(&request, opening) {
                 Ok(opened) => return Ok(opened),
-                Err(failure) => opening.blame_the_clock(failure, redirects),
+                Err(Failure::Dns { host, source }) if redirects > 0 => {
+                    Failure::Dns { host: secrets.clean(&host), source }
+                }
+                Err(failure) => failure,
             };
+            let failure = opening.blame_the_clock(failure, redirects);
             let Some(location) = handshake::location(&failure) else { return Err(failure) };
-            let bad = |what: String| Failure::Handshake(HandshakeError::BadRedirect(what));
+            let bad = |what: String| {
+                Failure::Handshake(HandshakeError::BadRedirect(secrets.clean(&what)))
+            };
             redirects += 1;
             if redirects > self.settings.max_redirects {
                 return Err(bad(format!("more than {} of them", self.settings.max_redirects)));
@@ -179,7 +190,7 @@ impl Opener {
             if request.endpoint.scheme.is_tls() && !endpoint.scheme.is_tls() {
                 return Err(bad(format!("from TLS to {endpoint}, which has none")));
             }
-            log::debug!("redirected to {endpoint}");
+            log::debug!("redirected to {}", secrets.clean(&endpoint.to_string()));
             let endpoint = built_in(endpoint).map_err(|error| bad(error.to_string()))?;
             request = home.redirected(endpoint);
         }
@@ -199,7 +210,7 @@ impl Opener {
                 .secure(duplex, endpoint, is_home, deadline)
                 .map_err(|failure| failure.in_time(timeout))?;
         }
-        let (name, limits) = (endpoint.to_string(), self.settings.limits);
+        let (name, limits) = (self.endpoint(), self.settings.limits);
         if !endpoint.scheme.is_websocket() {
             let protocol = Protocol::Framed(self.settings.framing);
             let opened = Opened::new(duplex, protocol, limits, Vec::new());

@@ -9,6 +9,8 @@ use std::net::Ipv6Addr;
 use data_encoding::BASE64;
 use percent_encoding::percent_decode_str;
 
+use crate::failure::Secrets;
+
 /// The longest host (RFC 1035 section 2.3.4).
 const MAX_HOST: usize = 255;
 
@@ -75,6 +77,12 @@ impl Credentials {
     pub(crate) fn basic(&self) -> String {
         let both = [self.user.as_slice(), b":", &self.password].concat();
         format!("Basic {}", BASE64.encode(&both))
+    }
+
+    /// In every form in which they may come back.
+    pub(crate) fn keep_secret(&self, secrets: &mut Secrets) {
+        secrets.add_credentials(self.basic().as_bytes());
+        secrets.add(&self.password);
     }
 }
 

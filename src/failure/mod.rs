@@ -5,6 +5,7 @@ mod handshake;
 mod kind;
 mod proxy;
 mod report;
+mod secrets;
 mod text;
 mod tls;
 
@@ -21,6 +22,7 @@ pub use handshake::{Body, HandshakeError};
 pub use kind::FailureKind;
 pub use proxy::ProxyError;
 pub(crate) use report::Chain;
+pub(crate) use secrets::Secrets;
 pub(crate) use text::{OneLine, quote};
 pub use tls::TlsError;
 

@@ -39,10 +39,11 @@ pub(crate) fn open(
     offer: Option<&resume::Offer>,
 ) -> Result<Handshake, Failure> {
     let key = generate_key();
+    let secrets = request.secrets(offer);
     let mut reader = HeadReader::new();
     let sent =
         stream.write_all(&encode(request, &key, compression, offer)).map_err(HandshakeError::Io);
-    let head = match (sent, reader.response(stream)) {
+    let head = match (sent, reader.response(stream, &secrets)) {
         (Ok(()), head) => head?,
         // the server may have said why before it hung up
         (Err(_), Ok(head)) if head.status != StatusCode::SWITCHING_PROTOCOLS => head,
@@ -68,8 +69,11 @@ pub(crate) fn open(
     if !head.is_http_11 {
         return Err(HandshakeError::not_http("an upgrade needs version 1.1").into());
     }
-    let compression = verify(&headers, request, &key, compression);
-    let compression = compression.map_err(HandshakeError::BadUpgrade)?;
+    let verified = verify(&headers, request, &key, compression);
+    let Verified { compression, subprotocol } = verified.map_err(HandshakeError::BadUpgrade)?;
+    // an empty one is none, for whoever asks later
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    headers.extend(subprotocol.map(|chosen| (header::SEC_WEBSOCKET_PROTOCOL, chosen)));
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -123,13 +127,20 @@ fn encode(
     bytes
 }
 
+/// What was agreed on.
+#[derive(Debug)]
+struct Verified {
+    compression: Option<AgreedCompression>,
+    subprotocol: Option<HeaderValue>,
+}
+
 /// The checks of section 4.1, in its order; an error says which one failed.
 fn verify(
     headers: &HeaderMap,
     request: &OpeningRequest,
     key: &str,
     compression: Option<&Compression>,
-) -> Result<Option<AgreedCompression>, String> {
+) -> Result<Verified, String> {
     if !has_token(headers, &header::UPGRADE, "websocket") {
         return Err("no \"Upgrade: websocket\" in the answer".into());
     }
@@ -140,20 +151,40 @@ fn verify(
     if accept.map(<[u8]>::trim_ascii) != Some(derive_accept_key(key.as_bytes()).as_bytes()) {
         return Err("Sec-WebSocket-Accept does not match the key".into());
     }
-    // an empty header is a list of nothing, which some servers send
-    let values = |name| headers.get_all(name).iter().filter(|value| !value.is_empty());
-    let agreed = extensions::answered(headers, compression)?;
-    let is_offered = |chosen: &&HeaderValue| {
-        request.subprotocols.iter().any(|offered| chosen == &offered.as_str())
-    };
-    if let Some(chosen) = values(header::SEC_WEBSOCKET_PROTOCOL).find(|chosen| !is_offered(chosen))
-    {
-        return Err(format!("subprotocol {} was not asked for", quote(chosen)));
+    let compression = extensions::answered(headers, compression).map_err(|error| {
+        let mut values = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();
+        if values.any(HeaderValue::is_sensitive) {
+            "the extensions repeat what the server was told".into()
+        } else {
+            error
+        }
+    })?;
+    Ok(Verified { compression, subprotocol: subprotocol(headers, request)? })
+}
+
+/// The subprotocol that was chosen. An empty header is a list of nothing, which some servers send
+/// (Kubernetes) when they choose none.
+fn subprotocol(
+    headers: &HeaderMap,
+    request: &OpeningRequest,
+) -> Result<Option<HeaderValue>, String> {
+    let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
+    let is_echo = values.iter().any(HeaderValue::is_sensitive);
+    let items = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    let chosen: Vec<&[u8]> =
+        items.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty()).collect();
+    // one by one: a list that repeats ours says nothing that was not offered
+    let is_offered =
+        |item: &[u8]| request.subprotocols.iter().any(|offered| offered.as_bytes() == item);
+    if let Some(other) = chosen.iter().find(|item| !is_offered(item)) {
+        let name = if is_echo { "\"...\"".into() } else { quote(other) };
+        return Err(format!("subprotocol {name} was not asked for"));
     }
-    if values(header::SEC_WEBSOCKET_PROTOCOL).count() > 1 {
-        return Err("more than one subprotocol was chosen".into());
+    match chosen[..] {
+        [] => Ok(None),
+        [one] => Ok(HeaderValue::from_bytes(one).ok()),
+        _ => Err("more than one subprotocol was chosen".into()),
     }
-    Ok(agreed)
 }
 
 /// Seconds or a date (RFC 9110 section 10.2.3); a date in the past is zero.
@@ -177,6 +208,7 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Secrets;
     use crate::handshake::Endpoint;
     use proptest::prelude::*;
     use std::io::Read;
@@ -202,10 +234,11 @@ mod tests {
         );
     }
 
-    fn check(lines: &str) -> Result<Option<AgreedCompression>, String> {
+    fn check(lines: &str) -> Result<Verified, String> {
         let accept = derive_accept_key(b"KEY");
         let text = format!("HTTP/1.1 101 x\r\n{}\r\n\r\n", lines.replace("ACCEPT", &accept));
-        let head = HeadReader::new().response(&mut text.as_bytes()).unwrap();
+        let secrets = request().secrets(None);
+        let head = HeadReader::new().response(&mut text.as_bytes(), &secrets).unwrap();
         verify(&head.headers, &request(), "KEY", None)
     }
 
@@ -214,8 +247,19 @@ mod tests {
         const GOOD: &str = "Upgrade: WebSocket\r\nConnection: keep-alive, Upgrade\r\n\
                             Sec-WebSocket-Accept: ACCEPT";
         check(GOOD).unwrap();
-        check(&format!("{GOOD}\r\nSec-WebSocket-Protocol: b")).unwrap();
-        check(&format!("{GOOD}\r\nSec-WebSocket-Protocol:\r\nSec-WebSocket-Extensions: ")).unwrap();
+        for (lines, chosen) in [
+            ("Sec-WebSocket-Protocol: b", Some("b")),
+            ("Sec-WebSocket-Protocol:\r\nSec-WebSocket-Extensions: ", None),
+            ("Sec-WebSocket-Protocol: ,\t", None),
+            ("Sec-WebSocket-Protocol:\r\nSec-WebSocket-Protocol: a", Some("a")),
+        ] {
+            let verified = check(&format!("{GOOD}\r\n{lines}")).unwrap();
+            assert_eq!(
+                verified.subprotocol.as_ref().map(|it| it.to_str().unwrap()),
+                chosen,
+                "{lines}"
+            );
+        }
         for (wrong, word) in [
             (GOOD.replace("WebSocket\r", "h2c\r"), "Upgrade: websocket"),
             (GOOD.replace("keep-alive, Upgrade", "close"), "Connection: Upgrade"),
@@ -253,7 +297,7 @@ mod tests {
     }
 
     fn read(stream: &mut impl Read) -> HandshakeError {
-        HeadReader::new().response(stream).unwrap_err()
+        HeadReader::new().response(stream, &Secrets::default()).unwrap_err()
     }
 
     #[test]
@@ -285,7 +329,7 @@ mod tests {
             rest in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             let bytes = [start.as_bytes(), &rest].concat();
-            let _ = HeadReader::new().response(&mut &bytes[..]);
+            let _ = HeadReader::new().response(&mut &bytes[..], &request().secrets(None));
         }
     }
 }

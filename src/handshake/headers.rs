@@ -23,6 +23,10 @@ impl Header {
         value.set_sensitive(true);
         Ok(Self { name: key, written: name.into(), value })
     }
+
+    pub(crate) fn value(&self) -> &HeaderValue {
+        &self.value
+    }
 }
 
 impl Headers {
@@ -46,6 +50,10 @@ impl Headers {
 
     pub(crate) fn contains(&self, name: &HeaderName) -> bool {
         self.get(name).is_some()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Header> {
+        self.0.iter()
     }
 
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {

@@ -4,12 +4,14 @@ use std::fmt;
 
 use data_encoding::BASE64;
 use http::header::{self, HeaderName};
+use percent_encoding::percent_decode_str;
 
 use super::Endpoint;
 use super::headers::{Header, Headers};
 use crate::dial::url::split;
 use crate::error::Error;
-use crate::failure::quote;
+use crate::failure::{Secrets, quote};
+use crate::resume::Offer;
 use crate::transport::head::is_token;
 
 /// The request of one opening handshake, given anew for each attempt to the closure of
@@ -160,6 +162,45 @@ impl OpeningRequest {
             }
         }
         request
+    }
+}
+
+/// Headers of the program's that are nobody's secret.
+const PUBLIC: [HeaderName; 3] = [header::HOST, header::ORIGIN, header::USER_AGENT];
+
+impl OpeningRequest {
+    /// What is said to the server in confidence: whatever of the URL its `Display` leaves out, and
+    /// the headers.
+    pub(crate) fn secrets(&self, offer: Option<&Offer>) -> Secrets {
+        let mut secrets = Secrets::default();
+        let Endpoint { path, query, credentials, .. } = &self.endpoint;
+        // the first one is shown
+        let segments: Vec<&str> = path.split('/').skip(2).filter(|part| !part.is_empty()).collect();
+        if !segments.is_empty() || query.is_some() {
+            secrets.add(self.endpoint.path_and_query());
+        }
+        let query = query.as_deref().unwrap_or_default();
+        let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
+        for part in segments.into_iter().chain([query]).chain(values) {
+            secrets.add(part);
+            secrets.add(percent_decode_str(part).collect::<Vec<u8>>());
+        }
+        if let Some(credentials) = credentials {
+            credentials.keep_secret(&mut secrets);
+        }
+        for header in self.headers.iter() {
+            match &header.name {
+                name if PUBLIC.contains(name) => {}
+                &header::AUTHORIZATION | &header::PROXY_AUTHORIZATION => {
+                    secrets.add_credentials(header.value().as_bytes());
+                }
+                _ => secrets.add_header(header.value().as_bytes()),
+            }
+        }
+        if let Some(Offer::Resume { token, .. }) = offer {
+            secrets.add(token.as_str());
+        }
+        secrets
     }
 }
 

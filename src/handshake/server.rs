@@ -9,7 +9,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::extensions;
 use super::headers::{Headers, line};
-use crate::failure::{Failure, HandshakeError};
+use crate::failure::{Failure, HandshakeError, Secrets};
 use crate::policy::{AgreedCompression, Compression};
 use crate::resume;
 use crate::transport::head::{self, HeadReader, has_token, is_token, tokens};
@@ -29,7 +29,9 @@ fn parse(bytes: &[u8]) -> Result<Option<Request<()>>, HandshakeError> {
     // what was said is not repeated: a path may hold a token
     let protocol = bytes.get(..4).filter(|start| !start.is_ascii()).unwrap_or_default();
     let said = if bytes.starts_with(&[0x16, 3]) { bytes } else { protocol };
-    let complete = parsed.parse(bytes).map_err(|error| head::wrong(error, "a request", said))?;
+    let complete = parsed
+        .parse(bytes)
+        .map_err(|error| head::wrong(error, "a request", said, &Secrets::default()))?;
     if complete.is_partial() {
         return Ok(None);
     }

@@ -29,7 +29,7 @@ impl Token {
         is_token.then(|| Self(text.into()))
     }
 
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 }

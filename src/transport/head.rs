@@ -9,7 +9,7 @@ use std::io::Read;
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use crate::failure::{HandshakeError, quote};
+use crate::failure::{HandshakeError, Secrets, quote};
 
 /// The most that a peer may say before the handshake is over.
 const MAX_SIZE: usize = 64 * 1024;
@@ -83,12 +83,14 @@ impl HeadReader {
     }
 
     /// Reads the response that counts: interim ones before it are skipped (RFC 9110 section 15.2).
+    /// What the peer was told in confidence is neither quoted of it nor shown by its `Debug`.
     pub(crate) fn response(
         &mut self,
         stream: &mut impl Read,
+        secrets: &Secrets,
     ) -> Result<ResponseHead, HandshakeError> {
         loop {
-            let head = self.read(stream, response)?;
+            let head = self.read(stream, |bytes| response(bytes, secrets))?;
             let is_interim =
                 head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
             if !is_interim {
@@ -132,26 +134,32 @@ impl Scan {
     }
 }
 
-fn response(bytes: &[u8]) -> Result<Option<ResponseHead>, HandshakeError> {
+/// Takes what other clients take (RFC 9112 section 5 has servers be strict, and clients put up with
+/// it): a folded line, a space before a colon; a header whose name is none is passed over.
+fn response(bytes: &[u8], secrets: &Secrets) -> Result<Option<ResponseHead>, HandshakeError> {
     let mut fields = fields();
     let mut parsed = httparse::Response::new(&mut fields);
     let mut config = httparse::ParserConfig::default();
-    // RFC 9112 section 5.2: a client takes a folded line, a server refuses it
     config.allow_obsolete_multiline_headers_in_responses(true);
+    config.allow_spaces_after_header_name_in_responses(true);
+    config.ignore_invalid_headers_in_responses(true);
     let complete = config
         .parse_response(&mut parsed, bytes)
-        .map_err(|error| wrong(error, "the answer", first_line(bytes)))?;
+        .map_err(|error| wrong(error, "the answer", first_line(bytes), secrets))?;
     if complete.is_partial() {
         return Ok(None);
     }
     let code = parsed.code.unwrap_or_default();
     let status = StatusCode::from_u16(code)
         .map_err(|_| HandshakeError::not_http(format!("{code} is no status")))?;
+    let mut headers: HeaderMap = parsed.headers.iter().filter_map(header).collect();
+    let echoes = headers.values_mut().filter(|value| secrets.are_in(value.as_bytes()));
+    echoes.for_each(|value| value.set_sensitive(true));
     Ok(Some(ResponseHead {
         status,
-        reason: parsed.reason.unwrap_or_default().trim().to_owned(),
+        reason: secrets.clean(parsed.reason.unwrap_or_default().trim()),
         is_http_11: parsed.version == Some(1),
-        headers: headers(parsed.headers)?,
+        headers,
     }))
 }
 
@@ -160,8 +168,14 @@ fn first_line(bytes: &[u8]) -> &[u8] {
     line.trim_ascii_end()
 }
 
-/// What is wrong with a head; `said` is repeated, so it must be something that may be shown.
-pub(crate) fn wrong(error: httparse::Error, place: &str, said: &[u8]) -> HandshakeError {
+/// What is wrong with a head; `said` is repeated, so it must be something that may be shown when it
+/// is cleaned of the secrets.
+pub(crate) fn wrong(
+    error: httparse::Error,
+    place: &str,
+    said: &[u8],
+    secrets: &Secrets,
+) -> HandshakeError {
     if error == httparse::Error::TooManyHeaders {
         return HandshakeError::TooManyHeaders { limit: MAX_HEADERS };
     }
@@ -169,7 +183,7 @@ pub(crate) fn wrong(error: httparse::Error, place: &str, said: &[u8]) -> Handsha
         [0x14..=0x17, 3, ..] => HandshakeError::not_http("it speaks TLS"),
         [0, 0, _, 4, ..] => HandshakeError::not_http("it speaks HTTP/2"),
         [] => HandshakeError::not_http(error),
-        _ => HandshakeError::not_http(format!("{error} in {place} {}", quote(said))),
+        _ => HandshakeError::not_http(format!("{error} in {place} {}", secrets.quote(said))),
     }
 }
 
@@ -188,19 +202,17 @@ const SECRET: [HeaderName; 6] = [
     crate::resume::HEADER,
 ];
 
-/// Moves parsed header fields over.
+/// The header fields of a request; one that is none is refused.
 pub(crate) fn headers(fields: &[httparse::Header<'_>]) -> Result<HeaderMap, HandshakeError> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
-    for field in fields {
-        let name = HeaderName::from_bytes(field.name.as_bytes());
-        let value = HeaderValue::from_bytes(&unfolded(field.value));
-        let (Ok(name), Ok(mut value)) = (name, value) else {
-            return Err(HandshakeError::not_http(format!("the header {}", quote(field.name))));
-        };
-        value.set_sensitive(SECRET.contains(&name));
-        headers.append(name, value);
-    }
-    Ok(headers)
+    let wrong = |name| HandshakeError::not_http(format!("the header {}", quote(name)));
+    fields.iter().map(|field| header(field).ok_or_else(|| wrong(field.name))).collect()
+}
+
+fn header(field: &httparse::Header<'_>) -> Option<(HeaderName, HeaderValue)> {
+    let name = HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+    let mut value = HeaderValue::from_bytes(&unfolded(field.value)).ok()?;
+    value.set_sensitive(SECRET.contains(&name));
+    Some((name, value))
 }
 
 /// A folded value is one line, with a space for each fold (RFC 9112 section 5.2).
@@ -256,7 +268,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> Result<(ResponseHead, Vec<u8>), HandshakeError> {
         let mut reader = HeadReader::new();
-        let head = reader.response(&mut &bytes[..])?;
+        let head = reader.response(&mut &bytes[..], &Secrets::default())?;
         Ok((head, reader.into_rest()))
     }
 
@@ -268,7 +280,7 @@ mod tests {
             let parsed = Cell::new(0);
             let parse = |bytes: &[u8]| {
                 parsed.set(parsed.get() + 1);
-                response(bytes)
+                response(bytes, &Secrets::default())
             };
             let mut reader = HeadReader::new();
             let head = if is_dribbled {
@@ -302,6 +314,19 @@ mod tests {
             read(endless.as_bytes()),
             Err(HandshakeError::HeadersTooLarge { limit: MAX_SIZE })
         ));
+    }
+
+    #[test]
+    fn what_other_clients_take_in_an_answer_is_taken() {
+        let text = "HTTP/1.1 101 x\r\nServer : a\r\nX-B\t: b\r\nno header\r\nX C: c\r\n\u{e9}: d\r\n\
+                    : e\r\nX-F: f\r\n\r\nrest";
+        let (head, rest) = read(text.as_bytes()).unwrap();
+        let headers: Vec<_> = head.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((headers, rest.as_slice()), (vec!["server", "x-b", "x-f"], &b"rest"[..]));
+        assert_eq!(
+            (&head.headers["server"], &head.headers["x-f"]),
+            (&"a".parse().unwrap(), &"f".parse().unwrap())
+        );
     }
 
     #[test]

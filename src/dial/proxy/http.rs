@@ -3,7 +3,7 @@
 use ::http::header::{HeaderMap, PROXY_AUTHENTICATE};
 
 use crate::dial::url::Credentials;
-use crate::failure::ProxyError;
+use crate::failure::{ProxyError, Secrets};
 use crate::transport::head::{HeadReader, is_token};
 use crate::transport::{Stream, body};
 
@@ -19,19 +19,21 @@ pub(super) fn open(
 ) -> Result<Vec<u8>, ProxyError> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     let mut request = format!("CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n");
+    let mut secrets = Secrets::default();
     if let Some(credentials) = credentials {
+        credentials.keep_secret(&mut secrets);
         request.push_str(&format!("Proxy-Authorization: {}\r\n", credentials.basic()));
     }
     request.push_str("\r\n");
     stream.write_all(request.as_bytes())?;
     let mut reader = HeadReader::new();
-    let head = reader.response(stream)?;
+    let head = reader.response(stream, &secrets)?;
     let rest = reader.into_rest();
     if head.status.is_success() {
         return Ok(rest);
     }
     let body = body::read(stream, head.status, &head.headers, rest);
-    let schemes = schemes(&head.headers);
+    let schemes = schemes(&head.headers).iter().map(|scheme| secrets.clean(scheme)).collect();
     Err(ProxyError::Rejected { status: head.status, reason: head.reason, schemes, body })
 }
 
