@@ -146,7 +146,7 @@ impl FaultProxy {
         });
         let run = Arc::clone(&shared);
         let accepting =
-            threads::spawn(&shared.name, "accept", threads::OWN_STACK, move || run.accept())?;
+            threads::spawn_own(format!("{}-accept", shared.name), move || run.accept())?;
         Ok(Self { shared, accepting: Some(accepting) })
     }
 
@@ -368,7 +368,7 @@ impl Shared {
         for direction in [Direction::ToServer, Direction::ToClient] {
             let (shared, own) = (Arc::clone(self), Arc::clone(&connection));
             let role = if direction == Direction::ToServer { "up" } else { "down" };
-            let thread = threads::spawn(&self.name, role, threads::OWN_STACK, move || {
+            let thread = threads::spawn_own(format!("{}-{role}", self.name), move || {
                 connection::forward(&shared, &own, direction);
                 shared.leave(&own);
             });

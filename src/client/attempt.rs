@@ -20,6 +20,7 @@ use crate::handshake::{Endpoint, Handshake, Jar, OpeningRequest, built_in};
 use crate::link::Opened;
 use crate::link::stats::Counters;
 use crate::settings::Settings;
+use crate::sync::threads::Threads;
 use crate::transport::{Duplex, Timed};
 use crate::wire::Protocol;
 
@@ -46,7 +47,7 @@ pub(crate) struct Opener {
     pub(crate) tls: Arc<rustls::ClientConfig>,
     pub(crate) connector: Option<Arc<dyn Connect>>,
     pub(crate) route: Route,
-    pub(crate) thread_prefix: String,
+    pub(crate) threads: Threads,
     pub(crate) addresses: Addresses,
     /// Where cookies are kept, if they are.
     pub(crate) jar: Option<Jar>,
@@ -249,9 +250,9 @@ impl Opener {
         opening.address = None;
         if let Some(connector) = &self.connector {
             let deadline = opening.within(settings.timeouts.connect);
-            let (host, prefix) = (endpoint.dialed_host(), &self.thread_prefix);
+            let (host, threads) = (endpoint.dialed_host(), self.threads);
             let duplex =
-                connect(connector, &host, endpoint.port, deadline, &self.interrupt, prefix)?;
+                connect(connector, &host, endpoint.port, deadline, &self.interrupt, threads)?;
             self.interrupt.watch(Arc::clone(&duplex.hangup));
             return Ok(duplex);
         }

@@ -9,6 +9,7 @@ use crate::handshake::Endpoint;
 use crate::message::Message;
 use crate::queues::outbox::Outbox;
 use crate::resume::{Answer, Counts, Offer, Token, Verdict, judge};
+use crate::sync::threads::thread_prefix;
 
 /// It is held until the server, or the client's own end of it, says that it is over: how long a
 /// server waits is its own business.
@@ -184,7 +185,7 @@ impl Opener {
         self.counters.in_doubt.fetch_add(in_doubt as u64, Relaxed);
         log::warn!(
             client = self.id, name = self.settings.label(), event = "session_over", in_doubt;
-            "{}: the session is over, {in_doubt} messages in doubt", self.thread_prefix
+            "{}: the session is over, {in_doubt} messages in doubt", thread_prefix(self.id)
         );
     }
 }

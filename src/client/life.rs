@@ -21,7 +21,7 @@ use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
 use crate::link::{InboxSlot, Link};
 use crate::policy::MAX_DURATION;
-use crate::sync::threads;
+use crate::sync::threads::{self, Role};
 
 /// Decides what to do after a failure.
 pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
@@ -124,6 +124,7 @@ impl Manager {
     fn open(&mut self) -> Result<Box<Up>, Failure> {
         let Self { opener, core, inbox, link, streak, .. } = self;
         let (core, inbox, link, attempt) = (&**core, &*inbox, *link + 1, streak.attempts);
+        let threads = opener.threads;
         thread::scope(|scope| {
             let open = move || {
                 threads::belong_to(core.id);
@@ -133,9 +134,8 @@ impl Manager {
                 let link = Link::start(core.link_parts(inbox, link, opened, session))?;
                 Ok(Box::new(Up { link, response, endpoint }))
             };
-            let (prefix, stack) = (threads::thread_prefix(core.id), threads::PASSING_STACK);
-            let thread = threads::spawn_scoped(scope, &prefix, "opening", stack, open)
-                .map_err(Failure::Thread)?;
+            let thread = threads.spawn_scoped(scope, Role::Opening, open);
+            let thread = thread.map_err(Failure::Thread)?;
             thread.join().unwrap_or_else(|panic| resume_unwind(panic))
         })
     }

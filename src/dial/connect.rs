@@ -11,7 +11,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use super::Interrupt;
 use crate::failure::Failure;
 use crate::policy::SocketOptions;
-use crate::sync::threads;
+use crate::sync::threads::{Role, Threads};
 
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -24,7 +24,7 @@ const STAGGER: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Dialer {
     options: SocketOptions,
-    thread_prefix: String,
+    threads: Threads,
 }
 
 struct Attempt {
@@ -39,8 +39,8 @@ struct Answer {
 }
 
 impl Dialer {
-    pub(crate) fn new(options: SocketOptions, thread_prefix: String) -> Self {
-        Self { options, thread_prefix }
+    pub(crate) fn new(options: SocketOptions, threads: Threads) -> Self {
+        Self { options, threads }
     }
 
     /// Tries the addresses in turn, each [`STAGGER`] after the one before or as soon as that one
@@ -139,14 +139,15 @@ impl Dialer {
         }
         let socket = Arc::new(socket);
         let (theirs, answers) = (Arc::clone(&socket), answers.clone());
-        threads::spawn(&self.thread_prefix, "connect", threads::OWN_STACK, move || {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let result =
-                theirs.connect_timeout(&address.into(), left.max(Duration::from_millis(1)));
-            // nobody may be waiting any more
-            let _ = answers.send(Answer { address, socket: theirs, result });
-        })
-        .map_err(Failure::Thread)?;
+        self.threads
+            .spawn(Role::Connect, move || {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let result =
+                    theirs.connect_timeout(&address.into(), left.max(Duration::from_millis(1)));
+                // nobody may be waiting any more
+                let _ = answers.send(Answer { address, socket: theirs, result });
+            })
+            .map_err(Failure::Thread)?;
         Ok(Attempt { address, socket })
     }
 }
@@ -200,6 +201,7 @@ fn is_connected_to_itself(stream: &TcpStream) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::threads::LEAST_STACK;
 
     #[test]
     fn the_second_address_serves_when_the_first_refuses() {
@@ -209,7 +211,7 @@ mod tests {
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let works = listener.local_addr().unwrap();
-        let dialer = Dialer::new(SocketOptions::default(), "everlink-0".into());
+        let dialer = Dialer::new(SocketOptions::default(), Threads::of(0, LEAST_STACK));
         let deadline = Instant::now() + Duration::from_secs(10);
         let (_, address) =
             dialer.dial(&[refusing, works], deadline, &Interrupt::new()).expect("connected");
@@ -224,7 +226,7 @@ mod tests {
         let taken = listener.local_addr().unwrap();
         let from = |local: &str| {
             let options = SocketOptions::new().local_address(local.parse().unwrap());
-            let dialer = Dialer::new(options, "everlink-0".into());
+            let dialer = Dialer::new(options, Threads::of(0, LEAST_STACK));
             let deadline = Instant::now() + Duration::from_secs(10);
             dialer.dial(&[taken], deadline, &Interrupt::new()).map(|(_, address)| address)
         };

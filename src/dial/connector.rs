@@ -8,7 +8,7 @@ use crossbeam_channel::{bounded, select};
 
 use super::Interrupt;
 use crate::failure::{Failure, guarded};
-use crate::sync::threads;
+use crate::sync::threads::{Role, Threads};
 use crate::transport::Duplex;
 
 /// Makes the connection below TLS and WebSocket: a Unix socket, a tunnel, a test double. Every
@@ -52,17 +52,18 @@ pub(crate) fn connect(
     port: u16,
     deadline: Instant,
     interrupt: &Interrupt,
-    thread_prefix: &str,
+    threads: Threads,
 ) -> Result<Duplex, Failure> {
     let (sender, answer) = bounded(1);
     let (theirs, host) = (Arc::clone(connector), host.to_owned());
-    threads::spawn(thread_prefix, "connect", threads::PASSING_STACK, move || {
-        let result = guarded("connector", || theirs.connect(&host, port))
-            .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
-        // nobody may be waiting any more
-        let _ = sender.send(result);
-    })
-    .map_err(Failure::Thread)?;
+    threads
+        .spawn(Role::Connector, move || {
+            let result = guarded("connector", || theirs.connect(&host, port))
+                .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
+            // nobody may be waiting any more
+            let _ = sender.send(result);
+        })
+        .map_err(Failure::Thread)?;
     select! {
         recv(answer) -> result => result
             .unwrap_or_else(|_| Err(io::Error::other("the connector is gone")))

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, Sender, select, unbounded};
 
 use super::Interrupt;
 use crate::failure::{Failure, guarded};
-use crate::sync::threads;
+use crate::sync::threads::{Role, Threads};
 
 /// Turns a host's name into addresses; every closure of the right shape is one. It is not asked when
 /// a URL has an address instead of a name.
@@ -62,7 +62,7 @@ const MOST: usize = 4;
 /// for another besides, so there are never more than a few stuck threads for a name.
 pub(crate) struct Resolver {
     resolve: Arc<dyn Resolve>,
-    thread_prefix: String,
+    threads: Threads,
     /// Those that have not answered in time, by name.
     pending: Vec<Pending>,
 }
@@ -98,8 +98,8 @@ impl Pending {
 }
 
 impl Resolver {
-    pub(crate) fn new(resolve: Arc<dyn Resolve>, thread_prefix: String) -> Self {
-        Self { resolve, thread_prefix, pending: Vec::new() }
+    pub(crate) fn new(resolve: Arc<dyn Resolve>, threads: Threads) -> Self {
+        Self { resolve, threads, pending: Vec::new() }
     }
 
     pub(crate) fn resolve(
@@ -165,13 +165,14 @@ impl Resolver {
     fn start(&self, pending: &mut Pending) -> Result<(), Failure> {
         let (resolve, sender) = (Arc::clone(&self.resolve), pending.answers.0.clone());
         let (name, port, number) = (pending.host.clone(), pending.port, pending.next);
-        threads::spawn(&self.thread_prefix, "resolver", threads::PASSING_STACK, move || {
-            let answer = guarded("resolver", || resolve.resolve(&name, port))
-                .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
-            // nobody may be waiting any more
-            let _ = sender.send((number, answer));
-        })
-        .map_err(Failure::Thread)?;
+        self.threads
+            .spawn(Role::Resolver, move || {
+                let answer = guarded("resolver", || resolve.resolve(&name, port))
+                    .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
+                // nobody may be waiting any more
+                let _ = sender.send((number, answer));
+            })
+            .map_err(Failure::Thread)?;
         pending.running.push(number);
         (pending.next, pending.waits) = (number + 1, 0);
         Ok(())
@@ -187,12 +188,13 @@ impl fmt::Debug for Resolver {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::threads::LEAST_STACK;
     use std::time::Duration;
 
     #[test]
     fn an_address_with_a_zone_is_not_looked_up() {
         let nobody = |_: &str, _: u16| -> io::Result<Vec<SocketAddr>> { panic!("looked up") };
-        let mut resolver = Resolver::new(Arc::new(nobody), "everlink-0".into());
+        let mut resolver = Resolver::new(Arc::new(nobody), Threads::of(0, LEAST_STACK));
         let deadline = Instant::now() + Duration::from_secs(10);
         let zones: &[&str] = if cfg!(target_os = "linux") { &["1", "lo"] } else { &["1"] };
         for zone in zones {

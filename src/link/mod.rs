@@ -63,7 +63,7 @@ use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
 use crate::resume::Counts;
 use crate::settings::Settings;
-use crate::sync::threads;
+use crate::sync::threads::{self, Role, Threads};
 use crate::sync::{Budget, Mutex};
 use crate::transport::{Duplex, Hangup, ReadBuffer};
 use crate::wire::{Decoder, Protocol};
@@ -278,7 +278,7 @@ impl Link {
         }
         let Duplex { reader, writer, hangup } = duplex;
         let (notice_sender, notices) = bounded(4);
-        let prefix = threads::thread_prefix(id);
+        let threads = Threads::of(id, settings.stack);
         let shared = Arc::new(Shared {
             protocol,
             owner,
@@ -296,7 +296,7 @@ impl Link {
             session,
             hangup,
             id,
-            name: prefix.clone(),
+            name: threads::thread_prefix(id),
         });
         if shared.settings.socket.sends_directly() {
             // weak, for the link holds the outbox
@@ -308,18 +308,18 @@ impl Link {
             Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
         let shared = Arc::clone(&link.shared);
         let work = Box::new(reader::Work { decoder, buffer, half: reader, kept });
-        link.spawn(&prefix, "reader", threads::PROGRAM_STACK, move || {
+        link.spawn(threads, Role::Reader, move || {
             threads::belong_to(id);
             reader::run(&shared, work, &inbox);
         })?;
         let shared = Arc::clone(&link.shared);
-        link.spawn(&prefix, "writer", threads::OWN_STACK, move || {
+        link.spawn(threads, Role::Writer, move || {
             threads::belong_to(id);
             let pen = Box::new(Pen::new(writer, encoder));
             writer::run(&shared, pen);
         })?;
         let shared = Arc::clone(&link.shared);
-        link.spawn(&prefix, "heartbeat", threads::OWN_STACK, move || {
+        link.spawn(threads, Role::Heartbeat, move || {
             threads::belong_to(id);
             heartbeat::run(&shared);
         })?;
@@ -328,13 +328,12 @@ impl Link {
 
     fn spawn(
         &mut self,
-        prefix: &str,
-        role: &str,
-        stack: usize,
+        threads: Threads,
+        role: Role,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), Failure> {
         // the threads that run already end when the link is dropped
-        let thread = threads::spawn(prefix, role, stack, run).map_err(Failure::Thread)?;
+        let thread = threads.spawn(role, run).map_err(Failure::Thread)?;
         self.threads.push(thread);
         Ok(())
     }

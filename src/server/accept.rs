@@ -10,8 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::places::Origin;
 use super::{ServerCore, opening, serve};
-use crate::sync::threads;
-use crate::sync::threads::{next_id, thread_prefix};
+use crate::sync::threads::{Role, Threads, next_id};
 use crate::transport::Duplex;
 
 /// How long to wait after an error that trying again at once would meet again: no descriptors,
@@ -99,11 +98,11 @@ fn admit(server: &Arc<ServerCore>, stream: TcpStream, peer: SocketAddr) -> io::R
     let duplex = Duplex::from(stream);
     server.registry.enter(id, Origin::of(peer.ip()), Arc::clone(&duplex.hangup));
     let theirs = Arc::clone(server);
-    let started =
-        threads::spawn(&thread_prefix(id), "session", threads::PROGRAM_STACK, move || {
-            serve::run(&theirs, id, duplex, peer);
-            theirs.registry.leave(id);
-        });
+    let threads = Threads::of(id, server.settings.stack);
+    let started = threads.spawn(Role::Session, move || {
+        serve::run(&theirs, id, duplex, peer);
+        theirs.registry.leave(id);
+    });
     match started {
         Ok(thread) => {
             server.accepted.fetch_add(1, Relaxed);
@@ -124,7 +123,7 @@ fn refuse(server: &ServerCore, stream: TcpStream, why: &'static str, refusals: &
     }
     refusals.fetch_add(1, Relaxed);
     let done = Arc::clone(refusals);
-    let started = threads::spawn(&server.name(), "refuse", threads::OWN_STACK, move || {
+    let started = server.threads().spawn(Role::Refuse, move || {
         opening::refuse(stream, why);
         done.fetch_sub(1, Relaxed);
     });

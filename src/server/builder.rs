@@ -17,8 +17,7 @@ use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
 use crate::policy::{Framing, MaxSizes, Overflow, Queue, Resume};
 use crate::settings::{Settings, shared_setters};
-use crate::sync::threads;
-use crate::sync::threads::{next_id, thread_prefix};
+use crate::sync::threads::{Role, next_id};
 use crate::sync::{Budget, Mutex, Signal};
 use crate::transport::head::is_token;
 
@@ -409,11 +408,8 @@ impl ServerBuilder {
             crate::metrics::register(core);
         }
         let server = Arc::clone(&core);
-        let accept =
-            threads::spawn(&thread_prefix(core.id), "accept", threads::OWN_STACK, move || {
-                accept::run(&server, &listener);
-            })
-            .map_err(Error::Thread)?;
+        let accept = core.threads().spawn(Role::Accept, move || accept::run(&server, &listener));
+        let accept = accept.map_err(Error::Thread)?;
         *core.accept.lock() = Some(accept);
         Ok(Server { handle: ServerHandle { core } })
     }

@@ -36,7 +36,7 @@ use crate::handshake::Gate;
 use crate::message::Message;
 use crate::policy::Framing;
 use crate::settings::Settings;
-use crate::sync::threads::thread_prefix;
+use crate::sync::threads::{Threads, thread_prefix};
 use crate::sync::{Mutex, Signal};
 use places::Places;
 use registry::Registry;
@@ -257,6 +257,10 @@ impl Drop for Server {
 impl ServerCore {
     fn name(&self) -> String {
         thread_prefix(self.id)
+    }
+
+    fn threads(&self) -> Threads {
+        Threads::of(self.id, self.settings.stack)
     }
 
     /// What metrics and log records call it.

@@ -14,6 +14,7 @@ use crate::policy::{
     Resolved, SocketOptions, Unconfirmed,
 };
 use crate::sync::Budget;
+use crate::sync::threads::{LEAST_STACK, usual_stack};
 
 #[derive(Clone)]
 pub(crate) struct Settings {
@@ -45,6 +46,8 @@ pub(crate) struct Settings {
     pub(crate) outbox: Queue,
     pub(crate) inbox: Queue,
     pub(crate) on_dropped: Option<OnDropped>,
+    /// The stack of threads that run code of the program's.
+    pub(crate) stack: usize,
     /// Whether received messages come through a channel.
     pub(crate) has_channel: bool,
 }
@@ -73,6 +76,7 @@ impl Default for Settings {
             outbox: Queue::default_of(8192, 64 << 20),
             inbox: Queue::default_of(4096, 1 << 20),
             on_dropped: None,
+            stack: usual_stack(),
             has_channel: false,
         }
     }
@@ -142,6 +146,10 @@ impl Settings {
         }
         if let Some(compression) = &self.compression {
             compression.check().map_err(|reason| invalid("compression", reason))?;
+        }
+        if self.stack < LEAST_STACK {
+            let reason = format!("{} bytes are under the least of {LEAST_STACK}", self.stack);
+            return Err(invalid("stack_size", reason));
         }
         self.unconfirmed.check().map_err(|reason| invalid("unconfirmed", reason))?;
         self.framing.check_options().map_err(|reason| invalid("framing", reason))?;

@@ -65,6 +65,16 @@ macro_rules! shared_setters {
             self
         }
 
+        /// How much stack the threads have that run code of the program's: closures, its logger, its
+        /// recorder of metrics ([which they are](crate::guide::threads)). At least 256 KiB. Default:
+        /// as much as std gives, which is 2 MiB, or what `RUST_MIN_STACK` says. It is reserved, and takes
+        /// memory only where it is used; less of it is for machines where address space is short.
+        pub fn stack_size(mut self, bytes: usize) -> Self {
+            self.settings.chosen.add("stack_size");
+            self.settings.stack = bytes;
+            self
+        }
+
         /// Has received messages come through a crossbeam channel, for `select!`: `receiver()` of
         /// the client or session is that channel. The inbox keeps its bounds. Each client or session
         /// has a thread more then, which hands messages over one by one; without it they are handed

@@ -1,20 +1,91 @@
-//! Threads with names and small stacks that know whose they are.
+//! Threads with names that know whose they are, and how much stack they need.
 
 use std::cell::Cell;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 
-/// For threads that run this library's code alone.
-pub(crate) const OWN_STACK: usize = 128 * 1024;
+/// The stack of a thread that runs no code of the program's.
+const OWN_STACK: usize = 128 * 1024;
 
-/// For threads that run code of the program: the login hook, a handler, a resolver. Only the
-/// pages that are touched cost memory.
-pub(crate) const PROGRAM_STACK: usize = 1024 * 1024;
+/// How much more a thread has that lives as long as its link. The system keeps the stacks of threads that
+/// have ended for the next that fit, with what was touched of them: those of attempts, which touch
+/// much, must not become those of an idle connection.
+const LASTING_MORE: usize = 64 * 1024;
 
-/// For threads that run code of the program and end soon. Their stacks are kept for the next of their
-/// kind with all that was touched of them, and this size fits no thread that lives as long as its link.
-pub(crate) const PASSING_STACK: usize = 768 * 1024;
+/// The least that a program may choose for its own code: this library's needs some of it too.
+pub(crate) const LEAST_STACK: usize = 256 * 1024;
+
+/// As much as std gives to a thread.
+pub(crate) fn usual_stack() -> usize {
+    let chosen = std::env::var("RUST_MIN_STACK").ok().and_then(|size| size.parse().ok());
+    chosen.unwrap_or(2 * 1024 * 1024)
+}
+
+/// What a thread is for. Which code of the program's runs on which thread is said once, in
+/// `src/guide/threads.md`; `tests/stacks.rs` holds that table against a client and a server that call
+/// all of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A client's life.
+    Manager,
+    /// One attempt to make a link.
+    Opening,
+    /// One lookup of a name.
+    Resolver,
+    /// One call of the program's connector.
+    Connector,
+    /// One attempt to connect to an address.
+    Connect,
+    Reader,
+    Writer,
+    Heartbeat,
+    /// Hands messages to a channel.
+    Inbox,
+    Accept,
+    /// Tells one client that there is no room.
+    Refuse,
+    /// A session, from its first byte to its last.
+    Session,
+    /// The handler of a session that can be resumed.
+    Handler,
+}
+
+impl Role {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Manager => "manager",
+            Self::Opening => "opening",
+            Self::Resolver => "resolver",
+            Self::Connector => "connector",
+            Self::Connect => "connect",
+            Self::Reader => "reader",
+            Self::Writer => "writer",
+            Self::Heartbeat => "heartbeat",
+            Self::Inbox => "inbox",
+            Self::Accept => "accept",
+            Self::Refuse => "refuse",
+            Self::Session => "session",
+            Self::Handler => "handler",
+        }
+    }
+
+    /// How much stack it has, if code of the program's gets so much. Its logger and its recorder of
+    /// metrics are such code.
+    fn stack(self, program: usize) -> usize {
+        match self {
+            Self::Connect | Self::Inbox | Self::Refuse => OWN_STACK,
+            Self::Opening | Self::Resolver | Self::Connector => program,
+            Self::Manager
+            | Self::Reader
+            | Self::Writer
+            | Self::Heartbeat
+            | Self::Accept
+            | Self::Session
+            | Self::Handler => program.saturating_add(LASTING_MORE),
+        }
+    }
+}
 
 thread_local! {
     static OWNER: Cell<u64> = const { Cell::new(0) };
@@ -31,29 +102,53 @@ pub(crate) fn thread_prefix(id: u64) -> String {
     format!("everlink-{id}")
 }
 
-/// Starts a thread named `PREFIX-role`.
-pub(crate) fn spawn<T: Send + 'static>(
-    prefix: &str,
-    role: &str,
+/// How the threads of one client, session or server are started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Threads {
+    id: u64,
+    /// For the program's code.
     stack: usize,
+}
+
+impl Threads {
+    pub(crate) fn of(id: u64, stack: usize) -> Self {
+        Self { id, stack }
+    }
+
+    /// Starts a thread for this.
+    pub(crate) fn spawn<T: Send + 'static>(
+        self,
+        role: Role,
+        run: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        self.builder(role)?.spawn(run)
+    }
+
+    /// The same, for a thread that borrows from this one.
+    pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
+        self,
+        scope: &'scope Scope<'scope, '_>,
+        role: Role,
+        run: impl FnOnce() -> T + Send + 'scope,
+    ) -> io::Result<ScopedJoinHandle<'scope, T>> {
+        self.builder(role)?.spawn_scoped(scope, run)
+    }
+
+    fn builder(self, role: Role) -> io::Result<Builder> {
+        let name = format!("{}-{}", thread_prefix(self.id), role.name());
+        builder(name, role.stack(self.stack))
+    }
+}
+
+/// Starts a thread that runs no code of the program's.
+pub(crate) fn spawn_own<T: Send + 'static>(
+    name: String,
     run: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
-    named(prefix, role, stack)?.spawn(run)
+    builder(name, OWN_STACK)?.spawn(run)
 }
 
-/// The same, for a thread that borrows from this one.
-pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
-    scope: &'scope Scope<'scope, '_>,
-    prefix: &str,
-    role: &str,
-    stack: usize,
-    run: impl FnOnce() -> T + Send + 'scope,
-) -> io::Result<ScopedJoinHandle<'scope, T>> {
-    named(prefix, role, stack)?.spawn_scoped(scope, run)
-}
-
-fn named(prefix: &str, role: &str, stack: usize) -> io::Result<Builder> {
-    let name = format!("{prefix}-{role}");
+fn builder(name: String, stack: usize) -> io::Result<Builder> {
     #[cfg(test)]
     tests::may_start(&name)?;
     Ok(Builder::new().name(name).stack_size(stack))

@@ -32,7 +32,7 @@ enum Effect {
 }
 
 /// Every setter of [`ClientBuilder`].
-const EFFECTS: [(&str, Effect); 38] = [
+const EFFECTS: [(&str, Effect); 39] = [
     ("backoff", Effect::Always),
     ("basic_auth", Effect::Opening),
     ("bearer_auth", Effect::Opening),
@@ -68,6 +68,7 @@ const EFFECTS: [(&str, Effect); 38] = [
     ("shuffle_endpoints", Effect::Always),
     ("socket", Effect::Always),
     ("stable_after", Effect::Always),
+    ("stack_size", Effect::Always),
     ("subprotocol", Effect::Opening),
     ("timeouts", Effect::Always),
     ("tls", Effect::Tls),

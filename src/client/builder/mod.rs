@@ -70,6 +70,7 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 /// | `framing`: `max_length` | 1 and up | on `tcp://` and `tcps://`; `little_endian` and `inclusive` with a length prefix |
 /// | `connect_to`, `proxy`, `proxy_from_env` | | unless there is a connector |
 /// | `resolver` | | unless there is a connector or `connect_to` |
+/// | `stack_size` | 256 KiB and up | always |
 /// | `tls` | | where an endpoint wants it, or a redirect or `request` may lead to one that does |
 ///
 /// A value out of its range, and a setting that can have no effect, is refused at the start with

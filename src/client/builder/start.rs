@@ -22,7 +22,7 @@ use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::sender::Sender;
-use crate::sync::threads::{next_id, thread_prefix};
+use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Mutex, Signal, threads};
 
 impl ClientBuilder {
@@ -117,13 +117,14 @@ impl ClientBuilder {
         }
         let id = next_id();
         settings.name.get_or_insert_with(|| id.to_string());
+        let threads = Threads::of(id, settings.stack);
         let settings = Arc::new(settings);
         let counters = Arc::new(Counters::default());
         let interrupt = Arc::new(Interrupt::new());
         let (commands, inbound_commands) = unbounded();
         let mailbox = Arc::new(Mailbox::new(settings.inbox));
         if settings.has_channel {
-            mailbox.open_channel(&thread_prefix(id)).map_err(Error::Thread)?;
+            mailbox.open_channel(threads).map_err(Error::Thread)?;
         }
         let outbox = Outbox::new(
             settings.outbox,
@@ -161,14 +162,14 @@ impl ClientBuilder {
             counters: Arc::clone(&core.counters),
             #[cfg(feature = "tls")]
             tls: self.tls.build(is_websocket)?,
-            resolver: Resolver::new(self.resolve, thread_prefix(id)),
+            resolver: Resolver::new(self.resolve, threads),
             connect_to: self.connect_to,
-            dialer: Dialer::new(settings.socket, thread_prefix(id)),
+            dialer: Dialer::new(settings.socket, threads),
             interrupt,
             settings,
             connector: self.connector,
             route: self.route,
-            thread_prefix: thread_prefix(id),
+            threads,
             requests,
             addresses: Addresses::default(),
             jar: self.cookies.then(Jar::default),
@@ -201,10 +202,12 @@ fn launch(core: Arc<Core>, manager: Manager) -> Result<Client, Error> {
     let id = core.id;
     // not by value through the frames that start a thread: its stack is what an idle client costs
     let mut manager = Box::new(manager);
-    threads::spawn(&thread_prefix(id), "manager", threads::PROGRAM_STACK, move || {
-        threads::belong_to(id);
-        manager.run();
-    })
-    .map_err(Error::Thread)?;
+    let threads = manager.opener.threads;
+    threads
+        .spawn(Role::Manager, move || {
+            threads::belong_to(id);
+            manager.run();
+        })
+        .map_err(Error::Thread)?;
     Ok(Client::new(core))
 }

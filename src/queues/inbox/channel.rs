@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, TryRecvError, bounded, never, select};
 
 use super::mailbox::{Mailbox, NoMessage};
 use crate::message::Message;
-use crate::sync::threads;
+use crate::sync::threads::{Role, Threads};
 
 /// A thread that receives from the mailbox and offers what it has, one message at a time: nothing
 /// tells a queue what was taken out of a channel, so only what stays in the mailbox can be held
@@ -24,7 +24,7 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn start(
-        thread_prefix: &str,
+        threads: Threads,
         mailbox: Arc<Mailbox>,
         abandoned: Receiver<Infallible>,
     ) -> io::Result<Self> {
@@ -41,7 +41,7 @@ impl Channel {
                 count.store(0, Relaxed);
             }
         };
-        threads::spawn(thread_prefix, "inbox", threads::OWN_STACK, run)?;
+        threads.spawn(Role::Inbox, run)?;
         Ok(Self { receiver, offered })
     }
 

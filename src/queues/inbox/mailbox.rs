@@ -14,6 +14,7 @@ use super::state::{Held, State};
 use super::{Batch, Room};
 use crate::message::Message;
 use crate::policy::{Overflow, Queue};
+use crate::sync::threads::Threads;
 use crate::sync::{Budget, Condvar, Mutex, MutexGuard, Signal};
 
 /// No more messages than this are taken to the front at once: the locks are cheap by then.
@@ -242,9 +243,9 @@ impl Mailbox {
     /// # Errors
     ///
     /// What the system says if there is no thread to be had.
-    pub(crate) fn open_channel(self: &Arc<Self>, thread_prefix: &str) -> io::Result<()> {
+    pub(crate) fn open_channel(self: &Arc<Self>, threads: Threads) -> io::Result<()> {
         let abandoned = self.abandoned.raised().clone();
-        let channel = Channel::start(thread_prefix, Arc::clone(self), abandoned)?;
+        let channel = Channel::start(threads, Arc::clone(self), abandoned)?;
         // there is only one: nobody else has the mailbox yet
         let _ = self.channel.set(channel);
         Ok(())
