@@ -94,12 +94,7 @@ impl FaultProxy {
     /// in each run.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use everlink::Client;
     /// use everlink::chaos::FaultProxy;
     ///
@@ -159,12 +154,7 @@ impl FaultProxy {
     /// bytes starts anew.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use everlink::chaos::{FaultProxy, Faults};
     /// use everlink::{Client, Error};
     ///
@@ -208,12 +198,7 @@ impl FaultProxy {
     /// Cuts all connections that there are now.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use everlink::chaos::{Cut, FaultProxy};
     /// use everlink::{Client, Event};
     ///

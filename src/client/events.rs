@@ -256,12 +256,7 @@ impl Events {
     /// Waits for the next event; `None` once the client is closed and all events were taken.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use everlink::Client;
     ///
     /// let client = Client::builder(&url).start()?;
@@ -283,12 +278,7 @@ impl Events {
     /// Waits for the next event, at most for `timeout`.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// use std::time::Duration;
     /// use everlink::Error;
@@ -317,12 +307,7 @@ impl Events {
     /// The channel behind it, for `select!`. It never disconnects: [`Event::Closed`] is the end.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// use everlink::crossbeam_channel::{after, select};
     /// use everlink::Event;

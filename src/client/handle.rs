@@ -59,12 +59,7 @@ impl Client {
     /// Connects with default settings; the first attempt decides.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use everlink::{Client, Error};
     ///
     /// let client = Client::connect(&url)?;
@@ -109,12 +104,7 @@ impl Client {
     /// With [`ClientBuilder::on_message`] nothing is ever received here.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// client.send("one")?;
     /// let message = client.recv()?;
@@ -133,12 +123,7 @@ impl Client {
     /// Waits for the next message, at most for `timeout`.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// use std::time::Duration;
     /// use everlink::Error;
@@ -159,12 +144,7 @@ impl Client {
     /// The next message if there is one now.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// client.send("one")?;
     /// client.send("two")?;
@@ -190,12 +170,7 @@ impl Client {
     /// Messages as they come, until [`recv`](Self::recv) would fail.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// use everlink::Message;
     ///
@@ -244,12 +219,7 @@ impl Client {
     /// them all.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// use everlink::Event;
     ///
@@ -287,12 +257,7 @@ impl Client {
     /// Waits for a link, at most for `timeout`; returns at once if there is one.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use std::time::Duration;
     /// use everlink::Client;
     ///
@@ -326,12 +291,7 @@ impl Client {
     /// then the handler finishes the message that it has, and the rest of the old link is gone.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// use std::time::Duration;
     ///
@@ -351,12 +311,7 @@ impl Client {
     /// Closes with code 1000: [`close_with`](Self::close_with).
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// client.send("the last word")?;
     /// let report = client.close();
@@ -376,12 +331,7 @@ impl Client {
     /// a hook) it starts closing and returns at once.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// use everlink::CloseCode;
     ///

@@ -177,12 +177,7 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// Has every call that waits fail with [`Error::NotConnected`].
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// use std::thread;
     /// use std::time::Duration;

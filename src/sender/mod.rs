@@ -74,12 +74,7 @@ impl Sender {
     /// A message that was queued is not yet sent, and one that was sent has not yet arrived.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use everlink::Message;
@@ -152,12 +147,7 @@ impl Sender {
     /// Like [`send`](Self::send), with options for this message.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use std::time::Duration;
@@ -185,12 +175,7 @@ impl Sender {
     /// message.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use std::time::Duration;
@@ -212,12 +197,7 @@ impl Sender {
     /// Like [`send_confirmed`](Self::send_confirmed), with options for this message.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use std::time::Duration;
@@ -257,12 +237,7 @@ impl Sender {
     /// [receipt](Self::send_confirmed) knows, and [`Event::Disconnected`](crate::Event::Disconnected).
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use std::time::Duration;
@@ -294,12 +269,7 @@ impl Sender {
     /// the next when the timeout is over.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use std::time::Duration;
@@ -352,12 +322,7 @@ impl Sender {
     /// 6455 section 7.1.2), all within the close timeout.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use everlink::Event;

@@ -66,12 +66,7 @@ impl ServerHandle {
     /// [`ServerStats::broadcasts_missed`] how often that was.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # client.send("here")?;
     /// # client.recv()?;
@@ -88,12 +83,7 @@ impl ServerHandle {
     /// The same, to those sessions for which the closure says true.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # client.send("here")?;
     /// # client.recv()?;
@@ -126,12 +116,7 @@ impl ServerHandle {
     /// another thread do it.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
     /// # client.send("here")?;
     /// # client.recv()?;

@@ -281,12 +281,7 @@ impl ClientBuilder {
     /// Calls this with each event, on the manager thread: keep it short.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use everlink::{Client, Event};
     ///
     /// let client = Client::builder(&url)

@@ -52,12 +52,7 @@ impl ClientBuilder {
     /// client stays connected from here on, if it fails nothing is left of it.
     ///
     /// ```
-    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| {
-    /// #     for message in &session {
-    /// #         let _ = session.send(message);
-    /// #     }
-    /// # })?;
-    /// # let url = format!("ws://{}", server.local_addr());
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use everlink::{Client, Error, State};
     ///
     /// let client = Client::builder(&url).connect()?;
