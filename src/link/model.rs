@@ -20,7 +20,7 @@ use crate::queues::inbox::{Batch, Inbox, Mailbox, NoMessage, Room};
 use crate::queues::outbox::{Outbox, Patience, Refused, Shortcut, Terms};
 use crate::sync::Mutex;
 
-const RUNS: usize = 10_000;
+const RUNS: usize = 20_000;
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
     let model = Arc::new(model);

@@ -14,7 +14,7 @@ use crate::queues::inbox::{Batch, Inbox, Mailbox, Room};
 use crate::queues::outbox::{Outbox, Patience, Terms};
 use crate::sync::{Condvar, Mutex};
 
-const RUNS: usize = 10_000;
+const RUNS: usize = 20_000;
 const COUNT: u64 = 4;
 
 fn check(model: impl Fn() + Send + Sync + 'static) {
