@@ -1,5 +1,5 @@
 //! Against implementations that nobody here wrote: Python `websockets` and `aiohttp`, Node `ws`, and
-//! Chromium; compressed with each of them, too.
+//! Chromium; compressed with each of them, too. And framed TCP: `ngircd` and `gpsd`.
 //!
 //! Says "skipped" unless they are in the folder that the README names.
 
@@ -9,6 +9,8 @@ mod aiohttp;
 #[cfg(feature = "deflate")]
 #[path = "interop/chromium.rs"]
 mod chromium;
+#[path = "interop/lines.rs"]
+mod lines;
 mod support;
 
 use std::io::{BufRead, BufReader};

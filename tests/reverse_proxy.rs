@@ -29,6 +29,8 @@ const SIZE: usize = 1_000;
 enum Program {
     Nginx,
     Haproxy,
+    /// Asks now and then whether the server is well.
+    CheckingHaproxy,
 }
 
 impl Program {
@@ -37,14 +39,15 @@ impl Program {
         let file = folder.join("config");
         let (program, config) = match self {
             Self::Nginx => ("nginx", nginx_config(front, back)),
-            Self::Haproxy => ("haproxy", haproxy_config(front, back)),
+            Self::Haproxy => ("haproxy", haproxy_config(front, back, false)),
+            Self::CheckingHaproxy => ("haproxy", haproxy_config(front, back, true)),
         };
         fs::write(&file, config).unwrap();
         let mut command = Command::new(program);
         match self {
             Self::Nginx => command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c"),
             // in the foreground
-            Self::Haproxy => command.args(["-db", "-q", "-f"]),
+            Self::Haproxy | Self::CheckingHaproxy => command.args(["-db", "-q", "-f"]),
         };
         command.arg(file);
         command
@@ -79,7 +82,9 @@ fn nginx_config(front: SocketAddr, back: SocketAddr) -> String {
     )
 }
 
-fn haproxy_config(front: SocketAddr, back: SocketAddr) -> String {
+fn haproxy_config(front: SocketAddr, back: SocketAddr, is_checking: bool) -> String {
+    let checks = if is_checking { "option httpchk GET /health" } else { "" };
+    let check = if is_checking { "check inter 1s" } else { "" };
     format!(
         "defaults
             mode http
@@ -87,9 +92,10 @@ fn haproxy_config(front: SocketAddr, back: SocketAddr) -> String {
             timeout client 60s
             timeout server 60s
             timeout tunnel 60s
+            {checks}
         listen front
             bind {front}
-            server back {back}\n"
+            server back {back} {check}\n"
     )
 }
 
@@ -301,6 +307,64 @@ fn a_page_in_chromium_gets_all_messages_and_the_close_code_through_nginx() {
     };
     let verdict = verdicts.recv_timeout(2 * PATIENCE).unwrap();
     assert_eq!(verdict, format!("{MESSAGES} 4000 done true"));
+}
+
+/// Whom a server that is known by a name lets in through the proxy. Checks of haproxy name no host,
+/// and are let in, too.
+fn names_and_origins_count(program: Program) {
+    init_log();
+    let (checked, checks) = crossbeam_channel::unbounded();
+    let server = Server::builder()
+        .host_names(["feed.test"])
+        .on_request(move |incoming| match incoming.path() {
+            "/health" => {
+                checked.send(incoming.header("host").is_some()).unwrap();
+                Answer::page("text/plain", "well")
+            }
+            _ => Answer::accept(),
+        })
+        .bind("127.0.0.1:0", |session: Session| while session.recv().is_ok() {})
+        .unwrap();
+    let Some(proxy) = ReverseProxy::start(program, "names", server.local_addr()) else { return };
+    if matches!(program, Program::CheckingHaproxy) {
+        assert_eq!(checks.recv_timeout(PATIENCE), Ok(false), "a check without a host is let in");
+    }
+    let status = |host: &str, origin: Option<&str>| {
+        let mut builder = Client::builder(&format!("ws://{host}/feed")).connect_to(proxy.address);
+        if let Some(origin) = origin {
+            builder = builder.header("Origin", origin);
+        }
+        match builder.decide(|_| Decision::GiveUp).connect() {
+            Ok(_) => 101,
+            Err(Error::Connect(cause)) => match &*cause {
+                Failure::Rejected { status, .. } => status.as_u16(),
+                other => panic!("{other:?}"),
+            },
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    for (host, origin, expected) in [
+        ("feed.test", None, 101),
+        // TLS may end at the proxy, or not
+        ("feed.test", Some("https://feed.test"), 101),
+        ("feed.test", Some("http://feed.test"), 101),
+        ("feed.test", Some("chrome-extension://feed.test"), 403),
+        ("feed.test", Some("https://evil.test"), 403),
+        ("evil.test", None, 421),
+        ("evil.test", Some("http://evil.test"), 421),
+    ] {
+        assert_eq!(status(host, origin), expected, "{host} {origin:?}");
+    }
+}
+
+#[test]
+fn names_and_origins_count_behind_nginx() {
+    names_and_origins_count(Program::Nginx);
+}
+
+#[test]
+fn names_and_origins_count_behind_haproxy() {
+    names_and_origins_count(Program::CheckingHaproxy);
 }
 
 #[cfg(feature = "deflate")]
