@@ -97,6 +97,14 @@ pub enum Error {
     /// The client has given up; [`reconnect`](crate::Client::reconnect) resumes.
     #[error("gave up, until reconnect(): {0}")]
     GaveUp(#[source] Arc<Failure>),
+    /// The wait would never end: what it waits for goes elsewhere, or has to be done by the very
+    /// thread that would wait. Nothing was sent or received, unless the call says otherwise.
+    #[error("would wait for ever: {reason}")]
+    #[non_exhaustive]
+    WouldWaitForever {
+        /// Why nothing would come.
+        reason: &'static str,
+    },
     /// There is no link, and the message was for this one only
     /// ([`SendOptions::this_link_only`](crate::SendOptions::this_link_only)); nothing was queued.
     #[error("not connected, and the message was for the present link only")]
@@ -113,6 +121,13 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is waited for needs this thread, which runs the program's code for the connection.
+    pub(crate) fn on_own_thread() -> Self {
+        let reason = "this thread runs a handler, hook or callback of the connection, and what is \
+                      waited for comes after it has returned: wait on a thread of the program's own";
+        Self::WouldWaitForever { reason }
+    }
+
     /// There is no channel of received messages.
     pub(crate) fn no_channel() -> Self {
         let reason = "receiver() is for builders that were told so with channel()".into();

@@ -146,3 +146,134 @@ fn an_answer_at_the_deadline_is_not_lost() {
     }
     println!("{} in time, {} too late", both[0], both[1]);
 }
+
+fn is_in_vain<T: std::fmt::Debug>(result: Result<T, Error>) {
+    assert!(matches!(result, Err(Error::WouldWaitForever { .. })), "{result:?}");
+}
+
+#[test]
+fn what_a_handler_would_wait_for_itself_for_is_an_error_at_once() {
+    let server = server();
+    let (tell, told) = crossbeam_channel::unbounded();
+    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+        .on_message(move |sender, _| {
+            let (begun, calls) = (Instant::now(), Calls::<u64, String>::new());
+            let receipt = sender.send_confirmed("1 a").unwrap();
+            let results = [
+                calls.call(sender, 1, "1 silence", PATIENCE).map(drop),
+                sender.flush(PATIENCE),
+                receipt.wait(PATIENCE),
+                // the writer does that
+                sender.wait_sent(PATIENCE),
+            ];
+            let _ = tell.send((results, begun.elapsed(), calls.is_empty()));
+        })
+        .connect()
+        .unwrap();
+    client.send("0 go").unwrap();
+    let (results, took, is_empty) = told.recv_timeout(PATIENCE).expect("the handler returns");
+    let [call, flush, receipt, sent] = results;
+    is_in_vain(call);
+    is_in_vain(flush);
+    is_in_vain(receipt);
+    sent.unwrap();
+    assert!(took < PATIENCE / 3 && is_empty, "{took:?}");
+    // on a thread of the program's own all that works
+    client.flush(PATIENCE).unwrap();
+    client.close();
+}
+
+#[test]
+fn a_client_with_a_handler_receives_nowhere_else() {
+    let server = server();
+    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+        .on_message(|_, _| {})
+        .connect()
+        .unwrap();
+    let error = client.recv().unwrap_err();
+    assert!(error.to_string().contains("on_message()"), "{error}");
+    is_in_vain(client.recv_timeout(PATIENCE));
+    is_in_vain(client.try_recv());
+    assert_eq!(client.iter().count() + (&client).into_iter().count(), 0);
+    client.close();
+}
+
+#[test]
+fn a_callback_that_no_link_can_come_before_does_not_wait_for_one() {
+    let listener = Listener::new();
+    let (give, given) = crossbeam_channel::bounded::<Client>(1);
+    let (tell, told) = crossbeam_channel::unbounded();
+    let builder = listener.client().on_event(move |event| {
+        if !matches!(event, Event::Disconnected { .. }) {
+            return;
+        }
+        let (begun, client) = (Instant::now(), given.recv().unwrap());
+        client.send("queued").unwrap();
+        let calls = Calls::<u64, String>::new();
+        let results = [
+            client.wait_connected(PATIENCE),
+            client.recv().map(drop),
+            client.recv_timeout(PATIENCE).map(drop),
+            client.flush(PATIENCE),
+            client.wait_sent(PATIENCE),
+            calls.call(client.sender(), 1, "1 a", PATIENCE).map(drop),
+        ];
+        let nothing = client.try_recv().unwrap();
+        let _ = tell.send((results, begun.elapsed(), nothing));
+    });
+    let client = builder.start().unwrap();
+    give.send(client.clone()).unwrap();
+    reset(listener.accept());
+    let (results, took, nothing) = told.recv_timeout(PATIENCE).expect("the callback returns");
+    results.into_iter().for_each(is_in_vain);
+    assert!(took < PATIENCE / 3 && nothing.is_none(), "{took:?}");
+    client.close();
+}
+
+#[test]
+fn a_call_on_the_one_thread_that_receives_is_an_error() {
+    let (tell, told) = crossbeam_channel::unbounded();
+    let asking = Server::bind("127.0.0.1:0", move |session| {
+        let calls = Calls::<u64, String>::new();
+        for _ in &session {
+            let begun = Instant::now();
+            let result = calls.call(session.sender(), 1, "1 what?", PATIENCE);
+            let _ = tell.send((result, begun.elapsed()));
+        }
+    })
+    .unwrap();
+    let client = Client::connect(&format!("ws://{}", asking.local_addr())).unwrap();
+    client.send("go").unwrap();
+    let (result, took) = told.recv_timeout(PATIENCE).expect("the call returns");
+    is_in_vain(result);
+    assert!(took < PATIENCE / 3, "{took:?}");
+    // the same on the other side
+    client.recv_timeout(PATIENCE).unwrap();
+    let calls = Calls::<u64, String>::new();
+    is_in_vain(calls.call(client.sender(), 1, "1 what?", PATIENCE));
+    assert!(calls.is_empty());
+    client.close();
+}
+
+#[test]
+fn a_thread_may_begin_to_receive_while_another_calls() {
+    let (server, calls) = (server(), Calls::<u64, String>::new());
+    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    // this thread has received, as programs do with a greeting
+    client.send("0 hello").unwrap();
+    client.recv_timeout(PATIENCE).unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while calls.is_empty() {
+                thread::yield_now();
+            }
+            for message in client.iter().take(1) {
+                let (key, value) = message.as_text().unwrap().split_once(' ').unwrap();
+                calls.complete(&key.parse().unwrap(), value.to_owned());
+            }
+        });
+        let answer = calls.call(client.sender(), 7, "7 what?", PATIENCE).unwrap();
+        assert_eq!(answer, "echo of what?");
+    });
+    client.close();
+}

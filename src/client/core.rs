@@ -45,6 +45,8 @@ pub(crate) struct Core {
     /// Raised when the manager has ended, and everything with it.
     pub(crate) done: Signal,
     pub(crate) undelivered: Mutex<Vec<Message>>,
+    /// Whether everything received goes to a handler.
+    pub(crate) has_handler: bool,
     #[cfg(feature = "metrics")]
     pub(crate) outlet: crate::metrics::Outlet,
 }
@@ -82,10 +84,19 @@ impl Core {
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+        if self.has_handler {
+            let reason = "every message goes to the handler of on_message()";
+            return Err(Error::WouldWaitForever { reason });
+        }
+        let now = Instant::now();
+        let would_wait = deadline.is_none_or(|deadline| deadline > now);
+        let is_in_vain = would_wait && self.is_awaited_here();
+        let deadline = if is_in_vain { Some(now) } else { deadline };
         let ended = || self.status.end().is_some();
         loop {
             return match self.mailbox.recv(deadline, ended, || self.status.ended()) {
                 Ok(message) => Ok(message),
+                Err(NoMessage::TimedOut) if is_in_vain => Err(Error::on_own_thread()),
                 Err(NoMessage::TimedOut) => Err(Error::Timeout),
                 Err(NoMessage::Ended) => Err(Error::Closed),
                 Err(NoMessage::Interrupted) => match self.status.end() {
@@ -94,6 +105,22 @@ impl Core {
                     None => continue,
                 },
             };
+        }
+    }
+
+    /// Whether the current thread has to go on before there can be a link.
+    fn is_awaited_here(&self) -> bool {
+        threads::belongs_to(self.id) && !self.status.is_up_now()
+    }
+
+    pub(crate) fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
+        let now = Instant::now();
+        if !threads::belongs_to(self.id) {
+            return self.status.wait_connected(now.checked_add(timeout));
+        }
+        match self.status.wait_connected(Some(now)) {
+            Err(Error::Timeout) => Err(Error::on_own_thread()),
+            result => result,
         }
     }
 
@@ -168,6 +195,14 @@ impl End for Core {
         &self.outbox
     }
 
+    fn is_up(&self) -> bool {
+        self.status.is_up_now()
+    }
+
+    fn is_received_here_alone(&self) -> bool {
+        self.mailbox.is_received_here_alone()
+    }
+
     fn rests(&self) -> Option<Error> {
         self.status.end()
     }
@@ -212,6 +247,7 @@ mod tests {
             interrupt: Arc::new(Interrupt::new()),
             done: Signal::new(),
             undelivered: Mutex::default(),
+            has_handler: false,
             #[cfg(feature = "metrics")]
             outlet: crate::metrics::Outlet::new("client", String::new()),
             settings,

@@ -91,6 +91,10 @@ impl Client {
         &self.guard.0
     }
 
+    pub(super) fn name(&self) -> String {
+        self.core().name()
+    }
+
     /// The number in the names of this client's threads and in its log records, which no other
     /// client or session of the process has.
     pub fn id(&self) -> u64 {
@@ -100,8 +104,6 @@ impl Client {
     sends!();
 
     /// Waits for the next message, across outages.
-    ///
-    /// With [`ClientBuilder::on_message`] nothing is ever received here.
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
@@ -115,7 +117,9 @@ impl Client {
     /// # Errors
     ///
     /// Once every message was taken: [`Error::Closed`] if the client is closed, and
-    /// [`Error::GaveUp`] while it has given up.
+    /// [`Error::GaveUp`] while it has given up. [`Error::WouldWaitForever`], at once, with
+    /// [`ClientBuilder::on_message`], whose handler has every message, and without a link in a
+    /// closure that the client calls (an event's, a hook's), for which the next link waits.
     pub fn recv(&self) -> Result<Message, Error> {
         self.core().recv(None)
     }
@@ -167,7 +171,8 @@ impl Client {
         }
     }
 
-    /// Messages as they come, until [`recv`](Self::recv) would fail.
+    /// Messages as they come, until [`recv`](Self::recv) would fail: with
+    /// [`ClientBuilder::on_message`] there are none, and a log record says so.
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
@@ -270,8 +275,10 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Timeout`], [`Error::Closed`], and [`Error::GaveUp`] with the last failure.
+    /// [`Error::WouldWaitForever`], at once, in a handler, hook or callback of this client: no link
+    /// comes up before that has returned.
     pub fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
-        self.core().status.wait_connected(Instant::now().checked_add(timeout))
+        self.core().wait_connected(timeout)
     }
 
     /// A snapshot of the counters.

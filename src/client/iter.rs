@@ -1,6 +1,7 @@
 //! Messages as they come.
 
 use super::Client;
+use crate::error::Error;
 use crate::message::Message;
 
 /// Messages as they come, from [`Client::iter`].
@@ -14,7 +15,14 @@ impl Iterator for Iter<'_> {
     type Item = Message;
 
     fn next(&mut self) -> Option<Message> {
-        self.client.recv().ok()
+        self.client
+            .recv()
+            .inspect_err(|error| {
+                if matches!(error, Error::WouldWaitForever { .. }) {
+                    log::error!("{}: no message to iterate over: {error}", self.client.name());
+                }
+            })
+            .ok()
     }
 }
 

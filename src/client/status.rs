@@ -141,7 +141,6 @@ impl Status {
     }
 
     /// Whether there is a link.
-    #[cfg(feature = "metrics")]
     pub(crate) fn is_up_now(&self) -> bool {
         self.inner().up_since.is_some()
     }

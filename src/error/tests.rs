@@ -172,6 +172,8 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Error::Full, "full"),
         (Error::Unconfirmed { count: 3 }, "3 messages"),
         (Error::Unconfirmable, "no confirmations"),
+        (Error::WouldWaitForever { reason: WHY }, WHY),
+        (Error::on_own_thread(), "a thread of the program's own"),
         (Error::NotConnected, "not connected"),
         (Error::KeyInUse, "no answer yet"),
         (Error::Timeout, "timed out"),
@@ -206,6 +208,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         | Error::Undelivered(_)
         | Error::Timeout
         | Error::GaveUp(_)
+        | Error::WouldWaitForever { .. }
         | Error::NotConnected
         | Error::KeyInUse
         | Error::Closed

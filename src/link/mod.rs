@@ -309,12 +309,12 @@ impl Link {
         let shared = Arc::clone(&link.shared);
         let work = Box::new(reader::Work { decoder, buffer, half: reader, kept });
         link.spawn(threads, Role::Reader, move || {
-            threads::belong_to(id);
+            threads::carry_for(id);
             reader::run(&shared, work, &inbox);
         })?;
         let shared = Arc::clone(&link.shared);
         link.spawn(threads, Role::Writer, move || {
-            threads::belong_to(id);
+            threads::carry_for(id);
             let pen = Box::new(Pen::new(writer, encoder));
             writer::run(&shared, pen);
         })?;

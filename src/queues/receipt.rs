@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::policy::Undelivered;
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex, threads};
 
 /// Follows one message to the peer's endpoint, from
 /// [`Sender::send_confirmed`](crate::Sender::send_confirmed). Dropping it changes nothing.
 #[derive(Debug, Clone)]
 #[must_use = "only the receipt knows whether the message was confirmed; send() is for messages without one"]
 pub struct Receipt {
+    /// The number of the client or session.
+    owner: u64,
     cell: Arc<Cell>,
 }
 
@@ -26,8 +28,8 @@ pub(crate) struct Cell {
 }
 
 impl Receipt {
-    pub(crate) fn new() -> Self {
-        Self { cell: Arc::new(Cell::default()) }
+    pub(crate) fn new(owner: u64) -> Self {
+        Self { owner, cell: Arc::new(Cell::default()) }
     }
 
     pub(crate) fn cell(&self) -> Arc<Cell> {
@@ -64,13 +66,17 @@ impl Receipt {
     /// # Errors
     ///
     /// [`Error::Timeout`] while nothing is known, and [`Error::Undelivered`] if the message will
-    /// not be confirmed any more.
+    /// not be confirmed any more. [`Error::WouldWaitForever`], at once, in a client's handler, which
+    /// keeps the confirmation from being read.
     pub fn wait(&self, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now().checked_add(timeout);
         let mut outcome = self.cell.outcome.lock();
         loop {
             if let Some(outcome) = *outcome {
                 return outcome.map_err(Error::Undelivered);
+            }
+            if threads::belongs_to(self.owner) && threads::carries() {
+                return Err(Error::on_own_thread());
             }
             outcome = match deadline {
                 None => self.cell.decided.wait(outcome),

@@ -13,6 +13,9 @@ use crate::error::Error;
 use crate::message::Message;
 use crate::sync::Mutex;
 
+/// How long a call on the one thread that receives waits for another thread to begin to.
+const NO_RECEIVER: Duration = Duration::from_millis(250);
+
 /// What was asked and has no answer yet, by a key that question and answer share: for protocols
 /// like OCPP, JSON-RPC and those of exchanges. No more than the table: what a question looks like,
 /// and where the key is in an answer, is the program's. A clone is the same table.
@@ -93,8 +96,10 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     }
 
     /// Sends the message and waits for the answer to this key, both together at most for `timeout`.
-    /// After that the message is not sent any more. In a handler, which receives nothing while it
-    /// runs, it would wait in vain.
+    /// After that the message is not sent any more.
+    ///
+    /// Another thread has to receive the answer. A client's handler, which receives nothing while it
+    /// runs, cannot call; nor can the thread that receives, as a session's handler in its loop does.
     ///
     /// ```
     /// use std::time::Duration;
@@ -127,6 +132,12 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// [`Error::Timeout`]; [`Error::NotConnected`] after [`fail_all`](Self::fail_all);
     /// [`Error::KeyInUse`] if a call with this key has no answer yet; and those of
     /// [`Sender::send`].
+    ///
+    /// [`Error::WouldWaitForever`] instead of a wait that cannot end: at once, with nothing sent, in a
+    /// client's handler, and without a link in any closure that the client calls; a quarter of a second after the message was
+    /// queued on a thread that is the only one to have received from this client or session so far,
+    /// if none has begun to by then. What was taken from a channel
+    /// ([`Client::receiver`](crate::Client::receiver)) counts for none.
     pub fn call(
         &self,
         sender: &Sender,
@@ -137,6 +148,7 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     where
         K: Clone,
     {
+        sender.check_wait()?;
         let deadline = Instant::now().checked_add(timeout);
         let (answer, answered) = bounded(1);
         let mut pending = self.pending.lock();
@@ -149,11 +161,21 @@ impl<K: Eq + Hash, V> Calls<K, V> {
         drop(pending);
         let call = Call { calls: self, key: &key, number };
         sender.send_with(message, SendOptions::new().ttl(timeout).timeout(timeout))?;
-        let answer = match deadline {
+        let wait = |deadline: Option<Instant>| match deadline {
             Some(deadline) => answered.recv_deadline(deadline),
             None => answered.recv().map_err(Into::into),
         };
-        match answer {
+        if sender.end.is_received_here_alone() && timeout > NO_RECEIVER {
+            if let Ok(answer) = wait(Some(Instant::now() + NO_RECEIVER)) {
+                return Ok(answer);
+            }
+            if sender.end.is_received_here_alone() && call.leave() {
+                let reason = "no thread but this one receives, so nobody can take the answer: call \
+                              on another thread, or receive on one";
+                return Err(Error::WouldWaitForever { reason });
+            }
+        }
+        match wait(deadline) {
             Ok(answer) => Ok(answer),
             Err(RecvTimeoutError::Timeout) if call.leave() => Err(Error::Timeout),
             // or its answer is being handed in at this moment

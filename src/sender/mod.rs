@@ -51,6 +51,10 @@ pub(crate) trait End: Send + Sync {
     /// The number of the client or session: its threads are marked with it.
     fn id(&self) -> u64;
     fn outbox(&self) -> &Outbox;
+    /// Whether there is a link.
+    fn is_up(&self) -> bool;
+    /// Whether the current thread receives, and no other ever has.
+    fn is_received_here_alone(&self) -> bool;
     /// Why nothing drains the outbox, if nothing does.
     fn rests(&self) -> Option<Error>;
     /// Accepts nothing more, and says goodbye once everything is written.
@@ -216,7 +220,7 @@ impl Sender {
         message: impl Into<Message>,
         options: SendOptions,
     ) -> Result<Receipt, SendError> {
-        let receipt = Receipt::new();
+        let receipt = Receipt::new(self.end.id());
         let terms = options.terms(Some(receipt.clone()));
         self.push(message.into(), terms, options.patience())?;
         Ok(receipt)
@@ -254,8 +258,10 @@ impl Sender {
     ///
     /// [`Error::Unconfirmed`] says how many messages are not confirmed: at the deadline, or
     /// because they are lost, dropped or expired. [`Error::GaveUp`] while nobody dials, and
-    /// [`Error::Unconfirmable`].
+    /// [`Error::Unconfirmable`]. [`Error::WouldWaitForever`], at once, in a client's handler, which
+    /// keeps the confirmations from being read, and without a link in any closure that the client calls.
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
+        self.check_wait()?;
         let deadline = Instant::now().checked_add(timeout);
         self.end.outbox().flush(deadline).map_err(|refused| self.refusal(refused))
     }
@@ -282,7 +288,12 @@ impl Sender {
     /// # Errors
     ///
     /// [`Error::Timeout`], [`Error::Closed`] and [`Error::GaveUp`]: something was not written.
+    /// [`Error::WouldWaitForever`], at once, without a link in a closure that the client calls: the next
+    /// link comes when that has returned.
     pub fn wait_sent(&self, timeout: Duration) -> Result<(), Error> {
+        if threads::belongs_to(self.end.id()) && !self.end.is_up() {
+            return Err(Error::on_own_thread());
+        }
         let deadline = Instant::now().checked_add(timeout);
         self.end.outbox().wait_written(deadline).map_err(|refused| self.refusal(refused))
     }
@@ -340,6 +351,15 @@ impl Sender {
     /// bytes; nothing is closed then.
     pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.end.start_close(close_frame(code.into(), reason)?);
+        Ok(())
+    }
+
+    /// An error on a thread of the connection's own that would wait for itself: what it waits for
+    /// comes when it has returned.
+    fn check_wait(&self) -> Result<(), Error> {
+        if threads::belongs_to(self.end.id()) && (threads::carries() || !self.end.is_up()) {
+            return Err(Error::on_own_thread());
+        }
         Ok(())
     }
 

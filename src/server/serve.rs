@@ -110,7 +110,13 @@ fn start(
     link.announce();
     let tie = Tie::Link { link: link.handle(), peer, compression: link.compression() };
     let close_timeout = settings.timeouts.close;
-    let outgoing = Outgoing { id, outbox: Arc::clone(&outbox), tie: tie.clone(), close_timeout };
+    let outgoing = Outgoing {
+        id,
+        outbox: Arc::clone(&outbox),
+        mailbox: Arc::clone(&mailbox),
+        tie: tie.clone(),
+        close_timeout,
+    };
     let inner = Inner {
         id,
         visitor,

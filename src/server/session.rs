@@ -37,6 +37,7 @@ pub struct Session {
 pub(super) struct Outgoing {
     pub(super) id: u64,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) mailbox: Arc<Mailbox>,
     pub(super) tie: Tie,
     pub(super) close_timeout: Duration,
 }
@@ -48,6 +49,14 @@ impl End for Outgoing {
 
     fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    fn is_up(&self) -> bool {
+        self.tie.is_attached()
+    }
+
+    fn is_received_here_alone(&self) -> bool {
+        self.mailbox.is_received_here_alone()
     }
 
     fn rests(&self) -> Option<Error> {

@@ -89,6 +89,11 @@ impl Role {
 
 thread_local! {
     static OWNER: Cell<u64> = const { Cell::new(0) };
+    static CARRIES: Cell<bool> = const { Cell::new(false) };
+    static HERE: u64 = {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        NEXT.fetch_add(1, Relaxed)
+    };
 }
 
 /// A number for the threads of the next client, session or server.
@@ -157,6 +162,22 @@ fn builder(name: String, stack: usize) -> io::Result<Builder> {
 /// Marks the current thread as one of the client with this number.
 pub(crate) fn belong_to(client: u64) {
     OWNER.set(client);
+}
+
+/// The same, for a thread without which nothing is sent or received.
+pub(crate) fn carry_for(client: u64) {
+    belong_to(client);
+    CARRIES.set(true);
+}
+
+/// Whether the current thread is one without which no thread of its client sends or receives.
+pub(crate) fn carries() -> bool {
+    CARRIES.get()
+}
+
+/// The number of the current thread: never 0.
+pub(crate) fn here() -> u64 {
+    HERE.with(|number| *number)
 }
 
 /// Whether the current thread is one of the client with this number, which must therefore not

@@ -141,6 +141,7 @@ impl ClientBuilder {
             interrupt: Arc::clone(&interrupt),
             done: Signal::new(),
             undelivered: Mutex::default(),
+            has_handler: self.on_message.is_some(),
             settings: Arc::clone(&settings),
         });
         #[cfg(feature = "metrics")]

@@ -14,11 +14,14 @@ use super::state::{Held, State};
 use super::{Batch, Room};
 use crate::message::Message;
 use crate::policy::{Overflow, Queue};
-use crate::sync::threads::Threads;
+use crate::sync::threads::{self, Threads};
 use crate::sync::{Budget, Condvar, Mutex, MutexGuard, Signal};
 
 /// No more messages than this are taken to the front at once: the locks are cheap by then.
 const MOST_AT_FRONT: usize = 256;
+
+/// Stands for more than one receiving thread.
+const SEVERAL: u64 = u64::MAX;
 
 /// The queue of received messages. The reader fills it once for each read of the socket, under
 /// one lock and with one wake-up, however many messages that read held; a program that receives
@@ -41,6 +44,8 @@ pub(crate) struct Mailbox {
     channel: OnceLock<Channel>,
     /// Raised when the program has let go of all that could receive.
     abandoned: Signal,
+    /// The number of the thread that has received, or [`SEVERAL`]; 0 before the first.
+    receiver: AtomicU64,
 }
 
 /// What a receiver finds.
@@ -65,6 +70,7 @@ impl Mailbox {
             room: Condvar::new(),
             channel: OnceLock::new(),
             abandoned: Signal::new(),
+            receiver: AtomicU64::new(0),
         }
     }
 
@@ -163,6 +169,13 @@ impl Mailbox {
         interrupted: impl Fn() -> bool,
         alarm: impl Fn() -> Receiver<Infallible>,
     ) -> Result<Message, NoMessage> {
+        let (here, before) = (threads::here(), self.receiver.load(Relaxed));
+        if before != here && before != SEVERAL {
+            let first = self.receiver.compare_exchange(0, here, Relaxed, Relaxed);
+            if first.is_err_and(|other| other != here) {
+                self.receiver.store(SEVERAL, Relaxed);
+            }
+        }
         match self.channel.get() {
             None => self.take(deadline, interrupted),
             Some(channel) => channel.recv(deadline, interrupted, alarm),
@@ -236,6 +249,12 @@ impl Mailbox {
         state.held.remove(taken);
         state.at_front = taken;
         Some(first)
+    }
+
+    /// Whether the current thread has received here, and no other has or can: through a channel
+    /// anybody can.
+    pub(crate) fn is_received_here_alone(&self) -> bool {
+        self.receiver.load(Relaxed) == threads::here() && self.channel.get().is_none()
     }
 
     /// Has everything be received through a channel.

@@ -123,7 +123,7 @@ fn nobody_waits_for_a_client_that_gave_up() {
 fn every_receipt_learns_what_became_of_its_message() {
     let outbox = outbox(3, Overflow::DropOldest);
     let send = |expires: Option<Instant>| {
-        let receipt = Receipt::new();
+        let receipt = Receipt::new(1);
         let terms = Terms { receipt: Some(receipt.clone()), expires, ..Terms::default() };
         outbox.push("x".into(), terms, Patience::None).unwrap();
         receipt
@@ -164,7 +164,7 @@ fn what_a_dead_link_had_written_is_in_doubt_whatever_takes_it_out() {
     let limits = Queue::new().messages(2).overflow(Overflow::DropOldest);
     let outbox = Outbox::new(limits, usize::MAX, None, Delivery::AtLeastOnce, true);
     let send = |expires: Option<Instant>| {
-        let receipt = Receipt::new();
+        let receipt = Receipt::new(1);
         let terms = Terms { receipt: Some(receipt.clone()), expires, ..Terms::default() };
         outbox.push("x".into(), terms, Patience::None).unwrap();
         assert!(write_one(&outbox).is_some());
@@ -264,8 +264,8 @@ fn who_flushes_is_woken_by_a_drop() {
 #[test]
 fn receipts_and_gaps_of_a_peer_that_confirms_nothing_are_bounded() {
     let outbox = outbox(2, Overflow::DropOldest);
-    let receipt = || Terms { receipt: Some(Receipt::new()), ..Terms::default() };
-    let first = Receipt::new();
+    let receipt = || Terms { receipt: Some(Receipt::new(1)), ..Terms::default() };
+    let first = Receipt::new(1);
     let terms = Terms { receipt: Some(first.clone()), ..Terms::default() };
     outbox.push("x".into(), terms, Patience::None).unwrap();
     let mut batch = VecDeque::new();

@@ -85,8 +85,13 @@ impl Owner {
         outbox.oversee(&shared);
         let tie = Tie::Resumable(Arc::clone(&shared));
         let close_timeout = settings.timeouts.close;
-        let outgoing =
-            Outgoing { id, outbox: Arc::clone(&outbox), tie: tie.clone(), close_timeout };
+        let outgoing = Outgoing {
+            id,
+            outbox: Arc::clone(&outbox),
+            mailbox: Arc::clone(&mailbox),
+            tie: tie.clone(),
+            close_timeout,
+        };
         let inner = Inner {
             id,
             visitor: asked.visitor(),
