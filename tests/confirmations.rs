@@ -1,12 +1,15 @@
-//! Peers that do not confirm.
+//! Peers that do not confirm, and links that end before much is confirmed.
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
+use std::time::Duration;
 
-use everlink::{Delivery, Error, Event, Heartbeat, Queue, SendError};
+use everlink::{Backoff, Delivery, Error, Event, Heartbeat, Queue, SendError};
+use support::bare::{self, PING, TEXT};
 use support::*;
 
 /// What a peer makes of a ping.
@@ -126,4 +129,97 @@ fn a_peer_that_confirms_is_not_complained_of() {
     }
     client.flush(PATIENCE).unwrap();
     assert!(watch.rest().is_empty());
+}
+
+/// How a peer ends a link.
+#[derive(Debug, Clone, Copy)]
+enum Ends {
+    Code(u16),
+    Reset,
+    EndOfStream,
+}
+
+/// Serves links that carry this many messages each, the next one ends the link; answers pings at
+/// once. Returns the link on which it had all numbers below `queued`, or none if that took more
+/// than `most` links.
+fn serve_short_links(
+    listener: &Listener,
+    queued: u64,
+    carries: usize,
+    ends: Ends,
+    most: usize,
+) -> Option<TcpStream> {
+    let mut numbers = BTreeSet::new();
+    for _ in 0..most {
+        let mut stream = bare::upgrade(listener);
+        let mut received = 0;
+        while let Ok((first, payload)) = bare::read_frame(&mut stream) {
+            match first {
+                PING => stream.write_all(&bare::frame(bare::PONG, &payload)).unwrap(),
+                TEXT if received < carries => {
+                    received += 1;
+                    let number = String::from_utf8(payload).unwrap().parse::<u64>().unwrap();
+                    // what comes first comes in order
+                    let first_missing = numbers.len() as u64;
+                    assert!(number <= first_missing, "{number} before {first_missing}");
+                    numbers.insert(number);
+                    if numbers.len() as u64 == queued {
+                        return Some(stream);
+                    }
+                }
+                _ => break,
+            }
+        }
+        match ends {
+            Ends::Code(code) => {
+                // it may be gone already
+                let _ = stream.write_all(&bare::frame(bare::CLOSE, &bare::close_body(code, "")));
+                while !matches!(bare::read_frame(&mut stream), Ok((bare::CLOSE, _)) | Err(_)) {}
+            }
+            Ends::Reset => {
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+            }
+            Ends::EndOfStream => {}
+        }
+    }
+    None
+}
+
+/// However few messages a link carries: the peer is asked what it has behind the first of them.
+#[test]
+fn at_least_once_gets_on_over_links_that_carry_little() {
+    for (queued, carries, ends, most) in [
+        (100, 1, Ends::Reset, 150),
+        (100, 2, Ends::Code(1013), 150),
+        (300, 10, Ends::EndOfStream, 80),
+        (1_000, 100, Ends::Code(1013), 30),
+    ] {
+        let listener = Listener::new();
+        let builder = listener.client().backoff(Backoff::fixed(Duration::from_micros(100)));
+        let client = builder.delivery(Delivery::AtLeastOnce).start().unwrap();
+        for number in 0..queued {
+            client.send(number.to_string()).unwrap();
+        }
+        let link = serve_short_links(&listener, queued, carries, ends, most);
+        let stream = link.unwrap_or_else(|| panic!("{most} links of {carries}, {ends:?}: no end"));
+        thread::spawn(move || answer(stream, Pongs::Proper));
+        client.flush(PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn receipts_know_what_a_short_link_has_carried() {
+    let listener = Listener::new();
+    let (builder, watch) = watch(listener.client().backoff(Backoff::fixed(ms(1))));
+    let client = builder.start().unwrap();
+    let send = |number: u64| client.send_confirmed(number.to_string()).unwrap();
+    let receipts: Vec<_> = (0..100).map(send).collect();
+    serve_short_links(&listener, u64::MAX, 10, Ends::Reset, 1);
+    watch.disconnected();
+    // asked behind the 1st, 3rd and 7th
+    eventually("the last of them is confirmed", || {
+        let confirmed = receipts.iter().filter(|receipt| receipt.is_confirmed()).count();
+        if confirmed == 7 { Ok(()) } else { Err(confirmed) }
+    });
+    assert_eq!(client.sender().confirmed_up_to(), 7);
 }

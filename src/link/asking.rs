@@ -11,7 +11,8 @@ use crate::policy::Beat;
 use crate::wire::Encoder;
 
 /// When to ask the peer what it has: after so many messages, so many bytes or so much time with
-/// something written, whichever is first, and only when no answer is outstanding.
+/// something written, whichever is first, and only when no answer is outstanding. A link that has
+/// just begun asks sooner: see [`Pen::ask_early`].
 const ASK_AFTER_MESSAGES: u64 = 256;
 const ASK_AFTER_BYTES: usize = 256 * 1024;
 const ASK_AFTER: Duration = Duration::from_millis(10);
@@ -24,10 +25,39 @@ pub(super) struct Unasked {
     pub(super) since: Option<Instant>,
 }
 
+/// How many messages go before the next question while the link is young: 1, 2, 4 and so on, until
+/// that is no less than usual.
+#[derive(Debug)]
+pub(super) struct EarlyDistance(u64);
+
+impl EarlyDistance {
+    pub(super) fn new() -> Self {
+        Self(1)
+    }
+
+    fn is_due(&self, unasked: &Unasked) -> bool {
+        self.0 < ASK_AFTER_MESSAGES && unasked.messages >= self.0
+    }
+}
+
 impl Pen {
+    /// Encodes a question behind the first few messages of a link, then behind more and more. A peer
+    /// that ends each link after a few messages would otherwise never come to a question that
+    /// stands behind a whole batch, and the same messages would be sent again and again.
+    pub(super) fn ask_early(&mut self, shared: &Shared) -> io::Result<()> {
+        // on other threads than the writer the program's payload closure must not run
+        if !self.may_wait || self.is_closed || !self.early.is_due(&self.unasked) {
+            return Ok(());
+        }
+        self.early.0 *= 2;
+        if shared.outbox.is_confirmation_awaited() { self.ask(shared) } else { Ok(()) }
+    }
+
     /// Encodes a question for what the peer has, if somebody wants to know and it is time;
     /// returns when it will be, if nothing else happens before.
     pub(super) fn ask_if_due(&mut self, shared: &Shared) -> io::Result<Option<Instant>> {
+        // for what another thread has encoded
+        self.ask_early(shared)?;
         let Unasked { messages, bytes, since: Some(since) } = self.unasked else {
             return Ok(None);
         };

@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::time::{Duration, Instant};
 
 use super::Shared;
-use super::asking::Unasked;
+use super::asking::{EarlyDistance, Unasked};
 use super::control::{Close, Slots};
 use super::liveness::HELD_UP;
 use super::pings::Covered;
@@ -47,6 +47,7 @@ pub(super) struct Pen {
     /// What this end has last said that it has received, on this link.
     pub(super) reported: Option<u64>,
     pub(super) unasked: Unasked,
+    pub(super) early: EarlyDistance,
     /// What the socket's timeout is at the moment.
     timeout: Option<Duration>,
     /// When the socket took something last, or was first offered something after a pause.
@@ -69,6 +70,7 @@ impl Pen {
             encoded: Covered::default(),
             reported: None,
             unasked: Unasked::default(),
+            early: EarlyDistance::new(),
             timeout: None,
             took: Instant::now(),
             is_closed: false,
@@ -284,6 +286,7 @@ impl Pen {
             self.unasked.bytes += size;
             self.unasked.since.get_or_insert_with(Instant::now);
             self.set_off(shared)?;
+            self.ask_early(shared)?;
         }
         Ok(())
     }

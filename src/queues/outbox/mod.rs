@@ -406,6 +406,12 @@ impl Outbox {
         self.keeps(state) || !state.receipts.is_empty()
     }
 
+    /// Whether anybody waits to know what the peer has, or will once something is written.
+    pub(crate) fn is_confirmation_awaited(&self) -> bool {
+        let state = self.state();
+        self.is_confirmation_wanted(&state) || state.is_flushing()
+    }
+
     /// Whether the writer has nothing to do here: nothing to write, nothing to ask.
     pub(crate) fn is_quiet(&self) -> bool {
         let state = self.state();

@@ -351,4 +351,9 @@ impl State {
     pub(super) fn wants_flush(&self) -> bool {
         self.flushes.iter().any(|flush| self.settled < flush.up_to.min(self.last_written))
     }
+
+    /// Whether somebody waits for confirmations, of what is written or will be.
+    pub(super) fn is_flushing(&self) -> bool {
+        self.flushes.iter().any(|flush| self.settled < flush.up_to)
+    }
 }

@@ -283,3 +283,20 @@ fn receipts_and_gaps_of_a_peer_that_confirms_nothing_are_bounded() {
         Err(Error::Undelivered(Undelivered::Lost))
     ));
 }
+
+#[test]
+fn a_flush_is_awaited_before_anything_is_written() {
+    let outbox = outbox(1, Overflow::Wait);
+    fill(&outbox, 0..1);
+    assert!(!outbox.is_confirmation_awaited());
+    std::thread::scope(|scope| {
+        let flush = scope.spawn(|| outbox.flush(None));
+        while !outbox.is_confirmation_awaited() {
+            std::thread::yield_now();
+        }
+        assert_eq!(outbox.wants_confirmation(), (false, false));
+        outbox.shut();
+        assert_eq!(flush.join().unwrap(), Err(Refused::Unconfirmed(1)));
+    });
+    assert!(!outbox.is_confirmation_awaited());
+}
