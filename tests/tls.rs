@@ -678,3 +678,207 @@ fn a_server_that_wants_a_certificate_is_permanent_without_a_handshake_of_message
         server.join().unwrap();
     }
 }
+
+const VERSIONS: [&rustls::SupportedProtocolVersion; 2] =
+    [&rustls::version::TLS13, &rustls::version::TLS12];
+
+/// A record of data that nobody has encrypted, and so much behind it that a socket which is closed
+/// without reading it is reset.
+fn junk() -> Vec<u8> {
+    let mut bytes = vec![0; 200_000];
+    bytes[..5].copy_from_slice(&[23, 3, 3, 0, 64]);
+    bytes
+}
+
+/// The client's end of a TLS connection that is not everlink's.
+fn connect_tls(
+    address: std::net::SocketAddr,
+    authority: &Authority,
+    version: &'static rustls::SupportedProtocolVersion,
+    protocol: &str,
+) -> StreamOwned<rustls::ClientConnection, TcpStream> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_root_certificates(authority.roots())
+        .with_no_client_auth();
+    config.alpn_protocols = vec![protocol.into()];
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    StreamOwned::new(connection, stream)
+}
+
+/// What everlink says of TLS before it hangs up. `None`: nothing, or a reset has taken it away.
+fn alert_in(error: &std::io::Error) -> Option<rustls::AlertDescription> {
+    match error.get_ref()?.downcast_ref()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Reads what comes, as long as that is messages; returns their numbers, and the alert behind them.
+fn read_numbers<S: std::io::Read + std::io::Write>(
+    peer: &mut tungstenite::WebSocket<S>,
+    numbers: &mut Vec<u64>,
+) -> Option<rustls::AlertDescription> {
+    let mut is_said = false;
+    loop {
+        match peer.read() {
+            Ok(tungstenite::Message::Text(text)) => numbers.push(text.parse().unwrap()),
+            Ok(_) => {}
+            // rustls says it at once, and has the data before it all the same
+            Err(tungstenite::Error::Io(_)) if !std::mem::replace(&mut is_said, true) => {}
+            Err(tungstenite::Error::Io(error)) => return alert_in(&error),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_server_that_is_not_trusted_reads_why() {
+    let authority = Authority::new();
+    for version in VERSIONS {
+        let config = authority.issue("localhost", |_| {}).config_with(&[version]);
+        let listener = Listener::new();
+        let (builder, watch) = watch(client(listener.address(), Tls::new()));
+        let client = builder.start().unwrap();
+        let mut connection = ServerConnection::new(config).unwrap();
+        let mut stream = listener.accept_raw();
+        while !connection.wants_write() {
+            connection.read_tls(&mut stream).unwrap();
+            connection.process_new_packets().unwrap();
+        }
+        while connection.wants_write() {
+            connection.write_tls(&mut stream).unwrap();
+        }
+        std::io::Write::write_all(&mut stream, &junk()).unwrap();
+        let error = connection.complete_io(&mut stream).unwrap_err();
+        assert_eq!(alert_in(&error), Some(rustls::AlertDescription::UnknownCA), "{error}");
+        drop(stream);
+        let cause = watch.gave_up();
+        assert!(matches!(&*cause, Failure::Tls(TlsError::Certificate { .. })), "{cause:?}");
+        client.close();
+    }
+}
+
+#[test]
+fn a_client_that_is_not_let_in_reads_why() {
+    use rustls::AlertDescription::{CertificateRequired, NoApplicationProtocol};
+    let authority = Authority::new();
+    for version in VERSIONS {
+        let open = authority.issue("localhost", |_| {}).config_with(&[version]);
+        for (config, expected) in
+            [(open, NoApplicationProtocol), (mutual(&authority, version), CertificateRequired)]
+        {
+            let server = echo_server(config);
+            let mut stream = connect_tls(server.local_addr(), &authority, version, "h2");
+            let mut hello = Vec::new();
+            stream.conn.write_tls(&mut hello).unwrap();
+            if expected == NoApplicationProtocol {
+                hello.extend(junk());
+            }
+            std::io::Write::write_all(&mut stream.sock, &hello).unwrap();
+            // in TLS 1.3 the handshake is over for a client before the server has looked
+            let error = std::io::Read::read(&mut stream, &mut [0; 1]).unwrap_err();
+            assert_eq!(alert_in(&error), Some(expected), "{version:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn a_server_whose_record_does_not_decrypt_reads_an_alert_and_no_message_is_lost_by_it() {
+    let authority = Authority::new();
+    for version in VERSIONS {
+        let config = authority.issue("localhost", |_| {}).config_with(&[version]);
+        let listener = Listener::new();
+        let (builder, watch) = watch(client(listener.address(), authority.tls()));
+        let client = builder.start().unwrap();
+        // during the opening
+        let mut stream = accept_tls(&listener, &config);
+        std::io::Read::read(&mut stream, &mut [0; 10]).unwrap();
+        let _ = std::io::Write::write_all(&mut stream.sock, &junk());
+        let error = std::io::copy(&mut stream, &mut std::io::sink()).unwrap_err();
+        assert_eq!(alert_in(&error), Some(rustls::AlertDescription::BadRecordMac));
+        drop(stream);
+        let cause = watch.attempt_failed();
+        assert!(matches!(&*cause, Failure::Tls(TlsError::Broken(_))), "{cause:?}");
+        // and later, with a writer that is at work all the time
+        let sender = client.clone();
+        let sending = thread::spawn(move || {
+            (0_u64..).map_while(|n| sender.send(n.to_string()).ok()).for_each(drop);
+        });
+        let mut numbers = Vec::new();
+        for _ in 0..20 {
+            let mut peer = tungstenite::accept(accept_tls(&listener, &config)).unwrap();
+            numbers.push(peer.read().unwrap().to_text().unwrap().parse().unwrap());
+            let _ = std::io::Write::write_all(&mut peer.get_mut().sock, &junk());
+            let alert = read_numbers(&mut peer, &mut numbers);
+            assert_eq!(alert, Some(rustls::AlertDescription::BadRecordMac), "{version:?}");
+            drop(peer);
+            let cause = watch.disconnected();
+            assert!(matches!(&*cause, Failure::Tls(TlsError::Broken(_))), "{cause:?}");
+        }
+        client.close();
+        sending.join().unwrap();
+        // all before the alert was read, and nothing was written behind it
+        let jumps: Vec<_> = numbers.windows(2).filter(|pair| pair[0] + 1 != pair[1]).collect();
+        assert!(jumps.is_empty(), "{version:?}: {jumps:?}");
+    }
+}
+
+#[test]
+fn a_client_whose_record_does_not_decrypt_reads_an_alert() {
+    let authority = Authority::new();
+    for version in VERSIONS {
+        let (ended, ends) = crossbeam_channel::unbounded();
+        let config = authority.issue("localhost", |_| {}).config_with(&[version]);
+        let server = Server::builder()
+            .tls(config)
+            .bind("127.0.0.1:0", move |session| {
+                (0_u64..).map_while(|n| session.send(n.to_string()).ok()).for_each(drop);
+                let _ = ended.send(session.failure());
+            })
+            .unwrap();
+        let address = server.local_addr();
+        // during the opening
+        let mut stream = connect_tls(address, &authority, version, "http/1.1");
+        std::io::Write::write_all(&mut stream, b"GET / HTTP/1.1\r\n").unwrap();
+        std::io::Write::write_all(&mut stream.sock, &junk()).unwrap();
+        let error = std::io::copy(&mut stream, &mut std::io::sink()).unwrap_err();
+        assert_eq!(alert_in(&error), Some(rustls::AlertDescription::BadRecordMac));
+        // and later
+        for _ in 0..20 {
+            let stream = connect_tls(address, &authority, version, "http/1.1");
+            let (mut peer, _) = tungstenite::client("wss://localhost/", stream).unwrap();
+            peer.read().unwrap();
+            let _ = std::io::Write::write_all(&mut peer.get_mut().sock, &junk());
+            let mut numbers = Vec::new();
+            let alert = read_numbers(&mut peer, &mut numbers);
+            assert_eq!(alert, Some(rustls::AlertDescription::BadRecordMac), "{version:?}");
+            drop(peer);
+            let cause = ends.recv_timeout(PATIENCE).unwrap().expect("the session is over");
+            assert!(matches!(&*cause, Failure::Tls(TlsError::Broken(_))), "{cause:?}");
+        }
+    }
+}
+
+#[test]
+fn what_came_before_a_record_that_does_not_decrypt_is_received() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost", |_| {}).config();
+    let listener = Listener::new();
+    let client = client(listener.address(), authority.tls()).start().unwrap();
+    for number in 0..10 {
+        let stream = tungstenite::accept(accept_tls(&listener, &config)).unwrap();
+        let StreamOwned { mut conn, mut sock } = stream.into_inner();
+        let mut bytes = Vec::new();
+        std::io::Write::write_all(&mut conn.writer(), &[0x81, 1, b'0' + number]).unwrap();
+        conn.write_tls(&mut bytes).unwrap();
+        bytes.extend(&junk()[..100]);
+        std::io::Write::write_all(&mut sock, &bytes).unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_bytes(), [b'0' + number]);
+    }
+}

@@ -70,12 +70,14 @@ fn tls() -> Vec<(TlsError, &'static str)> {
         (TlsError::OwnCertificate { what: "rejects it", source: boxed() }, "rejects it"),
         (TlsError::NoCommonProtocol(boxed()), WHY),
         (TlsError::Protocol(boxed()), WHY),
+        (TlsError::Broken(boxed()), WHY),
     ];
     all.iter().for_each(|(error, _)| match error {
         TlsError::Certificate { .. }
         | TlsError::OwnCertificate { .. }
         | TlsError::NoCommonProtocol(_)
-        | TlsError::Protocol(_) => {}
+        | TlsError::Protocol(_)
+        | TlsError::Broken(_) => {}
     });
     all
 }

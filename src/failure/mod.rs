@@ -64,7 +64,7 @@ pub enum Failure {
     /// The proxy did not connect to the server.
     #[error("the proxy did not connect: {0}")]
     Proxy(#[source] ProxyError),
-    /// TLS could not be agreed on.
+    /// TLS could not be agreed on, or broke later.
     #[error("tls failed: {0}")]
     Tls(#[source] TlsError),
     /// The local address that the program has chosen cannot be used.
@@ -271,7 +271,8 @@ impl Failure {
     ///   [`Event::MessageTooLarge`](crate::Event::MessageTooLarge));
     /// * the proxy wants credentials, or other ones, or the environment names one that cannot
     ///   be used;
-    /// * TLS failed: a certificate was rejected, either side's, or there is no common ground;
+    /// * TLS could not be agreed on: a certificate was rejected, either side's, or there is no
+    ///   common ground ([`TlsError`], all but `Broken`);
     /// * the peer broke the WebSocket protocol (not the framing of a `tcp://` connection: the next one
     ///   starts at the beginning of a message);
     /// * the login hook said that it is permanent, or was ended by one of these, or by a 1009;
@@ -313,10 +314,11 @@ impl Failure {
                 ProxyError::Credentials | ProxyError::Unusable(_) => true,
                 _ => false,
             },
-            Self::Protocol { .. } | Self::Tls(_) => true,
+            Self::Protocol { .. } => true,
+            Self::Tls(error) => is_permanent(error),
             Self::Panicked { place, .. } => *place == HANDLER,
             // however it got here: a server that does not want us will not want us next time
-            Self::Io(error) => tls::verdict(error).is_some(),
+            Self::Io(error) => tls::verdict(error).as_ref().is_some_and(is_permanent),
             _ => false,
         };
         if permanent { Decision::GiveUp } else { Decision::Retry }
@@ -410,6 +412,10 @@ impl Failure {
 /// The one place of the program's code whose panic is permanent: what it did to the program's
 /// state is unknown, and the next message would run it again.
 pub(crate) const HANDLER: &str = "handler";
+
+fn is_permanent(error: &TlsError) -> bool {
+    !matches!(error, TlsError::Broken(_))
+}
 
 fn is_transient(status: StatusCode) -> bool {
     status.is_server_error()

@@ -35,6 +35,11 @@ pub enum TlsError {
     /// The two sides do not understand each other, or the peer refused.
     #[error("no common ground: {}", Chain(.0.as_ref()))]
     Protocol(#[source] Box<dyn StdError + Send + Sync>),
+    /// What came does not decrypt or breaks the protocol, or the peer says so of what we sent, once
+    /// the handshake was well under way or over. Something on the way changes bytes, or one side
+    /// has a fault. Unlike the others it is no reason to give up.
+    #[error("the connection was broken: {}", Chain(.0.as_ref()))]
+    Broken(#[source] Box<dyn StdError + Send + Sync>),
 }
 
 #[cfg(feature = "tls")]
@@ -64,6 +69,8 @@ mod from_rustls {
                     _ => "it is malformed",
                 },
                 Error::NoCertificatesPresented => "there is none",
+                // keys were agreed on
+                Error::DecryptError => return Self::Broken(Box::new(error)),
                 Error::AlertReceived(Alert::NoApplicationProtocol)
                 | Error::NoApplicationProtocol => return Self::NoCommonProtocol(Box::new(error)),
                 Error::AlertReceived(alert) => {
@@ -99,16 +106,15 @@ mod from_rustls {
         })
     }
 
-    /// The verdict on our certificate, if that is what broke a read. In TLS 1.3 the handshake is
+    /// What TLS says after the handshake, if that is what broke a read. In TLS 1.3 the handshake is
     /// over for a client before the server has looked at its certificate (RFC 8446 section 4.4.2),
-    /// so the first read has the answer.
+    /// so the first read can have the verdict on that.
     pub(crate) fn verdict(error: &io::Error) -> Option<TlsError> {
-        match error.get_ref()?.downcast_ref::<Error>()? {
-            error @ Error::AlertReceived(alert) if about_own_certificate(*alert).is_some() => {
-                Some(TlsError::from(error.clone()))
-            }
-            _ => None,
-        }
+        let error = error.get_ref()?.downcast_ref::<Error>()?.clone();
+        Some(match TlsError::from(error) {
+            TlsError::Protocol(source) => TlsError::Broken(source),
+            other => other,
+        })
     }
 }
 

@@ -54,6 +54,17 @@ impl Reader<'_> {
         }
     }
 
+    /// The transport broke for this reason, and has something to say about it, an alert: that goes
+    /// out, and the peer gets the time to read it.
+    pub(super) fn say_why(&mut self, cause: Failure) {
+        let shared = self.shared;
+        let deadline = Instant::now() + shared.settings.timeouts.close.min(END_OF_STREAM);
+        shared.life.peer_ends(cause);
+        self.end_our_stream(deadline);
+        self.deliver();
+        self.read_to_the_end(deadline);
+    }
+
     /// Has our close frame go out, if none has.
     fn answer(&self, frame: Option<CloseFrame>, is_session: bool, closing: Instant) {
         let shared = self.shared;

@@ -121,7 +121,15 @@ impl Reader<'_> {
                     Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         (self.decoder.end_of_stream(&self.buffer).cut_off(), None)
                     }
-                    Err(error) => return Failure::from(error),
+                    Err(error) => {
+                        let cause = Failure::from(error);
+                        if !self.half.wants_write() {
+                            return cause;
+                        }
+                        self.say_why(cause);
+                        // the cause is noted
+                        return Failure::ClosedAbnormally;
+                    }
                 },
                 Ok(Some(frame)) => (Failure::Closed(frame.clone()), Some(frame)),
                 Err(Failure::Protocol { code, reason }) => {
@@ -197,10 +205,9 @@ impl Reader<'_> {
         self.was_deferred = false;
         loop {
             self.set_timeout()?;
-            let result = self.half.read(self.buffer.space());
-            self.ring_if_wanted();
-            match result {
+            match self.half.read(self.buffer.space()) {
                 Ok(count) => {
+                    self.ring_if_wanted();
                     self.buffer.filled(count);
                     self.relax_after_burst(count);
                     self.shared.liveness.heard();
@@ -208,6 +215,7 @@ impl Reader<'_> {
                     return Ok(count);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    self.ring_if_wanted();
                     // a signal is no sign of life
                     if NoDataYet::is_in(&error) {
                         self.shared.liveness.reading();
@@ -290,7 +298,7 @@ impl Reader<'_> {
         }
     }
 
-    fn deliver(&mut self) {
+    pub(super) fn deliver(&mut self) {
         if !self.batch.is_empty() {
             let shared = self.shared;
             self.inbox.deliver(&mut self.batch, || room(shared));

@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::pen::Pen;
 use super::{Owner, Shared};
 use crate::failure::{Failure, guarded};
+use crate::transport::ReadingFailed;
 
 /// How much is taken from the outbox at once.
 const BATCH: usize = 64 * 1024;
@@ -36,7 +37,7 @@ pub(super) fn run(shared: &Shared, mut pen: Box<Pen>) {
         pen = shared.pen.take();
         pen.may_wait = true;
         // a transport can be the program's own
-        match guarded("writer", || write(shared, &mut pen)) {
+        match guarded("writer", || write_or_part(shared, &mut pen)) {
             Ok(Ok(NextStep::Sleep(until))) => due = until,
             Ok(Ok(NextStep::End)) => break Ok(()),
             Ok(Err(error)) => break Err(failure(shared, error)),
@@ -57,6 +58,18 @@ fn failure(shared: &Shared, error: io::Error) -> Failure {
         return Failure::WriteTimeout { timeout: shared.settings.timeouts.write };
     }
     Failure::from(error)
+}
+
+/// Writes, and ends the stream once the reader's half of the transport has failed. The reader has
+/// the cause, and ends the link when the peer has had the time to read what that was.
+fn write_or_part(shared: &Shared, pen: &mut Pen) -> io::Result<NextStep> {
+    match write(shared, pen) {
+        Err(error) if ReadingFailed::is_in(&error) => {
+            pen.end(shared)?;
+            Ok(NextStep::End)
+        }
+        result => result,
+    }
 }
 
 /// Writes until there is nothing left to write.

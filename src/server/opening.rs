@@ -1,10 +1,9 @@
 //! From the first byte of a connection to the answer that upgrades it.
 
-use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 #[cfg(feature = "tls")]
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Method, StatusCode};
 use tungstenite::protocol::Role;
@@ -18,11 +17,8 @@ use crate::link::Opened;
 use crate::resume;
 use crate::resume::Offer;
 use crate::settings::Settings;
-use crate::transport::{Duplex, Timed};
+use crate::transport::{Duplex, LINGER, Timed};
 use crate::wire::Protocol;
-
-/// How long a client may take to read an answer that is no upgrade.
-const LINGER: Duration = Duration::from_secs(1);
 
 /// What a connection has turned out to be.
 pub(super) enum Opening {
@@ -231,15 +227,9 @@ fn secure(_: &ServerCore, duplex: Duplex, _: Instant) -> Result<Secured, Failure
     Ok(Secured { duplex })
 }
 
-/// Ends the stream and waits until the peer has too, so that it reads the answer before a reset
-/// can take it away.
+/// The answer was the last.
 fn let_read(duplex: &mut Duplex) {
-    if duplex.writer.finish().is_err() {
-        return;
-    }
-    let mut timed = Timed::new(duplex, Instant::now() + LINGER);
-    let mut discarded = [0; 1024];
-    while matches!(timed.read(&mut discarded), Ok(1..)) {}
+    Timed::new(duplex, Instant::now() + LINGER).let_read();
 }
 
 /// Tells a client why it is not let in, in the short time that it is given.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use read_buffer::ReadBuffer;
-pub(crate) use timed::{Stream, Timed};
+pub(crate) use timed::{LINGER, Stream, Timed};
 #[cfg(feature = "tls")]
 pub use tls::Tls;
 
@@ -49,8 +49,10 @@ pub trait ReadHalf: Read + Send + Debug {
     /// without buffers of its own has nothing to do, as this says.
     fn relax(&mut self) {}
 
-    /// Whether the last reads have left something for the other half to flush. Asking takes the
-    /// answer back. A transport without a protocol of its own says no, as this does.
+    /// Whether the last reads have left something for the other half to flush: an alert, where
+    /// `read` has failed. Asking takes the answer back. A transport without a protocol of its own
+    /// says no, as this does. After a failure that leaves something, `read` is called again: it
+    /// discards what still comes, and returns 0 at the end of the stream.
     fn wants_write(&mut self) -> bool {
         false
     }
@@ -66,9 +68,14 @@ pub(crate) struct NoDataYet;
 #[derive(Debug)]
 pub(crate) struct Advanced;
 
-/// Gives a reason for `Interrupted` that can be told from a signal.
-macro_rules! interruption {
-    ($name:ident, $words:literal) => {
+/// What a `write` fails with once the reading half has failed for good. What the transport had to
+/// say about that is written by then; the reader has the cause.
+#[derive(Debug)]
+pub(crate) struct ReadingFailed;
+
+/// Gives an error of this crate's own, which nobody else's can be taken for.
+macro_rules! reason {
+    ($name:ident, $kind:ident, $words:literal) => {
         impl $name {
             pub(crate) fn is_in(error: &io::Error) -> bool {
                 error.get_ref().is_some_and(|inner| inner.is::<Self>())
@@ -85,14 +92,15 @@ macro_rules! interruption {
 
         impl From<$name> for io::Error {
             fn from(reason: $name) -> Self {
-                Self::new(io::ErrorKind::Interrupted, reason)
+                Self::new(io::ErrorKind::$kind, reason)
             }
         }
     };
 }
 
-interruption!(NoDataYet, "what was received is no data yet");
-interruption!(Advanced, "some of what was accepted is written");
+reason!(NoDataYet, Interrupted, "what was received is no data yet");
+reason!(Advanced, Interrupted, "some of what was accepted is written");
+reason!(ReadingFailed, BrokenPipe, "what was received has broken the transport");
 
 /// The half of a connection that one thread writes. What `write` has accepted is on its way;
 /// after an error it is called again with the same bytes, or not at all. `Interrupted` is no more

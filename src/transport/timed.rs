@@ -3,7 +3,10 @@
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-use super::Duplex;
+use super::{Duplex, WriteHalf};
+
+/// How long a peer gets to read what it was told last.
+pub(crate) const LINGER: Duration = Duration::from_secs(1);
 
 /// Both directions, and a deadline that can be brought forward.
 pub(crate) trait Stream: Read + Write {
@@ -22,6 +25,40 @@ pub(crate) struct Timed<'a> {
 impl<'a> Timed<'a> {
     pub(crate) fn new(duplex: &'a mut Duplex, deadline: Instant) -> Self {
         Self { duplex, deadline }
+    }
+
+    /// Ends the stream and waits until the peer has too, so that it reads what it was told before a
+    /// reset can take that away.
+    pub(crate) fn let_read(mut self) {
+        self.hurry(LINGER);
+        if self.write_with(|writer| writer.finish()).is_err() {
+            return;
+        }
+        let mut discarded = [0; 1024];
+        while matches!(self.read_on(&mut discarded), Ok(1..)) {}
+    }
+
+    fn read_on(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.duplex.reader.set_read_timeout(Some(self.left()?))?;
+            match self.duplex.reader.read(buf) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return say_timed_out(result),
+            }
+        }
+    }
+
+    fn write_with<T>(
+        &mut self,
+        mut write: impl FnMut(&mut dyn WriteHalf) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            self.duplex.writer.set_write_timeout(Some(self.left()?))?;
+            match write(&mut *self.duplex.writer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => return say_timed_out(result),
+            }
+        }
     }
 
     fn left(&self) -> io::Result<Duration> {
@@ -50,30 +87,23 @@ fn say_timed_out<T>(result: io::Result<T>) -> io::Result<T> {
 }
 
 impl Read for Timed<'_> {
+    /// Whatever the transport has to say about an error is said before that returns.
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        loop {
-            self.duplex.reader.set_read_timeout(Some(self.left()?))?;
-            match self.duplex.reader.read(buf) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return say_timed_out(result),
-            }
+        let result = self.read_on(buf);
+        if result.is_err() && self.duplex.reader.wants_write() {
+            Timed { duplex: self.duplex, deadline: self.deadline }.let_read();
         }
+        result
     }
 }
 
 impl Write for Timed<'_> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        loop {
-            self.duplex.writer.set_write_timeout(Some(self.left()?))?;
-            match self.duplex.writer.write(buf) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return say_timed_out(result),
-            }
-        }
+        self.write_with(|writer| writer.write(buf))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.duplex.writer.flush()
+        self.write_with(|writer| writer.flush())
     }
 }
 

@@ -5,8 +5,8 @@
 //! and writes outside. Records have to reach the peer in the order of their sequence numbers, so
 //! only the writer takes records out. Where the reader's work makes rustls want to send something
 //! at once (an alert), [`ReadHalf::wants_write`](super::ReadHalf::wants_write) says so, and the
-//! reader's owner wakes the writer. The answer to a KeyUpdate goes out ahead of the next data
-//! (RFC 8446 section 4.6.3).
+//! reader's owner wakes the writer, which writes the alert and no data after it (section 6.2). The
+//! answer to a KeyUpdate goes out ahead of the next data (RFC 8446 section 4.6.3).
 
 mod config;
 mod reader;
@@ -28,12 +28,19 @@ pub(crate) use config::{client_connection, without_identity};
 use reader::TlsReader;
 use writer::TlsWriter;
 
-/// The connection that both halves share. Whoever locks it does nothing that blocks.
+/// What both halves share. Whoever locks it does nothing that blocks.
 #[derive(Debug)]
-struct Shared(Mutex<Connection>);
+struct Shared(Mutex<Session>);
+
+#[derive(Debug)]
+struct Session {
+    connection: Connection,
+    /// What came has broken it: nothing is decrypted any more, nor encrypted.
+    is_broken: bool,
+}
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Connection> {
+    fn lock(&self) -> MutexGuard<'_, Session> {
         self.0.lock()
     }
 }
@@ -72,15 +79,28 @@ fn shake_hands(
         match connection.complete_io(&mut timed) {
             Ok((0, 0)) => return Err(Failure::Handshake(HandshakeError::Eof)),
             Ok(_) => {}
-            Err(error) => return Err(failure(error)),
+            Err(error) => {
+                if is_own_verdict(&error) {
+                    // rustls has tried one write, which takes a part
+                    while matches!(connection.write_tls(&mut timed), Ok(1..)) {}
+                    timed.let_read();
+                }
+                return Err(failure(error));
+            }
         }
     }
     Ok(())
 }
 
+/// Whether this side ends the handshake, and the peer is told why.
+fn is_own_verdict(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    inner.is_some_and(|error| !matches!(error, rustls::Error::AlertReceived(_)))
+}
+
 fn split(duplex: Duplex, connection: Connection) -> Duplex {
     let Duplex { reader, writer, hangup } = duplex;
-    let shared = Arc::new(Shared(Mutex::new(connection)));
+    let shared = Arc::new(Shared(Mutex::new(Session { connection, is_broken: false })));
     Duplex {
         reader: Box::new(TlsReader::new(reader, Arc::clone(&shared))),
         writer: Box::new(TlsWriter::new(writer, shared)),

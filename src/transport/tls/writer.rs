@@ -4,8 +4,8 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
-use crate::transport::{Advanced, WriteHalf};
+use super::{Session, Shared};
+use crate::transport::{Advanced, ReadingFailed, WriteHalf};
 
 /// How much plaintext is encrypted before the records are written.
 const PLAINTEXT: usize = 64 * 1024;
@@ -52,27 +52,30 @@ impl TlsWriter {
         if may_wait { self.half.flush() } else { self.half.try_flush() }
     }
 
-    /// Encrypts, and takes out all that rustls wants to send.
+    /// Encrypts, and takes out all that rustls wants to send. Nothing is encrypted once the
+    /// connection is broken: no data follows an alert.
     fn encrypt(&mut self, plaintext: &[u8]) -> io::Result<usize> {
-        let mut connection = self.shared.lock();
-        let mut taken = 0;
-        if !plaintext.is_empty() {
-            taken = connection.writer().write(plaintext)?;
-        }
+        let mut session = self.shared.lock();
+        let Session { connection, is_broken } = &mut *session;
+        let taken = match plaintext {
+            [] => Ok(0),
+            _ if *is_broken => Err(ReadingFailed.into()),
+            _ => connection.writer().write(plaintext),
+        };
         while connection.wants_write() {
             connection.write_tls(&mut self.records)?;
         }
-        Ok(taken)
+        taken
     }
 
     fn accept(&mut self, plaintext: &[u8], may_wait: bool) -> io::Result<usize> {
         // what is on its way goes first
         self.drain(may_wait)?;
-        let taken = self.encrypt(&plaintext[..plaintext.len().min(PLAINTEXT)])?;
+        let taken = self.encrypt(&plaintext[..plaintext.len().min(PLAINTEXT)]);
         match self.drain(may_wait) {
-            Ok(()) => Ok(taken),
+            Ok(()) => taken,
             // the next call meets the error, or goes on
-            Err(_) if taken > 0 => Ok(taken),
+            Err(_) if matches!(taken, Ok(1..)) => taken,
             Err(error) => Err(error),
         }
     }
@@ -110,7 +113,7 @@ impl WriteHalf for TlsWriter {
     }
 
     fn say_goodbye(&mut self) -> io::Result<()> {
-        self.shared.lock().send_close_notify();
+        self.shared.lock().connection.send_close_notify();
         self.flush()
     }
 
