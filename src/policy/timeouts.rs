@@ -8,7 +8,7 @@ use std::time::Duration;
 ///
 /// | | what | default | has an effect |
 /// | --- | --- | --- | --- |
-/// | [`dns`](Self::dns) | the name lookup | 10 s | for a client without a connector |
+/// | [`dns`](Self::dns) | the name lookup | 10 s | for a client without a connector and `connect_to` |
 /// | [`connect`](Self::connect) | the TCP connection, all addresses of the host together | 10 s | for a client |
 /// | [`handshake`](Self::handshake) | the opening: a proxy's answer, TLS, the opening handshake, redirects | 10 s | unless it is plain `tcp://` without a proxy |
 /// | [`login`](Self::login) | the login hook | 10 s | for a client with a login hook |
