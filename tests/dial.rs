@@ -300,6 +300,107 @@ fn a_transport_that_panics_costs_a_link_and_nothing_else() {
     }
 }
 
+/// A runtime gives its sockets away in this mode.
+#[test]
+fn a_socket_in_non_blocking_mode_is_made_to_block() {
+    let server = echo_server();
+    let address = server.local_addr();
+    let (tell, told) = crossbeam_channel::unbounded();
+    let client = Client::builder("ws://feed")
+        .connector(move |_: &str, _: u16| -> std::io::Result<Duplex> {
+            let stream = TcpStream::connect(address)?;
+            stream.set_nonblocking(true)?;
+            let _ = tell.send(socket2::Socket::from(stream.try_clone()?));
+            Ok(stream.into())
+        })
+        .connect()
+        .unwrap();
+    assert_echo(&client);
+    assert!(!told.recv_timeout(PATIENCE).unwrap().nonblocking().unwrap());
+    client.close();
+
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_nonblocking(true).unwrap();
+    let look = socket2::Socket::from(ours.try_clone().unwrap());
+    drop(Duplex::from(ours));
+    assert!(!look.nonblocking().unwrap());
+    drop(theirs);
+}
+
+/// A transport of a program's own over a socket that does not block.
+#[derive(Debug)]
+struct Impatient(TcpStream);
+
+impl Impatient {
+    fn duplex(address: SocketAddr) -> std::io::Result<Duplex> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nonblocking(true)?;
+        let half = || stream.try_clone().map(Self);
+        Ok(Duplex::new(half()?, half()?, half()?))
+    }
+}
+
+impl std::io::Read for Impatient {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buf)
+    }
+}
+
+impl std::io::Write for Impatient {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.0.write(buf)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl everlink::ReadHalf for Impatient {
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
+        self.0.set_read_timeout(timeout)
+    }
+}
+
+impl everlink::WriteHalf for Impatient {
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
+        self.0.set_write_timeout(timeout)
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        self.0.shutdown(std::net::Shutdown::Write)
+    }
+}
+
+impl everlink::Hangup for Impatient {
+    fn hang_up(&self) {
+        let _ = self.0.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+#[test]
+fn a_transport_that_does_not_block_is_told_so() {
+    // it accepts, and says nothing
+    let listener = Listener::new();
+    let address = listener.address();
+    for url in ["ws://feed", "tcp://feed:7"] {
+        let builder = Client::builder(url)
+            .heartbeat(Heartbeat::listen(PATIENCE))
+            .backoff(Backoff::fixed(PATIENCE))
+            .connector(move |_: &str, _: u16| Impatient::duplex(address));
+        let (builder, watch) = watch(builder);
+        let client = builder.start().unwrap();
+        let cause = watch.until(|event| match event {
+            Event::AttemptFailed { cause, .. } | Event::Disconnected { cause, .. } => {
+                Some(cause.to_string())
+            }
+            _ => None,
+        });
+        assert!(cause.contains("non-blocking mode"), "{url}: {cause}");
+        client.close();
+    }
+}
+
 /// A socket on which a signal interrupts whoever waits, every few milliseconds, and whose writes
 /// are held up as long as the time for it lasts.
 #[derive(Debug)]

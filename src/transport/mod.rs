@@ -1,5 +1,6 @@
 //! Bytes in both directions at once: halves of a connection that can be read, written, hung up.
 
+mod blocking;
 pub(crate) mod body;
 pub(crate) mod head;
 mod prefixed;
@@ -15,6 +16,7 @@ use std::io::{self, IoSlice, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use blocking::Blocking;
 pub(crate) use read_buffer::ReadBuffer;
 pub(crate) use timed::{LINGER, Stream, Timed};
 #[cfg(feature = "tls")]
@@ -24,7 +26,9 @@ pub use tls::Tls;
 ///
 /// `read` returns 0 at the end of the stream, and an error of the kind `WouldBlock` or
 /// `TimedOut` when its timeout has passed. After one of the kind `Interrupted`, which a signal
-/// causes, it is called again with what is left of the time.
+/// causes, it is called again with what is left of the time. It has to block until then: a
+/// connection whose `read`, or [`WriteHalf`]'s `write`, comes back at once again and again fails with an error
+/// that says so.
 pub trait ReadHalf: Read + Send + Debug {
     /// How long one `read` may block; `None` for as long as it takes.
     ///
@@ -183,7 +187,8 @@ pub trait Hangup: Send + Sync + Debug {
 }
 
 /// A connection to a peer, in pieces that different threads own. A `TcpStream` converts into
-/// one, and so does a `UnixStream`.
+/// one, and so does a `UnixStream`; if it is in non-blocking mode, as what an async runtime gives
+/// away (`into_std`) is, it is put into blocking mode.
 #[derive(Debug)]
 #[must_use = "a connection that nobody holds is at its end"]
 pub struct Duplex {
@@ -199,6 +204,10 @@ impl Duplex {
         writer: impl WriteHalf + 'static,
         hangup: impl Hangup + 'static,
     ) -> Self {
-        Self { reader: Box::new(reader), writer: Box::new(writer), hangup: Arc::new(hangup) }
+        Self {
+            reader: Box::new(Blocking::new(reader)),
+            writer: Box::new(Blocking::new(writer)),
+            hangup: Arc::new(hangup),
+        }
     }
 }

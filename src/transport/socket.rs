@@ -130,6 +130,8 @@ impl<S: Socket> Hangup for Half<S> {
 }
 
 fn duplex<S: Socket>(stream: S) -> Duplex {
+    // threads wait in it; what is no socket any more shows in its first read
+    let _ = stream.options().set_nonblocking(false);
     let socket = Arc::new(Resettable::new(stream));
     let half = || Half(Arc::clone(&socket));
     Duplex { reader: Box::new(half()), writer: Box::new(half()), hangup: Arc::new(half()) }
