@@ -352,6 +352,30 @@ fn a_session_with_a_broken_framing_names_no_close_code() {
 }
 
 #[test]
+fn a_server_without_memory_for_a_line_says_so_and_names_no_close_code() {
+    let (sender, causes) = crossbeam_channel::unbounded();
+    let server = everlink::Server::builder()
+        .framing(Framing::lines())
+        .heartbeat(Heartbeat::listen(PATIENCE))
+        .memory_limit(1 << 20)
+        .bind("127.0.0.1:0", move |session| {
+            while session.recv().is_ok() {}
+            let _ = sender.send(session.failure());
+        })
+        .unwrap();
+    // each line is within the limit of a message, and both together are over that of the memory
+    let _streams = [(); 2].map(|()| {
+        let mut stream = support::bare::connect(server.local_addr());
+        // the server may have hung up before all is written
+        let _ = stream.write_all(&vec![b'x'; 700_000]);
+        stream
+    });
+    let cause = causes.recv_timeout(PATIENCE).unwrap().expect("a cause");
+    let said = cause.to_string();
+    assert!(said.contains("no memory") && !said.contains("close"), "{said}");
+}
+
+#[test]
 fn each_of_a_hundred_beats_at_once_is_answered() {
     let server = everlink::Server::builder()
         .framing(Framing::lines())

@@ -297,7 +297,7 @@ impl ServerBuilder {
     ///
     /// Nothing that is small is ever in want: of each of the three a session has 16 KiB that do not
     /// count. When the rest is used up, a session whose client sends a longer message is closed
-    /// with 1013 (try again later; on framed TCP it is reset), an inbox that holds more is full, and so is an outbox; one
+    /// with 1013 (try again later; on framed TCP without a word), an inbox that holds more is full, and so is an outbox; one
     /// message passes alone into either.
     ///
     /// At least a [`Limits::message`](crate::Limits::message).
