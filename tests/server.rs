@@ -474,3 +474,30 @@ fn a_thread_that_ends_slowly_holds_nobody_up() {
     drop(release);
     assert!(server.shutdown(PATIENCE).drained);
 }
+
+/// A payload that panics when it is dropped, again and again.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            std::panic::panic_any(Self);
+        }
+    }
+}
+
+#[test]
+fn a_handler_whose_panic_panics_when_it_is_dropped_leaves_its_place() {
+    let server = Server::bind("127.0.0.1:0", |session: Session| {
+        let _ = session.recv();
+        std::panic::panic_any(Bomb);
+    })
+    .unwrap();
+    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    client.send("x").unwrap();
+    eventually("its place is free", || match server.stats().connections {
+        0 => Ok(()),
+        taken => Err(taken),
+    });
+    assert_eq!(server.shutdown(PATIENCE).stuck, 0);
+}

@@ -7,7 +7,9 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Client, Error, Event, SendError, State, Timeouts};
+use everlink::{
+    Backoff, Client, ClientBuilder, Compression, Error, Event, SendError, Server, State, Timeouts,
+};
 use support::bare::{TEXT, frame, upgrade};
 use support::*;
 use tungstenite::Message;
@@ -41,9 +43,163 @@ fn while_a_name_lookup_hangs() {
         .start()
         .unwrap();
     looks.recv_timeout(PATIENCE).unwrap();
-    let time = timed_close(&client);
-    assert!(time < BOUND, "{time:?}");
+    let begun = Instant::now();
+    let report = client.close();
+    assert!(begun.elapsed() < BOUND * 2, "{:?}", begun.elapsed());
+    assert!(!report.ended, "its thread is still there");
     drop(hold);
+    eventually("it ends", || if client.close().ended { Ok(()) } else { Err(everlink_threads()) });
+}
+
+fn done() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    Ok(())
+}
+
+/// Clients without a link whose own code hangs until a channel is dropped, by what it is.
+fn hanging(
+    url: &str,
+    held: &crossbeam_channel::Receiver<()>,
+) -> Vec<(&'static str, ClientBuilder)> {
+    let hang = || {
+        let held = held.clone();
+        move || {
+            let _ = held.recv();
+            done()
+        }
+    };
+    let refused = || Client::builder("ws://127.0.0.1:1");
+    let (token, request, login, decide) = (hang(), hang(), hang(), hang());
+    let (backoff, connector, event) = (hang(), hang(), hang());
+    vec![
+        ("token", Client::builder(url).bearer_auth_with(move || Ok(format!("{:?}", token())))),
+        ("request", Client::builder(url).request(move |_| request())),
+        ("login", Client::builder(url).login(move |_| login())),
+        (
+            "decide",
+            refused().decide(move |failure| {
+                let _ = decide();
+                failure.decision()
+            }),
+        ),
+        (
+            "backoff",
+            refused().backoff(Backoff::custom(move |_| {
+                let _ = backoff();
+                ms(1)
+            })),
+        ),
+        (
+            "connector",
+            refused().connector(move |_: &str, _: u16| {
+                let _ = connector();
+                Err(std::io::ErrorKind::Other.into())
+            }),
+        ),
+        ("event", refused().on_event(move |_| drop(event()))),
+    ]
+}
+
+#[test]
+fn without_a_link_nothing_that_hangs_holds_close_up_and_a_second_one_returns_at_once() {
+    let listener = Listener::new();
+    let url = listener.url();
+    let server = thread::spawn(move || {
+        // the login alone gets so far
+        let peer = listener.accept();
+        (peer, listener)
+    });
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let mut clients = Vec::new();
+    for (what, builder) in hanging(&url, &held) {
+        let client = builder.timeouts(Timeouts::new().close(PATIENCE)).start().unwrap();
+        client.send("x").unwrap();
+        // long enough to be there; if not, it hangs nowhere and ends
+        thread::sleep(ms(100));
+        let begun = Instant::now();
+        client.close();
+        let first = begun.elapsed();
+        assert!(first < BOUND * 3, "{what}: {first:?}");
+        let begun = Instant::now();
+        client.close();
+        drop(client.clone());
+        assert!(begun.elapsed() < BOUND / 2, "{what}: {:?} for the second", begun.elapsed());
+        clients.push((what, client));
+    }
+    drop(hold);
+    for (what, client) in clients {
+        eventually(what, || if client.close().ended { Ok(()) } else { Err(everlink_threads()) });
+        let begun = Instant::now();
+        drop(client);
+        assert!(begun.elapsed() < BOUND, "{what}: {:?} for the drop", begun.elapsed());
+    }
+    drop(server.join().unwrap());
+}
+
+#[test]
+fn after_a_close_that_ended_no_thread_is_left_and_nothing_that_a_closure_captured() {
+    let server = Server::bind("127.0.0.1:0", |session| {
+        for message in &session {
+            let _ = session.send(message);
+        }
+    })
+    .unwrap();
+    let address = server.local_addr();
+    for round in 0..20 {
+        let captured = std::sync::Arc::new(());
+        let hold = || {
+            let held = std::sync::Arc::clone(&captured);
+            move || {
+                drop(std::sync::Arc::clone(&held));
+                done()
+            }
+        };
+        let (resolver, token, request, login) = (hold(), hold(), hold(), hold());
+        let (decide, backoff, event, message) = (hold(), hold(), hold(), hold());
+        let (dropped, only_if) = (hold(), hold());
+        let client = Client::builder("ws://server.test")
+            .resolver(move |_: &str, _| {
+                let _ = resolver();
+                Ok(vec![address])
+            })
+            .bearer_auth_with(move || {
+                let _ = token();
+                Ok("token".into())
+            })
+            .request(move |_| request())
+            .login(move |_| login())
+            .decide(move |failure| {
+                let _ = decide();
+                failure.decision()
+            })
+            .backoff(Backoff::custom(move |_| {
+                let _ = backoff();
+                ms(1)
+            }))
+            .on_event(move |_| drop(event()))
+            .on_message(move |_, _| drop(message()))
+            .on_dropped(move |_, _| drop(dropped()))
+            .compression(Compression::new().only_if(move |_| {
+                let _ = only_if();
+                true
+            }))
+            .start()
+            .unwrap();
+        if round % 2 == 0 {
+            client.wait_connected(PATIENCE).unwrap();
+            client.send("x").unwrap();
+        }
+        let (sender, threads) = (client.sender().clone(), format!("everlink-{}-", client.id()));
+        let report = client.close();
+        assert!(report.ended, "{report:?}");
+        let handles = std::sync::Arc::strong_count(&captured);
+        assert_eq!(handles, 1, "closures of round {round} are left, with handles to the client");
+        // the kernel shows a thread for a moment that is joined already
+        eventually("no thread", || {
+            let left = everlink_threads();
+            if left.iter().any(|name| name.starts_with(&threads)) { Err(left) } else { Ok(()) }
+        });
+        drop((client, sender));
+    }
 }
 
 #[test]

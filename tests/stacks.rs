@@ -130,7 +130,11 @@ fn websockets() {
             runs("login");
             Ok(session.send("hello")?)
         })
-        .on_event(|_| runs("on_event"))
+        .on_event(|_| {
+            runs("on_event");
+            // for so long that somebody says so
+            thread::sleep(ms(30));
+        })
         .decide(|failure: &Failure| {
             runs("decide");
             failure.decision()

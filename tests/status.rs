@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use everlink::{
-    Answer, Backoff, Client, ClientStatus, Error, Event, Failure, FailureKind, LoginError,
-    OpeningRequest, Server, State,
+    Answer, Backoff, Client, ClientStatus, Error, Event, Failure, FailureKind, Heartbeat,
+    LoginError, OpeningRequest, Server, State,
 };
 use support::*;
 
@@ -264,4 +264,28 @@ fn basic_and_bearer_authentication_go_by_their_names() {
         Err(Error::InvalidSetting { setting: "bearer_auth_with", .. })
     ));
     let _: fn(&mut OpeningRequest, &str, &str) -> Result<(), Error> = OpeningRequest::basic_auth;
+}
+
+#[test]
+fn a_callback_that_does_not_return_is_said_while_it_holds_the_client_up() {
+    let listener = Listener::new();
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let client = listener
+        .client()
+        .heartbeat(Heartbeat::every(ms(20)).dead_after(PATIENCE))
+        .on_event(move |event| {
+            if matches!(event, Event::Disconnected { .. }) {
+                let _ = held.recv();
+            }
+        })
+        .start()
+        .unwrap();
+    let mut events = client.subscribe();
+    reset(listener.accept());
+    let said = events.find(|event| matches!(event, Event::CallbackStalled { .. }));
+    let Some(Event::CallbackStalled { callback, waiting, .. }) = said else { panic!("{said:?}") };
+    assert_eq!((callback, waiting), ("event callback", ms(20)));
+    drop(hold);
+    let again = events.find(|event| matches!(event, Event::Connecting { .. }));
+    assert!(again.is_some());
 }

@@ -250,7 +250,7 @@ impl Opener {
         opening.address = None;
         if let Some(connector) = &self.connector {
             let deadline = opening.within(settings.timeouts.connect);
-            let (host, threads) = (endpoint.dialed_host(), self.threads);
+            let (host, threads) = (endpoint.dialed_host(), &self.threads);
             let duplex =
                 connect(connector, &host, endpoint.port, deadline, &self.interrupt, threads)?;
             self.interrupt.watch(Arc::clone(&duplex.hangup));

@@ -1,9 +1,11 @@
 //! How a client is closed.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::core::Core;
 use crate::message::{CloseCode, CloseFrame, Message};
+use crate::sync::threads::{self, Role};
 
 /// Closes the client with the last handle.
 pub(super) struct Guard(pub(super) Arc<Core>);
@@ -15,6 +17,10 @@ impl Drop for Guard {
         }
         // nobody is left who could receive
         self.0.mailbox.abandon();
+        if !threads::belongs_to(self.0.id) {
+            let at_once = Instant::now() + Duration::from_millis(10);
+            self.0.threads.join(at_once, |role| role == Role::Inbox);
+        }
     }
 }
 
@@ -22,9 +28,13 @@ impl Drop for Guard {
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Whether all threads have ended. False if the program's own code still holds one up (a
-    /// handler or a login hook that does not return), or if one of the client's own threads
-    /// called; they end as soon as they can.
+    /// Whether every thread has ended, and is joined; then whatever closures the client was given are
+    /// dropped, with what they had captured. False if the program's own code still holds one up (a
+    /// handler, a hook or a resolver that does not return; the system's lookup of a name, too), or if
+    /// one of the client's own threads called; they end as soon as they can.
+    ///
+    /// The thread of a [`channel`](crate::ClientBuilder::channel) is not waited for while messages are
+    /// left in the inbox: it ends when the last of them is taken, or with the last handle.
     pub ended: bool,
     /// Messages that were accepted and not delivered, in order: those never written, and with
     /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) those never confirmed. Only the

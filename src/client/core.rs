@@ -1,6 +1,8 @@
 //! What a client's handles and its manager share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender as Commands;
@@ -19,10 +21,11 @@ use crate::sender::End;
 use crate::settings::Settings;
 use crate::sync::Mutex;
 use crate::sync::Signal;
-use crate::sync::threads::{self, thread_prefix};
+use crate::sync::threads::{self, Role, Threads, thread_prefix};
 
-/// How much longer than the closing handshake `close` waits for the threads.
-const JOIN_GRACE: Duration = Duration::from_millis(100);
+/// How long `close` waits for threads that have nothing to wait for: most of the 100 ms that it
+/// promises.
+const AT_ONCE: Duration = Duration::from_millis(80);
 
 /// What a program asks of a manager. [`Core::close`] raises the interrupt as well, for a
 /// manager that is not listening at the moment.
@@ -32,9 +35,20 @@ pub(crate) enum Command {
     Close(CloseFrame),
 }
 
+/// Nothing of the program's that the builder was given is kept here but its callbacks for events and
+/// dropped messages, which go with the manager: handles outlive the client.
 pub(crate) struct Core {
     pub(crate) id: u64,
-    pub(crate) settings: Arc<Settings>,
+    pub(crate) threads: Threads,
+    /// What metrics and log records call it.
+    pub(crate) label: String,
+    pub(crate) close_timeout: Duration,
+    /// How long the program may hold the manager up before that is said.
+    pub(crate) patience: Duration,
+    /// Since when it is being closed: all who close it have one time for that.
+    pub(crate) closing_since: Mutex<Option<Instant>>,
+    /// Whether there is a link that is not buried.
+    pub(crate) has_link: AtomicBool,
     pub(crate) outbox: Arc<Outbox>,
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) counters: Arc<Counters>,
@@ -55,6 +69,7 @@ impl Core {
     /// What a link of this client is made of.
     pub(crate) fn link_parts(
         &self,
+        settings: &Arc<Settings>,
         inbox: &InboxSlot,
         link: u32,
         opened: Opened,
@@ -62,7 +77,7 @@ impl Core {
     ) -> Parts {
         Parts {
             opened,
-            settings: Arc::clone(&self.settings),
+            settings: Arc::clone(settings),
             outbox: Arc::clone(&self.outbox),
             inbox: Arc::clone(inbox),
             mailbox: Arc::clone(&self.mailbox),
@@ -80,7 +95,7 @@ impl Core {
 
     /// What metrics and log records call it.
     pub(crate) fn label(&self) -> &str {
-        self.settings.label()
+        &self.label
     }
 
     pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
@@ -138,16 +153,30 @@ impl Core {
         self.commands.send(command).map_err(|_| Error::Closed)
     }
 
-    /// Closes, and waits until everything has ended; returns whether it has. A thread of the
+    /// Closes, and waits until every thread has ended; returns whether all have. A thread of the
     /// client's own does not wait: it would wait for itself.
     pub(crate) fn close(&self, frame: CloseFrame) -> bool {
-        self.start_close(frame);
+        let had_link = self.has_link.load(SeqCst);
+        let since = self.begin_close(frame);
         if threads::belongs_to(self.id) {
             return false;
         }
-        let bound = self.settings.timeouts.close + JOIN_GRACE;
-        let ended = self.done.raised().recv_timeout(bound);
-        matches!(ended, Err(crossbeam_channel::RecvTimeoutError::Disconnected))
+        // one that offers messages to the program ends with the last of them
+        let offers = self.mailbox.len() > 0;
+        let is_meant = |role| role != Role::Inbox || !offers;
+        // without a link nothing is waited for but what hangs in the program's own code
+        self.threads.join(since + AT_ONCE, is_meant)
+            || (had_link || self.has_link.load(SeqCst))
+                && self.threads.join(since + self.close_timeout + AT_ONCE, is_meant)
+    }
+
+    /// Starts to close; returns when that was first done.
+    fn begin_close(&self, frame: CloseFrame) -> Instant {
+        let since = *self.closing_since.lock().get_or_insert_with(Instant::now);
+        self.outbox.shut();
+        let _ = self.command(Command::Close(frame));
+        self.interrupt.raise();
+        since
     }
 
     /// Puts aside what was not delivered and could be sent again; returns how much it is.
@@ -208,9 +237,7 @@ impl End for Core {
     }
 
     fn start_close(&self, frame: CloseFrame) {
-        self.outbox.shut();
-        let _ = self.command(Command::Close(frame));
-        self.interrupt.raise();
+        self.begin_close(frame);
     }
 }
 
@@ -250,7 +277,12 @@ mod tests {
             has_handler: false,
             #[cfg(feature = "metrics")]
             outlet: crate::metrics::Outlet::new("client", String::new()),
-            settings,
+            threads: Threads::of(0, threads::LEAST_STACK),
+            label: String::new(),
+            close_timeout: settings.timeouts.close,
+            patience: settings.heartbeat.interval,
+            closing_since: Mutex::default(),
+            has_link: AtomicBool::new(false),
         };
         core.status.enter(Step::GaveUp(Arc::new(Failure::ClosedAbnormally)));
         std::thread::scope(|scope| {

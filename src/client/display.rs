@@ -69,6 +69,9 @@ impl fmt::Display for Event {
             Self::ReceiverStalled { waiting, .. } => {
                 write!(f, "the program has received nothing for {waiting:.1?}")
             }
+            Self::CallbackStalled { callback, waiting, .. } => {
+                write!(f, "the {callback} has not returned for {waiting:.1?}")
+            }
             Self::ConfirmationsMissing { waiting, .. } => {
                 write!(f, "the peer has confirmed nothing for {waiting:.1?}")
             }

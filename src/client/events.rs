@@ -103,6 +103,19 @@ pub enum Event {
         /// How long the reader has been waiting for the program.
         waiting: Duration,
     },
+    /// A call of the program's code on the manager thread has not returned for a whole heartbeat
+    /// interval: [`on_event`](crate::ClientBuilder::on_event), [`decide`](crate::ClientBuilder::decide)
+    /// or a [`Backoff::custom`](crate::Backoff::custom). Until it does, nothing is dialed, and no other
+    /// event comes. Said once for each such call, to subscriptions and in the log, while it lasts.
+    #[non_exhaustive]
+    CallbackStalled {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// Which code: "event callback", "decision function", "backoff".
+        callback: &'static str,
+        /// How long it has been running.
+        waiting: Duration,
+    },
     /// The peer has confirmed nothing for twice the
     /// [`dead_after`](crate::Heartbeat::dead_after), although it is alive, and messages or receipts
     /// wait for that: it answers no pings, or not with what they carry (RFC 6455 section 5.5.3).
@@ -186,6 +199,7 @@ impl Event {
             | Self::Disconnected { client, .. }
             | Self::AttemptFailed { client, .. }
             | Self::ReceiverStalled { client, .. }
+            | Self::CallbackStalled { client, .. }
             | Self::ConfirmationsMissing { client, .. }
             | Self::MessageTooLarge { client, .. }
             | Self::GaveUp { client, .. }
@@ -194,7 +208,7 @@ impl Event {
     }
 
     /// What happened, in a word that does not change: `connecting`, `connected`, `disconnected`,
-    /// `attempt_failed`, `receiver_stalled`, `confirmations_missing`, `message_too_large`, `gave_up`
+    /// `attempt_failed`, `receiver_stalled`, `callback_stalled`, `confirmations_missing`, `message_too_large`, `gave_up`
     /// or `closed`. For logs and labels; the `Display` of an event is for people.
     pub fn name(&self) -> &'static str {
         match self {
@@ -203,6 +217,7 @@ impl Event {
             Self::Disconnected { .. } => "disconnected",
             Self::AttemptFailed { .. } => "attempt_failed",
             Self::ReceiverStalled { .. } => "receiver_stalled",
+            Self::CallbackStalled { .. } => "callback_stalled",
             Self::ConfirmationsMissing { .. } => "confirmations_missing",
             Self::MessageTooLarge { .. } => "message_too_large",
             Self::GaveUp { .. } => "gave_up",
@@ -408,12 +423,20 @@ impl Publisher {
         }
     }
 
-    /// Called on the manager thread.
+    /// Whether there is a callback.
+    pub(crate) fn calls_back(&self) -> bool {
+        self.callback.lock().is_some()
+    }
+
+    /// Tells the subscriptions.
     pub(crate) fn publish(&self, event: Event) {
         let last = matches!(event, Event::Closed { .. });
-        self.call_back(&event);
         let mut subscriptions = self.subscriptions.lock();
-        subscriptions.ended |= last;
+        if subscriptions.ended {
+            // said by another thread than the last
+            return;
+        }
+        subscriptions.ended = last;
         let entries: Vec<_> = subscriptions.entries.values().cloned().collect();
         drop(subscriptions);
         for subscription in entries {

@@ -334,7 +334,9 @@ impl Client {
     /// are doing.
     ///
     /// It returns within the [close timeout](crate::Timeouts::close) and 100 ms with a link,
-    /// and within 100 ms without one. Called on one of the client's own threads (in a handler,
+    /// and within 100 ms without one, whatever hangs; what does is left behind, and
+    /// [`CloseReport::ended`] says so. That time is one for all who close the client: a second call
+    /// after it, and the drop of the last handle, return at once. Called on one of the client's own threads (in a handler,
     /// a hook) it starts closing and returns at once.
     ///
     /// ```

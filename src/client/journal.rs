@@ -1,16 +1,51 @@
 //! One log record for each step of the life cycle, as a line and as key-values.
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use crossbeam_channel::{RecvTimeoutError, bounded};
+
 use super::core::Core;
 use super::events::{Event, Next};
 use super::held::SessionStart;
+use crate::sync::threads::Role;
 
 impl Core {
     /// Logs an event, brings the metrics up to date and tells the program.
     // on the manager thread: what it takes of the stack is not to stay resident
     #[inline(never)]
-    pub(super) fn make_known(&self, event: Event) {
+    pub(super) fn make_known(self: &Arc<Self>, event: Event) {
         self.note(&event);
+        self.call_back(&event);
         self.publisher.publish(event);
+    }
+
+    /// Tells the callback of the program alone.
+    pub(super) fn call_back(self: &Arc<Self>, event: &Event) {
+        if self.publisher.calls_back() {
+            self.watched("event callback", || self.publisher.call_back(event));
+        }
+    }
+
+    /// Runs code of the program's on the manager thread. Nothing goes on while it does, so another
+    /// thread says when that takes long. If there is none to be had, nobody does.
+    pub(super) fn watched<T>(
+        self: &Arc<Self>,
+        callback: &'static str,
+        code: impl FnOnce() -> T,
+    ) -> T {
+        let (returns, returned) = bounded::<Infallible>(0);
+        let (core, waiting) = (Arc::clone(self), self.patience);
+        let _ = self.threads.start(Role::Watch, move || {
+            if returned.recv_timeout(waiting) == Err(RecvTimeoutError::Timeout) {
+                let event = Event::CallbackStalled { client: core.id, callback, waiting };
+                record(&core, &event);
+                core.publisher.publish(event);
+            }
+        });
+        let result = code();
+        drop(returns);
+        result
     }
 
     /// The same without the program.
@@ -65,6 +100,11 @@ fn record(core: &Core, event: &Event) {
         Event::GaveUp { cause, attempts, .. } => log::error!(
             client, name, event = event.name(), attempts = *attempts, kind = cause.kind().as_str(),
             cause:% = cause.report();
+            "{thread}: {event}"
+        ),
+        Event::CallbackStalled { callback, waiting, .. } => log::warn!(
+            client, name, event = event.name(), callback = *callback,
+            waiting = waiting.as_secs_f64();
             "{thread}: {event}"
         ),
         Event::MessageTooLarge { size, .. } => log::error!(

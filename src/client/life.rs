@@ -6,7 +6,7 @@
 use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
 use crate::link::{InboxSlot, Link};
 use crate::policy::MAX_DURATION;
-use crate::sync::threads::{self, Role};
+use crate::sync::threads::Role;
 
 /// Decides what to do after a failure.
 pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
@@ -70,6 +70,7 @@ impl Manager {
         };
         self.core.outbox.shut();
         let undelivered = self.core.keep_undelivered();
+        self.core.outbox.tell_no_more();
         self.core.status.enter(Step::Closed);
         drop(self.inbox.lock().take());
         self.core.mailbox.end();
@@ -87,10 +88,13 @@ impl Manager {
             let has_lost = self.opener.has_lost_session(&self.core.outbox);
             let after = match attempt {
                 Ok(mut up) => {
+                    self.core.has_link.store(true, SeqCst);
                     // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
                     self.announce(&mut up);
-                    self.serve(up.link, close)
+                    let after = self.serve(up.link, close);
+                    self.core.has_link.store(false, SeqCst);
+                    after
                 }
                 Err(Failure::Interrupted) => After::Close { clean: false },
                 Err(failure) => self.attempt_failed(failure, has_lost),
@@ -124,14 +128,14 @@ impl Manager {
     fn open(&mut self) -> Result<Box<Up>, Failure> {
         let Self { opener, core, inbox, link, streak, .. } = self;
         let (core, inbox, link, attempt) = (&**core, &*inbox, *link + 1, streak.attempts);
-        let threads = opener.threads;
+        let threads = opener.threads.clone();
         thread::scope(|scope| {
             let open = move || {
-                threads::belong_to(core.id);
                 let Success { opened, response, endpoint, start } = opener.open(attempt)?;
                 opener.begin_session(&core.outbox, start);
                 let session = opener.counts();
-                let link = Link::start(core.link_parts(inbox, link, opened, session))?;
+                let link =
+                    Link::start(core.link_parts(&opener.settings, inbox, link, opened, session))?;
                 Ok(Box::new(Up { link, response, endpoint }))
             };
             let thread = threads.spawn_scoped(scope, Role::Opening, open);
@@ -168,7 +172,7 @@ impl Manager {
             Some(first) => {
                 self.core.note(&event);
                 let _ = first.send(Ok(()));
-                self.core.publisher.call_back(&event);
+                self.core.call_back(&event);
             }
         }
     }
@@ -199,7 +203,10 @@ impl Manager {
     pub(super) fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, After) {
         let decision = match &mut self.decide {
             None => Ok(self.opener.decision(&cause)),
-            Some(decide) => guarded("decision function", || decide(&cause)),
+            Some(decide) => {
+                let decide = || guarded("decision function", || decide(&cause));
+                self.core.watched("decision function", decide)
+            }
         };
         let not_before = match decision {
             Ok(Decision::Retry) => Duration::ZERO,
@@ -211,12 +218,15 @@ impl Manager {
                 return (Arc::clone(&cause), After::GiveUp(cause));
             }
         };
-        if self.core.settings.max_attempts.is_some_and(|most| self.streak.failed >= most) {
+        if self.opener.settings.max_attempts.is_some_and(|most| self.streak.failed >= most) {
             return (Arc::clone(&cause), After::GiveUp(cause));
         }
         self.streak.retries += 1;
         let (retry, outage) = (self.streak.retries, self.streak.outage(self.since));
-        match guarded("backoff", || self.core.settings.backoff.delay(retry, outage)) {
+        let backoff = &self.opener.settings.backoff;
+        let delay = || guarded("backoff", || backoff.delay(retry, outage));
+        let delay = if backoff.is_custom() { self.core.watched("backoff", delay) } else { delay() };
+        match delay {
             Ok(delay) => (cause, After::Redial(delay.max(not_before).min(MAX_DURATION))),
             Err(panic) => {
                 let cause = Arc::new(panic);

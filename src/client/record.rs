@@ -97,6 +97,10 @@ impl Serialize for Event {
             Self::ReceiverStalled { waiting, .. } | Self::ConfirmationsMissing { waiting, .. } => {
                 record.time("waiting", *waiting)?;
             }
+            Self::CallbackStalled { callback, waiting, .. } => {
+                record.put("callback", callback)?;
+                record.time("waiting", *waiting)?;
+            }
             Self::MessageTooLarge { size, .. } => record.put("size", size)?,
             Self::GaveUp { cause, attempts, .. } => {
                 record.put("attempts", attempts)?;

@@ -140,7 +140,7 @@ impl Dialer {
         let socket = Arc::new(socket);
         let (theirs, answers) = (Arc::clone(&socket), answers.clone());
         self.threads
-            .spawn(Role::Connect, move || {
+            .start(Role::Connect, move || {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let result =
                     theirs.connect_timeout(&address.into(), left.max(Duration::from_millis(1)));

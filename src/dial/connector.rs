@@ -52,12 +52,12 @@ pub(crate) fn connect(
     port: u16,
     deadline: Instant,
     interrupt: &Interrupt,
-    threads: Threads,
+    threads: &Threads,
 ) -> Result<Duplex, Failure> {
     let (sender, answer) = bounded(1);
     let (theirs, host) = (Arc::clone(connector), host.to_owned());
     threads
-        .spawn(Role::Connector, move || {
+        .start(Role::Connector, move || {
             let result = guarded("connector", || theirs.connect(&host, port))
                 .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
             // nobody may be waiting any more

@@ -166,7 +166,7 @@ impl Resolver {
         let (resolve, sender) = (Arc::clone(&self.resolve), pending.answers.0.clone());
         let (name, port, number) = (pending.host.clone(), pending.port, pending.next);
         self.threads
-            .spawn(Role::Resolver, move || {
+            .start(Role::Resolver, move || {
                 let answer = guarded("resolver", || resolve.resolve(&name, port))
                     .unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
                 // nobody may be waiting any more

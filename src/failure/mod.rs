@@ -27,6 +27,7 @@ pub(crate) use text::{OneLine, quote};
 pub use tls::TlsError;
 
 use crate::message::{CloseCode, CloseFrame};
+use crate::sync::caught;
 
 /// Why a link died, or why an attempt to make one failed.
 ///
@@ -425,14 +426,7 @@ fn is_transient(status: StatusCode) -> bool {
 
 /// Runs the program's code, and makes a panic in it a failure.
 pub(crate) fn guarded<T>(place: &'static str, code: impl FnOnce() -> T) -> Result<T, Failure> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(code)).map_err(|payload| {
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a payload that is not text".into());
-        Failure::Panicked { place, message }
-    })
+    caught(code).map_err(|message| Failure::Panicked { place, message })
 }
 
 /// How a connection ends.

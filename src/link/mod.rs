@@ -308,19 +308,16 @@ impl Link {
             Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
         let shared = Arc::clone(&link.shared);
         let work = Box::new(reader::Work { decoder, buffer, half: reader, kept });
-        link.spawn(threads, Role::Reader, move || {
-            threads::carry_for(id);
+        link.spawn(&threads, Role::Reader, move || {
             reader::run(&shared, work, &inbox);
         })?;
         let shared = Arc::clone(&link.shared);
-        link.spawn(threads, Role::Writer, move || {
-            threads::carry_for(id);
+        link.spawn(&threads, Role::Writer, move || {
             let pen = Box::new(Pen::new(writer, encoder));
             writer::run(&shared, pen);
         })?;
         let shared = Arc::clone(&link.shared);
-        link.spawn(threads, Role::Heartbeat, move || {
-            threads::belong_to(id);
+        link.spawn(&threads, Role::Heartbeat, move || {
             heartbeat::run(&shared);
         })?;
         Ok(link)
@@ -328,7 +325,7 @@ impl Link {
 
     fn spawn(
         &mut self,
-        threads: Threads,
+        threads: &Threads,
         role: Role,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), Failure> {
@@ -381,10 +378,7 @@ impl Link {
 
     fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            let name = thread.thread().name().unwrap_or_default().to_owned();
-            if thread.join().is_err() {
-                log::error!("{name} panicked: please report this as a bug of everlink");
-            }
+            let _ = thread.join();
         }
     }
 }

@@ -139,6 +139,11 @@ impl Backoff {
         }
     }
 
+    /// Whether it is the program's.
+    pub(crate) fn is_custom(&self) -> bool {
+        matches!(self.kind, Kind::Custom(_))
+    }
+
     /// What is wrong with the values, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
         if let Some(option) = self.misplaced {

@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::places::Origin;
 use super::{ServerCore, opening, serve};
-use crate::sync::threads::{Role, Threads, next_id};
+use crate::sync::threads::{Role, next_id};
 use crate::transport::Duplex;
 
 /// How long to wait after an error that trying again at once would meet again: no descriptors,
@@ -98,8 +98,7 @@ fn admit(server: &Arc<ServerCore>, stream: TcpStream, peer: SocketAddr) -> io::R
     let duplex = Duplex::from(stream);
     server.registry.enter(id, Origin::of(peer.ip()), Arc::clone(&duplex.hangup));
     let theirs = Arc::clone(server);
-    let threads = Threads::of(id, server.settings.stack);
-    let started = threads.spawn(Role::Session, move || {
+    let started = server.threads.of_session(id).spawn(Role::Session, move || {
         serve::run(&theirs, id, duplex, peer);
         theirs.registry.leave(id);
     });
@@ -123,7 +122,7 @@ fn refuse(server: &ServerCore, stream: TcpStream, why: &'static str, refusals: &
     }
     refusals.fetch_add(1, Relaxed);
     let done = Arc::clone(refusals);
-    let started = server.threads().spawn(Role::Refuse, move || {
+    let started = server.threads.start(Role::Refuse, move || {
         opening::refuse(stream, why);
         done.fetch_sub(1, Relaxed);
     });

@@ -17,7 +17,7 @@ use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
 use crate::policy::{Framing, MaxSizes, Overflow, Queue, Resume};
 use crate::settings::{Settings, shared_setters};
-use crate::sync::threads::{Role, next_id};
+use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Budget, Mutex, Signal};
 use crate::transport::head::is_token;
 
@@ -375,8 +375,10 @@ impl ServerBuilder {
         let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(Error::Bind)?;
         settings.name.get_or_insert_with(|| address.to_string());
+        let id = next_id();
         let core = Arc::new(ServerCore {
-            id: next_id(),
+            id,
+            threads: Threads::of(id, settings.stack),
             address,
             listener: Mutex::new(Some(Arc::clone(&listener))),
             accept: Mutex::default(),
@@ -408,7 +410,7 @@ impl ServerBuilder {
             crate::metrics::register(core);
         }
         let server = Arc::clone(&core);
-        let accept = core.threads().spawn(Role::Accept, move || accept::run(&server, &listener));
+        let accept = core.threads.spawn(Role::Accept, move || accept::run(&server, &listener));
         let accept = accept.map_err(Error::Thread)?;
         *core.accept.lock() = Some(accept);
         Ok(Server { handle: ServerHandle { core } })

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{ServerCore, ServerStats, Session, ShutdownReport, accept};
 use crate::message::{CloseCode, CloseFrame, Message};
+use crate::sync::threads::Role;
 
 /// After the time for goodbyes is over, how long the threads have to notice.
 const JOIN_GRACE: Duration = Duration::from_millis(200);
@@ -143,8 +144,8 @@ impl ServerHandle {
             accept::wake(&listener);
         }
         let accept = core.accept.lock().take();
-        if accept.is_some_and(|thread| thread.join().is_err()) {
-            log::error!("the accept thread panicked: please report this as a bug of everlink");
+        if let Some(thread) = accept {
+            let _ = thread.join();
         }
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or(now + crate::policy::MAX_DURATION);
@@ -153,6 +154,9 @@ impl ServerHandle {
         let (detached, detached_messages, _) = waiting;
         registry.close(&CloseFrame::new(CloseCode::GOING_AWAY, "server going down"));
         if registry.wait_empty(deadline) == 0 {
+            // what was refused lately, and handlers on their last line; a channel belongs to the program
+            // until it lets go
+            core.threads.join(deadline, |role| role != Role::Inbox);
             return ShutdownReport { drained: true, stuck: 0, detached, detached_messages };
         }
         registry.kill();

@@ -95,6 +95,7 @@ pub(crate) struct ServerCore {
     listener: Mutex<Option<Arc<TcpListener>>>,
     accept: Mutex<Option<JoinHandle<()>>>,
     settings: Arc<Settings>,
+    threads: Threads,
     framing: Option<Framing>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
@@ -257,10 +258,6 @@ impl Drop for Server {
 impl ServerCore {
     fn name(&self) -> String {
         thread_prefix(self.id)
-    }
-
-    fn threads(&self) -> Threads {
-        Threads::of(self.id, self.settings.stack)
     }
 
     /// What metrics and log records call it.

@@ -19,7 +19,7 @@ use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::resume::Offer;
 use crate::sync::Mutex;
-use crate::sync::threads::{Threads, thread_prefix};
+use crate::sync::threads::thread_prefix;
 use crate::transport::Duplex;
 
 /// Runs a connection from its first byte to its last.
@@ -92,7 +92,7 @@ fn start(
     let outbox = Arc::new(outbox.telling(settings.on_dropped.clone()).within(&settings.budget));
     let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
     if settings.has_channel {
-        mailbox.open_channel(Threads::of(id, settings.stack)).map_err(Failure::Thread)?;
+        mailbox.open_channel(&server.threads.of_session(id)).map_err(Failure::Thread)?;
     }
     let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
     let link = Link::start(Parts {

@@ -6,6 +6,7 @@
 mod budget;
 mod doorbell;
 mod lock;
+mod panics;
 mod signal;
 pub(crate) mod threads;
 
@@ -17,4 +18,5 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 pub(crate) use budget::{Budget, Share};
 pub(crate) use doorbell::Doorbell;
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
+pub(crate) use panics::caught;
 pub(crate) use signal::Signal;

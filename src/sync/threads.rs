@@ -1,9 +1,16 @@
 //! Threads with names that know whose they are, and how much stack they need.
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+
+use super::{Mutex, caught};
 
 /// The stack of a thread that runs no code of the program's.
 const OWN_STACK: usize = 128 * 1024;
@@ -42,6 +49,8 @@ pub(crate) enum Role {
     Heartbeat,
     /// Hands messages to a channel.
     Inbox,
+    /// Watches over a call of the program's code that holds the manager up.
+    Watch,
     Accept,
     /// Tells one client that there is no room.
     Refuse,
@@ -63,6 +72,7 @@ impl Role {
             Self::Writer => "writer",
             Self::Heartbeat => "heartbeat",
             Self::Inbox => "inbox",
+            Self::Watch => "watch",
             Self::Accept => "accept",
             Self::Refuse => "refuse",
             Self::Session => "session",
@@ -70,12 +80,21 @@ impl Role {
         }
     }
 
+    /// Marks the current thread as one of the client or session with this number. A handler's is the
+    /// program's: it may wait.
+    fn belong_to(self, id: u64) {
+        if !matches!(self, Self::Session | Self::Handler) {
+            OWNER.set(id);
+        }
+        CARRIES.set(matches!(self, Self::Reader | Self::Writer));
+    }
+
     /// How much stack it has, if code of the program's gets so much. Its logger and its recorder of
     /// metrics are such code.
     fn stack(self, program: usize) -> usize {
         match self {
             Self::Connect | Self::Inbox | Self::Refuse => OWN_STACK,
-            Self::Opening | Self::Resolver | Self::Connector => program,
+            Self::Opening | Self::Resolver | Self::Connector | Self::Watch => program,
             Self::Manager
             | Self::Reader
             | Self::Writer
@@ -94,6 +113,8 @@ thread_local! {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         NEXT.fetch_add(1, Relaxed)
     };
+    /// Dropped at the very end of a thread.
+    static ENDS: Cell<Option<Sender<Infallible>>> = const { Cell::new(None) };
 }
 
 /// A number for the threads of the next client, session or server.
@@ -107,41 +128,116 @@ pub(crate) fn thread_prefix(id: u64) -> String {
     format!("everlink-{id}")
 }
 
-/// How the threads of one client, session or server are started.
-#[derive(Debug, Clone, Copy)]
+/// How the threads of one client or server are started, and who of them runs.
+#[derive(Debug, Clone)]
 pub(crate) struct Threads {
     id: u64,
     /// For the program's code.
     stack: usize,
+    /// Those that nobody else joins.
+    running: Arc<Mutex<Vec<Running>>>,
+}
+
+#[derive(Debug)]
+struct Running {
+    role: Role,
+    thread: JoinHandle<()>,
+    /// Disconnects when the thread has nothing left to do, the destructors of the program's
+    /// thread-locals included.
+    ended: Receiver<Infallible>,
 }
 
 impl Threads {
     pub(crate) fn of(id: u64, stack: usize) -> Self {
-        Self { id, stack }
+        Self { id, stack, running: Arc::default() }
     }
 
-    /// Starts a thread for this.
-    pub(crate) fn spawn<T: Send + 'static>(
-        self,
+    /// Those of a session, which end with its server.
+    pub(crate) fn of_session(&self, id: u64) -> Self {
+        Self { id, ..self.clone() }
+    }
+
+    /// Starts a thread that its starter joins. It ends without a panic.
+    pub(crate) fn spawn(
+        &self,
         role: Role,
-        run: impl FnOnce() -> T + Send + 'static,
-    ) -> io::Result<JoinHandle<T>> {
-        self.builder(role)?.spawn(run)
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<JoinHandle<()>> {
+        let (id, name) = (self.id, self.name(role));
+        self.builder(role)?.spawn(move || {
+            role.belong_to(id);
+            if let Err(panic) = caught(run) {
+                // the logger is the program's, too
+                let _ = caught(|| {
+                    log::error!(
+                        "{name} panicked: {panic}: please report this as a bug of everlink"
+                    );
+                });
+            }
+        })
     }
 
-    /// The same, for a thread that borrows from this one.
+    /// Starts a thread for [`Threads::join`].
+    pub(crate) fn start(&self, role: Role, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.sweep();
+        let (ends, ended) = bounded(0);
+        let thread = self.spawn(role, move || {
+            // before any of the program's, so it is the last to be dropped
+            ENDS.set(Some(ends));
+            run();
+        })?;
+        self.running.lock().push(Running { role, thread, ended });
+        Ok(())
+    }
+
+    /// Starts a thread that borrows from this one.
     pub(crate) fn spawn_scoped<'scope, T: Send + 'scope>(
-        self,
+        &self,
         scope: &'scope Scope<'scope, '_>,
         role: Role,
         run: impl FnOnce() -> T + Send + 'scope,
     ) -> io::Result<ScopedJoinHandle<'scope, T>> {
-        self.builder(role)?.spawn_scoped(scope, run)
+        let id = self.id;
+        self.builder(role)?.spawn_scoped(scope, move || {
+            role.belong_to(id);
+            run()
+        })
     }
 
-    fn builder(self, role: Role) -> io::Result<Builder> {
-        let name = format!("{}-{}", thread_prefix(self.id), role.name());
-        builder(name, role.stack(self.stack))
+    /// Waits until those that were started as one of these have ended, and joins them; returns whether
+    /// all have.
+    pub(crate) fn join(&self, deadline: Instant, is_meant: impl Fn(Role) -> bool) -> bool {
+        let running = self.running.lock();
+        let meant = running.iter().filter(|running| is_meant(running.role));
+        let meant: Vec<_> = meant.map(|running| running.ended.clone()).collect();
+        drop(running);
+        let all = meant
+            .iter()
+            .all(|ended| ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected));
+        self.sweep();
+        all
+    }
+
+    /// Joins those that have ended, which takes no time.
+    fn sweep(&self) {
+        let mut running = self.running.lock();
+        let is_over =
+            |running: &Running| running.ended.try_recv() == Err(TryRecvError::Disconnected);
+        let (over, left): (Vec<_>, _) =
+            std::mem::take(&mut *running).into_iter().partition(is_over);
+        *running = left;
+        drop(running);
+        for running in over {
+            let _ = running.thread.join();
+        }
+    }
+
+    fn name(&self, role: Role) -> String {
+        format!("{}-{}", thread_prefix(self.id), role.name())
+    }
+
+    fn builder(&self, role: Role) -> io::Result<Builder> {
+        builder(self.name(role), role.stack(self.stack))
     }
 }
 
@@ -157,17 +253,6 @@ fn builder(name: String, stack: usize) -> io::Result<Builder> {
     #[cfg(test)]
     tests::may_start(&name)?;
     Ok(Builder::new().name(name).stack_size(stack))
-}
-
-/// Marks the current thread as one of the client with this number.
-pub(crate) fn belong_to(client: u64) {
-    OWNER.set(client);
-}
-
-/// The same, for a thread without which nothing is sent or received.
-pub(crate) fn carry_for(client: u64) {
-    belong_to(client);
-    CARRIES.set(true);
 }
 
 /// Whether the current thread is one without which no thread of its client sends or receives.

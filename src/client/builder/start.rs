@@ -1,6 +1,7 @@
 //! From settings to a client that runs.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use crossbeam_channel::{bounded, unbounded};
@@ -23,7 +24,7 @@ use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::sender::Sender;
 use crate::sync::threads::{Role, Threads, next_id};
-use crate::sync::{Mutex, Signal, threads};
+use crate::sync::{Mutex, Signal};
 
 impl ClientBuilder {
     /// Starts the client and returns at once; it keeps trying in the background.
@@ -119,7 +120,7 @@ impl ClientBuilder {
         let (commands, inbound_commands) = unbounded();
         let mailbox = Arc::new(Mailbox::new(settings.inbox));
         if settings.has_channel {
-            mailbox.open_channel(threads).map_err(Error::Thread)?;
+            mailbox.open_channel(&threads).map_err(Error::Thread)?;
         }
         let outbox = Outbox::new(
             settings.outbox,
@@ -142,7 +143,12 @@ impl ClientBuilder {
             done: Signal::new(),
             undelivered: Mutex::default(),
             has_handler: self.on_message.is_some(),
-            settings: Arc::clone(&settings),
+            threads: threads.clone(),
+            label: settings.label().to_owned(),
+            close_timeout: settings.timeouts.close,
+            patience: settings.heartbeat.interval,
+            closing_since: Mutex::default(),
+            has_link: AtomicBool::new(false),
         });
         #[cfg(feature = "metrics")]
         {
@@ -158,9 +164,9 @@ impl ClientBuilder {
             counters: Arc::clone(&core.counters),
             #[cfg(feature = "tls")]
             tls: self.tls.build(is_websocket)?,
-            resolver: Resolver::new(self.resolve, threads),
+            resolver: Resolver::new(self.resolve, threads.clone()),
             connect_to: self.connect_to,
-            dialer: Dialer::new(settings.socket, threads),
+            dialer: Dialer::new(settings.socket, threads.clone()),
             interrupt,
             settings,
             connector: self.connector,
@@ -195,13 +201,11 @@ impl ClientBuilder {
 }
 
 fn launch(core: Arc<Core>, manager: Manager) -> Result<Client, Error> {
-    let id = core.id;
     // not by value through the frames that start a thread: its stack is what an idle client costs
     let mut manager = Box::new(manager);
-    let threads = manager.opener.threads;
+    let threads = core.threads.clone();
     threads
-        .spawn(Role::Manager, move || {
-            threads::belong_to(id);
+        .start(Role::Manager, move || {
             manager.run();
         })
         .map_err(Error::Thread)?;

@@ -24,7 +24,7 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn start(
-        threads: Threads,
+        threads: &Threads,
         mailbox: Arc<Mailbox>,
         abandoned: Receiver<Infallible>,
     ) -> io::Result<Self> {
@@ -41,7 +41,7 @@ impl Channel {
                 count.store(0, Relaxed);
             }
         };
-        threads.spawn(Role::Inbox, run)?;
+        threads.start(Role::Inbox, run)?;
         Ok(Self { receiver, offered })
     }
 

@@ -262,7 +262,7 @@ impl Mailbox {
     /// # Errors
     ///
     /// What the system says if there is no thread to be had.
-    pub(crate) fn open_channel(self: &Arc<Self>, threads: Threads) -> io::Result<()> {
+    pub(crate) fn open_channel(self: &Arc<Self>, threads: &Threads) -> io::Result<()> {
         let abandoned = self.abandoned.raised().clone();
         let channel = Channel::start(threads, Arc::clone(self), abandoned)?;
         // there is only one: nobody else has the mailbox yet

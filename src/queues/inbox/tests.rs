@@ -62,7 +62,7 @@ fn bytes_bound_it_too_and_a_huge_message_passes_alone() {
 fn the_channel_holds_one_message_beside_what_the_bounds_allow() {
     let limits = Queue::new().messages(100).bytes(1000).overflow(Overflow::DropNewest);
     let mailbox = Arc::new(Mailbox::new(limits));
-    mailbox.open_channel(Threads::of(0, LEAST_STACK)).unwrap();
+    mailbox.open_channel(&Threads::of(0, LEAST_STACK)).unwrap();
     let receiver = mailbox.receiver().unwrap().clone();
     for _ in 0..20 {
         mailbox.push(&mut sized(&[600]), || Room::Within);
@@ -122,7 +122,7 @@ fn a_reader_that_waits_goes_on_when_there_is_room() {
     for as_channel in [false, true] {
         let (inbox, mailbox) = mailbox(Overflow::Wait);
         if as_channel {
-            mailbox.open_channel(Threads::of(0, LEAST_STACK)).unwrap();
+            mailbox.open_channel(&Threads::of(0, LEAST_STACK)).unwrap();
         }
         let reader =
             std::thread::spawn(move || inbox.deliver(&mut numbers(0..100), || Room::Within));
@@ -142,7 +142,7 @@ fn the_end_reaches_whoever_waits_behind_what_is_left() {
         let (inbox, mailbox) = mailbox(Overflow::Wait);
         inbox.deliver(&mut numbers(0..1), || Room::Within);
         if as_channel {
-            mailbox.open_channel(Threads::of(0, LEAST_STACK)).unwrap();
+            mailbox.open_channel(&Threads::of(0, LEAST_STACK)).unwrap();
         }
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| (recv(&mailbox, None), recv(&mailbox, None)));

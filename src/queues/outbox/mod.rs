@@ -50,7 +50,7 @@ pub(crate) struct Outbox {
     overseer: Mutex<Option<Weak<dyn Overseer>>>,
     is_overseen: AtomicBool,
     /// What the program does with what will not be sent any more. Never called with the lock.
-    on_dropped: Option<OnDropped>,
+    on_dropped: Option<Mutex<Option<OnDropped>>>,
 }
 
 /// What becomes of a message that is not refused.
@@ -100,13 +100,17 @@ impl Outbox {
     /// Tells the program of what will not be sent any more.
     pub(crate) fn telling(mut self, on_dropped: Option<OnDropped>) -> Self {
         self.state().keeps_lost = on_dropped.is_some();
-        self.on_dropped = on_dropped;
+        self.on_dropped = on_dropped.map(|callback| Mutex::new(Some(callback)));
         self
     }
 
     fn tell(&self) {
         let Some(on_dropped) = &self.on_dropped else { return };
         let lost = std::mem::take(&mut self.state().lost);
+        if lost.is_empty() {
+            return;
+        }
+        let Some(on_dropped) = on_dropped.lock().clone() else { return };
         for (message, why) in lost {
             if let Err(panic) =
                 guarded("callback for dropped messages", || on_dropped(message, why))
@@ -114,6 +118,12 @@ impl Outbox {
                 log::error!("{panic}");
             }
         }
+    }
+
+    /// Lets go of the program's callback.
+    pub(crate) fn tell_no_more(&self) {
+        let callback = self.on_dropped.as_ref().and_then(|callback| callback.lock().take());
+        drop(callback);
     }
 
     /// What it holds counts against this, too.

@@ -21,7 +21,7 @@ use crate::server::opening::Asked;
 use crate::server::session::{Inner, Outgoing, Session};
 use crate::server::tie::Tie;
 use crate::sync::Mutex;
-use crate::sync::threads::{Role, Threads, thread_prefix};
+use crate::sync::threads::{Role, thread_prefix};
 
 /// Runs a new session from its first link to the end of its handler.
 pub(in crate::server) fn run(
@@ -76,7 +76,7 @@ impl Owner {
         let outbox = Arc::new(outbox.within(&settings.budget));
         let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
         if settings.has_channel {
-            mailbox.open_channel(Threads::of(id, settings.stack))?;
+            mailbox.open_channel(&server.threads.of_session(id))?;
         }
         let counters = Arc::new(Counters::default());
         let (sender, orders) = unbounded();
@@ -139,8 +139,8 @@ impl Owner {
             let result = guarded("session handler", || (server.handler)(session));
             shared.order(Order::Returned(result));
         };
-        let threads = Threads::of(self.id, self.server.settings.stack);
-        let started = threads.spawn(Role::Handler, handler);
+        let threads = self.server.threads.of_session(self.id);
+        let started = threads.start(Role::Handler, handler);
         if let Err(error) = started {
             self.shared.order(Order::Returned(Err(Failure::Thread(error))));
         }
