@@ -7,9 +7,13 @@
 //! Every client sends numbers, at least once, through one of ten proxies to one server. The
 //! proxies do random bad things. At the end every number must have arrived, in order on each
 //! connection, and no thread, descriptor or memory may be left over.
+//!
+//! Meanwhile it prints now and then what the library holds: the bytes in use, of which this
+//! program's own notes are a part that does not grow. Resident memory beside it is what the
+//! allocator got from the system; it keeps much of that for the next burst.
 
 use std::alloc::System;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::fs;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +23,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
 use everlink::{Backoff, Client, Decision, Delivery, Event, Heartbeat, Server, Session, Timeouts};
+use hdrhistogram::Histogram;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
 /// Counts what is allocated and freed: resident memory says more of allocators than of leaks.
@@ -31,6 +36,8 @@ const PROXIES: usize = 10;
 const DEAD_AFTER: Duration = Duration::from_millis(1500);
 /// The pause between two messages of a client.
 const PACE: Duration = Duration::from_millis(5);
+/// After each of so many parts of the time what is held is printed.
+const REPORTS: u32 = 10;
 /// How much more memory than at the start is no leak yet: what allocators keep.
 const SLACK_KIB: u64 = 64 * 1024;
 /// The same for bytes in use: names of threads that std and the log remember, and the like.
@@ -62,22 +69,53 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the server has seen of one client.
+/// What the server has seen of one client. It does not grow with the numbers: memory that does is
+/// the library's.
 #[derive(Debug, Default)]
 struct Seen {
-    numbers: HashSet<u64>,
+    /// All numbers below this have come.
+    next: u64,
+    /// Those that have come before one below them.
+    ahead: BTreeSet<u64>,
     duplicates: u64,
     /// Numbers that did not follow on the one before them on their connection.
     out_of_order: u64,
 }
 
-/// What the clients' events tell.
-#[derive(Debug, Default)]
+impl Seen {
+    fn note(&mut self, number: u64) {
+        if number < self.next || !self.ahead.insert(number) {
+            self.duplicates += 1;
+        }
+        while self.ahead.remove(&self.next) {
+            self.next += 1;
+        }
+    }
+
+    fn count(&self) -> u64 {
+        self.next + self.ahead.len() as u64
+    }
+}
+
+/// What the clients' events tell, in microseconds.
+#[derive(Debug)]
 struct Times {
-    /// From the fault to the event, in milliseconds.
-    detection: Vec<f64>,
-    /// From the lost link to the next one, in milliseconds.
-    recovery: Vec<f64>,
+    /// From the fault to the event.
+    detection: Histogram<u64>,
+    /// From the lost link to the next one.
+    recovery: Histogram<u64>,
+}
+
+impl Times {
+    fn new() -> Result<Self> {
+        // up to an hour: the room for all values is taken at once
+        let histogram = || Histogram::new_with_bounds(1, 3_600_000_000, 3);
+        Ok(Self { detection: histogram()?, recovery: histogram()? })
+    }
+}
+
+fn record(histogram: &mut Histogram<u64>, time: Duration) {
+    histogram.saturating_record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
 }
 
 /// When the last fault that kills was done to the connections of a proxy.
@@ -90,23 +128,21 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn run(options: &Options) -> Result<bool> {
     let seen: Arc<Vec<Mutex<Seen>>> =
         Arc::new((0..options.clients).map(|_| Mutex::default()).collect());
-    let times = Arc::new(Mutex::new(Times::default()));
+    let times = Arc::new(Mutex::new(Times::new()?));
 
     // once round without faults, so that what is allocated once is not taken for a leak
     soak(options, Duration::from_secs(1), false, &seen, &times)?;
-    *lock(&times) = Times::default();
+    *lock(&times) = Times::new()?;
     seen.iter().for_each(|seen| *lock(seen) = Seen::default());
     let before = Machine::now();
     let time = Duration::from_secs_f64(options.minutes * 60.0);
     let (sent, reconnects, faults) = soak(options, time, true, &seen, &times)?;
-    let numbers: u64 = seen.iter().map(|seen| lock(seen).numbers.len() as u64).sum();
+    let numbers: u64 = seen.iter().map(|seen| lock(seen).count()).sum();
     let duplicates: u64 = seen.iter().map(|seen| lock(seen).duplicates).sum();
     let out_of_order: u64 = seen.iter().map(|seen| lock(seen).out_of_order).sum();
     let lost = sent - numbers;
-    // what was noted is no leak
-    seen.iter().for_each(|seen| *lock(seen) = Seen::default());
     let (detection, recovery) = {
-        let times = std::mem::take(&mut *lock(&times));
+        let times = lock(&times);
         (percentiles(&times.detection), percentiles(&times.recovery))
     };
     let after = Machine::now();
@@ -171,7 +207,12 @@ fn soak(
         .collect();
     let mut random = fastrand::Rng::with_seed(options.seed);
     let mut faults = 0;
+    let begun = Instant::now();
+    let mut reports = (1..=REPORTS).map(|number| begun + time / REPORTS * number).peekable();
     while Instant::now() < deadline {
+        if with_faults && reports.next_if(|due| *due <= Instant::now()).is_some() {
+            report(begun.elapsed(), &clients);
+        }
         thread::sleep(Duration::from_millis(random.u64(50..300)));
         if with_faults {
             let (proxy, struck) = &proxies[random.usize(..PROXIES)];
@@ -199,7 +240,6 @@ fn soak(
 
 fn start(proxy: &FaultProxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result<Client> {
     let mut had_link = false;
-    let milliseconds = |time: Duration| time.as_secs_f64() * 1e3;
     Ok(Client::builder(&format!("ws://{}", proxy.address()))
         .delivery(Delivery::AtLeastOnce)
         .heartbeat(Heartbeat::every(DEAD_AFTER / 3).dead_after(DEAD_AFTER))
@@ -215,16 +255,27 @@ fn start(proxy: &FaultProxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result
         .on_event(move |event| match event {
             Event::Disconnected { .. } => {
                 if let Some(struck) = *lock(&struck) {
-                    lock(&times).detection.push(milliseconds(struck.elapsed()));
+                    record(&mut lock(&times).detection, struck.elapsed());
                 }
             }
             // the first time is no recovery
             Event::Connected { downtime, .. } if std::mem::replace(&mut had_link, true) => {
-                lock(&times).recovery.push(milliseconds(*downtime));
+                record(&mut lock(&times).recovery, *downtime);
             }
             _ => {}
         })
         .start()?)
+}
+
+/// What is held now. What waits in the clients' outboxes comes and goes with the faults.
+fn report(elapsed: Duration, clients: &[Client]) {
+    let Machine { threads, resident, heap, .. } = Machine::now();
+    let queued: u64 = clients.iter().map(|client| client.stats().outbox_messages as u64).sum();
+    println!(
+        "  {:5.0} s: {} KiB in use with {threads} threads and {queued} messages queued, {resident} KiB resident",
+        elapsed.as_secs_f64(),
+        heap / 1024
+    );
 }
 
 /// Does something bad to the connections of a proxy, or mends it.
@@ -285,8 +336,7 @@ fn serve(session: &Session, seen: &[Mutex<Seen>]) {
         let Some((seen, number)) = numbers else { continue };
         {
             let mut seen = lock(seen);
-            let is_new = seen.numbers.insert(number);
-            seen.duplicates += u64::from(!is_new);
+            seen.note(number);
             seen.out_of_order += u64::from(last.is_some_and(|last| last + 1 != number));
         }
         last = Some(number);
@@ -295,12 +345,8 @@ fn serve(session: &Session, seen: &[Mutex<Seen>]) {
     }
 }
 
-fn percentiles(times: &[f64]) -> String {
-    let mut times = times.to_vec();
-    times.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        times.get((times.len() as f64 * share) as usize).or(times.last()).copied().unwrap_or(0.0)
-    };
+fn percentiles(times: &Histogram<u64>) -> String {
+    let at = |share: f64| times.value_at_quantile(share) as f64 / 1e3;
     format!(
         "p50 {:.1} ms, p95 {:.1} ms, p99 {:.1} ms, most {:.1} ms ({} of them)",
         at(0.5),
