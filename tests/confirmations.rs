@@ -8,7 +8,11 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use everlink::{Backoff, Delivery, Error, Event, Heartbeat, Queue, SendError};
+use crossbeam_channel::{Receiver, unbounded};
+use everlink::{
+    Backoff, ClientBuilder, Delivery, Error, Event, Heartbeat, Message, Queue, Receipt, SendError,
+    Undelivered,
+};
 use support::bare::{self, PING, TEXT};
 use support::*;
 
@@ -139,6 +143,20 @@ enum Ends {
     EndOfStream,
 }
 
+fn end(mut stream: TcpStream, ends: Ends) {
+    match ends {
+        Ends::Code(code) => {
+            // it may be gone already
+            let _ = stream.write_all(&bare::frame(bare::CLOSE, &bare::close_body(code, "")));
+            while !matches!(bare::read_frame(&mut stream), Ok((bare::CLOSE, _)) | Err(_)) {}
+        }
+        Ends::Reset => {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        Ends::EndOfStream => {}
+    }
+}
+
 /// Serves links that carry this many messages each, the next one ends the link; answers pings at
 /// once. Returns the link on which it had all numbers below `queued`, or none if that took more
 /// than `most` links.
@@ -170,17 +188,7 @@ fn serve_short_links(
                 _ => break,
             }
         }
-        match ends {
-            Ends::Code(code) => {
-                // it may be gone already
-                let _ = stream.write_all(&bare::frame(bare::CLOSE, &bare::close_body(code, "")));
-                while !matches!(bare::read_frame(&mut stream), Ok((bare::CLOSE, _)) | Err(_)) {}
-            }
-            Ends::Reset => {
-                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-            }
-            Ends::EndOfStream => {}
-        }
+        end(stream, ends);
     }
     None
 }
@@ -222,4 +230,153 @@ fn receipts_know_what_a_short_link_has_carried() {
         if confirmed == 7 { Ok(()) } else { Err(confirmed) }
     });
     assert_eq!(client.sender().confirmed_up_to(), 7);
+}
+
+/// A builder that gives up a message after this many links, and tells of it.
+fn suspecting(
+    builder: ClientBuilder,
+    limit: u32,
+) -> (ClientBuilder, Receiver<(Message, Undelivered)>) {
+    let (tell, told) = unbounded();
+    let builder = builder.backoff(Backoff::fixed(ms(1))).max_deliveries(limit);
+    (builder.on_dropped(move |message, why| drop(tell.send((message, why)))), told)
+}
+
+fn is_poison(receipt: &Receipt) -> bool {
+    matches!(receipt.wait(PATIENCE), Err(Error::Undelivered(Undelivered::Poison)))
+}
+
+#[test]
+fn a_message_that_ends_link_after_link_is_handed_back_and_the_rest_goes_on() {
+    for ends in [Ends::Code(1011), Ends::Code(4000), Ends::Reset, Ends::EndOfStream] {
+        let listener = Listener::new();
+        let (builder, told) = suspecting(listener.client(), 3);
+        let client = builder.delivery(Delivery::AtLeastOnce).start().unwrap();
+        let texts: Vec<String> = (0..40).map(|number: u32| number.to_string()).collect();
+        let poison = "5";
+        let send = |text: &String| client.send_confirmed(text.clone()).unwrap();
+        let receipts: Vec<Receipt> = texts.iter().map(send).collect();
+        let (mut poisonings, mut received) = (0, BTreeSet::new());
+        'links: loop {
+            let mut stream = bare::upgrade(&listener);
+            while let Ok((first, payload)) = bare::read_frame(&mut stream) {
+                if first == PING {
+                    let _ = stream.write_all(&bare::frame(bare::PONG, &payload));
+                } else if payload == poison.as_bytes() {
+                    poisonings += 1;
+                    assert!(poisonings < 10, "{ends:?}: again and again");
+                    end(stream, ends);
+                    break;
+                } else if first == TEXT {
+                    received.insert(String::from_utf8(payload).unwrap());
+                    if received.len() + 1 == texts.len() {
+                        thread::spawn(move || answer(stream, Pongs::Proper));
+                        break 'links;
+                    }
+                }
+            }
+        }
+        assert!(poisonings >= 3, "{poisonings}, {ends:?}");
+        let (message, why) = told.recv_timeout(PATIENCE).expect("told");
+        assert_eq!((message.as_text(), why), (Some(poison), Undelivered::Poison));
+        for (text, receipt) in texts.iter().zip(&receipts) {
+            if text == poison {
+                assert!(is_poison(receipt));
+            } else {
+                receipt.wait(PATIENCE).unwrap();
+            }
+        }
+        assert!(told.is_empty());
+    }
+}
+
+/// A peer that is full, restarts or goes away says nothing of the message that it has not read.
+#[test]
+fn a_peer_that_ends_links_for_reasons_of_its_own_makes_no_message_poison() {
+    let listener = Listener::new();
+    let (builder, told) = suspecting(listener.client(), 1);
+    let client = builder.delivery(Delivery::AtLeastOnce).start().unwrap();
+    client.send("innocent").unwrap();
+    for code in [1000, 1001, 1012, 1013] {
+        let mut stream = bare::upgrade(&listener);
+        assert_eq!(bare::read_frame(&mut stream).unwrap().0, TEXT);
+        end(stream, Ends::Code(code));
+    }
+    let mut stream = bare::upgrade(&listener);
+    assert_eq!(bare::read_frame(&mut stream).unwrap().1, b"innocent");
+    thread::spawn(move || answer(stream, Pongs::Proper));
+    client.flush(PATIENCE).unwrap();
+    assert!(told.is_empty());
+}
+
+/// A link that is cut before the peer has answered anything says nothing of the message.
+#[test]
+fn links_that_are_cut_at_once_make_no_message_poison() {
+    let listener = Listener::new();
+    let (builder, told) = suspecting(listener.client(), 1);
+    let client = builder.delivery(Delivery::AtLeastOnce).start().unwrap();
+    client.send("innocent").unwrap();
+    for _ in 0..5 {
+        let mut stream = bare::upgrade(&listener);
+        while bare::read_frame(&mut stream).unwrap().0 != TEXT {}
+        end(stream, Ends::Reset);
+    }
+    let stream = bare::upgrade(&listener);
+    thread::spawn(move || answer(stream, Pongs::Proper));
+    client.flush(PATIENCE).unwrap();
+    assert!(told.is_empty());
+}
+
+/// Also where nothing is sent twice: a message that was cut off has not been sent once.
+#[test]
+fn a_message_that_is_cut_off_on_link_after_link_is_handed_back() {
+    for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
+        let listener = Listener::new();
+        let (builder, told) = suspecting(listener.client(), 3);
+        let client = builder.delivery(delivery).start().unwrap();
+        let receipt = client.send_confirmed(vec![7; 32 << 20]).unwrap();
+        client.send("the rest").unwrap();
+        for link in 0..4 {
+            let mut stream = bare::upgrade(&listener);
+            // the first time nothing goes ahead of it
+            if link > 0 {
+                let (first, payload) = bare::read_frame(&mut stream).unwrap();
+                assert_eq!(first, PING);
+                stream.write_all(&bare::frame(bare::PONG, &payload)).unwrap();
+            }
+            stream.read_exact(&mut [0; 1000]).unwrap();
+            end(stream, Ends::Reset);
+        }
+        let (message, why) = told.recv_timeout(PATIENCE).expect("told");
+        assert_eq!((message.len(), why), (32 << 20, Undelivered::Poison));
+        assert!(is_poison(&receipt));
+        let mut stream = bare::upgrade(&listener);
+        assert_eq!(bare::read_frame(&mut stream).unwrap().1, b"the rest");
+    }
+}
+
+#[cfg(feature = "chaos")]
+#[test]
+fn a_session_goes_on_without_a_message_that_never_gets_through() {
+    use everlink::chaos::{Cut, Faults};
+    use support::resumed::{Pair, resuming_server};
+
+    let (tell, told) = unbounded();
+    let pair = Pair::with(resuming_server(), |builder| {
+        let builder = builder.max_deliveries(3);
+        builder.on_dropped(move |message, why| drop(tell.send((message, why))))
+    });
+    let session = pair.session();
+    pair.proxy.set(Faults::none().cut_after(Cut::Reset, 100_000)).unwrap();
+    pair.client.send("before").unwrap();
+    let receipt = pair.client.send_confirmed(vec![7; 900_000]).unwrap();
+    pair.client.send("behind").unwrap();
+    let (message, why) = told.recv_timeout(PATIENCE).expect("told");
+    assert_eq!((message.len(), why), (900_000, Undelivered::Poison));
+    assert!(is_poison(&receipt));
+    for text in ["before", "behind"] {
+        assert_eq!(session.recv_timeout(PATIENCE).unwrap(), text);
+    }
+    // the same session
+    assert!(session.failure().is_none());
 }

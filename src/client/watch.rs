@@ -74,6 +74,7 @@ impl Manager {
                 self.say(|client| Event::MessageTooLarge { client, size, message });
             }
         }
+        outbox.suspect_first(&ended.cause, ended.is_answered);
         self.opener.link_buried(outbox, &ended.cause);
         ended
     }

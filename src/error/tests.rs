@@ -188,6 +188,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Undelivered::Dropped, "dropped"),
         (Undelivered::Expired, "expired"),
         (Undelivered::TooLarge, "too large"),
+        (Undelivered::Poison, "too often"),
         (Undelivered::LinkEnded, "its link ended"),
         (Undelivered::Closed, "closed"),
     ] {

@@ -389,6 +389,26 @@ impl Failure {
         }
     }
 
+    /// Whether a message that was under way may have caused it: the peer, or something on the way to
+    /// it, ended the link and did not say that the reason was another one. A silence has other
+    /// reasons, most of the time.
+    pub(crate) fn may_come_of_a_message(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+        match self {
+            Self::Io(error) => matches!(
+                error.kind(),
+                BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+            ),
+            Self::ClosedAbnormally | Self::EndOfStream { .. } => true,
+            // after 1009 it is known which message it was; the others are about the peer itself
+            Self::Closed(frame) => {
+                let code = frame.as_ref().map(|frame| frame.code.0);
+                !matches!(code, Some(1000 | 1001 | 1009 | 1012 | 1013))
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a session that could be resumed is over with a link that dies of this.
     pub(crate) fn ends_session(&self) -> bool {
         matches!(

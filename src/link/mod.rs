@@ -260,6 +260,8 @@ pub(crate) struct Ended {
     pub(crate) unconfirmed: u64,
     /// Whether both sides said goodbye.
     pub(crate) is_clean: bool,
+    /// Whether any ping was answered on it.
+    pub(crate) is_answered: bool,
 }
 
 impl Link {
@@ -367,7 +369,9 @@ impl Link {
         let cause = self.shared.life.cause();
         let cause = cause.unwrap_or_else(|| Arc::new(Failure::ClosedAbnormally));
         let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
-        Ended { cause, unconfirmed, is_clean: self.shared.life.ask(|state| state.is_clean()) }
+        let is_clean = self.shared.life.ask(|state| state.is_clean());
+        let is_answered = self.shared.pings.is_answered();
+        Ended { cause, unconfirmed, is_clean, is_answered }
     }
 
     /// Joins the three threads of a dead link.

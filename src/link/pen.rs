@@ -266,6 +266,10 @@ impl Pen {
     pub(super) fn encode_batch(&mut self, shared: &Shared) -> io::Result<()> {
         while let Some(mut entry) = self.batch.pop_front() {
             let (number, size) = (entry.number, entry.message.len());
+            if entry.is_suspect && self.may_wait {
+                // the answer proves that the link was sound up to this message
+                self.ask(shared)?;
+            }
             let position = self.begin_message(shared);
             entry.position = position;
             match (&mut self.encoder, shared.settings.fragment_size) {

@@ -28,6 +28,7 @@ struct State {
     unanswered: u64,
     written: u64,
     confirmed: u64,
+    is_answered: bool,
 }
 
 /// What went out before a ping.
@@ -81,6 +82,11 @@ impl PingLedger {
         self.state().out.front().map(|ping| ping.sent.elapsed())
     }
 
+    /// Whether any answer has come.
+    pub(super) fn is_answered(&self) -> bool {
+        self.state().is_answered
+    }
+
     fn sent(&self, covers: Covered, is_beat: bool) -> [u8; 8] {
         let mut state = self.state();
         state.pings += 1;
@@ -114,6 +120,7 @@ impl PingLedger {
     fn answered(&self, state: &mut State, index: usize) -> Option<Covered> {
         let ping = state.out.drain(..=index).next_back()?;
         state.unanswered = state.out.len() as u64;
+        state.is_answered = true;
         let confirmed = state.confirmed.max(ping.covers.messages);
         self.counters.confirmed.fetch_add(confirmed - state.confirmed, Relaxed);
         state.confirmed = confirmed;

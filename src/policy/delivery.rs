@@ -18,7 +18,7 @@ pub(crate) type OnDropped = Arc<dyn Fn(Message, Undelivered) + Send + Sync>;
 /// | | `AtMostOnce` | `AtLeastOnce` |
 /// | --- | --- | --- |
 /// | order of first arrivals | kept | kept |
-/// | loss | some of what was unconfirmed at an outage; at most how much is said | none, while the client lives |
+/// | loss | some of what was unconfirmed at an outage; at most how much is said | none, while the client lives, but for a message that ends [link after link](crate::ClientBuilder::max_deliveries) |
 /// | duplicates | none | what was unconfirmed at an outage |
 /// | the peer must | nothing | answer pings, after what came before them; one that does not is said in [`Event::ConfirmationsMissing`](crate::Event::ConfirmationsMissing) |
 /// | costs | nothing | a ping now and then while there is traffic; the unconfirmed messages count in the outbox's bounds |
@@ -65,6 +65,11 @@ pub enum Undelivered {
     /// it that was not confirmed.
     #[error("the peer found it too large")]
     TooLarge,
+    /// It was the first message that was not confirmed when a link ended, on as many links as
+    /// [`ClientBuilder::max_deliveries`](crate::ClientBuilder::max_deliveries) allows: it seems to
+    /// end the peer. The peer may or may not have it.
+    #[error("its links ended too often while it was under way")]
+    Poison,
     /// It was for the link that was up at the time
     /// ([`SendOptions::this_link_only`](crate::SendOptions::this_link_only)), and that ended before
     /// it was written whole.

@@ -435,6 +435,7 @@ fn obstacle(setting: &str, kind: Kind) -> Option<&'static str> {
     match setting {
         "slow_session" if drops => Some("no outbox is ever full, since it drops messages"),
         "on_resume" if !resumes => Some("without resume no session is resumed"),
+        "max_deliveries" if !resumes => Some("without resume nothing is sent again"),
         "on_request" | "subprotocols" | "origins" | "any_origin" | "host_names" | "resume"
         | "on_resume"
             if is_framed =>

@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) framing: Framing,
     pub(crate) socket: SocketOptions,
     pub(crate) delivery: Delivery,
+    /// How many links may end with the same message as the first that is not confirmed.
+    pub(crate) max_deliveries: u32,
     /// Whether a client asks for sessions that survive their connection.
     pub(crate) resume: bool,
     /// How much such a session of a client's keeps.
@@ -71,6 +73,7 @@ impl Default for Settings {
             framing: Framing::lines(),
             socket: SocketOptions::default(),
             delivery: Delivery::default(),
+            max_deliveries: 10,
             resume: false,
             unconfirmed: Unconfirmed::default(),
             outbox: Queue::default_of(8192, 64 << 20),
@@ -141,6 +144,7 @@ impl Settings {
         }
         match () {
             () if self.max_attempts == Some(0) => return zero("max_attempts"),
+            () if self.max_deliveries == 0 => return zero("max_deliveries"),
             () if self.framing.limit() == 0 => return zero("framing"),
             () => {}
         }

@@ -94,9 +94,31 @@ macro_rules! shared_setters {
             self
         }
 
+        /// How many links may end with the same message under way, at least 1. Default 10.
+        ///
+        /// Some messages end the peer each time that they come: it closes with 1011, crashes, or
+        /// something before it resets the connection. Where such a message is sent again on the next
+        /// link ([`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), a session that resumes, and
+        /// everywhere one that was cut off), nothing behind it would ever arrive. So the first message
+        /// that the peer has not confirmed is counted when a link ends with an end of the stream, a
+        /// reset or a close frame; not with the codes 1000, 1001, 1012 and 1013, which are about
+        /// the peer itself, and not with a silence. Nor does a link count that ends before the peer
+        /// has answered any ping: the message may not have come to the peer. At this limit the message is handed back,
+        /// [`Undelivered::Poison`](crate::Undelivered::Poison), to [`on_dropped`](Self::on_dropped)
+        /// and its receipt, and the rest goes on. `u32::MAX` never hands one back.
+        ///
+        /// A message that is always the first is not always the cause: a peer that answers a ping and
+        /// resets each link before it confirms a message has one handed back after so many links.
+        pub fn max_deliveries(mut self, limit: u32) -> Self {
+            self.settings.chosen.add("max_deliveries");
+            self.settings.max_deliveries = limit;
+            self
+        }
+
         /// Calls this with each accepted message that will not be sent any more, because the
-        /// outbox's overflow policy took it out, its time to live was over, or it was for a link
-        /// that has ended: for who keeps a journal. It runs on the thread that found out, one that
+        /// outbox's overflow policy took it out, its time to live was over, it was for a link that
+        /// has ended, or link after link has ended with it
+        /// ([`max_deliveries`](Self::max_deliveries)): for who keeps a journal. It runs on the thread that found out, one that
         /// sends or one of the connection's own, perhaps on several at once, and should be quick. A
         /// panic in it is logged.
         ///

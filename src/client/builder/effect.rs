@@ -32,7 +32,7 @@ enum Effect {
 }
 
 /// Every setter of [`ClientBuilder`].
-const EFFECTS: [(&str, Effect); 39] = [
+const EFFECTS: [(&str, Effect); 40] = [
     ("backoff", Effect::Always),
     ("basic_auth", Effect::Opening),
     ("bearer_auth", Effect::Opening),
@@ -52,6 +52,7 @@ const EFFECTS: [(&str, Effect); 39] = [
     ("limits", Effect::Always),
     ("login", Effect::Always),
     ("max_attempts", Effect::Always),
+    ("max_deliveries", Effect::Always),
     ("max_redirects", Effect::Opening),
     ("max_retry_after", Effect::Opening),
     ("name", Effect::Always),

@@ -128,12 +128,14 @@ impl ClientBuilder {
             (!is_websocket).then_some(settings.framing),
             settings.delivery,
             confirmable,
-        );
+        )
+        .telling(settings.on_dropped.clone())
+        .giving_up_after(settings.max_deliveries);
         let core = Arc::new(Core {
             id,
             #[cfg(feature = "metrics")]
             outlet: crate::metrics::Outlet::new("client", settings.label().to_owned()),
-            outbox: Arc::new(outbox.telling(settings.on_dropped.clone())),
+            outbox: Arc::new(outbox),
             mailbox: Arc::clone(&mailbox),
             counters,
             status: Status::new(),

@@ -16,7 +16,7 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use crate::failure::guarded;
+use crate::failure::{Failure, guarded};
 use crate::message::Message;
 use crate::policy::{Delivery, Framing, OnDropped, Overflow, Queue};
 use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
@@ -38,6 +38,8 @@ pub(crate) struct Outbox {
     /// On `tcp://` only.
     framing: Option<Framing>,
     delivery: Delivery,
+    /// How often a message may be the first that is not confirmed when its link dies.
+    max_deliveries: u32,
     /// Whether the peer can be asked what it has.
     confirmable: bool,
     state: Mutex<State>,
@@ -85,6 +87,7 @@ impl Outbox {
             max_message,
             framing,
             delivery,
+            max_deliveries: u32::MAX,
             confirmable,
             state,
             room,
@@ -101,6 +104,12 @@ impl Outbox {
     pub(crate) fn telling(mut self, on_dropped: Option<OnDropped>) -> Self {
         self.state().keeps_lost = on_dropped.is_some();
         self.on_dropped = on_dropped.map(|callback| Mutex::new(Some(callback)));
+        self
+    }
+
+    /// Hands a message back that has been under way so often when its link died.
+    pub(crate) fn giving_up_after(mut self, max_deliveries: u32) -> Self {
+        self.max_deliveries = max_deliveries;
         self
     }
 
@@ -360,6 +369,25 @@ impl Outbox {
     /// The peer of a link that is about to be buried has found a message too large.
     pub(crate) fn take_too_large(&self) -> Option<TooLarge> {
         self.state().take_too_large()
+    }
+
+    /// A link that is about to be buried has died of this, which a message may have caused: a
+    /// message that seems to end link after link is not sent again. A link on which no ping was
+    /// answered may have been cut before the message came to the peer, and says nothing.
+    pub(crate) fn suspect_first(&self, cause: &Failure, is_answered: bool) {
+        if !cause.may_come_of_a_message() {
+            return;
+        }
+        let suspect = self.state().suspect_first(is_answered, self.max_deliveries);
+        if let Some((number, size)) = suspect {
+            log::warn!(
+                "message {number} of {size} bytes is not sent again: {} links have ended with it as \
+                 the first that was not confirmed, the last one: {cause}",
+                self.max_deliveries
+            );
+            self.room.notify_all();
+            self.tell();
+        }
     }
 
     /// There is a link.

@@ -1,6 +1,7 @@
 //! The state behind the outbox's lock: plain bookkeeping, no waiting.
 
 mod dropping;
+mod poison;
 mod session;
 mod too_large;
 
@@ -32,8 +33,13 @@ pub(crate) struct Entry {
     expires: Option<Instant>,
     /// Whether a link that died had taken it before.
     again: bool,
-    /// Whether a link that died had begun to write it.
+    /// Whether the link that died last had begun to write it.
     begun: bool,
+    /// How many sound links have died with this as the first message that the peer had not
+    /// confirmed.
+    links_ended: u32,
+    /// Whether any link has.
+    pub(crate) is_suspect: bool,
     /// Whether the login hook has sent it: it is of use in this session only.
     is_login: bool,
     /// Whether it is for the link that was up when it was accepted, and no other.
@@ -156,6 +162,8 @@ impl State {
             expires: terms.expires,
             again: false,
             begun: false,
+            links_ended: 0,
+            is_suspect: false,
             is_login: false,
             this_link: terms.this_link,
             is_uncompressed: terms.is_uncompressed,

@@ -71,7 +71,8 @@ impl Owner {
         let settings = &server.settings;
         let limit = settings.limits.message;
         let outbox = Outbox::new(settings.outbox, limit, None, Delivery::AtMostOnce, true);
-        let outbox = outbox.telling(settings.on_dropped.clone());
+        let outbox =
+            outbox.telling(settings.on_dropped.clone()).giving_up_after(settings.max_deliveries);
         outbox.begin_session(resumption.settings.unconfirmed, Vec::new());
         let outbox = Arc::new(outbox.within(&settings.budget));
         let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));

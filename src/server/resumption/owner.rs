@@ -219,6 +219,7 @@ impl Owner {
         }
         self.server.totals.link_ended(&self.counters, &ended.cause);
         self.shared.detached();
+        self.outbox.suspect_first(&ended.cause, ended.is_answered);
         self.outbox.detached();
         // nobody has closed it, so this end could not go on
         let is_refused = self.closing.is_none() && matches!(*ended.cause, Failure::ClosedHere(_));

@@ -58,7 +58,11 @@ impl State {
     /// a session that is known, and what is in its queue the peer has not.
     pub(super) fn lose(&mut self, entry: Entry, occasion: Undelivered) {
         let is_in_doubt = entry.again && self.session.is_none();
-        let why = if is_in_doubt { Undelivered::Lost } else { occasion };
+        let why = match occasion {
+            Undelivered::Poison => occasion,
+            _ if is_in_doubt => Undelivered::Lost,
+            _ => occasion,
+        };
         match why {
             Undelivered::Expired => self.expired += 1,
             _ => self.dropped += 1,

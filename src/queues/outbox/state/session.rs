@@ -64,6 +64,8 @@ impl State {
                 expires: None,
                 again: false,
                 begun: false,
+                links_ended: 0,
+                is_suspect: false,
                 this_link: false,
                 is_uncompressed: false,
                 is_login: true,
@@ -114,6 +116,8 @@ impl State {
             self.links += 1;
             self.link = Some(self.links);
         }
+        // of this one nothing is written yet
+        self.queue.iter_mut().take_while(|entry| entry.begun).for_each(|entry| entry.begun = false);
     }
 
     pub(in crate::queues::outbox) fn link_lost(&mut self) {
