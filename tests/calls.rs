@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use everlink::{Calls, Client, Error, Event, Server};
+use everlink::{Calls, Client, Delivery, Error, Event, SendOptions, Server};
+use support::bare::{self, TEXT};
 use support::*;
 
 /// Answers "KEY question" with "KEY echo of question", unless it is to be silent.
@@ -276,4 +277,77 @@ fn a_thread_may_begin_to_receive_while_another_calls() {
         assert_eq!(answer, "echo of what?");
     });
     client.close();
+}
+
+/// The next message that the peer gets.
+fn next_message(stream: &mut std::net::TcpStream) -> String {
+    loop {
+        let (first, payload) = bare::read_frame(stream).expect("a frame");
+        if first == TEXT {
+            return String::from_utf8(payload).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_call_that_failed_before_it_was_written_is_not_executed_later() {
+    let (listener, calls) = (Listener::new(), Calls::<u64, String>::new());
+    // nobody answers the opening handshake yet
+    let client = listener.client().start().unwrap();
+    thread::scope(|scope| {
+        let asked: Vec<_> = (0..3_u64)
+            .map(|key| {
+                let (calls, sender) = (&calls, client.sender());
+                scope.spawn(move || calls.call(sender, key, format!("{key} pay"), PATIENCE))
+            })
+            .collect();
+        eventually("three that are queued", || match client.stats().outbox_messages {
+            3 => Ok(()),
+            count => Err(count),
+        });
+        calls.fail_all();
+        // whether the callers have noticed or not
+        client.send("the next").unwrap();
+        let mut stream = bare::upgrade(&listener);
+        assert_eq!(next_message(&mut stream), "the next");
+        for call in asked {
+            assert!(matches!(call.join().unwrap(), Err(Error::NotConnected)));
+        }
+    });
+    eventually("the outbox is empty", || match client.stats().outbox_messages {
+        0 => Ok(()),
+        count => Err(count),
+    });
+}
+
+#[test]
+fn a_call_that_failed_with_its_link_is_not_sent_again() {
+    let (listener, calls) = (Listener::new(), Calls::<u64, String>::new());
+    let pending = calls.clone();
+    let client = listener.client().delivery(Delivery::AtLeastOnce).on_event(move |event| {
+        if matches!(event, Event::Disconnected { .. }) {
+            pending.fail_all();
+        }
+    });
+    let client = client.start().unwrap();
+    let mut stream = bare::upgrade(&listener);
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| calls.call(client.sender(), 1, "1 pay", PATIENCE));
+        assert_eq!(next_message(&mut stream), "1 pay");
+        client.send("what is not a call").unwrap();
+        drop(stream);
+        assert!(matches!(asked.join().unwrap(), Err(Error::NotConnected)));
+        let mut stream = bare::upgrade(&listener);
+        assert_eq!(next_message(&mut stream), "what is not a call");
+    });
+}
+
+#[test]
+fn a_call_can_be_for_this_link_only() {
+    let (listener, calls) = (Listener::new(), Calls::<u64, String>::new());
+    let client = listener.client().start().unwrap();
+    let now = SendOptions::new().this_link_only();
+    let call = calls.call_with(client.sender(), 1, "1 now", now, PATIENCE);
+    assert!(matches!(call, Err(Error::NotConnected)), "{call:?}");
+    assert!(calls.is_empty());
 }

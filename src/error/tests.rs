@@ -190,6 +190,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Undelivered::TooLarge, "too large"),
         (Undelivered::Poison, "too often"),
         (Undelivered::LinkEnded, "its link ended"),
+        (Undelivered::Withdrawn, "withdrawn"),
         (Undelivered::Closed, "closed"),
     ] {
         all.push((Error::Undelivered(why), words));

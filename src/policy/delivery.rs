@@ -75,6 +75,9 @@ pub enum Undelivered {
     /// it was written whole.
     #[error("not written before its link ended")]
     LinkEnded,
+    /// The call that sent it ([`Calls::call`](crate::Calls::call)) ended first.
+    #[error("withdrawn by the call that sent it")]
+    Withdrawn,
     /// The client or session was closed before the peer confirmed it.
     #[error("not delivered before the connection was closed")]
     Closed,

@@ -11,6 +11,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use super::{SendOptions, Sender};
 use crate::error::Error;
 use crate::message::Message;
+use crate::queues::outbox::{Terms, Withdrawal};
 use crate::sync::Mutex;
 
 /// How long a call on the one thread that receives waits for another thread to begin to.
@@ -57,9 +58,23 @@ pub struct Calls<K, V> {
 }
 
 struct Pending<K, V> {
-    /// Each call with the number that tells it from a later one with its key.
-    calls: HashMap<K, (u64, crossbeam_channel::Sender<V>)>,
+    calls: HashMap<K, Pledge<V>>,
     next: u64,
+}
+
+/// What the table knows of a call. However it leaves the table, its message is not sent any more.
+struct Pledge<V> {
+    /// Tells the call from a later one with its key.
+    number: u64,
+    answer: crossbeam_channel::Sender<V>,
+    question: Withdrawal,
+}
+
+impl<V> Drop for Pledge<V> {
+    fn drop(&mut self) {
+        // before the caller learns that its call has ended: its next link may be up by then
+        self.question.withdraw();
+    }
 }
 
 /// One call, which leaves the table however it ends.
@@ -67,6 +82,8 @@ struct Call<'a, K: Eq + Hash, V> {
     calls: &'a Calls<K, V>,
     key: &'a K,
     number: u64,
+    sender: &'a Sender,
+    question: Withdrawal,
 }
 
 impl<K: Eq + Hash, V> Call<'_, K, V> {
@@ -74,7 +91,7 @@ impl<K: Eq + Hash, V> Call<'_, K, V> {
     fn leave(&self) -> bool {
         let mut pending = self.calls.pending.lock();
         let is_there =
-            pending.calls.get(self.key).is_some_and(|(number, _)| *number == self.number);
+            pending.calls.get(self.key).is_some_and(|pledge| pledge.number == self.number);
         if is_there {
             pending.calls.remove(self.key);
         }
@@ -85,6 +102,8 @@ impl<K: Eq + Hash, V> Call<'_, K, V> {
 impl<K: Eq + Hash, V> Drop for Call<'_, K, V> {
     fn drop(&mut self) {
         self.leave();
+        // makes room at once
+        self.sender.end.outbox().withdraw(&self.question);
     }
 }
 
@@ -96,7 +115,11 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     }
 
     /// Sends the message and waits for the answer to this key, both together at most for `timeout`.
-    /// After that the message is not sent any more.
+    /// However the call ends, its message is not sent any more after that: one that has failed
+    /// is not written to a later link, nor again with
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce)
+    /// ([`Undelivered::Withdrawn`](crate::Undelivered::Withdrawn)). What had been written by then may
+    /// still be executed.
     ///
     /// Another thread has to receive the answer. A client's handler, which receives nothing while it
     /// runs, cannot call; nor can the thread that receives, as a session's handler in its loop does.
@@ -148,6 +171,41 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     where
         K: Clone,
     {
+        self.call_with(sender, key, message, SendOptions::new(), timeout)
+    }
+
+    /// Like [`call`](Self::call), with options for the message; it never lives longer than
+    /// `timeout`. One [for this link only](SendOptions::this_link_only) is refused without a link,
+    /// and not written to another one: fail the call with [`fail_all`](Self::fail_all) then, or
+    /// it waits until its time is over.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Calls, Client, Error, SendOptions};
+    ///
+    /// // nobody is there
+    /// let client = Client::builder("ws://127.0.0.1:1").start()?;
+    /// let calls: Calls<u64, String> = Calls::new();
+    /// let now = SendOptions::new().this_link_only();
+    /// let failed = calls.call_with(client.sender(), 7, "7 now?", now, Duration::from_secs(60));
+    /// assert!(matches!(failed, Err(Error::NotConnected)));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`call`](Self::call); [`Error::NotConnected`] without a link.
+    pub fn call_with(
+        &self,
+        sender: &Sender,
+        key: K,
+        message: impl Into<Message>,
+        options: SendOptions,
+        timeout: Duration,
+    ) -> Result<V, Error>
+    where
+        K: Clone,
+    {
         sender.check_wait()?;
         let deadline = Instant::now().checked_add(timeout);
         let (answer, answered) = bounded(1);
@@ -157,10 +215,14 @@ impl<K: Eq + Hash, V> Calls<K, V> {
         }
         let number = pending.next;
         pending.next += 1;
-        pending.calls.insert(key.clone(), (number, answer));
+        let question = Withdrawal::default();
+        let pledge = Pledge { number, answer, question: question.clone() };
+        pending.calls.insert(key.clone(), pledge);
         drop(pending);
-        let call = Call { calls: self, key: &key, number };
-        sender.send_with(message, SendOptions::new().ttl(timeout).timeout(timeout))?;
+        let call = Call { calls: self, key: &key, number, sender, question: question.clone() };
+        let options = options.within(timeout);
+        let terms = Terms { withdrawal: Some(question), ..options.terms(None) };
+        sender.push(message.into(), terms, options.patience())?;
         let wait = |deadline: Option<Instant>| match deadline {
             Some(deadline) => answered.recv_deadline(deadline),
             None => answered.recv().map_err(Into::into),
@@ -192,11 +254,12 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// ```
     pub fn complete(&self, key: &K, value: V) -> Option<V> {
         let call = self.pending.lock().calls.remove(key);
-        let Some((_, answer)) = call else { return Some(value) };
-        answer.try_send(value).err().map(|error| error.into_inner())
+        let Some(call) = call else { return Some(value) };
+        call.answer.try_send(value).err().map(|error| error.into_inner())
     }
 
-    /// Has every call that waits fail with [`Error::NotConnected`].
+    /// Has every call that waits fail with [`Error::NotConnected`]. By the time this returns
+    /// none of their messages is written any more.
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));

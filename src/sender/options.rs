@@ -67,12 +67,20 @@ impl SendOptions {
         self
     }
 
+    /// At most so much time for everything.
+    pub(super) fn within(mut self, time: Duration) -> Self {
+        self.ttl = Some(self.ttl.map_or(time, |ttl| ttl.min(time)));
+        self.timeout = Some(self.timeout.map_or(time, |timeout| timeout.min(time)));
+        self
+    }
+
     pub(super) fn terms(&self, receipt: Option<Receipt>) -> Terms {
         Terms {
             receipt,
             expires: self.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
             this_link: self.this_link,
             is_uncompressed: self.is_uncompressed,
+            withdrawal: None,
         }
     }
 

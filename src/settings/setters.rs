@@ -117,8 +117,9 @@ macro_rules! shared_setters {
 
         /// Calls this with each accepted message that will not be sent any more, because the
         /// outbox's overflow policy took it out, its time to live was over, it was for a link that
-        /// has ended, or link after link has ended with it
-        /// ([`max_deliveries`](Self::max_deliveries)): for who keeps a journal. It runs on the thread that found out, one that
+        /// has ended, link after link has ended with it
+        /// ([`max_deliveries`](Self::max_deliveries)), or its call has failed
+        /// ([`Calls`](crate::Calls)): for who keeps a journal. It runs on the thread that found out, one that
         /// sends or one of the connection's own, perhaps on several at once, and should be quick. A
         /// panic in it is logged.
         ///

@@ -23,7 +23,7 @@ use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
 pub(crate) use session::Overseer;
 pub(crate) use state::{Entry, TooLarge};
 use state::{Gate, State};
-pub(crate) use terms::{Patience, Refused, Tally, Terms};
+pub(crate) use terms::{Patience, Refused, Tally, Terms, Withdrawal};
 
 /// The queue between the threads that send and the one thread that writes.
 ///
@@ -302,16 +302,26 @@ impl Outbox {
     }
 
     /// Moves messages to `batch` until it holds `bytes` or the queue is empty, leaving out what
-    /// has expired.
+    /// has expired or was withdrawn.
     pub(crate) fn take(&self, batch: &mut VecDeque<Entry>, bytes: usize) {
         let mut state = self.state();
-        let has_expired = state.take(batch, bytes);
-        let wake = has_expired && state.waiting > 0;
+        let has_lost = state.take(batch, bytes);
+        let wake = has_lost && state.waiting > 0;
         drop(state);
         if wake {
             self.room.notify_all();
         }
-        if has_expired {
+        if has_lost {
+            self.tell();
+        }
+    }
+
+    /// A message is not wanted any more. One that waits makes room at once; one that the writer has,
+    /// or that may have to be written again, is dropped if it ever comes back.
+    pub(crate) fn withdraw(&self, withdrawal: &Withdrawal) {
+        withdrawal.withdraw();
+        if self.state().drop_withdrawn(withdrawal.number()) {
+            self.room.notify_all();
             self.tell();
         }
     }

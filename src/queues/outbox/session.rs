@@ -65,6 +65,7 @@ impl Outbox {
     pub(crate) fn resumed(&self, position: u64) -> usize {
         let rest = self.state().resumed(position);
         self.room.notify_all();
+        self.tell();
         rest
     }
 

@@ -11,8 +11,8 @@ use std::time::Instant;
 
 use self::session::Session;
 pub(crate) use self::too_large::TooLarge;
-use super::Terms;
 use super::gaps::Gaps;
+use super::{Terms, Withdrawal};
 use crate::message::Message;
 use crate::policy::Delivery;
 use crate::policy::Undelivered;
@@ -45,6 +45,13 @@ pub(crate) struct Entry {
     /// Whether it is for the link that was up when it was accepted, and no other.
     this_link: bool,
     pub(crate) is_uncompressed: bool,
+    withdrawal: Option<Withdrawal>,
+}
+
+impl Entry {
+    fn is_withdrawn(&self) -> bool {
+        self.withdrawal.as_ref().is_some_and(Withdrawal::is_withdrawn)
+    }
 }
 
 /// What a send meets.
@@ -152,6 +159,9 @@ impl State {
             cell.accepted(number);
             self.receipts.push_back((number, cell));
         }
+        if let Some(withdrawal) = &terms.withdrawal {
+            withdrawal.accepted(number);
+        }
         self.queue_bytes += message.len();
         self.share.charge(self.bytes());
         self.expect_expiry(terms.expires);
@@ -167,6 +177,7 @@ impl State {
             is_login: false,
             this_link: terms.this_link,
             is_uncompressed: terms.is_uncompressed,
+            withdrawal: terms.withdrawal,
         });
     }
 
@@ -182,22 +193,32 @@ impl State {
 
     /// What was taken from the queue comes back to its front.
     fn put_back(&mut self, entry: Entry) {
+        if entry.is_withdrawn() {
+            return self.lose(entry, Undelivered::Withdrawn);
+        }
         self.queue_bytes += entry.message.len();
         self.expect_expiry(entry.expires);
         self.queue.push_front(entry);
     }
 
-    /// Returns whether something expired.
+    /// Returns whether something was taken out that is not to be written.
     pub(super) fn take(&mut self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
-        let (mut moved, mut expired) = (0, false);
+        let (mut moved, mut has_lost) = (0, false);
         while moved < bytes && !self.must_pause() {
             let Some(mut entry) = self.queue.pop_front() else { break };
             entry.begun = false;
             let size = entry.message.len();
             self.queue_bytes -= size;
-            if entry.expires.is_some_and(|time| time <= Instant::now()) {
-                self.lose(entry, Undelivered::Expired);
-                expired = true;
+            let why = match &entry {
+                entry if entry.is_withdrawn() => Some(Undelivered::Withdrawn),
+                entry if entry.expires.is_some_and(|time| time <= Instant::now()) => {
+                    Some(Undelivered::Expired)
+                }
+                _ => None,
+            };
+            if let Some(why) = why {
+                self.lose(entry, why);
+                has_lost = true;
                 continue;
             }
             // small messages cost more than their payload: count some overhead, so that a
@@ -207,7 +228,7 @@ impl State {
             self.taken += 1;
             batch.push_back(entry);
         }
-        expired
+        has_lost
     }
 
     pub(super) fn written(&mut self, mut entry: Entry, delivery: Delivery) {

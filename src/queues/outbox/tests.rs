@@ -300,3 +300,36 @@ fn a_flush_is_awaited_before_anything_is_written() {
     });
     assert!(!outbox.is_confirmation_awaited());
 }
+
+#[test]
+fn what_is_withdrawn_is_not_written_wherever_it_is() {
+    let limits = Queue::new().messages(4);
+    let outbox = Outbox::new(limits, usize::MAX, None, Delivery::AtLeastOnce, true);
+    let send = |text: &str| {
+        let withdrawal = Withdrawal::default();
+        let terms = Terms { withdrawal: Some(withdrawal.clone()), ..Terms::default() };
+        outbox.push(text.into(), terms, Patience::None).unwrap();
+        withdrawal
+    };
+    let [kept, taken, marked, queued] = ["kept", "taken", "marked", "queued"].map(send);
+    assert!(write_one(&outbox).is_some());
+    let mut batch = VecDeque::new();
+    outbox.take(&mut batch, 1);
+    outbox.withdraw(&queued);
+    // makes room at once
+    push(&outbox, "room", Patience::None).unwrap();
+    outbox.withdraw(&kept);
+    outbox.withdraw(&taken);
+    marked.withdraw();
+    outbox.restore(&mut batch);
+    outbox.link_buried();
+    assert_eq!(write_one(&outbox).unwrap().as_text(), Some("room"));
+    let tally = outbox.tally();
+    assert_eq!((tally.dropped, tally.waiting, tally.waiting_bytes), (4, 1, 4));
+    // before it is accepted, too
+    let early = Withdrawal::default();
+    outbox.withdraw(&early);
+    let terms = Terms { withdrawal: Some(early), ..Terms::default() };
+    outbox.push("early".into(), terms, Patience::None).unwrap();
+    assert!(write_one(&outbox).is_none());
+}

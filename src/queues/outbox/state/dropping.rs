@@ -78,6 +78,19 @@ impl State {
         }
     }
 
+    /// Takes a message that was withdrawn out of the queue, if it is there; returns whether it was.
+    pub(in crate::queues::outbox) fn drop_withdrawn(&mut self, number: u64) -> bool {
+        let index = self.queue.partition_point(|entry| entry.number < number);
+        if !self.queue.get(index).is_some_and(Entry::is_withdrawn) {
+            return false;
+        }
+        let Some(entry) = self.queue.remove(index) else { return false };
+        self.queue_bytes -= entry.message.len();
+        self.lose(entry, Undelivered::Withdrawn);
+        self.give_back();
+        true
+    }
+
     /// Makes room; returns whether there was anything to drop.
     pub(in crate::queues::outbox) fn drop_oldest(&mut self) -> bool {
         let oldest = self.queue.iter().position(|entry| !entry.is_login);

@@ -68,6 +68,7 @@ impl State {
                 is_suspect: false,
                 this_link: false,
                 is_uncompressed: false,
+                withdrawal: None,
                 is_login: true,
             });
         }
