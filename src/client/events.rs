@@ -12,7 +12,7 @@ use crate::failure::{Failure, guarded};
 use crate::link::Notice;
 use crate::message::Message;
 use crate::policy::AgreedCompression;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Ours};
 
 /// A step in the life of a client.
 #[derive(Debug, Clone)]
@@ -249,10 +249,10 @@ pub enum Next {
 #[derive(Debug)]
 #[must_use = "a subscription ends when it is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct Events {
-    shared: Arc<Subscription>,
+    shared: Ours<Subscription>,
     number: u64,
     /// Where it is entered.
-    list: Arc<Mutex<Subscriptions>>,
+    list: Ours<Mutex<Subscriptions>>,
 }
 
 #[derive(Debug)]
@@ -265,6 +265,13 @@ struct Subscription {
 }
 
 impl Events {
+    /// A subscription that has ended.
+    pub(super) fn none() -> Self {
+        let publisher = Publisher::default();
+        publisher.subscriptions.lock().ended = true;
+        publisher.subscribe()
+    }
+
     /// How many events a subscription holds.
     pub const CAPACITY: usize = 256;
 
@@ -284,9 +291,10 @@ impl Events {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn recv(&self) -> Option<Event> {
+        let shared = self.shared.get()?;
         crossbeam_channel::select_biased! {
-            recv(self.shared.receiver) -> event => event.ok(),
-            recv(self.shared.ended.raised()) -> _ => self.shared.receiver.try_recv().ok(),
+            recv(shared.receiver) -> event => event.ok(),
+            recv(shared.ended.raised()) -> _ => shared.receiver.try_recv().ok(),
         }
     }
 
@@ -310,10 +318,11 @@ impl Events {
     /// [`Error::Closed`](crate::Error::Closed) once the client is closed and all events were
     /// taken.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, crate::Error> {
+        let shared = self.shared.get().ok_or(crate::Error::Closed)?;
         crossbeam_channel::select_biased! {
-            recv(self.shared.receiver) -> event => event.map_err(|_| crate::Error::Closed),
-            recv(self.shared.ended.raised()) -> _ => {
-                self.shared.receiver.try_recv().map_err(|_| crate::Error::Closed)
+            recv(shared.receiver) -> event => event.map_err(|_| crate::Error::Closed),
+            recv(shared.ended.raised()) -> _ => {
+                shared.receiver.try_recv().map_err(|_| crate::Error::Closed)
             }
             default(timeout) => Err(crate::Error::Timeout),
         }
@@ -341,12 +350,12 @@ impl Events {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn receiver(&self) -> &Receiver<Event> {
-        &self.shared.receiver
+        &self.shared.plain().receiver
     }
 
     /// How many events were dropped because nobody took them.
     pub fn missed(&self) -> u64 {
-        self.shared.missed.load(Relaxed)
+        self.shared.plain().missed.load(Relaxed)
     }
 }
 
@@ -360,8 +369,9 @@ impl Iterator for Events {
 
 impl Drop for Events {
     fn drop(&mut self) {
+        let Some(list) = self.list.get() else { return };
         // what it holds is dropped without the lock
-        let entry = self.list.lock().entries.remove(&self.number);
+        let entry = list.lock().entries.remove(&self.number);
         drop(entry);
     }
 }
@@ -404,7 +414,11 @@ impl Publisher {
         } else {
             subscriptions.entries.insert(number, Arc::clone(&shared));
         }
-        Events { shared, number, list: Arc::clone(&self.subscriptions) }
+        Events {
+            shared: Ours::new(shared),
+            number,
+            list: Ours::new(Arc::clone(&self.subscriptions)),
+        }
     }
 
     /// Tells the callback alone. Called on the manager thread.

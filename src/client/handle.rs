@@ -16,6 +16,7 @@ use crate::error::{Error, close_frame};
 use crate::link::stats::Stats;
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::sender::{Sender, sends};
+use crate::sync::Ours;
 
 /// A WebSocket client that stays connected.
 ///
@@ -25,6 +26,11 @@ use crate::sender::{Sender, sends};
 ///
 /// A clone is another handle to the same client. Dropping the last handle closes the client
 /// like [`Client::close`], within the same bound. Every method may be called from any thread.
+///
+/// In the child of a `fork` every handle that the parent has made is a closed one, of clients, sessions
+/// and servers alike: nothing is sent or received, and neither closing nor dropping it does anything to
+/// the parent's connections. A channel that was taken out of one before stays silent. The child may make
+/// clients and servers of its own.
 ///
 /// ```no_run
 /// use everlink::Client;
@@ -52,7 +58,7 @@ use crate::sender::{Sender, sends};
 #[must_use = "the client is closed when its last handle is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct Client {
     sender: Sender,
-    guard: Arc<Guard>,
+    guard: Ours<Guard>,
 }
 
 impl Client {
@@ -84,21 +90,25 @@ impl Client {
     }
 
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { sender: Sender::new(Arc::<Core>::clone(&core)), guard: Arc::new(Guard(core)) }
+        Self {
+            sender: Sender::new(Arc::<Core>::clone(&core)),
+            guard: Ours::new(Arc::new(Guard(core))),
+        }
     }
 
-    fn core(&self) -> &Core {
-        &self.guard.0
+    /// Nobody's in the child of a `fork`.
+    fn core(&self) -> Result<&Core, Error> {
+        self.guard.get().map(|guard| &*guard.0).ok_or(Error::Closed)
     }
 
     pub(super) fn name(&self) -> String {
-        self.core().name()
+        self.guard.plain().0.name()
     }
 
     /// The number in the names of this client's threads and in its log records, which no other
     /// client or session of the process has.
     pub fn id(&self) -> u64 {
-        self.core().id
+        self.guard.plain().0.id
     }
 
     sends!();
@@ -121,7 +131,7 @@ impl Client {
     /// [`ClientBuilder::on_message`], whose handler has every message, and without a link in a
     /// closure that the client calls (an event's, a hook's), for which the next link waits.
     pub fn recv(&self) -> Result<Message, Error> {
-        self.core().recv(None)
+        self.core()?.recv(None)
     }
 
     /// Waits for the next message, at most for `timeout`.
@@ -142,7 +152,7 @@ impl Client {
     ///
     /// As for [`recv`](Self::recv), and [`Error::Timeout`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
-        self.core().recv(Instant::now().checked_add(timeout))
+        self.core()?.recv(Instant::now().checked_add(timeout))
     }
 
     /// The next message if there is one now.
@@ -164,7 +174,7 @@ impl Client {
     ///
     /// As for [`recv`](Self::recv).
     pub fn try_recv(&self) -> Result<Option<Message>, Error> {
-        match self.core().recv(Some(Instant::now())) {
+        match self.core()?.recv(Some(Instant::now())) {
             Ok(message) => Ok(Some(message)),
             Err(Error::Timeout) => Ok(None),
             Err(error) => Err(error),
@@ -216,7 +226,7 @@ impl Client {
     /// [`Error::InvalidSetting`] unless the builder was told so:
     /// [`channel`](ClientBuilder::channel).
     pub fn receiver(&self) -> Result<&Receiver<Message>, Error> {
-        self.core().mailbox.receiver().ok_or_else(Error::no_channel)
+        self.core()?.mailbox.receiver().ok_or_else(Error::no_channel)
     }
 
     /// Subscribes to the client's events from here on; after [`connect`](ClientBuilder::connect) the
@@ -234,7 +244,7 @@ impl Client {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn subscribe(&self) -> Events {
-        self.core().publisher.subscribe()
+        self.core().map_or_else(|_| Events::none(), |core| core.publisher.subscribe())
     }
 
     /// What the client is doing: its state and since when, the endpoint, the last failure, the time
@@ -251,12 +261,12 @@ impl Client {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn status(&self) -> ClientStatus {
-        self.core().status.snapshot()
+        self.core().map_or_else(|_| ClientStatus::closed(), |core| core.status.snapshot())
     }
 
     /// The state at this moment.
     pub fn state(&self) -> State {
-        self.core().status.state()
+        self.core().map_or(State::Closed, |core| core.status.state())
     }
 
     /// Waits for a link, at most for `timeout`; returns at once if there is one.
@@ -278,13 +288,14 @@ impl Client {
     /// [`Error::WouldWaitForever`], at once, in a handler, hook or callback of this client: no link
     /// comes up before that has returned.
     pub fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
-        self.core().wait_connected(timeout)
+        self.core()?.wait_connected(timeout)
     }
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
-        self.core().counters.look_at();
-        self.core().stats()
+        let Ok(core) = self.core() else { return Stats::default() };
+        core.counters.look_at();
+        core.stats()
     }
 
     /// Makes a new link now: leaves off resting after giving up, cuts a backoff short, or
@@ -312,7 +323,7 @@ impl Client {
     ///
     /// [`Error::Closed`].
     pub fn reconnect(&self) -> Result<(), Error> {
-        self.core().reconnect()
+        self.core()?.reconnect()
     }
 
     /// Closes with code 1000: [`close_with`](Self::close_with).
@@ -363,7 +374,9 @@ impl Client {
     }
 
     fn finish(&self, frame: CloseFrame) -> CloseReport {
-        let core = self.core();
+        let Ok(core) = self.core() else {
+            return CloseReport { ended: true, undelivered: Vec::new() };
+        };
         let ended = core.close(frame);
         let mut slot = core.undelivered.lock();
         CloseReport { ended, undelivered: std::mem::take(&mut *slot) }

@@ -56,6 +56,19 @@ pub struct ClientStatus {
 }
 
 impl ClientStatus {
+    /// What is known in a process that has no client.
+    pub(super) fn closed() -> Self {
+        Self {
+            state: State::Closed,
+            since: Instant::now(),
+            endpoint: String::new(),
+            last_failure: None,
+            next_attempt: None,
+            response: None,
+            compression: None,
+        }
+    }
+
     /// The subprotocol of the link that is up, if one was agreed on (RFC 6455 section 1.9).
     pub fn subprotocol(&self) -> Option<&str> {
         let headers = self.response.as_ref()?.headers();

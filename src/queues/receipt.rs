@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::policy::Undelivered;
-use crate::sync::{Condvar, Mutex, threads};
+use crate::sync::{Condvar, Mutex, Process, threads};
 
 /// Follows one message to the peer's endpoint, from
 /// [`Sender::send_confirmed`](crate::Sender::send_confirmed). Dropping it changes nothing.
@@ -15,6 +15,7 @@ use crate::sync::{Condvar, Mutex, threads};
 pub struct Receipt {
     /// The number of the client or session.
     owner: u64,
+    process: Process,
     cell: Arc<Cell>,
 }
 
@@ -29,7 +30,7 @@ pub(crate) struct Cell {
 
 impl Receipt {
     pub(crate) fn new(owner: u64) -> Self {
-        Self { owner, cell: Arc::new(Cell::default()) }
+        Self { owner, process: Process::this(), cell: Arc::new(Cell::default()) }
     }
 
     pub(crate) fn cell(&self) -> Arc<Cell> {
@@ -46,7 +47,7 @@ impl Receipt {
 
     /// Whether the peer's endpoint has confirmed the message.
     pub fn is_confirmed(&self) -> bool {
-        matches!(*self.cell.outcome.lock(), Some(Ok(())))
+        self.process.is_this() && matches!(*self.cell.outcome.lock(), Some(Ok(())))
     }
 
     /// Waits for the confirmation, at most for `timeout`.
@@ -69,6 +70,9 @@ impl Receipt {
     /// not be confirmed any more. [`Error::WouldWaitForever`], at once, in a client's handler, which
     /// keeps the confirmation from being read.
     pub fn wait(&self, timeout: Duration) -> Result<(), Error> {
+        if !self.process.is_this() {
+            return Err(Error::Closed);
+        }
         let deadline = Instant::now().checked_add(timeout);
         let mut outcome = self.cell.outcome.lock();
         loop {

@@ -103,7 +103,9 @@ impl<K: Eq + Hash, V> Drop for Call<'_, K, V> {
     fn drop(&mut self) {
         self.leave();
         // makes room at once
-        self.sender.end.outbox().withdraw(&self.question);
+        if let Ok(end) = self.sender.end() {
+            end.outbox().withdraw(&self.question);
+        }
     }
 }
 
@@ -206,6 +208,7 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     where
         K: Clone,
     {
+        sender.end()?;
         sender.check_wait()?;
         let deadline = Instant::now().checked_add(timeout);
         let (answer, answered) = bounded(1);
@@ -227,11 +230,11 @@ impl<K: Eq + Hash, V> Calls<K, V> {
             Some(deadline) => answered.recv_deadline(deadline),
             None => answered.recv().map_err(Into::into),
         };
-        if sender.end.is_received_here_alone() && timeout > NO_RECEIVER {
+        if sender.end.plain().is_received_here_alone() && timeout > NO_RECEIVER {
             if let Ok(answer) = wait(Some(Instant::now() + NO_RECEIVER)) {
                 return Ok(answer);
             }
-            if sender.end.is_received_here_alone() && call.leave() {
+            if sender.end.plain().is_received_here_alone() && call.leave() {
                 let reason = "no thread but this one receives, so nobody can take the answer: call \
                               on another thread, or receive on one";
                 return Err(Error::WouldWaitForever { reason });

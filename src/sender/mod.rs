@@ -16,7 +16,7 @@ use crate::error::{Error, close_frame};
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::queues::outbox::{Outbox, Patience, Refused, Terms};
 use crate::queues::receipt::Receipt;
-use crate::sync::threads;
+use crate::sync::{Ours, threads};
 
 /// Sends, of a client ([`Client::sender`](crate::Client::sender)) and of a server's session
 /// ([`Session::sender`](crate::Session::sender)) alike. It does not keep either open; a clone is
@@ -43,7 +43,7 @@ use crate::sync::threads;
 #[derive(Clone)]
 #[must_use = "a sender does nothing by itself, and does not keep the connection open"]
 pub struct Sender {
-    end: Arc<dyn End>,
+    end: Ours<dyn End>,
 }
 
 /// This end of a connection, as far as sending goes.
@@ -63,12 +63,17 @@ pub(crate) trait End: Send + Sync {
 
 impl Sender {
     pub(crate) fn new(end: Arc<dyn End>) -> Self {
-        Self { end }
+        Self { end: Ours::new(end) }
     }
 
     /// The number of the client or session, which no other of the process has.
     pub fn id(&self) -> u64 {
-        self.end.id()
+        self.end.plain().id()
+    }
+
+    /// Nobody's in the child of a `fork`.
+    fn end(&self) -> Result<&Arc<dyn End>, Error> {
+        self.end.get().ok_or(Error::Closed)
     }
 
     /// Queues a message, whether there is a link or not. If the outbox is full this waits for
@@ -220,16 +225,20 @@ impl Sender {
         message: impl Into<Message>,
         options: SendOptions,
     ) -> Result<Receipt, SendError> {
-        let receipt = Receipt::new(self.end.id());
+        let receipt = Receipt::new(self.id());
         let terms = options.terms(Some(receipt.clone()));
         self.push(message.into(), terms, options.patience())?;
         Ok(receipt)
     }
 
     fn push(&self, message: Message, terms: Terms, patience: Patience) -> Result<(), SendError> {
+        let end = match self.end() {
+            Ok(end) => end,
+            Err(error) => return Err(SendError { message, error }),
+        };
         // a thread of the connection's own must not wait for what waits for that thread
-        let patience = if threads::belongs_to(self.end.id()) { Patience::None } else { patience };
-        let pushed = self.end.outbox().push(message, terms, patience);
+        let patience = if threads::belongs_to(end.id()) { Patience::None } else { patience };
+        let pushed = end.outbox().push(message, terms, patience);
         pushed.map_err(|(message, refused)| SendError { message, error: self.refusal(refused) })
     }
 
@@ -263,7 +272,7 @@ impl Sender {
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         self.check_wait()?;
         let deadline = Instant::now().checked_add(timeout);
-        self.end.outbox().flush(deadline).map_err(|refused| self.refusal(refused))
+        self.end()?.outbox().flush(deadline).map_err(|refused| self.refusal(refused))
     }
 
     /// Waits until everything accepted so far, and what is accepted meanwhile, was handed to
@@ -291,11 +300,11 @@ impl Sender {
     /// [`Error::WouldWaitForever`], at once, without a link in a closure that the client calls: the next
     /// link comes when that has returned.
     pub fn wait_sent(&self, timeout: Duration) -> Result<(), Error> {
-        if threads::belongs_to(self.end.id()) && !self.end.is_up() {
+        if threads::belongs_to(self.id()) && !self.end()?.is_up() {
             return Err(Error::on_own_thread());
         }
         let deadline = Instant::now().checked_add(timeout);
-        self.end.outbox().wait_written(deadline).map_err(|refused| self.refusal(refused))
+        self.end()?.outbox().wait_written(deadline).map_err(|refused| self.refusal(refused))
     }
 
     /// The number of the last message that the peer's endpoint has confirmed, counted as
@@ -325,7 +334,7 @@ impl Sender {
     /// # }
     /// ```
     pub fn confirmed_up_to(&self) -> u64 {
-        self.end.outbox().confirmed_up_to()
+        self.end().map_or(0, |end| end.outbox().confirmed_up_to())
     }
 
     /// Starts to close, as `close_with` of the client or session, and does not wait for the end:
@@ -350,14 +359,17 @@ impl Sender {
     /// [`Error::InvalidClose`] for a code that must not be sent or a reason of more than 123
     /// bytes; nothing is closed then.
     pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.end.start_close(close_frame(code.into(), reason)?);
+        let frame = close_frame(code.into(), reason)?;
+        if let Ok(end) = self.end() {
+            end.start_close(frame);
+        }
         Ok(())
     }
 
     /// An error on a thread of the connection's own that would wait for itself: what it waits for
     /// comes when it has returned.
     fn check_wait(&self) -> Result<(), Error> {
-        if threads::belongs_to(self.end.id()) && (threads::carries() || !self.end.is_up()) {
+        if threads::belongs_to(self.id()) && (threads::carries() || !self.end()?.is_up()) {
             return Err(Error::on_own_thread());
         }
         Ok(())
@@ -365,7 +377,7 @@ impl Sender {
 
     fn refusal(&self, refused: Refused) -> Error {
         match refused {
-            Refused::NobodyDrains => self.end.rests().unwrap_or(Error::Full),
+            Refused::NobodyDrains => self.end.plain().rests().unwrap_or(Error::Full),
             other => other.into(),
         }
     }

@@ -18,7 +18,7 @@ use crate::handshake::{Gate, Names, Origins};
 use crate::policy::{Framing, MaxSizes, Overflow, Queue, Resume};
 use crate::settings::{Settings, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
-use crate::sync::{Budget, Mutex, Signal};
+use crate::sync::{Budget, Mutex, Ours, Signal};
 use crate::transport::head::is_token;
 
 /// What a broadcast does to a session whose outbox is full.
@@ -413,7 +413,7 @@ impl ServerBuilder {
         let accept = core.threads.spawn(Role::Accept, move || accept::run(&server, &listener));
         let accept = accept.map_err(Error::Thread)?;
         *core.accept.lock() = Some(accept);
-        Ok(Server { handle: ServerHandle { core } })
+        Ok(Server { handle: ServerHandle { core: Ours::new(core) } })
     }
 }
 

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{ServerCore, ServerStats, Session, ShutdownReport, accept};
 use crate::message::{CloseCode, CloseFrame, Message};
+use crate::sync::Ours;
 use crate::sync::threads::Role;
 
 /// After the time for goodbyes is over, how long the threads have to notice.
@@ -41,23 +41,23 @@ const JOIN_GRACE: Duration = Duration::from_millis(200);
 #[derive(Clone)]
 #[must_use = "a handle does nothing by itself, and does not keep the server running"]
 pub struct ServerHandle {
-    pub(super) core: Arc<ServerCore>,
+    pub(super) core: Ours<ServerCore>,
 }
 
 impl ServerHandle {
     /// The address on which the server listens: the one to ask after binding to port 0.
     pub fn local_addr(&self) -> SocketAddr {
-        self.core.address
+        self.core.plain().address
     }
 
     /// The sessions that are open at the moment.
     pub fn sessions(&self) -> Vec<Session> {
-        self.core.registry.sessions()
+        self.core.get().map(|core| core.registry.sessions()).unwrap_or_default()
     }
 
     /// A snapshot of the counters.
     pub fn stats(&self) -> ServerStats {
-        self.core.stats()
+        self.core.get().map(|core| core.stats()).unwrap_or_default()
     }
 
     /// Queues a message for every open session, those that wait for their client included, and
@@ -78,7 +78,7 @@ impl ServerHandle {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
-        self.core.broadcast(&message.into(), |_| true)
+        self.core.get().map_or(0, |core| core.broadcast(&message.into(), |_| true))
     }
 
     /// The same, to those sessions for which the closure says true.
@@ -101,7 +101,7 @@ impl ServerHandle {
         message: impl Into<Message>,
         is_meant: impl Fn(&Session) -> bool,
     ) -> usize {
-        self.core.broadcast(&message.into(), is_meant)
+        self.core.get().map_or(0, |core| core.broadcast(&message.into(), is_meant))
     }
 
     /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
@@ -129,14 +129,14 @@ impl ServerHandle {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
-        let report = self.end(timeout);
+        let Some(core) = self.core.get() else { return ShutdownReport::default() };
+        let report = Self::end(core, timeout);
         #[cfg(feature = "metrics")]
-        self.core.publish_last();
+        core.publish_last();
         report
     }
 
-    fn end(&self, timeout: Duration) -> ShutdownReport {
-        let core = &self.core;
+    fn end(core: &ServerCore, timeout: Duration) -> ShutdownReport {
         core.stop.raise();
         // the socket goes with the last of those that hold it, and the address is free again
         let listener = core.listener.lock().take();

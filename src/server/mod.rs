@@ -248,7 +248,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let core = &self.handle.core;
+        let Some(core) = self.handle.core.get() else { return };
         if !core.stop.is_raised() {
             self.handle.shutdown(core.settings.timeouts.close);
         }

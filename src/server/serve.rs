@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ServerCore;
 use super::journal::Journal;
 use super::opening::{Opening, Visitor, open};
 use super::resumption;
 use super::session::{Inner, Outgoing, Session};
 use super::tie::Tie;
+use super::{ServerCore, ServerHandle};
 use crate::failure::{Failure, guarded};
 use crate::link::stats::Counters;
 use crate::link::{Link, Opened, Owner, Parts};
@@ -18,8 +18,8 @@ use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::resume::Offer;
-use crate::sync::Mutex;
 use crate::sync::threads::thread_prefix;
+use crate::sync::{Mutex, Ours};
 use crate::transport::Duplex;
 
 /// Runs a connection from its first byte to its last.
@@ -125,7 +125,7 @@ fn start(
         mailbox,
         counters,
         tie,
-        server: Arc::clone(server),
+        server: ServerHandle { core: Ours::new(Arc::clone(server)) },
         born: Instant::now(),
     };
     let session = Session::new(outgoing, inner);

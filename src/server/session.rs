@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 
 use super::opening::Visitor;
 use super::tie::Tie;
-use super::{Incoming, ServerCore, ServerHandle};
+use super::{Incoming, ServerHandle};
 use crate::error::{Error, close_frame};
 use crate::failure::Failure;
 use crate::link::stats::{Counters, Stats};
@@ -20,6 +20,7 @@ use crate::queues::inbox::{Mailbox, NoMessage};
 use crate::queues::outbox::Outbox;
 use crate::sender::{End, Sender, sends};
 use crate::settings::Settings;
+use crate::sync::Ours;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
 ///
@@ -30,7 +31,7 @@ use crate::settings::Settings;
 #[derive(Clone)]
 pub struct Session {
     sender: Sender,
-    inner: Arc<Inner>,
+    inner: Ours<Inner>,
 }
 
 /// What a session's senders hold of it.
@@ -77,35 +78,40 @@ pub(super) struct Inner {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) tie: Tie,
-    pub(super) server: Arc<ServerCore>,
+    pub(super) server: ServerHandle,
     pub(super) born: Instant,
 }
 
 impl Session {
     pub(super) fn new(outgoing: Outgoing, inner: Inner) -> Self {
-        Self { sender: Sender::new(Arc::new(outgoing)), inner: Arc::new(inner) }
+        Self { sender: Sender::new(Arc::new(outgoing)), inner: Ours::new(Arc::new(inner)) }
     }
 
     /// A number that no other session or client of this process has.
     pub fn id(&self) -> u64 {
-        self.inner.id
+        self.inner.plain().id
     }
 
     pub(super) fn tie(&self) -> &Tie {
-        &self.inner.tie
+        &self.inner.plain().tie
     }
 
     /// The address of the peer; of its latest connection, if it has come back
     /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)).
     pub fn peer_addr(&self) -> SocketAddr {
-        self.inner.tie.peer()
+        let inner = self.inner.plain();
+        match &inner.visitor.incoming {
+            // without a lock
+            Some(incoming) if self.inner.get().is_none() => incoming.peer,
+            _ => inner.tie.peer(),
+        }
     }
 
     /// Whether there is a connection. Without one the session is over, unless it can be resumed
     /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)): then it waits for its client,
     /// and what is sent meanwhile is queued.
     pub fn is_attached(&self) -> bool {
-        self.inner.tie.is_attached()
+        self.inner.get().is_some_and(|inner| inner.tie.is_attached())
     }
 
     /// Waits until there is a connection, at most for `timeout`; returns at once if there is one.
@@ -114,18 +120,18 @@ impl Session {
     ///
     /// [`Error::Timeout`], and [`Error::Closed`] once the session is over.
     pub fn wait_attached(&self, timeout: Duration) -> Result<(), Error> {
-        self.inner.tie.wait_attached(timeout)
+        self.inner.get().ok_or(Error::Closed)?.tie.wait_attached(timeout)
     }
 
     /// The request that opened the session, the first if there were others: its path, headers,
     /// credentials. `None` on framed TCP.
     pub fn incoming(&self) -> Option<&Incoming> {
-        self.inner.visitor.incoming.as_ref()
+        self.inner.plain().visitor.incoming.as_ref()
     }
 
     /// The subprotocol that was agreed on, if any.
     pub fn subprotocol(&self) -> Option<&str> {
-        self.inner.visitor.subprotocol.as_deref()
+        self.inner.plain().visitor.subprotocol.as_deref()
     }
 
     /// What the closure of [`on_request`](crate::ServerBuilder::on_request) has given along with
@@ -149,25 +155,25 @@ impl Session {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.inner.visitor.values.get()
+        self.inner.plain().visitor.values.get()
     }
 
     /// The certificates that the client has shown, its own first; empty without TLS, and where the
     /// server's configuration asks for none.
     #[cfg(feature = "tls")]
     pub fn peer_certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
-        &self.inner.visitor.certificates
+        &self.inner.plain().visitor.certificates
     }
 
     /// The server of this session.
     pub fn server(&self) -> ServerHandle {
-        ServerHandle { core: Arc::clone(&self.inner.server) }
+        self.inner.plain().server.clone()
     }
 
     /// How messages are compressed, if both sides want that
     /// ([`ServerBuilder::compression`](crate::ServerBuilder::compression)).
     pub fn compression(&self) -> Option<AgreedCompression> {
-        self.inner.tie.compression()
+        self.inner.get().and_then(|inner| inner.tie.compression())
     }
 
     sends!();
@@ -189,7 +195,7 @@ impl Session {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn broadcast(&self, message: impl Into<Message>) -> usize {
-        self.inner.server.broadcast(&message.into(), |_| true)
+        self.inner.plain().server.broadcast(message)
     }
 
     /// Waits for the next message.
@@ -218,7 +224,7 @@ impl Session {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<Message, Error> {
-        let mailbox = &self.inner.mailbox;
+        let mailbox = &self.inner.get().ok_or(Error::Closed)?.mailbox;
         mailbox.recv(deadline, || false, crossbeam_channel::never).map_err(|nothing| {
             if nothing == NoMessage::TimedOut { Error::Timeout } else { Error::Closed }
         })
@@ -325,7 +331,7 @@ impl Session {
     /// [`Error::InvalidSetting`] unless the builder was told so:
     /// [`channel`](crate::ServerBuilder::channel).
     pub fn receiver(&self) -> Result<&Receiver<Message>, Error> {
-        self.inner.mailbox.receiver().ok_or_else(Error::no_channel)
+        self.inner.get().ok_or(Error::Closed)?.mailbox.receiver().ok_or_else(Error::no_channel)
     }
 
     /// Why the session is over; `None` while it is not.
@@ -344,12 +350,13 @@ impl Session {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn failure(&self) -> Option<Arc<Failure>> {
-        self.inner.tie.failure()
+        self.inner.get().and_then(|inner| inner.tie.failure())
     }
 
     /// The counters of this session. What only a client has stays zero.
     pub fn stats(&self) -> Stats {
-        let Inner { counters, outbox, mailbox, tie, born, .. } = &*self.inner;
+        let Some(inner) = self.inner.get() else { return Stats::default() };
+        let Inner { counters, outbox, mailbox, tie, born, .. } = &**inner;
         let end = tie.ended_at().unwrap_or_else(Instant::now);
         counters.look_at();
         let uptime = Some(end.saturating_duration_since(*born));
@@ -430,43 +437,48 @@ impl Session {
     pub fn abort(&self) {
         // first: a handler whose send fails returns, and that would be a goodbye
         self.end_with(Failure::Aborted);
-        self.inner.outbox.shut();
+        if let Some(inner) = self.inner.get() {
+            inner.outbox.shut();
+        }
     }
 
     /// Closes and waits for the end, at most for the closing timeout.
     pub(super) fn finish(&self, frame: CloseFrame) {
-        self.inner.outbox.shut();
-        self.inner.tie.close(frame.clone(), false);
+        let Some(inner) = self.inner.get() else { return };
+        inner.outbox.shut();
+        inner.tie.close(frame.clone(), false);
         self.wait_for_end(frame);
     }
 
     /// Whether it waits for its client, without a connection.
     pub(super) fn is_waiting(&self) -> bool {
-        matches!(&self.inner.tie, Tie::Resumable(resumable) if resumable.is_waiting())
+        matches!(&self.inner.plain().tie, Tie::Resumable(resumable) if resumable.is_waiting())
     }
 
     /// The server is going down.
     pub(super) fn begin_close(&self, frame: CloseFrame) {
-        self.inner.outbox.shut();
-        self.inner.tie.close(frame, true);
+        self.inner.plain().outbox.shut();
+        self.inner.plain().tie.close(frame, true);
     }
 
     /// The handler has returned: the same with 1000, or with what answers the peer's close frame.
     pub(super) fn end(&self) {
         let frame = CloseFrame::new(CloseCode::NORMAL, "");
-        self.inner.outbox.shut();
-        self.inner.tie.handler_returned(frame.clone());
+        let Some(inner) = self.inner.get() else { return };
+        inner.outbox.shut();
+        inner.tie.handler_returned(frame.clone());
         self.wait_for_end(frame);
     }
 
     /// The link is gone: clones of this keep nothing that was to be sent.
     pub(super) fn forget(&self) {
-        self.inner.outbox.link_buried();
-        drop(self.inner.outbox.drain());
+        self.inner.plain().outbox.link_buried();
+        drop(self.inner.plain().outbox.drain());
     }
 
     fn wait_for_end(&self, frame: CloseFrame) {
-        self.inner.tie.wait_for_end(self.inner.settings.timeouts.close, frame);
+        let inner = self.inner.plain();
+        inner.tie.wait_for_end(inner.settings.timeouts.close, frame);
     }
 
     /// Ends the session without a goodbye, if it is not over already.
@@ -476,15 +488,17 @@ impl Session {
 
     /// The session has missed a broadcast.
     pub(super) fn misses_broadcast(&self) {
-        self.inner.counters.broadcasts_missed.fetch_add(1, Relaxed);
+        self.inner.plain().counters.broadcasts_missed.fetch_add(1, Relaxed);
     }
 
     pub(super) fn counters(&self) -> &Counters {
-        &self.inner.counters
+        &self.inner.plain().counters
     }
 
     pub(super) fn end_with(&self, cause: Failure) {
-        self.inner.tie.kill(cause);
+        if let Some(inner) = self.inner.get() {
+            inner.tie.kill(cause);
+        }
     }
 }
 
@@ -525,7 +539,7 @@ impl Drop for Inner {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
-            .field("id", &self.inner.id)
+            .field("id", &self.id())
             .field("peer", &self.peer_addr())
             .finish_non_exhaustive()
     }

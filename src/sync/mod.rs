@@ -6,6 +6,7 @@
 mod budget;
 mod doorbell;
 mod lock;
+mod ours;
 mod panics;
 mod signal;
 pub(crate) mod threads;
@@ -18,5 +19,6 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 pub(crate) use budget::{Budget, Share};
 pub(crate) use doorbell::Doorbell;
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
+pub(crate) use ours::{Ours, Process};
 pub(crate) use panics::caught;
 pub(crate) use signal::Signal;

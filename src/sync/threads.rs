@@ -242,6 +242,7 @@ impl Threads {
 }
 
 /// Starts a thread that runs no code of the program's.
+#[cfg(feature = "chaos")]
 pub(crate) fn spawn_own<T: Send + 'static>(
     name: String,
     run: impl FnOnce() -> T + Send + 'static,

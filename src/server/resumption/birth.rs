@@ -15,13 +15,13 @@ use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::resume::Token;
-use crate::server::ServerCore;
 use crate::server::journal::Journal;
 use crate::server::opening::Asked;
 use crate::server::session::{Inner, Outgoing, Session};
 use crate::server::tie::Tie;
-use crate::sync::Mutex;
+use crate::server::{ServerCore, ServerHandle};
 use crate::sync::threads::{Role, thread_prefix};
+use crate::sync::{Mutex, Ours};
 
 /// Runs a new session from its first link to the end of its handler.
 pub(in crate::server) fn run(
@@ -101,7 +101,7 @@ impl Owner {
             mailbox: Arc::clone(&mailbox),
             counters: Arc::clone(&counters),
             tie,
-            server: Arc::clone(server),
+            server: ServerHandle { core: Ours::new(Arc::clone(server)) },
             born: Instant::now(),
         };
         let session = Session::new(outgoing, inner);
