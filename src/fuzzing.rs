@@ -216,7 +216,7 @@ pub fn header(bytes: &[u8]) {
         let mut jar = Jar::default();
         answer.append(http::header::SET_COOKIE, cookie);
         jar.store(&request.endpoint, &answer);
-        let _ = jar.applied(&request);
+        let _ = jar.applied(&request, 1000);
     }
 }
 

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Instant;
 
 use everlink::{
-    Backoff, Body, Client, ClientBuilder, Error, Event, Failure, HandshakeError, Next, Proxy,
-    ProxyError, SocketOptions, Timeouts,
+    Answer, Backoff, Body, Client, ClientBuilder, Error, Event, Failure, HandshakeError, Next,
+    Proxy, ProxyError, Server, SocketOptions, Timeouts,
 };
 use support::*;
 use tungstenite::handshake::derive_accept_key;
@@ -213,6 +213,40 @@ fn a_wait_that_is_asked_for_is_granted_up_to_the_limit_and_the_failure_says_so()
     assert!(cause.to_string().contains("1.2s"), "{cause}");
     let Next::Redial { delay, .. } = next else { panic!("{next:?}") };
     assert!((ms(1200)..ms(5000)).contains(&delay), "{delay:?}");
+    drop(client);
+}
+
+#[test]
+fn what_a_jar_keeps_fits_into_a_request_that_a_server_of_this_crate_takes() {
+    let (requests, asked) = crossbeam_channel::unbounded();
+    let server = Server::builder()
+        .on_request(move |incoming| {
+            let cookies = incoming.headers().get("cookie").map_or(0, |value| value.len());
+            let _ = requests.send(cookies);
+            // each answer sets ten more
+            let answer = Answer::reject(everlink::http::StatusCode::SERVICE_UNAVAILABLE);
+            (0..10).fold(answer, |answer, number| {
+                let name = format!("c{}x{number}", fastrand::u32(..));
+                answer.header("Set-Cookie", &format!("{name}={}", "v".repeat(4000)))
+            })
+        })
+        .bind("127.0.0.1:0", |_| {})
+        .unwrap();
+    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+        .keep_cookies()
+        .compression(everlink::Compression::new())
+        .resume(true)
+        .header("X-Own", &"x".repeat(10_000))
+        .backoff(Backoff::fixed(ms(10)))
+        .start()
+        .unwrap();
+    let mut most = 0;
+    for attempt in 0..8 {
+        let cookies = asked.recv_timeout(PATIENCE).expect("another attempt");
+        assert!(attempt < 2 || cookies >= 40_000, "attempt {attempt}: {cookies} bytes");
+        most = most.max(cookies);
+    }
+    assert!((50_000..55_000).contains(&most), "{most} bytes where 64 KiB are taken in all");
     drop(client);
 }
 

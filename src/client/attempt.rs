@@ -218,13 +218,15 @@ impl Opener {
             return Ok(Success { opened, response: None, endpoint: name, start: Start::Ordinary });
         }
         let protocol = Protocol::WebSocket(Role::Client);
-        let with_cookies = self.jar.as_ref().map(|jar| jar.applied(request));
-        let request = with_cookies.as_ref().unwrap_or(request);
-        let offer = self.offer(endpoint);
+        let (compression, offer) = (self.settings.compression.as_ref(), self.offer(endpoint));
+        let with_cookies = self
+            .jar
+            .as_ref()
+            .map(|jar| jar.applied(request, handshake::room(request, compression, offer.as_ref())));
         let mut opened = handshake::open(
             &mut Timed::new(&mut duplex, deadline),
-            request,
-            self.settings.compression.as_ref(),
+            with_cookies.as_ref().unwrap_or(request),
+            compression,
             offer.as_ref(),
         );
         if let Err(Failure::Rejected { retry_after, waits, .. }) = &mut opened {

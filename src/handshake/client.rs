@@ -17,7 +17,7 @@ use super::{OpeningRequest, extensions};
 use crate::failure::{Body, Failure, HandshakeError, quote};
 use crate::policy::{AgreedCompression, Compression, MAX_DURATION};
 use crate::resume;
-use crate::transport::head::{HeadReader, has_token};
+use crate::transport::head::{HeadReader, MAX_SIZE, has_token};
 use crate::transport::{Stream, body};
 
 /// A handshake that has succeeded.
@@ -90,6 +90,15 @@ pub(crate) fn location(failure: &Failure) -> Option<&[u8]> {
     let Failure::Rejected { status, headers, .. } = failure else { return None };
     let location = headers.get(header::LOCATION).map(HeaderValue::as_bytes);
     location.filter(|_| leads_on(*status, headers))
+}
+
+/// How many bytes more the request may have: a head that is longer is refused by a server of this crate.
+pub(crate) fn room(
+    request: &OpeningRequest,
+    compression: Option<&Compression>,
+    offer: Option<&resume::Offer>,
+) -> usize {
+    MAX_SIZE.saturating_sub(encode(request, &generate_key(), compression, offer).len())
 }
 
 fn encode(

@@ -15,6 +15,9 @@ use super::{Endpoint, OpeningRequest};
 const MOST: usize = 50;
 const LONGEST: usize = 4096;
 
+/// A longer path is passed over.
+const LONGEST_PATH: usize = 1024;
+
 #[derive(Default)]
 pub(crate) struct Jar {
     /// The oldest first.
@@ -51,19 +54,29 @@ impl Jar {
     }
 
     /// The request with the cookies for its endpoint, after those of the program. Where both have
-    /// one of the same name, it is the program's that is sent.
-    pub(crate) fn applied(&self, request: &OpeningRequest) -> OpeningRequest {
+    /// one of the same name, it is the program's that is sent. The request may grow by so many bytes:
+    /// what does not fit, the oldest first, stays here.
+    pub(crate) fn applied(&self, request: &OpeningRequest, mut room: usize) -> OpeningRequest {
         let mut request = request.clone();
         let own = request.headers.get(&header::COOKIE).and_then(|value| value.to_str().ok());
         let mut all: Vec<String> = own.into_iter().map(str::to_owned).collect();
         let is_own =
             |name: &str| own.is_some_and(|own| own.split(';').any(|pair| pair_of(pair).0 == name));
-        let mut cookies: Vec<&Cookie> =
-            self.cookies.iter().filter(|cookie| cookie.is_for(&request.endpoint)).collect();
+        if own.is_none() {
+            room = room.saturating_sub("Cookie: \r\n".len());
+        }
+        let newest_first = self.cookies.iter().rev();
+        let mut cookies: Vec<&Cookie> = newest_first
+            .filter(|cookie| cookie.is_for(&request.endpoint) && !is_own(&cookie.name))
+            .map_while(|cookie| {
+                room = room.checked_sub(cookie.name.len() + "=; ".len() + cookie.value.len())?;
+                Some(cookie)
+            })
+            .collect();
+        cookies.reverse();
         // section 5.4: the longer path first
         cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
-        let others = cookies.iter().filter(|cookie| !is_own(&cookie.name));
-        all.extend(others.map(|cookie| format!("{}={}", cookie.name, cookie.value)));
+        all.extend(cookies.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)));
         if let Ok(header) = Header::new("Cookie", &all.join("; ")) {
             if !all.is_empty() {
                 request.headers.set(header);
@@ -98,7 +111,9 @@ impl Cookie {
         for part in parts {
             let (attribute, value) = pair_of(part);
             match attribute.to_ascii_lowercase().as_str() {
-                "path" if value.starts_with('/') => cookie.path = value.into(),
+                "path" if value.starts_with('/') && value.len() <= LONGEST_PATH => {
+                    cookie.path = value.into();
+                }
                 "secure" => cookie.is_secure = true,
                 "domain" if !is_within(&cookie.host, value) => return None,
                 "max-age" => age = max_age(value).or(age),
@@ -189,7 +204,7 @@ mod tests {
         if let Some(own) = own {
             request.set_header("Cookie", own).unwrap();
         }
-        let request = jar.applied(&request);
+        let request = jar.applied(&request, 64 * 1024);
         request.headers.get(&header::COOKIE).map_or("", |value| value.to_str().unwrap()).into()
     }
 
@@ -220,6 +235,34 @@ mod tests {
         assert_eq!(sent(&jar, "ws://h/", None), "");
         set(&mut jar, "ws://h/", &["a=1; Max-Age=-5", "c=3; Max-Age=99999999999999999999999"]);
         assert_eq!(sent(&jar, "ws://h/", None), "c=3");
+    }
+
+    #[test]
+    fn the_newest_fit_into_the_request() {
+        let mut jar = Jar::default();
+        for number in 0..50 {
+            set(&mut jar, "ws://h/", &[&format!("n{number:02}={}", "x".repeat(4000))]);
+        }
+        set(&mut jar, "ws://h/", &[&format!("p=1; Path=/{}", "x".repeat(2000))]);
+        for own in [None, Some("own=1")] {
+            let mut request = OpeningRequest::new(at("ws://h/"));
+            request.set_header("X", &"x".repeat(30_000)).unwrap();
+            if let Some(own) = own {
+                request.set_header("Cookie", own).unwrap();
+            }
+            let room = crate::handshake::room(&request, None, None);
+            let applied = jar.applied(&request, room);
+            let left = crate::handshake::room(&applied, None, None);
+            assert!((2..4000).contains(&left), "{left} bytes left");
+            let cookies = applied.headers.get(&header::COOKIE).unwrap().to_str().unwrap();
+            assert!(
+                cookies.ends_with("p=1") && cookies.contains("n49=") && !cookies.contains("n20=")
+            );
+            // none of the jar's where there is no room at all
+            let applied = jar.applied(&request, 4);
+            let cookies = applied.headers.get(&header::COOKIE).map(|value| value.to_str().unwrap());
+            assert_eq!(cookies, own);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod reference;
 mod request;
 mod server;
 
-pub(crate) use client::{Handshake, location, open};
+pub(crate) use client::{Handshake, location, open, room};
 pub(crate) use cookies::Jar;
 pub(crate) use endpoint::Endpoint;
 #[cfg(all(any(test, fuzzing), feature = "deflate"))]

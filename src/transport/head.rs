@@ -12,7 +12,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use crate::failure::{HandshakeError, Secrets, quote};
 
 /// The most that a peer may say before the handshake is over.
-const MAX_SIZE: usize = 64 * 1024;
+pub(crate) const MAX_SIZE: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 
 /// How many empty lines may stand before the first line (RFC 9112 section 2.2 asks for one).

@@ -336,7 +336,9 @@ impl ClientBuilder {
 
     /// Keeps the cookies that the server sets in an answer to an opening handshake, of whatever
     /// status, and sends them along with redirects and redials: load balancers find the same machine
-    /// again by one. A cookie is sent to the very host that has set it. Default: none is kept.
+    /// again by one. A cookie is sent to the very host that has set it. At most 50 are kept, of 4096 bytes
+    /// each, and no more of them are sent, the newest, than make a request of 64 KiB, which is what a
+    /// server of this crate takes. Default: none is kept.
     pub fn keep_cookies(mut self) -> Self {
         self.settings.chosen.add("keep_cookies");
         self.cookies = true;
