@@ -308,7 +308,8 @@ impl Opener {
 
     fn log_in(&mut self, mut success: Success) -> Result<Success, Failure> {
         let Some(hook) = &mut self.login_hook else { return Ok(success) };
-        let deadline = Instant::now() + self.settings.timeouts.login;
+        let (deadline, inbox) =
+            (Instant::now() + self.settings.timeouts.login, self.settings.inbox);
         let Success { opened, response, start, .. } = &mut success;
         let counts = match start {
             // the server remembers
@@ -317,8 +318,11 @@ impl Opener {
             Start::Ordinary => None,
         };
         let mut session =
-            LoginSession::new(opened, deadline, response.as_ref(), &self.counters, counts);
+            LoginSession::new(opened, deadline, response.as_ref(), &self.counters, inbox, counts);
         let mut result = guarded("login hook", || hook(&mut session))?;
+        if result.is_ok() {
+            result = session.check_kept().map_err(Into::into);
+        }
         if result.is_ok() && Instant::now() >= deadline {
             result = Err(timed_out());
         }

@@ -10,6 +10,7 @@ use crate::failure::Failure;
 use crate::link::Opened;
 use crate::link::stats::Counters;
 use crate::message::{CloseCode, CloseFrame, Message};
+use crate::policy::Queue;
 use crate::resume::{Counts, Report};
 use crate::transport::Timed;
 use crate::wire::{Encoder, Item, Output};
@@ -35,6 +36,10 @@ pub struct LoginSession<'a> {
     deadline: Instant,
     response: Option<&'a http::Response<()>>,
     counters: &'a Counters,
+    /// How much may be kept for the program, how much is, and whether that was not enough.
+    inbox: Queue,
+    kept_bytes: usize,
+    has_kept_too_much: bool,
     /// What the session has counted that begins with this link, if there is one.
     session: Option<Arc<Counts>>,
     /// What was sent in it.
@@ -47,11 +52,35 @@ impl<'a> LoginSession<'a> {
         deadline: Instant,
         response: Option<&'a http::Response<()>>,
         counters: &'a Counters,
+        inbox: Queue,
         session: Option<Arc<Counts>>,
     ) -> Self {
         let (encoder, out) = (opened.protocol.encoder(), Output::new());
-        let sent = Vec::new();
-        Self { opened, encoder, out, deadline, response, counters, session, sent }
+        Self {
+            opened,
+            encoder,
+            out,
+            deadline,
+            response,
+            counters,
+            inbox,
+            kept_bytes: 0,
+            has_kept_too_much: false,
+            session,
+            sent: Vec::new(),
+        }
+    }
+
+    /// What a login fails with that has kept more than the inbox would hold.
+    pub(crate) fn check_kept(&self) -> io::Result<()> {
+        if !self.has_kept_too_much {
+            return Ok(());
+        }
+        let Queue { messages, bytes, .. } = self.inbox;
+        Err(io::Error::other(format!(
+            "what came during the login and was kept for the program is more than an inbox of \
+             {messages} messages and {bytes} bytes holds"
+        )))
     }
 
     /// The hook has returned. Returns what it has sent in a session, which keeps that as it keeps
@@ -172,8 +201,8 @@ impl<'a> LoginSession<'a> {
     }
 
     /// Receives the next message for which `is_meant` is true, waiting for it until the login's time
-    /// is over. The others are received by the program afterwards, in their order: a service that
-    /// sends data before it answers is no trouble.
+    /// is over. The others are [kept](Self::keep): the program receives them afterwards, in their order.
+    /// A service that sends data before it answers is no trouble.
     ///
     /// ```no_run
     /// let client = everlink::Client::builder("ws://localhost:9001").login(|session| {
@@ -186,7 +215,7 @@ impl<'a> LoginSession<'a> {
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// As for [`recv`](Self::recv), and [`Failure::Io`] when the inbox would not hold what was kept.
     pub fn recv_matching(
         &mut self,
         mut is_meant: impl FnMut(&Message) -> bool,
@@ -202,7 +231,11 @@ impl<'a> LoginSession<'a> {
 
     /// Puts aside a message that was received and is not the hook's: the program receives it
     /// first, before what comes after the login, in the order of these calls. If the login fails they
-    /// are gone with the link.
+    /// are gone with the link, and so are those for which a program that does not receive leaves no room
+    /// as long as the link lives.
+    ///
+    /// Together they may be as much as the [inbox](crate::ClientBuilder::inbox) holds, whatever its policy:
+    /// with more, nothing else is received and the login fails.
     ///
     /// ```
     /// use everlink::Client;
@@ -217,10 +250,19 @@ impl<'a> LoginSession<'a> {
     /// # let _ = client;
     /// ```
     pub fn keep(&mut self, message: Message) {
-        self.opened.kept.push(message);
+        // as an inbox does: another one as long as there is room
+        let has_room =
+            self.opened.kept.len() < self.inbox.messages && self.kept_bytes < self.inbox.bytes;
+        if has_room {
+            self.kept_bytes += message.len();
+            self.opened.kept.push(message);
+        } else {
+            self.has_kept_too_much = true;
+        }
     }
 
     fn recv_until(&mut self, deadline: Instant) -> Result<Message, Failure> {
+        self.check_kept()?;
         loop {
             let Opened { duplex, decoder, buffer, .. } = &mut *self.opened;
             match decoder.decode(buffer) {

@@ -303,7 +303,7 @@ fn a_reader_that_waits_for_the_program_gives_everything_up_at_the_end() {
         let reader = {
             let (mailbox, life) = (Arc::clone(&mailbox), Arc::clone(&life));
             thread::spawn(move || {
-                let mut batch = Batch::new(Pool::new());
+                let mut batch = Batch::new(Pool::new(), crate::sync::Share::default());
                 (0..3).for_each(|number: u32| batch.push(MessageRef::text(&number.to_string())));
                 Inbox::Mailbox(mailbox).deliver(&mut batch, || {
                     let is_over = life.ask(|state| state.is_dead);

@@ -21,6 +21,9 @@ const READER: &str = "reader";
 /// A read of so much is part of a burst.
 const BURST: usize = 2 * 1024;
 
+/// A dead link may bring in so much, and a batch, over the bounds of the inbox: as much as one read.
+const BEYOND: usize = 128 * 1024;
+
 /// Once no more than that came for so long the memory of the last burst is given back.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -39,8 +42,8 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: READER, message });
     };
-    let Work { decoder, buffer, half, kept } = *work;
-    let batch = Batch::new(decoder.pool());
+    let Work { mut decoder, buffer, half, kept } = *work;
+    let batch = Batch::new(decoder.pool(), decoder.share());
     // not on the stack: what a thread has touched of that is what an idle connection costs
     let mut reader = Box::new(Reader {
         shared,
@@ -49,6 +52,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         buffer,
         inbox,
         batch,
+        beyond: 0,
         timeout: None,
         last_burst: None,
         was_deferred: false,
@@ -77,6 +81,8 @@ pub(super) struct Reader<'a> {
     pub(super) buffer: ReadBuffer,
     inbox: Inbox,
     batch: Batch,
+    /// How much has gone over the bounds of the inbox.
+    beyond: usize,
     /// What the socket's read timeout is at the moment.
     timeout: Option<Option<Duration>>,
     /// Since when only little has come, while memory of a burst is held.
@@ -90,13 +96,19 @@ pub(super) struct Reader<'a> {
 impl Reader<'_> {
     /// Delivers what the login hook has received and left to the program; it is counted already.
     fn deliver_kept(&mut self, kept: Vec<Message>) {
-        self.place = HANDLER;
-        for message in kept {
+        let mut kept = kept.into_iter();
+        while kept.len() > 0 {
+            // one at a time: a program that does not receive must not get an inbox more with each link
+            if !self.inbox.wait_for_room(|| room(self.shared)) {
+                return self.shared.lose_kept(kept.len());
+            }
+            let Some(message) = kept.next() else { return };
             let message = MessageRef::whole(message).on_link(self.shared.link);
+            self.place = HANDLER;
             self.inbox.take(message, &mut self.batch);
+            self.place = READER;
+            self.deliver();
         }
-        self.place = READER;
-        self.deliver();
     }
 
     /// Delivers what the peer sends until the link is to die; returns why.
@@ -152,7 +164,7 @@ impl Reader<'_> {
 
     /// Hands on everything that is whole. Returns what the peer's close frame says, if one came.
     fn decode(&mut self) -> Result<Option<Option<CloseFrame>>, Failure> {
-        let Self { shared, decoder, buffer, inbox, batch, place, .. } = self;
+        let Self { shared, decoder, buffer, inbox, batch, beyond, place, .. } = self;
         while let Some(item) = decoder.decode(buffer)? {
             if inbox.is_handler() && shared.life.is_let_go() {
                 return Err(Failure::Interrupted);
@@ -165,7 +177,8 @@ impl Reader<'_> {
                     let message = message.on_link(shared.link);
                     take(shared, message, inbox, batch, place);
                     if batch.is_full() {
-                        inbox.deliver(batch, || room(shared));
+                        decoder.hand_over(batch.share());
+                        deliver(shared, inbox, batch, beyond)?;
                     }
                 }
                 Item::Ping(payload) => {
@@ -197,8 +210,7 @@ impl Reader<'_> {
             self.buffer.filled(held);
             return Ok(held);
         }
-        self.deliver();
-        if self.shared.is_taken_over() {
+        if !self.deliver() || self.shared.is_taken_over() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         self.shared.liveness.reading();
@@ -298,13 +310,37 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn deliver(&mut self) {
+    /// Returns whether more may follow.
+    pub(super) fn deliver(&mut self) -> bool {
+        let mut may_follow = true;
         if !self.batch.is_empty() {
-            let shared = self.shared;
-            self.inbox.deliver(&mut self.batch, || room(shared));
+            self.decoder.hand_over(self.batch.share());
+            let Self { shared, inbox, batch, beyond, .. } = self;
+            may_follow = deliver(shared, inbox, batch, beyond).is_ok();
         }
         self.decoder.delivered();
+        may_follow
     }
+}
+
+/// Delivers what there is. What a dead link has read comes in although the inbox is full, but not all that
+/// it may inflate to.
+///
+/// # Errors
+///
+/// That is enough: the link is dead, and why is known.
+fn deliver(
+    shared: &Shared,
+    inbox: &Inbox,
+    batch: &mut Batch,
+    beyond: &mut usize,
+) -> Result<(), Failure> {
+    let size = batch.size();
+    inbox.deliver(batch, || room(shared));
+    if room(shared) == Room::Beyond && !inbox.has_room() {
+        *beyond += size;
+    }
+    if *beyond <= BEYOND { Ok(()) } else { Err(Failure::Interrupted) }
 }
 
 /// How much a full inbox may take at the moment.

@@ -81,6 +81,16 @@ impl Shared {
         self.ask_on();
     }
 
+    /// So much of what the login hook has left to the program is lost with this link: nobody has made room
+    /// for it. A session has said that it is received, so that can not go on.
+    pub(super) fn lose_kept(&self, messages: usize) {
+        self.mailbox.lose(messages);
+        if let Some(counts) = self.reporting() {
+            counts.give_up();
+            self.outbox.give_up_session();
+        }
+    }
+
     fn ask_on(&self) {
         if self.outbox.wants_confirmation().0 {
             // there may be something more to ask

@@ -4,6 +4,7 @@
 //! one that receives, which is what an allocator does worst. So messages of middling length share
 //! a block, and blocks and large buffers come back when the last message in them is dropped.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
@@ -19,6 +20,9 @@ const BLOCK: usize = 4 * 1024;
 /// Longer messages have memory of their own.
 const SHARING: usize = BLOCK / 4;
 
+/// An idle connection keeps room to remember so many messages of a block.
+const SMALL: usize = 32;
+
 /// How many blocks are kept.
 const BLOCKS: usize = 64;
 
@@ -27,27 +31,42 @@ const LEAST: usize = 16 * 1024;
 const MOST: usize = 256 * 1024;
 const BUFFERS: usize = 4;
 
+/// No shelf keeps more bytes than this.
+const SHELF: usize = 256 * 1024;
+
 /// Memory of a link that comes back. Messages do not keep it alive.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     blocks: Shelf<BLOCKS>,
     buffers: Shelf<BUFFERS>,
+    /// Whether something was taken since the connection was idle: what comes back later is not kept.
+    is_in_use: AtomicBool,
 }
 
-/// Up to so many vectors. Until the first comes it takes no memory.
+/// Up to so many vectors, and so many bytes. Until the first comes it takes no memory.
 #[derive(Debug, Default)]
-struct Shelf<const PLACES: usize>(OnceLock<Ends>);
+struct Shelf<const PLACES: usize> {
+    ends: OnceLock<Ends>,
+    bytes: AtomicUsize,
+}
 
 type Ends = (Sender<Vec<u8>>, Receiver<Vec<u8>>);
 
 impl<const PLACES: usize> Shelf<PLACES> {
     fn take(&self) -> Option<Vec<u8>> {
-        self.0.get()?.1.try_recv().ok()
+        let bytes = self.ends.get()?.1.try_recv().ok()?;
+        self.bytes.fetch_sub(bytes.capacity(), Relaxed);
+        Some(bytes)
     }
 
     /// If it is full there is enough.
     fn put(&self, bytes: Vec<u8>) {
-        let _ = self.0.get_or_init(|| bounded(PLACES)).0.try_send(bytes);
+        let size = bytes.capacity();
+        let is_kept = self.bytes.fetch_add(size, Relaxed) + size <= SHELF
+            && self.ends.get_or_init(|| bounded(PLACES)).0.try_send(bytes).is_ok();
+        if !is_kept {
+            self.bytes.fetch_sub(size, Relaxed);
+        }
     }
 
     fn clear(&self) {
@@ -61,6 +80,7 @@ impl Pool {
     }
 
     fn block(&self) -> Vec<u8> {
+        self.is_in_use.store(true, Relaxed);
         self.blocks.take().unwrap_or_else(|| Vec::with_capacity(BLOCK))
     }
 
@@ -69,6 +89,7 @@ impl Pool {
         if !(LEAST..=MOST).contains(&length) {
             return None;
         }
+        self.is_in_use.store(true, Relaxed);
         let fits = |buffer: &Vec<u8>| (length..=2 * length).contains(&buffer.capacity());
         self.buffers.take().filter(fits)
     }
@@ -81,8 +102,14 @@ impl Pool {
         Bytes::from_owner(Borrowed { bytes, home: Arc::downgrade(self) })
     }
 
+    /// Whether there is, or will be, something to be given back when the connection is idle.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.is_in_use.load(Relaxed)
+    }
+
     /// The connection is idle: gives everything back.
     pub(crate) fn relax(&self) {
+        self.is_in_use.store(false, Relaxed);
         self.blocks.clear();
         self.buffers.clear();
     }
@@ -102,7 +129,7 @@ impl AsRef<[u8]> for Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        let Some(home) = self.home.upgrade() else { return };
+        let Some(home) = self.home.upgrade().filter(|home| home.is_in_use()) else { return };
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();
         match bytes.capacity() {
@@ -183,6 +210,11 @@ impl Maker {
             let message = if is_text { text(bytes) } else { Message::from(bytes) };
             out(message.on_link(link));
         }
+    }
+
+    /// Whether it holds on to more memory than an idle connection should.
+    pub(crate) fn is_large(&self) -> bool {
+        self.waiting.capacity() > SMALL || self.pool.is_in_use()
     }
 
     /// The connection is idle.

@@ -37,7 +37,7 @@ fn reader(mailbox: &Arc<Mailbox>, counts: &Arc<Counts>, death: &Death) -> JoinHa
         while counts.received() < COUNT && !*death.lock() {
             let number = counts.received();
             counts.receive();
-            let mut batch = Batch::new(Pool::new());
+            let mut batch = Batch::new(Pool::new(), crate::sync::Share::default());
             batch.push(MessageRef::text(&number.to_string()));
             inbox.deliver(&mut batch, room);
         }

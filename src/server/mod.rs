@@ -73,9 +73,13 @@ use totals::Totals;
 /// be received ([`inbox`](ServerBuilder::inbox), 1 MiB and a message) and what waits to be sent to a
 /// client that does not read ([`outbox`](ServerBuilder::outbox), 16 MiB). For 1024 connections
 /// that is 3 GiB if handlers receive nothing and 16 more if they go on sending.
+/// What came compressed counts as what it inflates to. A [channel](ServerBuilder::channel) has one message
+/// more in its hands.
+///
 /// [`memory_limit`](ServerBuilder::memory_limit) puts a bound on the sum: besides it there are 48 KiB
-/// for each session that do not count, its threads and read buffer (72 KiB when idle, up to 200
-/// under load), and one message in each outbox.
+/// for each session that do not count, its threads and buffers, and one message in each outbox. Threads and
+/// buffers are 72 KiB when a session is idle; under load 128 KiB are read at once, 64 KiB of short messages
+/// are on their way to the inbox, and 512 KiB that were messages are kept to be used again, for a second.
 ///
 /// Dropping it shuts it down like [`Server::shutdown`], with the closing timeout. A
 /// [`ServerHandle`] does not.

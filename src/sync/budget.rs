@@ -79,6 +79,18 @@ impl Share {
         is_taken
     }
 
+    /// An empty share of the same budget, for who takes over what this one holds.
+    pub(crate) fn sibling(&self) -> Self {
+        Budget(self.total.clone()).share()
+    }
+
+    /// What the other holds is held here from now on.
+    pub(crate) fn take_over(&mut self, other: &mut Self) {
+        if self.total.is_some() && other.total.is_some() {
+            self.covered += std::mem::replace(&mut other.covered, STEP) - STEP;
+        }
+    }
+
     /// The holder has no more than this now.
     #[inline]
     pub(crate) fn shrink(&mut self, bytes: usize) {
@@ -130,6 +142,24 @@ mod tests {
         assert_eq!(budget.taken(), STEP);
         drop(first);
         assert_eq!(budget.taken(), 0);
+    }
+
+    #[test]
+    fn what_changes_hands_is_counted_once() {
+        let budget = Budget::of(4 * STEP);
+        let mut from = budget.share();
+        let mut to = from.sibling();
+        assert!(from.covers(4 * STEP) && to.covers(2 * STEP));
+        to.take_over(&mut from);
+        assert_eq!(budget.taken(), 4 * STEP);
+        assert!(to.covers(5 * STEP), "both had some for nothing");
+        drop(from);
+        assert_eq!(budget.taken(), 4 * STEP);
+        to.shrink(0);
+        assert_eq!(budget.taken(), 0);
+        let (mut from, mut to) = (Share::default(), Share::default());
+        to.take_over(&mut from);
+        assert!(to.covers(usize::MAX) && from.covers(usize::MAX));
     }
 
     #[test]

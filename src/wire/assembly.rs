@@ -52,6 +52,13 @@ impl Unfinished {
             self.share.shrink(0);
         }
     }
+
+    /// Every message that is whole is kept elsewhere from here on.
+    pub(super) fn hand_over(&mut self, to: &mut Share) {
+        if self.message.is_none() {
+            to.take_over(&mut self.share);
+        }
+    }
 }
 
 /// The start of a character whose rest is still to come.

@@ -17,7 +17,7 @@ use tungstenite::protocol::Role;
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
 use crate::policy::{AgreedCompression, Compression, Framing, MaxSizes};
-use crate::sync::Budget;
+use crate::sync::{Budget, Share};
 use crate::transport::ReadBuffer;
 
 /// What a decoder finds in the stream.
@@ -110,6 +110,16 @@ impl Decoder {
     /// Every message that was decoded is delivered.
     pub(crate) fn delivered(&mut self) {
         self.unfinished().delivered();
+    }
+
+    /// An empty share of what the messages count against.
+    pub(crate) fn share(&mut self) -> Share {
+        self.unfinished().share.sibling()
+    }
+
+    /// Every message that was decoded is kept elsewhere from here on, and counts there.
+    pub(crate) fn hand_over(&mut self, to: &mut Share) {
+        self.unfinished().hand_over(to);
     }
 
     /// The next item, or `None` if more bytes have to come first. Whatever there is of an

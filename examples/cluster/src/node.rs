@@ -97,6 +97,7 @@ pub fn run(options: &Options, stop: Stop, stopped: &Receiver<()>) -> Result<()> 
         .max_connections(10_000)
         .max_connections_per_address(10_000)
         .limits(Limits::new().message(8 * 1024))
+        .memory_limit(1 << 30)
         .outbox(Queue::new().messages(4096))
         .on_request(move |incoming| match incoming.path() {
             "/" => Answer::page("text/html; charset=utf-8", PAGE),

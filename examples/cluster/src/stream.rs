@@ -20,8 +20,10 @@ const KEPT: usize = 100_000;
 /// How long the last number of a client is known. A client that is silent for longer says it itself.
 const SEQ_SECONDS: usize = 24 * 3600;
 
-/// How many entries are read at once.
+/// How many entries are read at once, and how many bytes of them are told: a client that reads slowly is a page
+/// behind for as long as it takes.
 const PAGE: usize = 500;
+const PAGE_BYTES: usize = 256 * 1024;
 
 /// How long a read waits for something new before it asks again: an answer proves that Redis lives.
 const BLOCK: Duration = Duration::from_secs(2);
@@ -164,7 +166,7 @@ fn read(asked: Position) -> redis::Cmd {
 
 fn page(asked: Position, (found, reply): (i64, StreamRangeReply)) -> RedisResult<Page> {
     let is_there = found == 1;
-    let (mut entries, mut end, mut gap) = (Vec::new(), asked, None);
+    let (mut entries, mut bytes, mut end, mut gap) = (Vec::new(), 0, asked, None);
     for (number, id) in reply.ids.iter().enumerate() {
         let at = place(&id.id)?;
         if number == 0 && !is_there {
@@ -172,7 +174,13 @@ fn page(asked: Position, (found, reply): (i64, StreamRangeReply)) -> RedisResult
         }
         end = at;
         if number > 0 || !is_there {
-            entries.extend(json(at, id).map(|json| Entry { at, json }));
+            if let Some(json) = json(at, id) {
+                bytes += json.len();
+                entries.push(Entry { at, json });
+            }
+        }
+        if bytes >= PAGE_BYTES {
+            break;
         }
     }
     let is_end = reply.ids.len() <= usize::from(is_there);

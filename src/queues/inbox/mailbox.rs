@@ -90,6 +90,7 @@ impl Mailbox {
 
     pub(super) fn push(&self, batch: &mut Batch, room: impl Fn() -> Room) {
         let mut state = self.state();
+        state.share.take_over(&mut batch.share);
         while !batch.is_empty() {
             let before = state.held.messages;
             self.fill(&mut state, batch);
@@ -111,9 +112,10 @@ impl Mailbox {
                     self.dropped.fetch_add(1, Relaxed);
                 }
                 (Overflow::DropNewest | Overflow::Fail | Overflow::DropOldest, _)
-                | (Overflow::Wait, Room::None) => return self.drop_all(batch),
+                | (Overflow::Wait, Room::None) => return self.drop_all(&mut state, batch),
                 (Overflow::Wait, Room::Beyond) => {
                     state.append(batch);
+                    state.at_door = 0;
                     if std::mem::take(&mut state.is_receiver_waiting) {
                         drop(state);
                         self.filled.notify_all();
@@ -132,33 +134,45 @@ impl Mailbox {
     fn fill(&self, state: &mut State, batch: &mut Batch) {
         let all_but_one = Held { messages: batch.messages.len() - 1, bytes: batch.bytes };
         if state.has_room(&self.limits, all_but_one) && state.covers(batch.bytes) {
-            return state.append(batch);
+            state.append(batch);
+        } else {
+            while state.has_room(&self.limits, Held::default())
+                && batch.messages.front().is_some_and(|next| state.admits(next.len()))
+            {
+                let Some(message) = batch.pop() else { break };
+                state.push(message);
+            }
         }
-        while state.has_room(&self.limits, Held::default())
-            && batch.messages.front().is_some_and(|next| state.admits(next.len()))
-        {
-            let Some(message) = batch.pop() else { break };
-            state.push(message);
-        }
+        state.at_door = batch.bytes;
+        state.settle();
     }
 
-    fn drop_all(&self, batch: &mut Batch) {
+    fn drop_all(&self, state: &mut State, batch: &mut Batch) {
         self.dropped.fetch_add(batch.messages.len() as u64, Relaxed);
         batch.clear();
+        state.at_door = 0;
+        state.settle();
     }
 
-    /// Waits until another message may come in.
-    pub(super) fn wait_for_room(&self, room: impl Fn() -> Room) {
+    /// Waits until another message may come in; returns whether one may.
+    pub(super) fn wait_for_room(&self, room: impl Fn() -> Room) -> bool {
         if self.limits.overflow != Overflow::Wait {
-            return;
+            return true;
         }
         let mut state = self.state();
-        while !(state.has_room(&self.limits, Held::default()) && state.admits(1))
-            && room() == Room::Within
-        {
+        loop {
+            let has_room = state.has_room(&self.limits, Held::default()) && state.admits(1);
+            if has_room || room() != Room::Within {
+                return has_room;
+            }
             state.is_reader_waiting = true;
             state = self.room.wait(state);
         }
+    }
+
+    /// So many messages were received and find no room any more.
+    pub(crate) fn lose(&self, messages: usize) {
+        self.dropped.fetch_add(messages as u64, Relaxed);
     }
 
     /// Receives the next message; `interrupted` is asked whenever somebody says
@@ -230,9 +244,12 @@ impl Mailbox {
     /// returns. Some stay behind for the reader to go on while they are received; with
     /// [`Overflow::DropOldest`] all do, for those at the front cannot be dropped any more.
     fn advance(&self, front: &mut VecDeque<Message>, state: &mut State) -> Option<Message> {
-        state.at_front = Held::default();
-        state.share.shrink(state.held.bytes);
+        (state.at_front, state.offered) = (Held::default(), 0);
+        state.settle();
         let first = state.pop()?;
+        if state.has_channel {
+            state.offered = first.len();
+        }
         if self.limits.overflow == Overflow::DropOldest {
             return Some(first);
         }
@@ -263,6 +280,7 @@ impl Mailbox {
     ///
     /// What the system says if there is no thread to be had.
     pub(crate) fn open_channel(self: &Arc<Self>, threads: &Threads) -> io::Result<()> {
+        self.state().has_channel = true;
         let abandoned = self.abandoned.raised().clone();
         let channel = Channel::start(threads, Arc::clone(self), abandoned)?;
         // there is only one: nobody else has the mailbox yet

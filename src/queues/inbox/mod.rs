@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub(crate) use mailbox::{Mailbox, NoMessage};
 
 use crate::message::{Maker, Message, MessageRef, Pool};
+use crate::sync::Share;
 
 /// What the program does with a received message, on the reader thread.
 pub(crate) type Handler = Box<dyn FnMut(MessageRef<'_>) + Send>;
@@ -39,6 +40,9 @@ pub(crate) enum Room {
 /// nothing.
 const FULL: usize = 1024;
 
+/// Nor more bytes, and one message: what inflates from one read can be a thousand times as much.
+const FULL_BYTES: usize = 64 * 1024;
+
 /// An idle connection keeps room for so many.
 const SMALL: usize = 32;
 
@@ -48,12 +52,19 @@ pub(crate) struct Batch {
     messages: VecDeque<Message>,
     bytes: usize,
     maker: Maker,
+    /// What of the memory that all sessions share is taken for the large ones.
+    share: Share,
 }
 
 impl Batch {
-    /// `pool` is where the messages get their memory.
-    pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { messages: VecDeque::new(), bytes: 0, maker: Maker::new(pool) }
+    /// `pool` is where the messages get their memory, `share` what they hold of what is shared.
+    pub(crate) fn new(pool: Arc<Pool>, share: Share) -> Self {
+        Self { messages: VecDeque::new(), bytes: 0, maker: Maker::new(pool), share }
+    }
+
+    /// Who has gathered the messages hands over what was taken for them.
+    pub(crate) fn share(&mut self) -> &mut Share {
+        &mut self.share
     }
 
     #[inline]
@@ -68,15 +79,20 @@ impl Batch {
         Some(message)
     }
 
+    /// About how much memory it takes.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes + self.messages.len() * size_of::<Message>()
+    }
+
     /// Whether it is worth delivering before more is decoded.
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.messages.len() >= FULL
+        self.messages.len() >= FULL || self.bytes >= FULL_BYTES
     }
 
     /// Whether it holds on to more memory than an idle connection should.
     pub(crate) fn is_large(&self) -> bool {
-        self.messages.capacity() > SMALL
+        self.messages.capacity() > SMALL || self.maker.is_large()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -121,10 +137,16 @@ impl Inbox {
         }
     }
 
-    /// Waits until the inbox is within its bounds, or its bounds do not count.
-    pub(crate) fn wait_for_room(&self, room: impl Fn() -> Room) {
-        if let Self::Mailbox(mailbox) = self {
-            mailbox.wait_for_room(room);
+    /// Whether another message may come in at once.
+    pub(crate) fn has_room(&self) -> bool {
+        self.wait_for_room(|| Room::None)
+    }
+
+    /// Waits until the inbox is within its bounds, or its bounds do not count; returns whether it is.
+    pub(crate) fn wait_for_room(&self, room: impl Fn() -> Room) -> bool {
+        match self {
+            Self::Mailbox(mailbox) => mailbox.wait_for_room(room),
+            Self::Handler(_) => true,
         }
     }
 }

@@ -15,7 +15,12 @@ pub(super) struct State {
     /// against the bounds until the front is empty.
     pub(super) held: Held,
     pub(super) at_front: Held,
-    /// What of the memory that all sessions share is taken for that.
+    /// Bytes that wait for room in the reader's hands, and for the program in the channel's.
+    pub(super) at_door: usize,
+    pub(super) offered: usize,
+    /// Whether a channel receives.
+    pub(super) has_channel: bool,
+    /// What of the memory that all sessions share is taken for all that.
     pub(super) share: Share,
     /// Whether somebody has to be woken; whoever does takes it back.
     pub(super) is_receiver_waiting: bool,
@@ -52,7 +57,7 @@ impl State {
 
     /// Whether the memory that all sessions share has room for so many bytes more.
     pub(super) fn covers(&mut self, bytes: usize) -> bool {
-        self.share.covers(self.bytes() + bytes)
+        self.share.covers(self.memory() + bytes)
     }
 
     /// Whether a message of this size may come in, as far as that memory goes: it passes alone.
@@ -64,16 +69,26 @@ impl State {
         self.held.bytes + self.at_front.bytes
     }
 
+    /// What it keeps, beside what waits for room.
+    fn memory(&self) -> usize {
+        self.bytes() + self.offered
+    }
+
+    /// Gives back what of the shared memory is not needed any more.
+    pub(super) fn settle(&mut self) {
+        self.share.shrink(self.memory() + self.at_door);
+    }
+
     pub(super) fn push(&mut self, message: Message) {
         self.held.add(&message);
-        self.share.charge(self.bytes());
+        self.share.charge(self.memory());
         self.queue.push_back(message);
     }
 
     pub(super) fn append(&mut self, batch: &mut Batch) {
         self.held.messages += batch.messages.len();
         self.held.bytes += std::mem::take(&mut batch.bytes);
-        self.share.charge(self.bytes());
+        self.share.charge(self.memory());
         if self.queue.is_empty() {
             std::mem::swap(&mut self.queue, &mut batch.messages);
         } else {

@@ -13,7 +13,7 @@ fn mailbox(overflow: Overflow) -> (Inbox, Arc<Mailbox>) {
 }
 
 fn batch(messages: impl IntoIterator<Item = String>) -> Batch {
-    let mut batch = Batch::new(Pool::new());
+    let mut batch = Batch::new(Pool::new(), Share::default());
     messages.into_iter().for_each(|text| batch.push(MessageRef::text(&text)));
     batch.maker.finish(|message| batch.messages.push_back(message));
     batch

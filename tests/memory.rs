@@ -1,0 +1,461 @@
+//! One rule for every place where something received is kept: the sum of its bytes is bounded, what inflates
+//! counts inflated, and an idle connection gives back what a burst took. Each place meets the peer that is
+//! worst for it.
+//!
+//! What this process has allocated is counted, so the tests run one after the other. What is resident says
+//! more of the allocator: it keeps what was freed.
+#![cfg(feature = "deflate")]
+
+mod support;
+
+use std::alloc::System;
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use everlink::chaos::{Direction, FaultProxy, Faults};
+use everlink::{
+    Backoff, ClientBuilder, Compression, Failure, Heartbeat, Queue, Resume, Server, ServerBuilder,
+    Session,
+};
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::bare::*;
+use support::*;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const LOOPBACK: &str = "127.0.0.1:0";
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+/// What a busy link may hold besides messages: read buffers, an inflater, a batch, memory that is used again.
+const BUFFERS: usize = 768 * KIB;
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What is allocated at the moment.
+fn in_use() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated.saturating_sub(stats.bytes_deallocated)
+}
+
+/// The most that is allocated beyond what there is now while this is done.
+fn peak<T>(act: impl FnOnce() -> T) -> (usize, T) {
+    let (before, is_done) = (in_use(), AtomicBool::new(false));
+    thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut most = before;
+            while !is_done.load(SeqCst) {
+                most = most.max(in_use());
+                thread::park_timeout(ms(1));
+            }
+            most.max(in_use()) - before
+        });
+        let done = act();
+        is_done.store(true, SeqCst);
+        (watching.join().unwrap(), done)
+    })
+}
+
+/// A compressed message of so many zeros, as raw deflate without its tail (RFC 7692 section 7.2.1).
+fn deflated(length: usize) -> Vec<u8> {
+    let mut stream = flate2::Compress::new(flate2::Compression::best(), false);
+    let mut out = Vec::with_capacity(length / 100 + 1000);
+    stream.compress_vec(&vec![0; length], &mut out, flate2::FlushCompress::Sync).unwrap();
+    assert!(out.len() < out.capacity() && out.ends_with(&[0, 0, 0xff, 0xff]));
+    out.truncate(out.len() - 4);
+    out
+}
+
+/// First byte and payload of what the worst peers repeat; no message of theirs is over 1 MiB.
+fn worst() -> Vec<(&'static str, u8, Vec<u8>)> {
+    const COMPRESSED: u8 = 0xc2;
+    vec![
+        ("1 MiB, inflated", COMPRESSED, deflated(MIB)),
+        ("63 KiB, inflated", COMPRESSED, deflated(63 * KIB)),
+        ("16 KiB, inflated", COMPRESSED, deflated(16 * KIB)),
+        ("1 MiB", BINARY, vec![0; MIB]),
+        ("256 KiB", BINARY, vec![0; 256 * KIB]),
+        ("1025 bytes", BINARY, vec![0; 1025]),
+        ("41 bytes", TEXT, vec![b'x'; 41]),
+        ("nothing", TEXT, Vec::new()),
+    ]
+}
+
+/// A frame, as often as makes 256 KiB.
+fn chunk(frame: &[u8]) -> Vec<u8> {
+    frame.repeat((256 * KIB).div_ceil(frame.len()))
+}
+
+/// Writes this again and again until the other end takes no more, or so many bytes of it.
+fn flood(stream: &mut TcpStream, chunk: &[u8], most: usize) {
+    stream.set_write_timeout(Some(ms(100))).unwrap();
+    let mut left = most;
+    while left > 0 && stream.write_all(chunk).is_ok() {
+        left = left.saturating_sub(chunk.len());
+    }
+}
+
+/// Opens a WebSocket on which messages may be compressed.
+fn open_compressed(server: &Server) -> TcpStream {
+    let mut stream = connect(server.local_addr());
+    // with context takeover a stream lives as long as the link
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_no_context_takeover; \
+                 server_no_context_takeover\r\n\r\n";
+    stream.write_all(REQUEST.trim_end().as_bytes()).unwrap();
+    stream.write_all(format!("\r\n{offer}").as_bytes()).unwrap();
+    let answer = read_head(&mut stream);
+    assert!(answer.contains("permessage-deflate"), "{answer}");
+    stream
+}
+
+/// Accepts a client that offers compression.
+fn upgrade_compressed(listener: &Listener) -> TcpStream {
+    let mut stream = listener.accept_raw();
+    let request = read_head(&mut stream);
+    let extension = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n";
+    let answer = upgraded(&request).replacen("\r\n", &format!("\r\n{extension}"), 1);
+    stream.write_all(answer.as_bytes()).unwrap();
+    stream
+}
+
+/// A server whose handlers do not receive until what is returned is dropped.
+fn busy_server(builder: ServerBuilder) -> (Server, crossbeam_channel::Sender<()>) {
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let server = builder
+        .compression(Compression::new())
+        .bind(LOOPBACK, move |session| {
+            let _ = held.recv();
+            session.abort();
+        })
+        .unwrap();
+    (server, hold)
+}
+
+#[test]
+fn sessions_whose_handlers_do_not_receive_stay_within_the_memory_limit() {
+    const SESSIONS: usize = 6;
+    const LIMIT: usize = 4 * MIB;
+    let _alone = alone();
+    for (name, first, payload) in worst() {
+        for has_channel in [false, true] {
+            let builder = Server::builder().memory_limit(LIMIT);
+            let builder = if has_channel { builder.channel() } else { builder };
+            let (server, hold) = busy_server(builder);
+            let mut peers: Vec<TcpStream> =
+                (0..SESSIONS).map(|_| open_compressed(&server)).collect();
+            let frames = chunk(&masked(first, &payload));
+            let (grown, ()) = peak(|| {
+                thread::scope(|scope| {
+                    for peer in &mut peers {
+                        scope.spawn(|| flood(peer, &frames, 8 * MIB));
+                    }
+                });
+            });
+            let most = LIMIT + SESSIONS * BUFFERS;
+            assert!(
+                grown < most,
+                "{name}, channel {has_channel}: {} KiB, {} are the most",
+                grown / KIB,
+                most / KIB
+            );
+            drop((hold, peers, server));
+        }
+    }
+}
+
+#[test]
+fn a_session_whose_handler_does_not_receive_holds_an_inbox_and_two_messages() {
+    let _alone = alone();
+    for (name, first, payload) in worst() {
+        for has_channel in [false, true] {
+            let builder = Server::builder();
+            let builder = if has_channel { builder.channel() } else { builder };
+            let (server, hold) = busy_server(builder);
+            let mut peer = open_compressed(&server);
+            let frames = chunk(&masked(first, &payload));
+            let (grown, ()) = peak(|| flood(&mut peer, &frames, 32 * MIB));
+            // an unfinished message, 1 MiB and one message; one more in the channel
+            let most = (3 + usize::from(has_channel)) * MIB + BUFFERS;
+            assert!(grown < most, "{name}, channel {has_channel}: {} KiB", grown / KIB);
+            drop((hold, peer, server));
+        }
+    }
+}
+
+/// How a client receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Mailbox,
+    Channel,
+    Handler,
+}
+
+#[test]
+fn a_client_that_does_not_receive_holds_an_inbox_and_two_messages() {
+    let _alone = alone();
+    for (name, first, payload) in worst() {
+        for mode in [Mode::Mailbox, Mode::Channel, Mode::Handler] {
+            let listener = Listener::new();
+            let (hold, held) = crossbeam_channel::bounded::<()>(0);
+            let builder = listener.client().compression(Compression::new());
+            let builder = match mode {
+                Mode::Mailbox => builder,
+                Mode::Channel => builder.channel(),
+                Mode::Handler => builder.on_message(move |_, _| {
+                    let _ = held.recv();
+                }),
+            };
+            let client = builder.start().unwrap();
+            let mut peer = upgrade_compressed(&listener);
+            let frames = chunk(&frame(first, &payload));
+            let (grown, ()) = peak(|| flood(&mut peer, &frames, 32 * MIB));
+            let most = (3 + usize::from(mode == Mode::Channel)) * MIB + BUFFERS;
+            assert!(grown < most, "{name}, {mode:?}: {} KiB", grown / KIB);
+            drop(hold);
+            client.start_close(1000, "").unwrap();
+            drop((peer, client));
+        }
+    }
+}
+
+/// A client whose login waits for an answer.
+fn logging_in(listener: &Listener) -> ClientBuilder {
+    listener.client().compression(Compression::new()).backoff(Backoff::fixed(ms(1))).login(
+        |session| {
+            session.recv_matching(|message| message.as_text() == Some("ok"))?;
+            Ok(())
+        },
+    )
+}
+
+#[test]
+fn a_login_that_is_flooded_fails_when_it_has_kept_what_an_inbox_holds() {
+    let _alone = alone();
+    for (name, first, payload) in worst() {
+        let listener = Listener::new();
+        let (builder, events) = watch(logging_in(&listener));
+        let client = builder.start().unwrap();
+        let mut peer = upgrade_compressed(&listener);
+        let frames = chunk(&frame(first, &payload));
+        let (grown, cause) = peak(|| {
+            flood(&mut peer, &frames, 64 * MIB);
+            events.attempt_failed()
+        });
+        assert!(grown < 2 * MIB + MIB + BUFFERS, "{name}: {} KiB", grown / KIB);
+        assert!(matches!(*cause, Failure::Login { permanent: false, .. }), "{name}: {cause:?}");
+        let words = cause.report().to_string();
+        assert!(words.contains("4096 messages and 1048576 bytes"), "{name}: {words}");
+        drop(client);
+    }
+}
+
+#[test]
+fn a_hook_that_keeps_too_much_has_not_logged_in_whatever_it_returns() {
+    let _alone = alone();
+    let listener = Listener::new();
+    let builder = listener.client().inbox(Queue::new().messages(3)).login(|session| {
+        for _ in 0..4 {
+            let message = session.recv()?;
+            session.keep(message);
+        }
+        Ok(())
+    });
+    let (builder, events) = watch(builder.backoff(Backoff::fixed(ms(1))));
+    let client = builder.start().unwrap();
+    let mut peer = upgrade(&listener);
+    peer.write_all(&frame(TEXT, b"a").repeat(4)).unwrap();
+    let words = events.attempt_failed().report().to_string();
+    assert!(words.contains("3 messages"), "{words}");
+    drop(client);
+}
+
+#[test]
+fn what_logins_keep_is_bounded_over_all_links_of_a_client_that_does_not_receive() {
+    let _alone = alone();
+    for resumes in [false, true] {
+        let listener = Listener::new();
+        let (builder, events) = watch(
+            // a reader that waits for the program does not see the end of the stream
+            logging_in(&listener)
+                .resume(resumes)
+                .heartbeat(Heartbeat::every(ms(20)).dead_after(PATIENCE)),
+        );
+        let client = builder.start().unwrap();
+        let kept = [frame(BINARY, &vec![0; 255 * KIB]).repeat(4), frame(TEXT, b"ok")].concat();
+        let (grown, ()) = peak(|| {
+            for link in 0..12 {
+                let mut peer = listener.accept_raw();
+                let request = read_head(&mut peer);
+                let mut answer = upgraded(&request);
+                if resumes {
+                    // another session each time
+                    let line = format!("\r\nEverlink-Resume: {:032x}; window=60\r\n", link + 1);
+                    answer = answer.replacen("\r\n", &line, 1);
+                }
+                peer.write_all(answer.as_bytes()).unwrap();
+                peer.write_all(&kept).unwrap();
+                events.connected();
+            }
+        });
+        assert!(grown < 3 * MIB + BUFFERS, "resumes {resumes}: {} KiB", grown / KIB);
+        let dropped = client.stats().inbox_dropped;
+        assert!(dropped > 30, "{dropped} of 48 are lost with their links, and counted");
+        drop(client);
+    }
+}
+
+#[test]
+fn an_idle_session_holds_little_after_any_burst() {
+    const SESSIONS: usize = 8;
+    let _alone = alone();
+    let mut bursts = worst();
+    bursts.push(("many small, then a large one", 0, Vec::new()));
+    for (name, first, payload) in bursts {
+        let server = Server::builder()
+            .heartbeat(Heartbeat::every(ms(300)).dead_after(PATIENCE))
+            .compression(Compression::new())
+            .bind(LOOPBACK, |session: Session| {
+                for message in &session {
+                    let _ = session.send(message);
+                }
+            })
+            .unwrap();
+        let mut peers: Vec<TcpStream> = (0..SESSIONS).map(|_| open_compressed(&server)).collect();
+        let (burst, answers) = match first {
+            0 => ([masked(TEXT, b"").repeat(5000), masked(BINARY, &vec![7; MIB])].concat(), 5001),
+            TEXT => (masked(TEXT, &payload).repeat(2000), 2000),
+            first => (masked(first, &payload).repeat(4), 4),
+        };
+        eventually("all sessions", || {
+            let now = server.stats().sessions;
+            if now == SESSIONS { Ok(()) } else { Err(now) }
+        });
+        let before = in_use();
+        for peer in &mut peers {
+            let mut writing = peer.try_clone().unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| writing.write_all(&burst).unwrap());
+                for _ in 0..answers {
+                    while matches!(read_frame(peer).unwrap().0, PING | PONG) {}
+                }
+            });
+        }
+        eventually(name, || {
+            let each = in_use().saturating_sub(before) / SESSIONS / KIB;
+            if each < 16 { Ok(()) } else { Err(each) }
+        });
+    }
+}
+
+#[test]
+fn memory_that_comes_back_late_is_not_kept_by_an_idle_session() {
+    let _alone = alone();
+    let (messages, received) = crossbeam_channel::unbounded();
+    let server = Server::builder()
+        .heartbeat(Heartbeat::every(ms(300)).dead_after(PATIENCE))
+        .bind(LOOPBACK, move |session: Session| {
+            for message in &session {
+                let _ = messages.send(message);
+            }
+        })
+        .unwrap();
+    let mut peer = open(server.local_addr());
+    let before = in_use();
+    // one at a time, so that each has a block, or a buffer, of its own
+    let mut held = Vec::new();
+    for size in [[100; 64].as_slice(), &[200 * KIB; 8]].concat() {
+        peer.write_all(&masked(BINARY, &vec![7; size])).unwrap();
+        held.push(received.recv_timeout(PATIENCE).unwrap());
+    }
+    eventually("buffers that are given back", || {
+        let besides = in_use().saturating_sub(before + 64 * 4 * KIB + 8 * 200 * KIB);
+        if besides < 64 * KIB { Ok(()) } else { Err(besides) }
+    });
+    drop(held);
+    let left = in_use().saturating_sub(before);
+    assert!(left < 64 * KIB, "{} KiB", left / KIB);
+}
+
+#[test]
+fn a_session_that_is_claimed_again_and_again_gets_no_more_into_its_inbox() {
+    let _alone = alone();
+    for (name, first, payload) in worst() {
+        let (server, hold) = busy_server(Server::builder().resume(Resume::within(PATIENCE)));
+        let frames = chunk(&masked(first, &payload));
+        let mut ask = "new".to_owned();
+        let (grown, ()) = peak(|| {
+            for _ in 0..6 {
+                let mut peer = connect(server.local_addr());
+                let lines = format!(
+                    "\r\nEverlink-Resume: {ask}\r\nSec-WebSocket-Extensions: \
+                     permessage-deflate; client_no_context_takeover\r\n\r\n"
+                );
+                peer.write_all(REQUEST.trim_end().as_bytes()).unwrap();
+                peer.write_all(lines.as_bytes()).unwrap();
+                let answer = read_head(&mut peer);
+                assert!(ask == "new" || answer.contains("; received="), "{answer}");
+                let mut lines = answer.lines().filter_map(|line| line.split_once(": "));
+                let header = lines.find(|(name, _)| name.eq_ignore_ascii_case("everlink-resume"));
+                let token = header.expect("a session").1.split(';').next().unwrap();
+                ask = format!("{token}; received=0");
+                flood(&mut peer, &frames, 32 * MIB);
+            }
+        });
+        assert_eq!(server.stats().sessions, 1, "{name}");
+        // as one link, and what each had read when it died
+        assert!(grown < 4 * MIB + BUFFERS, "{name}: {} KiB", grown / KIB);
+        drop((hold, server));
+    }
+}
+
+#[test]
+fn a_proxy_that_forwards_nothing_holds_nothing() {
+    let _alone = alone();
+    let listener = Listener::new();
+    let proxy = FaultProxy::start(listener.address()).unwrap();
+    for faults in [Faults::none().stall(Direction::Both), Faults::none().delay(PATIENCE)] {
+        proxy.set(faults).unwrap();
+        let mut client = connect(proxy.address());
+        let mut server = listener.accept_raw();
+        let bytes = vec![7; MIB];
+        let (grown, ()) = peak(|| {
+            flood(&mut client, &bytes, 256 * MIB);
+            flood(&mut server, &bytes, 256 * MIB);
+        });
+        assert!(grown < 128 * KIB, "{} KiB", grown / KIB);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_receive_gets_no_more_with_each_link() {
+    let _alone = alone();
+    for (name, first, payload) in worst() {
+        let listener = Listener::new();
+        let (builder, events) = watch(
+            listener
+                .client()
+                .compression(Compression::new())
+                .heartbeat(Heartbeat::every(ms(20)).dead_after(PATIENCE))
+                .backoff(Backoff::fixed(ms(1))),
+        );
+        let client = builder.start().unwrap();
+        let frames = chunk(&frame(first, &payload));
+        let (grown, ()) = peak(|| {
+            for _ in 0..4 {
+                let mut peer = upgrade_compressed(&listener);
+                events.connected();
+                flood(&mut peer, &frames, 32 * MIB);
+            }
+        });
+        assert!(grown < 4 * MIB + BUFFERS, "{name}: {} KiB", grown / KIB);
+        drop((listener, client));
+    }
+}
