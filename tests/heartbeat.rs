@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::thread;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use everlink::{Client, Event, Failure, Heartbeat};
 use rustix::process::{Pid, Signal, kill_process};
+use support::bare::{self, PING, PONG};
 use support::*;
 use tungstenite::Message;
 
@@ -437,4 +439,39 @@ fn an_answer_that_panics_costs_a_link_and_says_so() {
     peer.send("x".into()).unwrap();
     let cause = watch.disconnected();
     assert_eq!(cause.to_string(), "heartbeat answer panicked: what?");
+}
+
+/// The system shows what the peer takes of a large message, and does not hide it for longer than
+/// the limit.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_peer_that_takes_a_large_message_slowly_is_alive() {
+    const SIZE: usize = 8_000_000;
+    const EACH: usize = 250_000;
+    let listener = Listener::new();
+    let heartbeat = Heartbeat::every(ms(500)).dead_after(ms(2000));
+    let (builder, watch) = watch(listener.client().heartbeat(heartbeat));
+    let client = builder.start().unwrap();
+    let mut stream = bare::upgrade(&listener);
+    watch.connected();
+    client.send(vec![7; SIZE]).unwrap();
+    // 2 MB/s
+    let begun = Instant::now();
+    let mut piece = vec![0; EACH];
+    for count in 1..=(SIZE / EACH) as u32 {
+        stream.read_exact(&mut piece).unwrap();
+        let ahead = (ms(125) * count).saturating_sub(begun.elapsed());
+        thread::sleep(ahead);
+    }
+    // what the head of the frame was longer
+    stream.read_exact(&mut [0; 14]).unwrap();
+    thread::spawn(move || {
+        while let Ok((first, payload)) = bare::read_frame(&mut stream) {
+            if first == PING {
+                let _ = stream.write_all(&bare::frame(PONG, &payload));
+            }
+        }
+    });
+    client.flush(PATIENCE).unwrap();
+    assert!(watch.rest().is_empty());
 }

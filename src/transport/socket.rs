@@ -129,6 +129,10 @@ impl<S: Socket> Hangup for Half<S> {
     }
 }
 
+/// How much of what the system has taken may wait there without being on its way.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const NOT_SENT: u32 = 128 * 1024;
+
 fn duplex<S: Socket>(stream: S) -> Duplex {
     // threads wait in it; what is no socket any more shows in its first read
     let _ = stream.options().set_nonblocking(false);
@@ -139,6 +143,10 @@ fn duplex<S: Socket>(stream: S) -> Duplex {
 
 impl From<TcpStream> for Duplex {
     fn from(stream: TcpStream) -> Self {
+        // a peer that takes what is sent is alive, and only what the system takes of us shows that: it
+        // could hide megabytes, seconds of a slow peer, behind which the heartbeat's ping stands
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT);
         duplex(stream)
     }
 }
