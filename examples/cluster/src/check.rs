@@ -76,7 +76,7 @@ fn under_load(
     }
     for chatter in &chatters {
         for other in &chatters {
-            let heard = chatter.heard().get(&other.id).copied().unwrap_or_default();
+            let heard = chatter.heard().get(&other.id()).copied().unwrap_or_default();
             if heard != messages {
                 wrong.push(format!("{} has {heard} of {}", chatter.user, other.user));
             }

@@ -92,8 +92,6 @@ impl Seen {
 
 pub struct Chatter {
     pub user: String,
-    /// The random word.
-    pub id: String,
     /// Held until it may read; dropped before the client, which waits for its handler.
     gate: Option<Sender<()>>,
     client: Client,
@@ -103,6 +101,8 @@ pub struct Chatter {
 #[derive(Default)]
 struct State {
     since: Option<Position>,
+    /// What it is called in its messages, once it was told.
+    id: Option<String>,
     said: u64,
     /// What was said, by its number, until Redis has it.
     unstored: BTreeMap<u64, String>,
@@ -149,8 +149,7 @@ impl Chatter {
         let gate = is_slow.then_some(gate);
         let state = Arc::new(Mutex::new(State { since, ..State::default() }));
         let (greeting, hearing) = (Arc::clone(&state), Arc::clone(&state));
-        let (name, me, id) = (user.clone(), user.clone(), random_word());
-        let word = id.clone();
+        let (name, me, word) = (user.clone(), user.clone(), random_word());
         let client = Client::builder(&format!("ws://{address}/ws"))
             .heartbeat(Heartbeat::every(Duration::from_secs(5)).dead_after(Duration::from_secs(15)))
             .backoff(
@@ -169,8 +168,8 @@ impl Chatter {
                     let says: Vec<String> = says.map(|say| json(&say)).collect();
                     let first = state.unstored.keys().next();
                     let stored = first.map_or(state.said, |first| first - 1);
-                    let (user, client, since) = (name.clone(), word.clone(), state.since);
-                    (Ask::Hello(Hello { user, client, since, stored }), says)
+                    let (user, secret, since) = (name.clone(), word.clone(), state.since);
+                    (Ask::Hello(Hello { user, secret, since, stored }), says)
                 };
                 login.send(json(&hello))?;
                 for say in rest {
@@ -189,7 +188,7 @@ impl Chatter {
                 Err(error) => ledger.note(|seen| seen.wrong(format!("{me}: {error}"))),
             })
             .start()?;
-        Ok(Self { user, id, gate, client, state })
+        Ok(Self { user, gate, client, state })
     }
 
     /// Says the time, and something to fill a line.
@@ -209,6 +208,11 @@ impl Chatter {
     /// How many messages are not known to be stored.
     pub fn unstored(&self) -> usize {
         lock(&self.state).unstored.len()
+    }
+
+    /// What it is called in its messages.
+    pub fn id(&self) -> String {
+        lock(&self.state).id.clone().unwrap_or_default()
     }
 
     /// The last number of each client that it has heard.
@@ -232,8 +236,9 @@ impl Chatter {
 
 fn hear(me: &str, state: &mut State, ledger: &Ledger, tell: Tell, origin: Instant) {
     match tell {
-        Tell::Welcome { node, at } => {
+        Tell::Welcome { node, at, client } => {
             state.since = Some(at);
+            state.id = Some(client);
             ledger.note(|seen| *seen.welcomes.entry(node).or_default() += 1);
         }
         Tell::Said { at, from, client, seq, text } => {
@@ -262,9 +267,9 @@ fn hear(me: &str, state: &mut State, ledger: &Ledger, tell: Tell, origin: Instan
             let stored = std::mem::replace(&mut state.unstored, rest).len() as u64;
             ledger.note(|seen| seen.stored += stored);
         }
-        Tell::Online { users } => {
+        Tell::Online { count, .. } => {
             ledger.note(|seen| {
-                seen.online.insert(me.to_owned(), users.len());
+                seen.online.insert(me.to_owned(), count);
             });
         }
         Tell::Gap { at } => {

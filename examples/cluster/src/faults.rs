@@ -12,11 +12,11 @@ use crate::client::{Chatter, Ledger, random_word};
 use crate::node::OUT_OF_ORDER;
 use crate::processes::Cluster;
 use crate::room::TRY_AGAIN;
-use crate::wire::{Ask, Hello, Position, Tell};
+use crate::wire::{Ask, Hello, Position, SAY_MOST, Tell};
 use crate::{Result, pause};
 
-/// No wait is longer.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// No wait is longer: a flood takes a while where other programs want the processor as well.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The entries of a flood, more than the outbox of a session and the buffers of its connection hold.
 const FLOOD: u64 = 6000;
@@ -39,9 +39,10 @@ struct Pair {
 
 pub fn run(cluster: Cluster, stopped: &Receiver<()>) -> Result<()> {
     let mut faults = Faults { cluster, stopped: stopped.clone(), origin: Instant::now() };
-    let steps: [(&str, Step); 11] = [
+    let steps: [(&str, Step); 12] = [
         ("two devices of one user, and one started again, are all heard", Faults::devices),
         ("a message left out is refused with 4001", Faults::left_out),
+        ("who says all that is allowed, or another's name, ends nobody else", Faults::greedy),
         ("an entry of somebody else keeps no node busy", Faults::foreign_entry),
         ("connections to Redis are cut, and no client's is", Faults::hiccup),
         ("numbers that Redis has forgotten shut nobody out", Faults::forgotten_numbers),
@@ -83,12 +84,15 @@ impl Faults {
         if is_there { Ok(Pair { ledger, chatters }) } else { Err("not both have come".into()) }
     }
 
+    fn give_up(&self) -> Result<Client> {
+        let url = format!("ws://{}/ws", self.cluster.node_address(0));
+        Ok(Client::builder(&url).decide(|_| Decision::GiveUp).start()?)
+    }
+
     /// A client that gives up when its connection ends.
     fn raw(&self, since: Option<Position>) -> Result<Client> {
-        let url = format!("ws://{}/ws", self.cluster.node_address(0));
-        let client = Client::builder(&url).decide(|_| Decision::GiveUp).start()?;
-        let hello = Hello { user: "raw".into(), client: random_word(), since, stored: 0 };
-        client.send(serde_json::to_string(&Ask::Hello(hello))?)?;
+        let client = self.give_up()?;
+        greet(&client, "raw", random_word(), since, 0)?;
         Ok(client)
     }
 
@@ -133,16 +137,35 @@ impl Faults {
         for seq in [1, 3] {
             client.send(serde_json::to_string(&Ask::Say { seq, text: "x".into() })?)?;
         }
-        loop {
-            match client.recv_timeout(PATIENCE) {
-                Ok(_) => {}
-                Err(Error::GaveUp(cause)) => {
-                    let code = cause.close_frame().map(|frame| frame.code.0);
-                    return expect(code == Some(OUT_OF_ORDER), || format!("closed with {code:?}"));
-                }
-                Err(error) => return Err(error.into()),
-            }
+        closed_with(&client, OUT_OF_ORDER)
+    }
+
+    fn greedy(&mut self) -> Result<()> {
+        let pair = self.pair()?;
+        pair.speaks(self.origin)?;
+        let said = |seq, text: &str| serde_json::to_string(&Ask::Say { seq, text: text.into() });
+        let room = SAY_MOST - said(1, "")?.len();
+        let before = pair.ledger.seen().received;
+        let most = self.raw(None)?;
+        most.send(said(1, &"x".repeat(room))?)?;
+        let is_heard = pair.ledger.wait(deadline(), |seen| seen.received >= before + 2)?;
+        expect(is_heard, || "a message of the largest size is not heard".into())?;
+        most.send(said(2, &"x".repeat(room + 1))?)?;
+        closed_with(&most, 1009)?;
+        // what everybody hears of ann, and numbers of one's own
+        let forger = self.give_up()?;
+        greet(&forger, "ann", pair.chatters[0].id(), None, 1000)?;
+        pair.speaks(self.origin)?;
+        forger.send(said(1001, "x")?)?;
+        if !pair.ledger.wait(deadline(), |seen| seen.received >= before + 2 + 4 + 2)? {
+            return Err("who says an old number of its own is not heard".into());
         }
+        // a number that is not all different from the next one
+        let most = self.raw(None)?;
+        most.send(said(1 << 53, "x")?)?;
+        closed_with(&most, OUT_OF_ORDER)?;
+        pair.speaks(self.origin)?;
+        expect(pair.links() == 2, || format!("{} links instead of 2", pair.links()))
     }
 
     fn foreign_entry(&mut self) -> Result<()> {
@@ -264,8 +287,12 @@ impl Faults {
             return Err("it does not come".into());
         }
         self.flood()?;
-        // until another has heard the last of it
-        self.pair()?.speaks(self.origin)?;
+        // until its node has sent it away: it has so long to read why
+        let (mut redis, deadline) = (self.cluster.redis()?, deadline());
+        while redis.sismember::<_, _, bool>("chat:online:node-0", "slow")? {
+            expect(Instant::now() < deadline, || "it is not sent away".into())?;
+            pause(&self.stopped, Duration::from_millis(50))?;
+        }
         slow.hurry();
         let cause = events.find_map(|event| match event {
             Event::Disconnected { cause, .. } => Some(cause),
@@ -368,8 +395,33 @@ fn speak(ledger: &Ledger, chatters: &[Chatter], origin: Instant) -> Result<()> {
     expect(seen.wrong.is_empty(), || seen.wrong.join(", "))
 }
 
+fn greet(
+    client: &Client,
+    user: &str,
+    secret: String,
+    since: Option<Position>,
+    stored: u64,
+) -> Result<()> {
+    let hello = Hello { user: user.into(), secret, since, stored };
+    Ok(client.send(serde_json::to_string(&Ask::Hello(hello))?)?)
+}
+
 fn next(client: &Client) -> Result<Tell> {
     Ok(serde_json::from_slice(client.recv_timeout(PATIENCE)?.as_bytes())?)
+}
+
+/// Waits for the end of a client that gives up.
+fn closed_with(client: &Client, expected: u16) -> Result<()> {
+    loop {
+        match client.recv_timeout(PATIENCE) {
+            Ok(_) => {}
+            Err(Error::GaveUp(cause)) => {
+                let code = cause.close_frame().map(|frame| frame.code.0);
+                return expect(code == Some(expected), || format!("closed with {code:?}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {

@@ -17,18 +17,21 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use everlink::http::StatusCode;
-use everlink::{Answer, Limits, Queue, Server, Session};
+use everlink::{Answer, Limits, Queue, Server, Session, Timeouts};
 
 use crate::room::{Room, TRY_AGAIN, tell};
 use crate::store::{Pool, Store};
 use crate::stream::{self, Draft, Stored};
-use crate::wire::{Ask, Hello, Tell};
+use crate::wire::{Ask, Hello, SAY_MOST, TELL_MOST, Tell, is_seq};
 use crate::{Result, Stop, presence};
 
 const PAGE: &str = include_str!("page.html");
 
 /// How long a client may take to say who it is.
 const HELLO: Duration = Duration::from_secs(10);
+
+/// How long it may take to read that it is sent away, and what was queued before that.
+const GOODBYE: Duration = Duration::from_secs(15);
 
 /// How much is stored in one round trip.
 const BATCH: usize = 256;
@@ -96,9 +99,11 @@ pub fn run(options: &Options, stop: Stop, stopped: &Receiver<()>) -> Result<()> 
         .name(&*options.name)
         .max_connections(10_000)
         .max_connections_per_address(10_000)
-        .limits(Limits::new().message(8 * 1024))
+        .limits(Limits::new().message(TELL_MOST))
         .memory_limit(1 << 30)
         .outbox(Queue::new().messages(4096))
+        // who is sent away for being slow is slow to read that, too
+        .timeouts(Timeouts::new().close(GOODBYE))
         .on_request(move |incoming| match incoming.path() {
             "/" => Answer::page("text/html; charset=utf-8", PAGE),
             "/ws" => Answer::accept(),
@@ -171,11 +176,19 @@ impl Node {
             return Err(error);
         }
         for message in session {
+            if message.len() > SAY_MOST {
+                session.close_with(1009, "say less at once")?;
+                return Ok(());
+            }
             let Ask::Say { seq, text } = serde_json::from_slice(message.as_bytes())? else {
                 continue;
             };
-            let Hello { user, client, .. } = &hello;
-            let draft = Draft { user: user.clone(), client: client.clone(), seq, text };
+            if !is_seq(seq) {
+                session.close_with(OUT_OF_ORDER, "no such number")?;
+                return Ok(());
+            }
+            let Hello { user, secret, .. } = &hello;
+            let draft = Draft { user: user.clone(), secret: secret.clone(), seq, text };
             // while Redis is slow, so is what comes from the client
             self.drafts.send((draft, session.clone()))?;
         }
@@ -184,15 +197,13 @@ impl Node {
 
     /// Tells a client what it has missed, and lets it in when that is all.
     fn replay(&self, session: &Session, hello: &Hello) -> Result<()> {
-        let Hello { user, client, since, stored } = hello;
-        if *stored > 0 {
-            self.replays.attempt(|to| stream::remind(to, user, client, *stored))?;
-        }
+        let Hello { user, secret, since, stored } = hello;
+        let client = self.replays.attempt(|to| stream::remind(to, user, secret, *stored))?;
         let mut has = match since {
             Some(since) => *since,
             None => self.replays.attempt(stream::last)?,
         };
-        session.send(Tell::Welcome { node: self.name.clone(), at: has }.to_json())?;
+        session.send(Tell::Welcome { node: self.name.clone(), at: has, client }.to_json())?;
         loop {
             let seen = self.room.handed_out();
             let page = self.replays.attempt(|connection| stream::after(connection, has))?;

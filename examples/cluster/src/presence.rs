@@ -66,7 +66,7 @@ pub fn run(mut store: Store, node: &str, room: &Room, stopped: &Receiver<()>) {
                 let now = Some((users, joins));
                 if now != last {
                     let users = now.as_ref().map(|(users, _)| users.clone()).unwrap_or_default();
-                    room.announce(&Tell::Online { users }.to_json());
+                    room.announce(&Tell::online(&users).to_json());
                     last = now;
                 }
             }

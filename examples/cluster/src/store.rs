@@ -8,6 +8,10 @@ use redis::{Connection, RedisResult};
 /// How long one call may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How often something is tried for a client that waits: a connection and the one after it may be cut
+/// by the same cause.
+const TRIES: usize = 3;
+
 /// Between two attempts to reach Redis.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -82,19 +86,18 @@ impl Pool {
         Ok(Self { back, idle })
     }
 
-    /// Waits for a connection and does this; once more on a new one if that fails, for a connection
-    /// that nobody has used for a while may have been cut. It has to be the same if it is done twice.
+    /// Waits for a connection and does this; again on a new one if that fails, for a connection may
+    /// have been cut, however new it is. It has to be the same if it is done twice.
     pub fn attempt<T>(&self, act: impl Fn(&mut Connection) -> RedisResult<T>) -> crate::Result<T> {
         let mut lease = Lease { pool: self, store: Some(self.idle.recv()?) };
         let store = lease.store.as_mut().ok_or("no connection")?;
-        let was_connected = store.connection.is_some();
-        match store.attempt(&act) {
-            Err(error) if was_connected => {
-                log::info!("redis: {error}");
-                Ok(store.attempt(&act)?)
+        for _ in 1..TRIES {
+            match store.attempt(&act) {
+                Err(error) => log::info!("redis: {error}"),
+                result => return Ok(result?),
             }
-            result => Ok(result?),
         }
+        Ok(store.attempt(&act)?)
     }
 }
 
@@ -115,6 +118,30 @@ impl Drop for Lease<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_that_is_cut_when_it_is_new_is_made_again() {
+        use std::io::{Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("redis://{}", listener.local_addr().unwrap());
+        let redis = std::thread::spawn(move || {
+            for _ in 1..TRIES {
+                drop(listener.accept().unwrap());
+            }
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut buf = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buf) {
+                let commands = buf[..count].iter().filter(|byte| **byte == b'*').count();
+                stream.write_all("+OK\r\n".repeat(commands).as_bytes()).unwrap();
+            }
+        });
+        let (_stop, stopped) = bounded(0);
+        let pool = Pool::new(1, || Store::new(&url, stopped.clone())).unwrap();
+        let answer = pool.attempt(|to| redis::cmd("PING").query::<String>(to));
+        assert_eq!(answer.unwrap(), "OK");
+        drop(pool);
+        redis.join().unwrap();
+    }
 
     #[test]
     fn a_connection_comes_back_after_an_error_and_after_a_panic() {

@@ -10,7 +10,7 @@ use redis::streams::{StreamId, StreamRangeReply};
 use redis::{Connection, RedisResult, Value};
 use std::time::Duration;
 
-use crate::wire::{Position, Tell};
+use crate::wire::{Position, TELL_MOST, Tell};
 
 const STREAM: &str = "chat:stream";
 
@@ -36,15 +36,17 @@ local seq = tonumber(ARGV[3])
 if seq <= last then return 0 end
 if seq > last + 1 then return -1 end
 redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*',
-    'from', ARGV[1], 'client', ARGV[2], 'seq', ARGV[3], 'text', ARGV[4])
+    'from', ARGV[1], 'client', redis.sha1hex(ARGV[2]), 'seq', ARGV[3], 'text', ARGV[4])
 redis.call('SET', KEYS[2], ARGV[3], 'EX', ARGV[6])
 return 1
 ";
 
-/// What a client knows to be stored, Redis knows again if it had forgotten.
+/// What a client knows to be stored, Redis knows again if it had forgotten. Returns what the client is
+/// called: all hear that, and it does not tell them the secret that its numbers belong to.
 const REMIND: &str = r"
 local last = tonumber(redis.call('GET', KEYS[1]) or '0')
 if tonumber(ARGV[1]) > last then redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2]) end
+return redis.sha1hex(ARGV[3])
 ";
 
 /// The id of the last entry.
@@ -65,7 +67,7 @@ return {0, redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[2])}
 #[derive(Debug)]
 pub struct Draft {
     pub user: String,
-    pub client: String,
+    pub secret: String,
     pub seq: u64,
     pub text: String,
 }
@@ -79,9 +81,9 @@ pub enum Stored {
     Gap,
 }
 
-/// Numbers belong to one client of a user. The id has no colon (`Ask::Hello`).
-fn key(user: &str, client: &str) -> String {
-    format!("chat:seq:{client}:{user}")
+/// Numbers belong to one client of a user. The secret has no colon (`Ask::Hello`).
+fn key(user: &str, secret: &str) -> String {
+    format!("chat:seq:{secret}:{user}")
 }
 
 /// Stores messages in this order, all in one round trip.
@@ -93,9 +95,9 @@ pub fn store(connection: &mut Connection, drafts: &[Draft]) -> RedisResult<Vec<S
             .arg(STORE)
             .arg(2)
             .arg(STREAM)
-            .arg(key(&draft.user, &draft.client))
+            .arg(key(&draft.user, &draft.secret))
             .arg(&draft.user)
-            .arg(&draft.client)
+            .arg(&draft.secret)
             .arg(draft.seq)
             .arg(&draft.text)
             .arg(KEPT)
@@ -110,15 +112,15 @@ pub fn store(connection: &mut Connection, drafts: &[Draft]) -> RedisResult<Vec<S
     Ok(results.collect())
 }
 
-/// Lets Redis know up to which message this client knows to be stored.
+/// Lets Redis know up to which message this client knows to be stored; returns what it is called.
 pub fn remind(
     connection: &mut Connection,
     user: &str,
-    client: &str,
+    secret: &str,
     stored: u64,
-) -> RedisResult<()> {
+) -> RedisResult<String> {
     let mut command = redis::cmd("EVAL");
-    command.arg(REMIND).arg(1).arg(key(user, client)).arg(stored).arg(SEQ_SECONDS);
+    command.arg(REMIND).arg(1).arg(key(user, secret)).arg(stored).arg(SEQ_SECONDS).arg(secret);
     command.query(connection)
 }
 
@@ -155,7 +157,8 @@ fn place(id: &str) -> RedisResult<Position> {
 /// What no client could be told of has no JSON.
 fn json(at: Position, id: &StreamId) -> Option<String> {
     let (from, client, text) = (id.get("from")?, id.get("client")?, id.get("text")?);
-    Some(Tell::Said { at, from, client, seq: id.get("seq")?, text }.to_json())
+    let json = Tell::Said { at, from, client, seq: id.get("seq")?, text }.to_json();
+    (json.len() <= TELL_MOST).then_some(json)
 }
 
 fn read(asked: Position) -> redis::Cmd {
