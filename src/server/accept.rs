@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use super::places::Origin;
+use super::admission::{Admitted, Network};
 use super::{ServerCore, opening, serve};
 use crate::sync::threads::{Role, next_id};
 use crate::transport::Duplex;
@@ -55,15 +55,18 @@ pub(super) fn run(server: &Arc<ServerCore>, listener: &TcpListener) {
         match accepted {
             Ok((stream, peer)) => {
                 pause = FIRST_PAUSE;
-                let origin = Origin::of(peer.ip());
-                let connected = server.registry.connected(origin);
-                if let Some(why) = server.places.refusal(connected, origin) {
-                    server.refused.fetch_add(1, Relaxed);
-                    log::warn!("{}: {peer} refused: {why}", server.name());
-                    refuse(server, stream, why, &refusals);
-                } else if let Err(error) = admit(server, stream, peer) {
-                    server.refused.fetch_add(1, Relaxed);
-                    log::error!("{}: {peer} refused: {error}", server.name());
+                match server.admission.admit(Network::of(peer.ip())) {
+                    Err(why) => {
+                        server.refused.fetch_add(1, Relaxed);
+                        log::warn!("{}: {peer} refused: {why}", server.name());
+                        refuse(server, stream, why, &refusals);
+                    }
+                    Ok(admitted) => {
+                        if let Err(error) = start(server, stream, peer, admitted) {
+                            server.refused.fetch_add(1, Relaxed);
+                            log::error!("{}: {peer} refused: {error}", server.name());
+                        }
+                    }
                 }
             }
             Err(error) if is_about_the_client(&error) => {
@@ -92,14 +95,20 @@ fn is_about_the_client(error: &io::Error) -> bool {
     )
 }
 
-fn admit(server: &Arc<ServerCore>, stream: TcpStream, peer: SocketAddr) -> io::Result<()> {
+/// Gives the connection its thread.
+fn start(
+    server: &Arc<ServerCore>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    admitted: Admitted,
+) -> io::Result<()> {
     server.settings.socket.apply(SockRef::from(&stream))?;
     let id = next_id();
     let duplex = Duplex::from(stream);
-    server.registry.enter(id, Origin::of(peer.ip()), Arc::clone(&duplex.hangup));
+    server.registry.enter(id, Arc::clone(&duplex.hangup));
     let theirs = Arc::clone(server);
     let started = server.threads.of_session(id).spawn(Role::Session, move || {
-        serve::run(&theirs, id, duplex, peer);
+        serve::run(&theirs, id, duplex, peer, admitted);
         theirs.registry.leave(id);
     });
     match started {

@@ -5,8 +5,8 @@ use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use super::admission::{Admission, ConnectionLimits};
 use super::answer::Answer;
-use super::places::Places;
 use super::registry::Registry;
 use super::resumption::{OnResume, Resumption};
 use super::session::Session;
@@ -47,7 +47,7 @@ pub struct ServerBuilder {
     framing: Option<Framing>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
-    places: Places,
+    connections: ConnectionLimits,
     backlog: u32,
     slow: SlowSession,
     on_request: Option<OnRequest>,
@@ -74,7 +74,7 @@ impl ServerBuilder {
             framing: None,
             #[cfg(feature = "tls")]
             tls: None,
-            places: Places { total: 1024, per_address: None },
+            connections: ConnectionLimits { total: 1024, per_network: None },
             backlog: 1024,
             slow: SlowSession::default(),
             on_request: None,
@@ -231,7 +231,7 @@ impl ServerBuilder {
     /// and from private networks, where a reverse proxy has everybody's connections.
     pub fn max_connections_per_address(mut self, limit: usize) -> Self {
         self.settings.chosen.add("max_connections_per_address");
-        self.places.per_address = Some(limit);
+        self.connections.per_network = Some(limit);
         self
     }
 
@@ -239,7 +239,7 @@ impl ServerBuilder {
     /// with 503, or cut at once on plain TCP. Default 1024.
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.settings.chosen.add("max_connections");
-        self.places.total = limit;
+        self.connections.total = limit;
         self
     }
 
@@ -346,11 +346,11 @@ impl ServerBuilder {
         let kind = Kind { is_framed, is_tls, drops, resumes: self.resume.is_some() };
         self.settings.chosen.check(|setting| obstacle(setting, kind))?;
         let mut settings = self.settings.settled(!is_framed)?;
-        if self.places.total == 0 {
+        if self.connections.total == 0 {
             let reason = "zero lets nobody in".into();
             return Err(Error::InvalidSetting { setting: "max_connections", reason });
         }
-        if self.places.per_address == Some(0) {
+        if self.connections.per_network == Some(0) {
             let reason = "zero lets nobody in".into();
             return Err(Error::InvalidSetting { setting: "max_connections_per_address", reason });
         }
@@ -385,7 +385,7 @@ impl ServerBuilder {
             framing: self.framing,
             #[cfg(feature = "tls")]
             tls: self.tls,
-            places: self.places,
+            admission: Admission::new(self.connections),
             slow: self.slow,
             handler: Box::new(handler),
             on_request: self.on_request,
@@ -394,7 +394,7 @@ impl ServerBuilder {
             registry: Registry::default(),
             resumption: self
                 .resume
-                .map(|resume| Arc::new(Resumption::new(resume, self.places, self.on_resume))),
+                .map(|resume| Arc::new(Resumption::new(resume, self.connections, self.on_resume))),
             stop: Signal::new(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -461,7 +461,7 @@ impl fmt::Debug for ServerBuilder {
         f.debug_struct("ServerBuilder")
             .field("settings", &self.settings)
             .field("framing", &self.framing)
-            .field("places", &self.places)
+            .field("connections", &self.connections)
             .finish_non_exhaustive()
     }
 }

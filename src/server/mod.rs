@@ -1,6 +1,7 @@
 //! The accepting side: the same three threads for each connection, and a handler.
 
 mod accept;
+mod admission;
 mod answer;
 mod builder;
 mod fields;
@@ -8,7 +9,6 @@ mod handle;
 mod incoming;
 mod journal;
 mod opening;
-mod places;
 mod published;
 mod registry;
 mod resumption;
@@ -38,7 +38,7 @@ use crate::policy::Framing;
 use crate::settings::Settings;
 use crate::sync::threads::{Threads, thread_prefix};
 use crate::sync::{Mutex, Signal};
-use places::Places;
+use admission::Admission;
 use registry::Registry;
 use resumption::Resumption;
 use totals::Totals;
@@ -103,7 +103,7 @@ pub(crate) struct ServerCore {
     framing: Option<Framing>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
-    places: Places,
+    admission: Arc<Admission>,
     slow: SlowSession,
     handler: Handler,
     on_request: Option<OnRequest>,

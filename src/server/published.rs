@@ -20,7 +20,7 @@ impl ServerCore {
             resumed: count(|resumption| &resumption.resumed),
             expired: count(|resumption| &resumption.expired),
             evicted: count(|resumption| &resumption.evicted),
-            connections: self.registry.len(),
+            connections: self.admission.len(),
             sessions: sessions.len(),
             accepted: self.accepted.load(Relaxed),
             refused: self.refused.load(Relaxed),

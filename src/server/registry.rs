@@ -1,11 +1,10 @@
-//! Who is connected: for limits, broadcasts and the end.
+//! Who is connected: for broadcasts and the end.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use super::places::{Connected, Origin};
 use super::session::Session;
 use crate::message::CloseFrame;
 use crate::sync::{Condvar, Mutex, MutexGuard};
@@ -32,27 +31,23 @@ struct State {
 
 #[derive(Debug)]
 struct Connection {
-    origin: Origin,
     phase: Phase,
     /// Put in after the thread was started, so a short thread may have ended before.
     thread: Option<JoinHandle<()>>,
     ended: bool,
 }
 
-impl Connection {
-    fn is_there(&self) -> bool {
-        match &self.phase {
-            _ if self.ended => false,
-            Phase::Open(session) => !session.is_waiting(),
-            Phase::Opening(_) => true,
-        }
-    }
-}
-
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Phase {
     Opening(Arc<dyn Hangup>),
     Open(Session),
+}
+
+impl State {
+    /// What to do something to that may take other locks: without this one held.
+    fn phases(&self) -> Vec<Phase> {
+        self.connections.values().map(|connection| connection.phase.clone()).collect()
+    }
 }
 
 impl Registry {
@@ -60,28 +55,10 @@ impl Registry {
         self.state.lock()
     }
 
-    /// How many connections there are, those that are opening included. A session that waits for
-    /// its client has none.
-    pub(super) fn len(&self) -> usize {
-        self.state().connections.values().filter(|connection| connection.is_there()).count()
-    }
-
-    /// The same, and how many of them are from there.
-    pub(super) fn connected(&self, origin: Origin) -> Connected {
-        let mut connected = Connected::default();
-        for connection in
-            self.state().connections.values().filter(|connection| connection.is_there())
-        {
-            connected.in_all += 1;
-            connected.from_there += usize::from(connection.origin == origin);
-        }
-        connected
-    }
-
     /// A connection is about to get its thread.
-    pub(super) fn enter(&self, id: u64, origin: Origin, hangup: Arc<dyn Hangup>) {
+    pub(super) fn enter(&self, id: u64, hangup: Arc<dyn Hangup>) {
         let phase = Phase::Opening(hangup);
-        let connection = Connection { origin, phase, thread: None, ended: false };
+        let connection = Connection { phase, thread: None, ended: false };
         self.state().connections.insert(id, connection);
     }
 
@@ -150,12 +127,15 @@ impl Registry {
         open.collect()
     }
 
-    /// Starts to close every session, and those that are still opening.
+    /// Starts to close every session, and those that are still opening. From here on a session that
+    /// opens is closed at once.
     pub(super) fn close(&self, frame: &CloseFrame) {
         let mut state = self.state();
         state.closing = Some(frame.clone());
-        for connection in state.connections.values() {
-            match &connection.phase {
+        let phases = state.phases();
+        drop(state);
+        for phase in phases {
+            match phase {
                 Phase::Opening(hangup) => hangup.hang_up(),
                 Phase::Open(session) => session.begin_close(frame.clone()),
             }
@@ -164,8 +144,9 @@ impl Registry {
 
     /// Cuts every connection that is left.
     pub(super) fn kill(&self) {
-        for connection in self.state().connections.values() {
-            match &connection.phase {
+        let phases = self.state().phases();
+        for phase in phases {
+            match phase {
                 Phase::Opening(hangup) => hangup.hang_up(),
                 Phase::Open(session) => session.kill(),
             }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::admission::Admitted;
 use super::journal::Journal;
 use super::opening::{Opening, Visitor, open};
 use super::resumption;
@@ -23,7 +24,13 @@ use crate::sync::{Mutex, Ours};
 use crate::transport::Duplex;
 
 /// Runs a connection from its first byte to its last.
-pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: SocketAddr) {
+pub(super) fn run(
+    server: &Arc<ServerCore>,
+    id: u64,
+    duplex: Duplex,
+    peer: SocketAddr,
+    admitted: Admitted,
+) {
     let name = thread_prefix(id);
     let journal = Journal { server, id, peer };
     let (opened, visitor) = match open(server, duplex, peer) {
@@ -31,18 +38,17 @@ pub(super) fn run(server: &Arc<ServerCore>, id: u64, duplex: Duplex, peer: Socke
         Ok(Opening::Framed(framed)) => *framed,
         Ok(Opening::WebSocket(mut asked)) => {
             if let (Some(resumption), Some(offer)) = (&server.resumption, asked.offer.take()) {
-                let asked = match offer {
-                    Offer::New => asked,
+                let (asked, admitted) = match offer {
+                    Offer::New => (asked, admitted),
                     Offer::Resume { token, received } => {
-                        let claimed = resumption.claim(&token, received, asked, peer);
-                        match claimed {
+                        match resumption.claim(&token, received, (asked, admitted), peer) {
                             Ok(()) => return,
                             // whatever became of it, this client gets a new one
-                            Err(asked) => asked,
+                            Err(connection) => connection,
                         }
                     }
                 };
-                return resumption::run(server, resumption, id, *asked, peer);
+                return resumption::run(server, resumption, id, *asked, admitted, peer);
             }
             if let Err(failure) = asked.answer(server, None) {
                 return journal.not_opened(&failure);

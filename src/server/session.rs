@@ -450,11 +450,6 @@ impl Session {
         self.wait_for_end(frame);
     }
 
-    /// Whether it waits for its client, without a connection.
-    pub(super) fn is_waiting(&self) -> bool {
-        matches!(&self.inner.plain().tie, Tie::Resumable(resumable) if resumable.is_waiting())
-    }
-
     /// The server is going down.
     pub(super) fn begin_close(&self, frame: CloseFrame) {
         self.inner.plain().outbox.shut();

@@ -15,6 +15,7 @@ use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::resume::Token;
+use crate::server::admission::Admitted;
 use crate::server::journal::Journal;
 use crate::server::opening::Asked;
 use crate::server::session::{Inner, Outgoing, Session};
@@ -29,6 +30,7 @@ pub(in crate::server) fn run(
     resumption: &Arc<Resumption>,
     id: u64,
     asked: Asked,
+    admitted: Admitted,
     peer: SocketAddr,
 ) {
     let name = thread_prefix(id);
@@ -37,6 +39,7 @@ pub(in crate::server) fn run(
         Err(error) => return log::error!("{name}: no token for {peer}: {error}"),
     };
     owner.is_final = true;
+    owner.admitted = Some(admitted);
     // its client can only come back after the answer, and finds it then
     resumption.enter(&owner.token, session.clone());
     let phase = match owner.first_link(asked, peer) {
@@ -113,6 +116,7 @@ impl Owner {
             token,
             orders,
             shared,
+            admitted: None,
             counts: Arc::default(),
             outbox,
             inbox: Arc::new(Mutex::new(Some(Inbox::Mailbox(Arc::clone(&mailbox))))),

@@ -28,8 +28,8 @@ use std::sync::atomic::AtomicU64;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
 use super::Incoming;
+use super::admission::{Admitted, ConnectionLimits, Network};
 use super::opening::Asked;
-use super::places::{Origin, Places};
 use super::session::Session;
 use super::tie::Tie;
 use crate::failure::{Failure, guarded};
@@ -71,13 +71,16 @@ pub(super) struct Claim {
 }
 
 /// Where the connection is until one of the two takes it.
-type Slot = Arc<Mutex<Option<Box<Asked>>>>;
+type Slot = Arc<Mutex<Option<Connection>>>;
+
+/// A connection whose request was read, and its place among those that are let in.
+pub(super) type Connection = (Box<Asked>, Admitted);
 
 /// The sessions of a server that can be resumed.
 pub(super) struct Resumption {
     settings: Resume,
     /// How many sessions may wait, in all and of each address.
-    places: Places,
+    limits: ConnectionLimits,
     on_resume: Option<OnResume>,
     table: Mutex<Table>,
     pub(super) resumed: AtomicU64,
@@ -98,17 +101,21 @@ struct Table {
 struct Waiting {
     session: Arc<Resumable>,
     /// Where its latest link came from.
-    origin: Origin,
+    network: Network,
     /// How much it keeps.
     bytes: usize,
 }
 
 impl Resumption {
-    pub(super) fn new(settings: Resume, places: Places, on_resume: Option<OnResume>) -> Self {
-        let total = settings.sessions.unwrap_or(places.total);
+    pub(super) fn new(
+        settings: Resume,
+        connections: ConnectionLimits,
+        on_resume: Option<OnResume>,
+    ) -> Self {
+        let total = settings.sessions.unwrap_or(connections.total);
         Self {
             settings,
-            places: Places { total, ..places },
+            limits: ConnectionLimits { total, ..connections },
             on_resume,
             table: Mutex::default(),
             resumed: AtomicU64::new(0),
@@ -123,17 +130,18 @@ impl Resumption {
         &self,
         token: &Token,
         received: u64,
-        asked: Box<Asked>,
+        connection: Connection,
         peer: SocketAddr,
-    ) -> Result<(), Box<Asked>> {
+    ) -> Result<(), Connection> {
         let session = self.table.lock().tokens.get(token).cloned();
-        let Some(session) = session else { return Err(asked) };
-        let Tie::Resumable(resumable) = session.tie() else { return Err(asked) };
-        if !resumable.is_for(&asked) || !self.is_allowed(&asked.incoming, &session) {
-            return Err(asked);
+        let Some(session) = session else { return Err(connection) };
+        let Tie::Resumable(resumable) = session.tie() else { return Err(connection) };
+        let asked = &connection.0;
+        if !resumable.is_for(asked) || !self.is_allowed(&asked.incoming, &session) {
+            return Err(connection);
         }
         let deadline = asked.deadline;
-        let slot = Arc::new(Mutex::new(Some(asked)));
+        let slot = Arc::new(Mutex::new(Some(connection)));
         let (_done, done) = bounded(0);
         let claim = Claim { slot: Arc::clone(&slot), received, peer, _done };
         resumable.order(Order::Claim(claim));
@@ -145,11 +153,11 @@ impl Resumption {
                 let _ = done.recv();
                 Ok(())
             }
-            Some(asked) if timed_out => {
+            Some((asked, _)) if timed_out => {
                 asked.turn_away();
                 Ok(())
             }
-            Some(asked) => Err(asked),
+            Some(connection) => Err(connection),
         }
     }
 
@@ -177,14 +185,15 @@ impl Resumption {
         let mut table = self.table.lock();
         let place = table.next_place;
         table.next_place += 1;
-        let (bytes, origin) = (session.weight().1, Origin::of(session.peer().ip()));
+        let (bytes, network) = (session.weight().1, Network::of(session.peer().ip()));
         table.bytes += bytes;
-        table.detached.insert(place, Waiting { session: Arc::clone(session), origin, bytes });
+        table.detached.insert(place, Waiting { session: Arc::clone(session), network, bytes });
         self.evict(&mut table);
-        let most = self.places.most(origin);
+        let most = self.limits.most(network);
         // counted only where it can matter: thousands may lose their links at once
         if table.detached.len() > most {
-            let mut from_there = table.detached.iter().filter(|waiting| waiting.1.origin == origin);
+            let mut from_there =
+                table.detached.iter().filter(|waiting| waiting.1.network == network);
             let oldest = from_there.next().map(|(place, _)| *place);
             if let Some(oldest) = oldest.filter(|_| from_there.count() >= most) {
                 table.evict(oldest);
@@ -210,7 +219,7 @@ impl Resumption {
     }
 
     fn evict(&self, table: &mut Table) {
-        while table.detached.len() > self.places.total || table.bytes > self.settings.bytes {
+        while table.detached.len() > self.limits.total || table.bytes > self.settings.bytes {
             let Some((oldest, _)) = table.detached.first_key_value() else { return };
             let oldest = *oldest;
             table.evict(oldest);

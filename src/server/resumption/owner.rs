@@ -17,6 +17,7 @@ use crate::queues::inbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::resume::{After, Answer, Counts, Death, Token, admits, after_death};
 use crate::server::ServerCore;
+use crate::server::admission::Admitted;
 use crate::server::journal::Journal;
 use crate::sync::threads::thread_prefix;
 
@@ -29,6 +30,8 @@ pub(super) struct Owner {
     pub(super) token: Token,
     pub(super) orders: Receiver<Order>,
     pub(super) shared: Arc<Resumable>,
+    /// The place of the present link among the connections.
+    pub(super) admitted: Option<Admitted>,
     pub(super) counts: Arc<Counts>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) inbox: InboxSlot,
@@ -239,6 +242,7 @@ impl Owner {
             After::Detached | After::Briefly => {
                 let peer = self.shared.peer();
                 self.journal(peer).lost(&cause, self.uptime);
+                self.admitted = None;
                 let place = self.resumption.detached(&self.shared);
                 self.shared.waits_in(place);
                 let mut window = self.resumption.settings.window;
@@ -302,9 +306,9 @@ impl Owner {
     /// changes nothing: the client asks again, with the same number.
     fn attach(&mut self, claim: &Claim, until: Instant, place: u64) -> Phase {
         let detached = Phase::Detached { until, place };
-        let asked = claim.slot.lock().take();
+        let connection = claim.slot.lock().take();
         // or it was turned away meanwhile
-        let Some(mut asked) = asked else { return detached };
+        let Some((mut asked, admitted)) = connection else { return detached };
         let answer = self.answer(Some(self.counts.received()));
         if let Err(failure) = asked.answer(&self.server, Some(&answer)) {
             self.journal(claim.peer).not_opened(&failure);
@@ -316,6 +320,7 @@ impl Owner {
         match self.start_link(opened, claim.peer) {
             Ok(link) => {
                 self.resumption.attached(place);
+                self.admitted = Some(admitted);
                 self.resumption.resumed.fetch_add(1, Relaxed);
                 self.counters.resumed.fetch_add(1, Relaxed);
                 self.journal(claim.peer).resumed(resent);

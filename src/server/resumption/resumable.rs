@@ -147,10 +147,6 @@ impl Resumable {
         self.state.lock().is_attached()
     }
 
-    pub(in crate::server) fn is_waiting(&self) -> bool {
-        self.state.lock().place.is_some()
-    }
-
     pub(in crate::server) fn ended_at(&self) -> Option<Instant> {
         self.state.lock().ended.as_ref().map(|(at, _)| *at)
     }

@@ -1,0 +1,178 @@
+//! Who may come in: how many connections there are, in all and from each network.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::sync::Mutex;
+
+/// How many connections there may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConnectionLimits {
+    /// In all.
+    pub(super) total: usize,
+    /// From each network; the default depends on whose it is.
+    pub(super) per_network: Option<usize>,
+}
+
+impl ConnectionLimits {
+    /// How many may come in from there.
+    pub(super) fn most(self, network: Network) -> usize {
+        match self.per_network {
+            Some(limit) => limit,
+            None if network.is_near() => self.total,
+            None => self.total.div_ceil(2),
+        }
+    }
+}
+
+/// Who is counted as one: an IPv4 address, or an IPv6 network of 64 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Network(IpAddr);
+
+impl Network {
+    pub(super) fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V6(address) => {
+                let network = u128::from(address) >> 64 << 64;
+                Self(IpAddr::V6(Ipv6Addr::from(network)))
+            }
+            address => Self(address),
+        }
+    }
+
+    /// Whether it is of this machine or of a private network (RFC 1918, RFC 4193, RFC 3927), where
+    /// reverse proxies are.
+    fn is_near(self) -> bool {
+        match self.0 {
+            IpAddr::V4(address) => {
+                address.is_loopback() || address.is_private() || address.is_link_local()
+            }
+            // of ::1 only the network is left
+            IpAddr::V6(address) => {
+                let [first, rest @ ..] = address.segments();
+                (first == 0 && rest == [0; 7])
+                    || first & 0xfe00 == 0xfc00
+                    || first & 0xffc0 == 0xfe80
+            }
+        }
+    }
+}
+
+/// The connections that are there, those that are opening included. A session that waits for its
+/// client has none.
+#[derive(Debug)]
+pub(super) struct Admission {
+    limits: ConnectionLimits,
+    present: Mutex<Present>,
+}
+
+#[derive(Debug, Default)]
+struct Present {
+    total: usize,
+    /// No network is in it from which nobody is there.
+    by_network: HashMap<Network, usize>,
+}
+
+/// A connection that was let in. It counts until this is dropped.
+#[derive(Debug)]
+pub(super) struct Admitted {
+    admission: Arc<Admission>,
+    network: Network,
+}
+
+impl Admission {
+    pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
+        Arc::new(Self { limits, present: Mutex::default() })
+    }
+
+    /// Lets one more connection in.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not come in.
+    pub(super) fn admit(self: &Arc<Self>, network: Network) -> Result<Admitted, &'static str> {
+        let mut present = self.present.lock();
+        if present.total >= self.limits.total {
+            return Err("too many connections");
+        }
+        let from_there = present.by_network.get(&network).copied().unwrap_or_default();
+        if from_there >= self.limits.most(network) {
+            return Err("too many connections from this address");
+        }
+        present.total += 1;
+        present.by_network.insert(network, from_there + 1);
+        Ok(Admitted { admission: Arc::clone(self), network })
+    }
+
+    /// How many connections there are.
+    pub(super) fn len(&self) -> usize {
+        self.present.lock().total
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut present = self.admission.present.lock();
+        present.total -= 1;
+        if let Some(from_there) = present.by_network.get_mut(&self.network) {
+            *from_there -= 1;
+            if *from_there == 0 {
+                present.by_network.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(address: &str) -> Network {
+        Network::of(address.parse().unwrap())
+    }
+
+    fn most(limits: ConnectionLimits, address: &str) -> usize {
+        let admission = Admission::new(limits);
+        std::iter::from_fn(|| admission.admit(network(address)).ok()).collect::<Vec<_>>().len()
+    }
+
+    #[test]
+    fn a_stranger_gets_half_of_the_connections_and_a_neighbour_all() {
+        let limits = ConnectionLimits { total: 10, per_network: None };
+        for near in ["127.0.0.1", "10.1.2.3", "192.168.0.1", "::1", "fd00::1", "fe80::1"] {
+            assert_eq!(most(limits, near), 10, "{near}");
+        }
+        for far in ["203.0.113.7", "2001:db8::1", "::ffff:203.0.113.7"] {
+            assert_eq!(most(limits, far), 5, "{far}");
+        }
+        let limits = ConnectionLimits { per_network: Some(3), ..limits };
+        assert_eq!([most(limits, "127.0.0.1"), most(limits, "203.0.113.7")], [3, 3]);
+    }
+
+    #[test]
+    fn one_customer_is_one_network() {
+        let same = |one: &str, other: &str| network(one) == network(other);
+        assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"));
+        assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
+        assert!(same("::ffff:203.0.113.7", "203.0.113.7"));
+        assert!(!same("203.0.113.7", "203.0.113.8"));
+    }
+
+    #[test]
+    fn a_refusal_says_why_and_who_leaves_makes_room() {
+        let admission = Admission::new(ConnectionLimits { total: 3, per_network: Some(2) });
+        let refusal = |address: &str| admission.admit(network(address)).map(|_| ()).unwrap_err();
+        let from = |address: &str| admission.admit(network(address)).unwrap();
+        let (first, second) = (from("192.0.2.1"), from("192.0.2.1"));
+        assert_eq!(refusal("192.0.2.1"), "too many connections from this address");
+        let other = from("192.0.2.2");
+        assert_eq!(refusal("192.0.2.2"), "too many connections");
+        drop(first);
+        let again = from("192.0.2.1");
+        assert_eq!(admission.len(), 3);
+        drop((second, other, again));
+        assert_eq!(admission.len(), 0);
+        assert!(admission.present.lock().by_network.is_empty(), "strangers leave nothing behind");
+    }
+}
