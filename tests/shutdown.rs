@@ -14,9 +14,6 @@ use support::bare::{TEXT, frame, upgrade};
 use support::*;
 use tungstenite::Message;
 
-/// What `close` promises without a link, with room for a loaded machine in front of it.
-const BOUND: Duration = Duration::from_millis(100);
-
 /// Closes and returns how long that took.
 fn timed_close(client: &Client) -> Duration {
     let begun = Instant::now();
@@ -45,7 +42,7 @@ fn while_a_name_lookup_hangs() {
     looks.recv_timeout(PATIENCE).unwrap();
     let begun = Instant::now();
     let report = client.close();
-    assert!(begun.elapsed() < BOUND * 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < CLOSE_BOUND * 2, "{:?}", begun.elapsed());
     assert!(!report.ended, "its thread is still there");
     drop(hold);
     eventually("it ends", || if client.close().ended { Ok(()) } else { Err(everlink_threads()) });
@@ -118,11 +115,11 @@ fn without_a_link_nothing_that_hangs_holds_close_up_and_a_second_one_returns_at_
         let begun = Instant::now();
         client.close();
         let first = begun.elapsed();
-        assert!(first < BOUND * 3, "{what}: {first:?}");
+        assert!(first < CLOSE_BOUND * 3, "{what}: {first:?}");
         let begun = Instant::now();
         client.close();
         drop(client.clone());
-        assert!(begun.elapsed() < BOUND / 2, "{what}: {:?} for the second", begun.elapsed());
+        assert!(begun.elapsed() < CLOSE_BOUND / 2, "{what}: {:?} for the second", begun.elapsed());
         clients.push((what, client));
     }
     drop(hold);
@@ -130,7 +127,7 @@ fn without_a_link_nothing_that_hangs_holds_close_up_and_a_second_one_returns_at_
         eventually(what, || if client.close().ended { Ok(()) } else { Err(everlink_threads()) });
         let begun = Instant::now();
         drop(client);
-        assert!(begun.elapsed() < BOUND, "{what}: {:?} for the drop", begun.elapsed());
+        assert!(begun.elapsed() < CLOSE_BOUND, "{what}: {:?} for the drop", begun.elapsed());
     }
     drop(server.join().unwrap());
 }
@@ -222,7 +219,7 @@ fn while_connecting_to_a_black_hole() {
         if threads.iter().any(|name| name.starts_with(&connects)) { Ok(()) } else { Err(threads) }
     });
     let time = timed_close(&client);
-    assert!(time < BOUND, "{time:?}");
+    assert!(time < CLOSE_BOUND, "{time:?}");
     drop(fill);
 }
 
@@ -233,7 +230,7 @@ fn while_the_opening_handshake_hangs() {
     let mut stream = listener.accept_raw();
     read_head(&mut stream);
     let time = timed_close(&client);
-    assert!(time < BOUND, "{time:?}");
+    assert!(time < CLOSE_BOUND, "{time:?}");
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the connection is gone too");
 }
 
@@ -248,7 +245,7 @@ fn while_the_login_waits() {
     let mut peer = listener.accept();
     assert_eq!(next_text(&mut peer), "hello");
     let time = timed_close(&client);
-    assert!(time < BOUND, "{time:?}");
+    assert!(time < CLOSE_BOUND, "{time:?}");
 }
 
 #[test]
@@ -263,7 +260,7 @@ fn while_backing_off_and_after_giving_up() {
     backing_off.attempt_failed();
     let begun = Instant::now();
     let report = client.close();
-    assert!(begun.elapsed() < BOUND && report.ended);
+    assert!(begun.elapsed() < CLOSE_BOUND && report.ended);
     let unsent: Vec<_> =
         report.undelivered.iter().filter_map(|message| message.as_text()).collect();
     assert_eq!(unsent, ["one", "two"], "close hands back what was never written");
@@ -273,7 +270,7 @@ fn while_backing_off_and_after_giving_up() {
     let client = builder.start().unwrap();
     gave_up.gave_up();
     let time = timed_close(&client);
-    assert!(time < BOUND, "{time:?}");
+    assert!(time < CLOSE_BOUND, "{time:?}");
 }
 
 #[test]
@@ -318,7 +315,7 @@ fn connected_with_a_peer_that_does_not_answer() {
     let _peer = listener.accept();
     watch.connected();
     let time = timed_close(&client);
-    assert!((ms(200)..ms(200) + BOUND).contains(&time), "{time:?}");
+    assert!((ms(200)..ms(200) + CLOSE_BOUND).contains(&time), "{time:?}");
     let clean = watch.until(|event| match event {
         Event::Closed { clean, .. } => Some(*clean),
         _ => None,
@@ -335,7 +332,7 @@ fn connected_with_a_peer_that_goes_on_sending() {
     watch.connected();
     let server = thread::spawn(move || while peer.send("more".into()).is_ok() {});
     let time = timed_close(&client);
-    assert!(time < ms(200) + BOUND, "{time:?}");
+    assert!(time < ms(200) + CLOSE_BOUND, "{time:?}");
     server.join().unwrap();
 }
 
@@ -452,7 +449,7 @@ fn a_handler_that_does_not_return_holds_close_up_no_longer_than_its_bound() {
     enters.recv_timeout(PATIENCE).unwrap();
     let begun = Instant::now();
     let report = client.close();
-    assert!(begun.elapsed() < ms(100) + BOUND * 2, "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < ms(100) + CLOSE_BOUND * 2, "{:?}", begun.elapsed());
     assert!(!report.ended);
     drop(hold);
 }

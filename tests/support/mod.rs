@@ -21,6 +21,9 @@ use tungstenite::{Message, WebSocket};
 /// No wait of a test is longer.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What `Client::close` promises beyond the close timeout, and alone without a link.
+pub const CLOSE_BOUND: Duration = Duration::from_millis(100);
+
 pub fn ms(count: u64) -> Duration {
     Duration::from_millis(count)
 }
