@@ -434,6 +434,92 @@ impl std::io::Read for Nervous {
 
 impl std::io::Write for Nervous {
     fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+/// A transport that says how much it has read or written, whatever is true.
+#[derive(Debug)]
+struct Liar {
+    half: Impatient,
+    read: Option<usize>,
+    written: Option<usize>,
+    tries: bool,
+}
+
+impl std::io::Read for Liar {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.half.read(buf)?;
+        Ok(self.read.unwrap_or(count))
+    }
+}
+
+impl std::io::Write for Liar {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        self.written.map_or_else(|| self.half.write(buf), Ok)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl everlink::ReadHalf for Liar {
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
+        everlink::ReadHalf::set_read_timeout(&mut self.half, timeout)
+    }
+}
+
+impl everlink::WriteHalf for Liar {
+    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
+        everlink::WriteHalf::set_write_timeout(&mut self.half, timeout)
+    }
+
+    fn try_write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
+        match self.tries {
+            true => std::io::Write::write(self, buf),
+            false => Err(std::io::ErrorKind::WouldBlock.into()),
+        }
+    }
+
+    fn finish(&mut self) -> std::io::Result<()> {
+        everlink::WriteHalf::finish(&mut self.half)
+    }
+}
+
+#[test]
+fn a_transport_that_says_what_cannot_be_costs_a_link_at_once() {
+    let listener = Listener::new();
+    let address = listener.address();
+    let over = usize::MAX;
+    for (read, written, tries, expected) in [
+        (None, Some(0), false, "write zero"),
+        (None, Some(0), true, "write zero"),
+        (None, Some(over), false, "bytes of a buffer"),
+        (None, Some(over), true, "bytes of a buffer"),
+        (Some(over), None, true, "bytes of a buffer"),
+    ] {
+        let builder = Client::builder("tcp://feed:7")
+            .heartbeat(Heartbeat::off())
+            .backoff(Backoff::fixed(ms(1)))
+            .connector(move |_: &str, _: u16| -> std::io::Result<Duplex> {
+                let stream = TcpStream::connect(address)?;
+                let half = || stream.try_clone().map(Impatient);
+                let liar = || Ok(Liar { half: half()?, read, written, tries });
+                let (reader, writer): (std::io::Result<_>, std::io::Result<_>) = (liar(), liar());
+                Ok(Duplex::new(reader?, writer?, half()?))
+            });
+        let (builder, watch) = watch(builder);
+        let client = builder.start().unwrap();
+        for _ in 0..3 {
+            let mut peer = listener.accept_raw();
+            watch.connected();
+            let _ = std::io::Write::write_all(&mut peer, b"hello\n");
+            client.send("x").unwrap();
+            let cause = watch.disconnected();
+            assert!(matches!(&*cause, Failure::Io(_)), "{cause:?}");
+            assert!(cause.to_string().contains(expected), "{expected}: {cause}");
+        }
+        assert!(client.close().ended);
+    }
+}
+
         let time = std::mem::take(&mut self.held_up);
         if !time.is_zero() && buf.len() > 1000 {
             thread::park_timeout(time);

@@ -1,5 +1,5 @@
-//! Halves of the program's own make have to block: who does not is found out, instead of being asked
-//! again and again without end.
+//! Halves of the program's own make have to keep the promises of `Read` and `Write`, and block: who
+//! does not is found out, instead of being asked again and again without end.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ const AT_ONCE: Duration = Duration::from_millis(1);
 const MOST: u32 = 64;
 
 /// A half whose `read` or `write` is called again when it comes back before its timeout, and fails if
-/// it does nothing else.
+/// it does nothing else. What it says that it has read or written can be relied on.
 #[derive(Debug)]
 pub(super) struct Blocking<H> {
     half: H,
@@ -45,9 +45,30 @@ impl<H> Blocking<H> {
     }
 }
 
+/// What was read into a buffer, or written of one, of this length.
+fn within(length: usize, result: io::Result<usize>) -> io::Result<usize> {
+    match result {
+        Ok(count) if count > length => {
+            let words =
+                format!("the program's transport says {count} bytes of a buffer of {length}");
+            Err(io::Error::other(words))
+        }
+        result => result,
+    }
+}
+
+/// What was written of so many bytes. Nothing, without an error that says why, is what `Write` calls
+/// the end: whoever asked again would ask without end.
+fn written(length: usize, result: io::Result<usize>) -> io::Result<usize> {
+    match within(length, result) {
+        Ok(0) if length > 0 => Err(io::ErrorKind::WriteZero.into()),
+        result => result,
+    }
+}
+
 impl<H: ReadHalf> Read for Blocking<H> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.wait(|half| half.read(buf))
+        within(buf.len(), self.wait(|half| half.read(buf)))
     }
 }
 
@@ -58,7 +79,7 @@ impl<H: ReadHalf> ReadHalf for Blocking<H> {
     }
 
     fn read_buffered(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.half.read_buffered(buf)
+        within(buf.len(), self.half.read_buffered(buf))
     }
 
     fn relax(&mut self) {
@@ -72,7 +93,7 @@ impl<H: ReadHalf> ReadHalf for Blocking<H> {
 
 impl<H: WriteHalf> Write for Blocking<H> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.wait(|half| half.write(buf))
+        written(buf.len(), self.wait(|half| half.write(buf)))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -87,11 +108,12 @@ impl<H: WriteHalf> WriteHalf for Blocking<H> {
     }
 
     fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.half.try_write(buf)
+        written(buf.len(), self.half.try_write(buf))
     }
 
     fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.half.try_write_vectored(bufs)
+        let length = bufs.iter().map(|buf| buf.len()).sum();
+        written(length, self.half.try_write_vectored(bufs))
     }
 
     fn try_flush(&mut self) -> io::Result<()> {

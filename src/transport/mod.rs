@@ -108,7 +108,8 @@ reason!(ReadingFailed, BrokenPipe, "what was received has broken the transport")
 
 /// The half of a connection that one thread writes. What `write` has accepted is on its way;
 /// after an error it is called again with the same bytes, or not at all. `Interrupted` is no more
-/// an end than for a [`ReadHalf`].
+/// an end than for a [`ReadHalf`]. `write` and its brothers never return 0: the link dies of that
+/// with [`WriteZero`](io::ErrorKind::WriteZero).
 pub trait WriteHalf: Write + Send + Debug {
     /// How long one `write` may block without taking a byte; `None` for as long as it takes.
     ///
