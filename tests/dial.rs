@@ -327,6 +327,39 @@ fn a_socket_in_non_blocking_mode_is_made_to_block() {
     drop(theirs);
 }
 
+#[test]
+fn a_connector_that_hangs_is_called_a_few_times_and_again_once_it_returns() {
+    let server = echo_server();
+    let address = server.local_addr();
+    let (release, held) = crossbeam_channel::bounded::<()>(0);
+    let calls = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&calls);
+    let builder = Client::builder("ws://feed")
+        .timeouts(Timeouts::new().connect(ms(20)))
+        .backoff(Backoff::fixed(ms(1)))
+        .connector(move |_: &str, _: u16| -> std::io::Result<Duplex> {
+            count.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let _ = held.recv();
+            Ok(TcpStream::connect(address)?.into())
+        });
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    for _ in 0..3 {
+        watch.until(|event| match event {
+            Event::AttemptFailed { cause, .. } => cause
+                .to_string()
+                .contains("4 earlier calls of the connector are still hanging")
+                .then_some(()),
+            _ => None,
+        });
+    }
+    assert_eq!(calls.load(std::sync::atomic::Ordering::SeqCst), 4);
+    drop(release);
+    watch.connected();
+    assert_echo(&client);
+    client.close();
+}
+
 /// A transport of a program's own over a socket that does not block.
 #[derive(Debug)]
 struct Impatient(TcpStream);
@@ -401,39 +434,6 @@ fn a_transport_that_does_not_block_is_told_so() {
     }
 }
 
-/// A socket on which a signal interrupts whoever waits, every few milliseconds, and whose writes
-/// are held up as long as the time for it lasts.
-#[derive(Debug)]
-struct Nervous {
-    stream: TcpStream,
-    held_up: Duration,
-}
-
-impl Nervous {
-    fn connect(address: SocketAddr, held_up: Duration) -> std::io::Result<Duplex> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(ms(5)))?;
-        stream.set_write_timeout(Some(ms(5)))?;
-        let half = |held_up| Ok::<_, std::io::Error>(Self { stream: stream.try_clone()?, held_up });
-        Ok(Duplex::new(half(Duration::ZERO)?, half(held_up)?, half(Duration::ZERO)?))
-    }
-
-    fn interrupt(result: std::io::Result<usize>) -> std::io::Result<usize> {
-        result.map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => std::io::ErrorKind::Interrupted.into(),
-            _ => error,
-        })
-    }
-}
-
-impl std::io::Read for Nervous {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        Self::interrupt(self.stream.read(buf))
-    }
-}
-
-impl std::io::Write for Nervous {
-    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
 /// A transport that says how much it has read or written, whatever is true.
 #[derive(Debug)]
 struct Liar {
@@ -520,6 +520,39 @@ fn a_transport_that_says_what_cannot_be_costs_a_link_at_once() {
     }
 }
 
+/// A socket on which a signal interrupts whoever waits, every few milliseconds, and whose writes
+/// are held up as long as the time for it lasts.
+#[derive(Debug)]
+struct Nervous {
+    stream: TcpStream,
+    held_up: Duration,
+}
+
+impl Nervous {
+    fn connect(address: SocketAddr, held_up: Duration) -> std::io::Result<Duplex> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(ms(5)))?;
+        stream.set_write_timeout(Some(ms(5)))?;
+        let half = |held_up| Ok::<_, std::io::Error>(Self { stream: stream.try_clone()?, held_up });
+        Ok(Duplex::new(half(Duration::ZERO)?, half(held_up)?, half(Duration::ZERO)?))
+    }
+
+    fn interrupt(result: std::io::Result<usize>) -> std::io::Result<usize> {
+        result.map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => std::io::ErrorKind::Interrupted.into(),
+            _ => error,
+        })
+    }
+}
+
+impl std::io::Read for Nervous {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        Self::interrupt(self.stream.read(buf))
+    }
+}
+
+impl std::io::Write for Nervous {
+    fn write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
         let time = std::mem::take(&mut self.held_up);
         if !time.is_zero() && buf.len() > 1000 {
             thread::park_timeout(time);

@@ -13,7 +13,7 @@ use tungstenite::protocol::Role;
 use super::held::{Held, Start};
 use super::login::{self, Hook, LoginSession, timed_out};
 use super::route::Route;
-use crate::dial::{Addresses, Connect, Dialer, Interrupt, Resolver, connect};
+use crate::dial::{Addresses, Connector, Dialer, Interrupt, Resolver};
 use crate::failure::{Decision, Failure, HandshakeError, ProxyError, guarded};
 use crate::handshake;
 use crate::handshake::{Endpoint, Handshake, Jar, OpeningRequest, built_in};
@@ -45,7 +45,7 @@ pub(crate) struct Opener {
     pub(crate) interrupt: Arc<Interrupt>,
     #[cfg(feature = "tls")]
     pub(crate) tls: Arc<rustls::ClientConfig>,
-    pub(crate) connector: Option<Arc<dyn Connect>>,
+    pub(crate) connector: Option<Connector>,
     pub(crate) route: Route,
     pub(crate) threads: Threads,
     pub(crate) addresses: Addresses,
@@ -252,9 +252,8 @@ impl Opener {
         opening.address = None;
         if let Some(connector) = &self.connector {
             let deadline = opening.within(settings.timeouts.connect);
-            let (host, threads) = (endpoint.dialed_host(), &self.threads);
-            let duplex =
-                connect(connector, &host, endpoint.port, deadline, &self.interrupt, threads)?;
+            let host = endpoint.dialed_host();
+            let duplex = connector.connect(&host, endpoint.port, deadline, &self.interrupt)?;
             self.interrupt.watch(Arc::clone(&duplex.hangup));
             return Ok(duplex);
         }

@@ -12,7 +12,7 @@ pub(crate) mod url;
 pub(crate) use addresses::Addresses;
 pub(crate) use connect::Dialer;
 pub use connector::Connect;
-pub(crate) use connector::connect;
+pub(crate) use connector::Connector;
 pub(crate) use interrupt::Interrupt;
 pub(crate) use proxy::Environment;
 pub use proxy::Proxy;

@@ -15,7 +15,7 @@ use crate::client::events::Publisher;
 use crate::client::life::Manager;
 use crate::client::status::Status;
 use crate::client::streak::FailureStreak;
-use crate::dial::{Addresses, Dialer, Interrupt, Resolver};
+use crate::dial::{Addresses, Connector, Dialer, Interrupt, Resolver};
 use crate::error::Error;
 use crate::handshake::{Jar, OpeningRequest, dialable};
 use crate::link::stats::Counters;
@@ -171,7 +171,7 @@ impl ClientBuilder {
             dialer: Dialer::new(settings.socket, threads.clone()),
             interrupt,
             settings,
-            connector: self.connector,
+            connector: self.connector.map(|connect| Connector::new(connect, threads.clone())),
             route: self.route,
             threads,
             requests,
