@@ -157,8 +157,11 @@ fn a_callback_that_panics_or_sends_hurts_nobody() {
         .on_dropped(move |message, _| match message.as_text() {
             Some("1") => panic!("no journal"),
             Some("2") => {
+                // to make room for it another would have to be dropped, and so on without end
                 let sender = theirs.get().expect("there is one by now");
-                sender.send("in its place").expect("accepted");
+                let refused = sender.send("in its place").expect_err("no room");
+                assert!(matches!(refused.error, Error::Full), "{refused:?}");
+                assert_eq!(refused.message.as_text(), Some("in its place"));
             }
             _ => {}
         })
@@ -168,8 +171,80 @@ fn a_callback_that_panics_or_sends_hurts_nobody() {
     for number in 1..=4 {
         client.send(number.to_string()).unwrap();
     }
-    let left: Vec<_> = client.close().undelivered;
-    assert_eq!(left.last().unwrap().as_text(), Some("in its place"));
+    let left = client.close().undelivered;
+    assert_eq!(left.iter().map(Message::as_text).collect::<Vec<_>>(), [Some("3"), Some("4")]);
+}
+
+#[test]
+fn whoever_sends_again_what_was_dropped_is_told_once_for_each() {
+    const MESSAGES: usize = 20_000;
+    for overflow in [Overflow::DropOldest, Overflow::DropNewest] {
+        let senders: Arc<std::sync::OnceLock<[Sender; 2]>> = Arc::default();
+        let told = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let client = |own: usize| {
+            let (senders, told) = (Arc::clone(&senders), Arc::clone(&told));
+            Client::builder("ws://127.0.0.1:9")
+                .outbox(Queue::new().messages(2).overflow(overflow))
+                .on_dropped(move |message, _| {
+                    told.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                    let senders = senders.get().expect("there are two by now");
+                    // back into this one, and if that is full into the other, whose callback does
+                    // the same
+                    if let Err(refused) = senders[own].try_send(message) {
+                        let _ = senders[1 - own].try_send(refused.message);
+                    }
+                })
+                .start()
+                .unwrap()
+        };
+        let clients = [client(0), client(1)];
+        let both = [clients[0].sender().clone(), clients[1].sender().clone()];
+        assert!(senders.set(both).is_ok());
+        thread::scope(|scope| {
+            for client in &clients {
+                scope.spawn(|| {
+                    for number in 0..MESSAGES {
+                        client.send(number.to_string()).unwrap();
+                    }
+                });
+            }
+        });
+        let told = told.load(std::sync::atomic::Ordering::SeqCst);
+        let [first, second] = clients.each_ref().map(|client| client.stats().outbox_dropped);
+        assert_eq!(told as u64, first + second);
+    }
+}
+
+#[test]
+fn what_expires_while_the_program_is_told_is_told_behind_that() {
+    let sender: Arc<std::sync::OnceLock<Sender>> = Arc::default();
+    let (theirs, depth) = (Arc::clone(&sender), std::sync::atomic::AtomicUsize::new(0));
+    let (tell, told) = unbounded();
+    let client = Client::builder("ws://127.0.0.1:9")
+        .outbox(Queue::new().messages(2))
+        .on_dropped(move |message, _| {
+            let inside = depth.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let number: u32 = message.as_text().unwrap().parse().unwrap();
+            let _ = tell.send((inside, number));
+            // each expires at once, and makes room for the next
+            let stale = SendOptions::new().ttl(Duration::ZERO);
+            for next in [number + 1, number + 1] {
+                if next < 4 {
+                    let _ = theirs.get().unwrap().send_with(next.to_string(), stale);
+                }
+            }
+            depth.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+        })
+        .start()
+        .unwrap();
+    sender.set(client.sender().clone()).unwrap();
+    let stale = SendOptions::new().ttl(Duration::ZERO);
+    for _ in 0..3 {
+        client.send_with("1", stale).unwrap();
+    }
+    let told: Vec<_> = told.try_iter().collect();
+    assert!(told.iter().any(|(_, number)| *number > 1), "{told:?}");
+    assert!(told.iter().all(|(inside, _)| *inside == 0), "{told:?}");
 }
 
 #[test]

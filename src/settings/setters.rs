@@ -123,6 +123,11 @@ macro_rules! shared_setters {
         /// sends or one of the connection's own, perhaps on several at once, and should be quick. A
         /// panic in it is logged.
         ///
+        /// It may send. A message for which there is no room in the very outbox that it is told of is
+        /// then refused with [`Error::Full`](crate::Error::Full), whatever the overflow policy is, and
+        /// comes back: to make room would be to drop the next message. It is never called inside
+        /// itself.
+        ///
         /// It is not called for what a link had taken that died, and that is not sent again: no copy of
         /// that is kept. How much it is at most says
         /// [`Event::Disconnected`](crate::Event::Disconnected), and a

@@ -5,6 +5,7 @@ mod accounting_tests;
 mod gaps;
 mod session;
 mod state;
+mod telling;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ use std::sync::Weak;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use crate::failure::{Failure, guarded};
+use crate::failure::Failure;
 use crate::message::Message;
 use crate::policy::{Delivery, Framing, OnDropped, Overflow, Queue};
 use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
@@ -113,28 +114,6 @@ impl Outbox {
         self
     }
 
-    fn tell(&self) {
-        let Some(on_dropped) = &self.on_dropped else { return };
-        let lost = std::mem::take(&mut self.state().lost);
-        if lost.is_empty() {
-            return;
-        }
-        let Some(on_dropped) = on_dropped.lock().clone() else { return };
-        for (message, why) in lost {
-            if let Err(panic) =
-                guarded("callback for dropped messages", || on_dropped(message, why))
-            {
-                log::error!("{panic}");
-            }
-        }
-    }
-
-    /// Lets go of the program's callback.
-    pub(crate) fn tell_no_more(&self) {
-        let callback = self.on_dropped.as_ref().and_then(|callback| callback.lock().take());
-        drop(callback);
-    }
-
     /// What it holds counts against this, too.
     pub(crate) fn within(self, budget: &Budget) -> Self {
         self.state().share = budget.share();
@@ -218,6 +197,10 @@ impl Outbox {
                     state = self.wait(state, patience, expiry)?;
                 }
                 Overflow::Fail => return Err(Refused::Full),
+                // one dropped message would be told of by dropping the next, without end
+                Overflow::DropOldest | Overflow::DropNewest if self.is_telling_here() => {
+                    return Err(Refused::Full);
+                }
                 Overflow::DropOldest if state.drop_oldest() => {
                     // somebody may have waited for that one
                     if state.eager > 0 {
