@@ -213,6 +213,32 @@ fn a_send_that_waits_is_told_when_the_client_gives_up() {
 }
 
 #[test]
+fn a_receipt_is_waited_for_while_the_client_tries_and_again_when_it_does() {
+    let address = Listener::new().address();
+    let builder = Client::builder(&format!("ws://{address}")).max_attempts(3);
+    let client = builder.backoff(everlink::Backoff::fixed(ms(50))).start().unwrap();
+    let before = client.send_confirmed("before").unwrap();
+    let gave_up = |receipt: &everlink::Receipt| {
+        let error = receipt.wait(PATIENCE).unwrap_err();
+        assert!(matches!(error, Error::GaveUp(_)), "{error:?}");
+    };
+    gave_up(&before);
+    let behind = client.send_confirmed("behind").unwrap();
+    gave_up(&behind);
+    gave_up(&before);
+
+    let listener = std::net::TcpListener::bind(address).expect("the port is still free");
+    client.reconnect().unwrap();
+    let server =
+        thread::spawn(move || echo(tungstenite::accept(listener.accept().unwrap().0).unwrap()));
+    for receipt in [before, behind] {
+        receipt.wait(PATIENCE).unwrap();
+    }
+    client.close();
+    server.join().unwrap();
+}
+
+#[test]
 fn a_peer_that_takes_nothing_is_dead_at_the_write_timeout() {
     let listener = Listener::new();
     let (builder, watch) = watch(listener.client().timeouts(Timeouts::new().write(ms(300))));

@@ -142,7 +142,7 @@ impl Core {
     pub(crate) fn reconnect(&self) -> Result<(), Error> {
         // first, for by the time that this thread goes on the manager may have given up again
         self.status.resume();
-        self.outbox.set_drained(true);
+        self.outbox.rest(None);
         self.command(Command::Reconnect)
     }
 

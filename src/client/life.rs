@@ -250,11 +250,11 @@ impl Manager {
         let attempts = self.streak.failed;
         self.core.status.enter(Step::GaveUp(Arc::clone(&cause)));
         self.core.mailbox.look_again();
-        self.core.outbox.set_drained(false);
+        self.core.outbox.rest(Some(Arc::clone(&cause)));
         self.say(|client| Event::GaveUp { client, cause, attempts });
         let after = self.obey(self.commands.recv());
         // once more: it may have come before this client gave up
-        self.core.outbox.set_drained(true);
+        self.core.outbox.rest(None);
         after
     }
 

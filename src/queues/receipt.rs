@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::failure::Failure;
 use crate::policy::Undelivered;
 use crate::sync::{Condvar, Mutex, Process, threads};
 
@@ -24,8 +25,19 @@ pub struct Receipt {
 pub(crate) struct Cell {
     /// Of the message, once it is accepted; 0 before that.
     number: AtomicU64,
-    outcome: Mutex<Option<Result<(), Undelivered>>>,
-    decided: Condvar,
+    outcome: Mutex<Outcome>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+enum Outcome {
+    /// It may be decided at any time.
+    #[default]
+    Open,
+    /// Nothing comes to decide it until the client is sent off again: it has given up.
+    Resting(Arc<Failure>),
+    /// For good.
+    Decided(Result<(), Undelivered>),
 }
 
 impl Receipt {
@@ -47,7 +59,7 @@ impl Receipt {
 
     /// Whether the peer's endpoint has confirmed the message.
     pub fn is_confirmed(&self) -> bool {
-        self.process.is_this() && matches!(*self.cell.outcome.lock(), Some(Ok(())))
+        self.process.is_this() && matches!(*self.cell.outcome.lock(), Outcome::Decided(Ok(())))
     }
 
     /// Waits for the confirmation, at most for `timeout`.
@@ -67,7 +79,9 @@ impl Receipt {
     /// # Errors
     ///
     /// [`Error::Timeout`] while nothing is known, and [`Error::Undelivered`] if the message will
-    /// not be confirmed any more. [`Error::WouldWaitForever`], at once, in a client's handler, which
+    /// not be confirmed any more. [`Error::GaveUp`], at once, once the client has given up: the
+    /// receipt stays good, and can be waited for again after
+    /// [`reconnect`](crate::Client::reconnect). [`Error::WouldWaitForever`], at once, in a client's handler, which
     /// keeps the confirmation from being read.
     pub fn wait(&self, timeout: Duration) -> Result<(), Error> {
         if !self.process.is_this() {
@@ -76,20 +90,22 @@ impl Receipt {
         let deadline = Instant::now().checked_add(timeout);
         let mut outcome = self.cell.outcome.lock();
         loop {
-            if let Some(outcome) = *outcome {
-                return outcome.map_err(Error::Undelivered);
+            match &*outcome {
+                Outcome::Decided(outcome) => return outcome.map_err(Error::Undelivered),
+                Outcome::Resting(cause) => return Err(Error::GaveUp(Arc::clone(cause))),
+                Outcome::Open => {}
             }
             if threads::belongs_to(self.owner) && threads::carries() {
                 return Err(Error::on_own_thread());
             }
             outcome = match deadline {
-                None => self.cell.decided.wait(outcome),
+                None => self.cell.changed.wait(outcome),
                 Some(deadline) => {
                     let left = deadline.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return Err(Error::Timeout);
                     }
-                    self.cell.decided.wait_timeout(outcome, left)
+                    self.cell.changed.wait_timeout(outcome, left)
                 }
             };
         }
@@ -104,9 +120,20 @@ impl Cell {
 
     /// The first outcome stays.
     pub(crate) fn decide(&self, outcome: Result<(), Undelivered>) {
-        let mut slot = self.outcome.lock();
-        slot.get_or_insert(outcome);
-        drop(slot);
-        self.decided.notify_all();
+        self.change(Outcome::Decided(outcome));
+    }
+
+    /// The client has given up, for this reason, or was sent off again.
+    pub(crate) fn rest(&self, cause: Option<Arc<Failure>>) {
+        self.change(cause.map_or(Outcome::Open, Outcome::Resting));
+    }
+
+    fn change(&self, to: Outcome) {
+        let mut outcome = self.outcome.lock();
+        if !matches!(*outcome, Outcome::Decided(_)) {
+            *outcome = to;
+        }
+        drop(outcome);
+        self.changed.notify_all();
     }
 }

@@ -13,8 +13,8 @@ mod waits;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Weak;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use crate::failure::Failure;
@@ -176,7 +176,7 @@ impl Outbox {
         }
         let mut state = self.state();
         let link = state.link;
-        while state.gate != Gate::Shut && !self.has_room(&mut state, size) {
+        while !state.is_shut() && !self.has_room(&mut state, size) {
             if state.drop_expired() {
                 // others may have waited for that room, or for those messages
                 self.room.notify_all();
@@ -213,7 +213,7 @@ impl Outbox {
                 }
             }
         }
-        if state.gate == Gate::Shut {
+        if state.is_shut() {
             return Err(Refused::Shut);
         }
         if terms.this_link && (link.is_none() || state.link != link) {
@@ -260,7 +260,7 @@ impl Outbox {
         patience: Patience,
         until: Option<Instant>,
     ) -> Result<MutexGuard<'a, State>, Refused> {
-        if state.gate == Gate::NobodyDrains {
+        if matches!(state.gate, Gate::NobodyDrains(_)) {
             return Err(Refused::NobodyDrains);
         }
         let deadline = match patience {
@@ -459,13 +459,10 @@ impl Outbox {
         &self.doorbell
     }
 
-    /// Whether threads may wait for room. They may not once the client has given up.
-    pub(crate) fn set_drained(&self, drained: bool) {
-        let mut state = self.state();
-        if state.gate != Gate::Shut {
-            state.gate = if drained { Gate::Open } else { Gate::NobodyDrains };
-        }
-        drop(state);
+    /// The client has given up, for this reason, and nobody may wait here until it is sent off again
+    /// (`None`).
+    pub(crate) fn rest(&self, cause: Option<Arc<Failure>>) {
+        self.state().rest(cause);
         self.room.notify_all();
     }
 

@@ -13,6 +13,7 @@ use self::session::Session;
 pub(crate) use self::too_large::TooLarge;
 use super::gaps::Gaps;
 use super::{Terms, Withdrawal};
+use crate::failure::Failure;
 use crate::message::Message;
 use crate::policy::Delivery;
 use crate::policy::Undelivered;
@@ -55,12 +56,13 @@ impl Entry {
 }
 
 /// What a send meets.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) enum Gate {
     #[default]
     Open,
-    /// Messages are still queued while there is room, but waiting for room is pointless.
-    NobodyDrains,
+    /// The client has given up, for this reason: messages are still queued while there is room, but
+    /// there is no point in waiting.
+    NobodyDrains(Arc<Failure>),
     /// Nothing more is accepted.
     Shut,
 }
@@ -139,6 +141,19 @@ impl State {
         self.queue_bytes + self.taken_bytes + self.kept_bytes
     }
 
+    pub(super) fn is_shut(&self) -> bool {
+        matches!(self.gate, Gate::Shut)
+    }
+
+    /// The client has given up, for this reason, or was sent off again.
+    pub(super) fn rest(&mut self, cause: Option<Arc<Failure>>) {
+        if self.is_shut() {
+            return;
+        }
+        self.receipts.iter().for_each(|(_, cell)| cell.rest(cause.clone()));
+        self.gate = cause.map_or(Gate::Open, Gate::NobodyDrains);
+    }
+
     /// Lets others have what it does not need any more.
     pub(super) fn give_back(&mut self) {
         self.share.shrink(self.bytes());
@@ -157,6 +172,9 @@ impl State {
             }
             let cell = receipt.cell();
             cell.accepted(number);
+            if let Gate::NobodyDrains(cause) = &self.gate {
+                cell.rest(Some(Arc::clone(cause)));
+            }
             self.receipts.push_back((number, cell));
         }
         if let Some(withdrawal) = &terms.withdrawal {

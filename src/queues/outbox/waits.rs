@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::state::Gate;
 use super::{Outbox, Patience, Refused};
 
 impl Outbox {
@@ -15,7 +14,7 @@ impl Outbox {
             if state.queue.is_empty() && state.taken == 0 {
                 break if state.drained { Err(Refused::Shut) } else { Ok(()) };
             }
-            if state.gate == Gate::Shut {
+            if state.is_shut() {
                 break Err(Refused::Shut);
             }
             match self.wait(state, patience, None) {
@@ -42,7 +41,7 @@ impl Outbox {
         self.ring();
         let outcome = loop {
             let (outstanding, lost) = state.flush_progress(id);
-            if outstanding == 0 || state.gate == Gate::Shut {
+            if outstanding == 0 || state.is_shut() {
                 break Ok(outstanding + lost);
             }
             match self.wait(state, patience, None) {
