@@ -108,7 +108,7 @@ impl ClientBuilder {
     /// the start.
     pub fn proxy_from_env(mut self) -> Self {
         self.settings.chosen.add("proxy_from_env");
-        let environment = Environment::read(|name| std::env::var(name).ok());
+        let environment = Environment::read(|name| std::env::var_os(name));
         self.route = Route::AsTheEnvironmentSays(Box::new(environment));
         self
     }

@@ -1,5 +1,6 @@
 //! Which proxy the environment names, and for whom.
 
+use std::ffi::OsString;
 use std::net::IpAddr;
 
 use super::Proxy;
@@ -23,7 +24,7 @@ struct Named {
 }
 
 impl Environment {
-    pub(crate) fn read(env: impl Fn(&str) -> Option<String>) -> Self {
+    pub(crate) fn read(env: impl Fn(&str) -> Option<OsString>) -> Self {
         // to a CGI program a header `Proxy:` of anybody's request looks like this variable
         let is_forged = |name: &str| name == "HTTP_PROXY" && env("REQUEST_METHOD").is_some();
         let capitals = |name: &str| if is_forged(name) { None } else { env(name) };
@@ -32,10 +33,15 @@ impl Environment {
             value.filter(|value| !value.is_empty())
         };
         let named = |variable| {
-            let url = either(variable)?;
-            Some(Named { variable, proxy: Proxy::parse(&url) })
+            let proxy = match either(variable)?.into_string() {
+                Ok(url) => Proxy::parse(&url),
+                Err(_) => Err("it is not Unicode".into()),
+            };
+            Some(Named { variable, proxy })
         };
+        // an entry that is not Unicode names no host that a URL could; the others hold
         let exceptions = either("NO_PROXY").unwrap_or_default();
+        let exceptions = exceptions.to_string_lossy();
         let entries = exceptions.split(|c: char| c == ',' || c.is_ascii_whitespace());
         Self {
             secure: named("HTTPS_PROXY"),
@@ -174,7 +180,7 @@ mod tests {
     fn environment(entries: &'static [(&str, &str)]) -> Environment {
         Environment::read(|name| {
             let entry = entries.iter().find(|(known, _)| *known == name);
-            entry.map(|(_, value)| (*value).to_owned())
+            entry.map(|(_, value)| (*value).into())
         })
     }
 
@@ -202,6 +208,23 @@ mod tests {
             assert_eq!(host(excepted, port, "ws"), None, "{excepted}");
         }
         assert!(host("exact.test", 80, "ws").is_some() && host("xinternal", 80, "ws").is_some());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_unicode_is_not_passed_by() {
+        use std::os::unix::ffi::OsStringExt;
+        let env = Environment::read(|name| match name {
+            "HTTP_PROXY" => Some(OsString::from_vec(b"http://pr\xf6xy:1".to_vec())),
+            "ALL_PROXY" => Some("http://all:1".into()),
+            "NO_PROXY" => Some(OsString::from_vec(b"m\xfcnchen.test, local.test".to_vec())),
+            _ => None,
+        });
+        let error = env.proxy("h", 80, "ws").unwrap_err().to_string();
+        assert!(error.contains("HTTP_PROXY") && error.contains("not Unicode"), "{error}");
+        assert!(env.proxy("h", 80, "tcp").unwrap().is_some());
+        assert!(env.proxy("local.test", 80, "tcp").unwrap().is_none());
+        assert!(env.proxy("xn--mnchen-3ya.test", 80, "tcp").unwrap().is_some());
     }
 
     fn is_excepted(list: &str, host: &str, port: u16) -> bool {
