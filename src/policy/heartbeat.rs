@@ -9,6 +9,10 @@ use crate::message::{Message, MessageRef};
 /// No timeout is longer than this: a thousand days. It keeps every deadline representable.
 pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
 
+/// No timeout and no interval is shorter than this: what is shorter than a thread takes to wake is over
+/// before anything can be done in it.
+pub(crate) const MIN_DURATION: Duration = Duration::from_millis(1);
+
 /// How a link proves that the peer is alive.
 ///
 /// Any byte received is proof. If none came for the interval, a ping goes out (RFC 6455 section
@@ -92,7 +96,7 @@ impl Heartbeat {
          for messages of the program's own, Heartbeat::listen(limit) if the peer does the beating, \
          Heartbeat::off() for none";
 
-    /// A ping whenever nothing was received for `interval`; death after three times that,
+    /// A ping whenever nothing was received for `interval`, at least 1 ms; death after three times that,
     /// unless [`dead_after`](Self::dead_after) says otherwise. Not on framed TCP, unless
     /// [`message`](Self::message) says what to send there.
     pub fn every(interval: Duration) -> Self {
@@ -131,7 +135,7 @@ impl Heartbeat {
         Self { beat: Beat::Off, ..Self::default() }
     }
 
-    /// No pings, but death after `limit` of silence: for the side whose peer does the beating.
+    /// No pings, but death after `limit` of silence, at least 1 ms: for the side whose peer does the beating.
     ///
     /// ```
     /// use std::time::Duration;
@@ -148,7 +152,7 @@ impl Heartbeat {
     }
 
     /// How long between beats, and how long nothing may come before a ping; the limit becomes three
-    /// times that. Over 0. Where nothing is sent ([`listen`](Self::listen), [`off`](Self::off)) it
+    /// times that. At least 1 ms. Where nothing is sent ([`listen`](Self::listen), [`off`](Self::off)) it
     /// is refused at the start.
     pub fn interval(mut self, interval: Duration) -> Self {
         (self.interval, self.dead_after) = (interval, interval.saturating_mul(3));
@@ -267,8 +271,12 @@ impl Heartbeat {
             return Err(Self::CHOICES.into());
         }
         let Some(limit) = self.limit() else { return Ok(()) };
-        if self.interval.is_zero() {
-            return Err("the interval is zero".into());
+        let (what, least) = match self.beat {
+            Beat::Listen => ("limit", limit),
+            _ => ("interval", self.interval),
+        };
+        if least < MIN_DURATION {
+            return Err(format!("the {what} of {least:?} is under {MIN_DURATION:?}"));
         }
         if limit <= self.interval {
             let interval = self.interval;
@@ -321,6 +329,13 @@ mod tests {
         let is_fine = |heartbeat: Heartbeat| heartbeat.check(true).is_ok();
         assert!(is_fine(Heartbeat::default()));
         assert!(!is_fine(Heartbeat::every(Duration::ZERO)));
+        let ms = Duration::from_millis(1);
+        for short in [Duration::from_nanos(1), ms - Duration::from_nanos(1)] {
+            assert!(!is_fine(Heartbeat::every(short)));
+            assert!(!is_fine(Heartbeat::every(short).dead_after(second)));
+            assert!(!is_fine(Heartbeat::listen(short)));
+        }
+        assert!(is_fine(Heartbeat::every(ms)) && is_fine(Heartbeat::listen(ms)));
         assert!(!is_fine(Heartbeat::every(second).dead_after(second)));
         assert!(!is_fine(Heartbeat::every(second).dead_after(Duration::MAX)));
         assert!(is_fine(Heartbeat::off()));

@@ -20,7 +20,7 @@ pub use delivery::{Delivery, Undelivered};
 pub use framing::{Framing, Prefix};
 pub(crate) use framing::{FramingKind, LengthPrefix};
 pub use heartbeat::Heartbeat;
-pub(crate) use heartbeat::{Beat, MAX_DURATION};
+pub(crate) use heartbeat::{Beat, MAX_DURATION, MIN_DURATION};
 pub use limits::Limits;
 pub(crate) use limits::MaxSizes;
 pub use overflow::{Overflow, Queue};

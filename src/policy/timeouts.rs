@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How long each step in the life of a connection may take, for either builder.
 ///
-/// Each is over 0 and at most 1000 days.
+/// Each is at least 1 ms and at most 1000 days.
 ///
 /// | | what | default | has an effect |
 /// | --- | --- | --- | --- |

@@ -10,8 +10,8 @@ pub(crate) use setters::shared_setters;
 
 use crate::error::Error;
 use crate::policy::{
-    Backoff, Compression, Delivery, Framing, Heartbeat, MAX_DURATION, MaxSizes, OnDropped, Queue,
-    Resolved, SocketOptions, Unconfirmed,
+    Backoff, Compression, Delivery, Framing, Heartbeat, MAX_DURATION, MIN_DURATION, MaxSizes,
+    OnDropped, Queue, Resolved, SocketOptions, Unconfirmed,
 };
 use crate::sync::Budget;
 use crate::sync::threads::{LEAST_STACK, usual_stack};
@@ -123,8 +123,9 @@ impl Settings {
     fn check(&self, is_websocket: bool) -> Result<(), Error> {
         for (setting, value) in self.chosen.timeouts.options() {
             let Some(value) = value else { continue };
-            if value.is_zero() {
-                return Err(invalid(setting, "zero leaves no time at all"));
+            if value < MIN_DURATION {
+                let reason = format!("{value:?} is under the least of {MIN_DURATION:?}");
+                return Err(invalid(setting, reason));
             }
             if value > MAX_DURATION {
                 let reason = format!("{value:?} is over the limit of {MAX_DURATION:?}");

@@ -57,7 +57,7 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 /// | [`limits`](Self::limits) | see [`Limits`](crate::Limits) | `frame` and `fragment` on `ws://` and `wss://` |
 /// | [`socket`](Self::socket) | see [`SocketOptions`](crate::SocketOptions) | unless there is a connector, but for `writes` |
 /// | `outbox`, `inbox`: messages, bytes | 1 and up; the outbox's bytes not under a `Limits::message` that is set too | always; the inbox without `on_message` |
-/// | `heartbeat`: interval and limit | over 0, up to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
+/// | `heartbeat`: interval and limit | 1 ms to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
 /// | `compression`: level, window bits | 1 to 9, 9 to 15 | on `ws://` and `wss://` |
 /// | `channel` | | without `on_message` |
 /// | `max_retry_after` | 0 to 1000 days | on `ws://` and `wss://` |
