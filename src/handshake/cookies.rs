@@ -95,8 +95,10 @@ impl Cookie {
     /// Section 5.2 and 5.3, as far as a cookie of one host goes.
     fn parse(text: &str, endpoint: &Endpoint) -> Option<Self> {
         let mut parts = text.split(';');
-        let (name, value) = pair_of(parts.next()?);
-        if name.is_empty() || name.len() + value.len() > LONGEST {
+        let first = parts.next()?;
+        let (name, value) = pair_of(first);
+        // without an equals sign it is none (section 5.2, step 2)
+        if !first.contains('=') || name.is_empty() || name.len() + value.len() > LONGEST {
             return None;
         }
         let mut cookie = Self {
@@ -271,7 +273,15 @@ mod tests {
         set(
             &mut jar,
             "ws://h/",
-            &["s=1; Secure", "=1", "", "d=1; Domain=elsewhere", "ok=1; Domain=h"],
+            &[
+                "s=1; Secure",
+                "=1",
+                "",
+                "bad",
+                "bad; x=1",
+                "d=1; Domain=elsewhere",
+                "ok=1; Domain=h",
+            ],
         );
         assert_eq!(sent(&jar, "wss://h/", None), "ok=1");
         set(&mut jar, "wss://h/", &["s=2; Secure"]);

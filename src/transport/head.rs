@@ -229,7 +229,7 @@ pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> 
     tokens(headers, name).any(|item| item.eq_ignore_ascii_case(token))
 }
 
-/// The items of a comma-separated header.
+/// The items of a comma-separated header. Empty ones are none at all (RFC 9110 section 5.6.1.2).
 pub(crate) fn tokens<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -240,6 +240,7 @@ pub(crate) fn tokens<'a>(
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
+        .filter(|item| !item.is_empty())
 }
 
 /// Whether it is a token of HTTP (RFC 9110 section 5.6.2).
@@ -291,6 +292,16 @@ mod tests {
             assert_eq!(head.unwrap().headers.len(), 100);
             assert!(parsed.get() <= 3, "parsed {} times", parsed.get());
         }
+    }
+
+    #[test]
+    fn empty_items_of_a_list_are_none() {
+        let mut headers = HeaderMap::new();
+        for value in ["v2,", ",, v1 , ,", "", " "] {
+            headers.append("X-List", value.parse().unwrap());
+        }
+        let name = HeaderName::from_static("x-list");
+        assert_eq!(tokens(&headers, &name).collect::<Vec<_>>(), ["v2", "v1"]);
     }
 
     #[test]
