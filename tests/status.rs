@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use everlink::{
     Answer, Backoff, Client, ClientStatus, Error, Event, Failure, FailureKind, Heartbeat,
-    LoginError, OpeningRequest, Server, State,
+    LoginError, OpeningRequest, Server, State, Timeouts,
 };
 use support::*;
 
@@ -288,4 +288,51 @@ fn a_callback_that_does_not_return_is_said_while_it_holds_the_client_up() {
     drop(hold);
     let again = events.find(|event| matches!(event, Event::Connecting { .. }));
     assert!(again.is_some());
+}
+
+#[test]
+fn a_hook_of_an_attempt_that_does_not_return_is_said_while_it_holds_the_client_up() {
+    let listener = Listener::new();
+    for place in ["token closure", "request closure", "login hook"] {
+        let (hold, held) = crossbeam_channel::bounded::<()>(0);
+        let hang = move |here: &str| {
+            if here == place {
+                let _ = held.recv();
+            }
+        };
+        let (token, request, login) = (hang.clone(), hang.clone(), hang);
+        let client = listener
+            .client()
+            .heartbeat(Heartbeat::every(ms(20)).dead_after(PATIENCE))
+            .timeouts(Timeouts::new().login(ms(50)))
+            .bearer_auth_with(move || {
+                token("token closure");
+                Ok("token".into())
+            })
+            .request(move |_| {
+                request("request closure");
+                Ok(())
+            })
+            .login(move |_| {
+                login("login hook");
+                Ok(())
+            })
+            .start()
+            .unwrap();
+        let mut events = client.subscribe();
+        let peer = (place == "login hook").then(|| listener.accept());
+        let said = events.find(|event| matches!(event, Event::CallbackStalled { .. }));
+        let Some(Event::CallbackStalled { callback, waiting, .. }) = said else {
+            panic!("{said:?}")
+        };
+        // a login has its own time
+        let expected = if place == "login hook" { ms(50) } else { ms(20) };
+        assert_eq!((callback, waiting), (place, expected));
+        drop((hold, peer));
+        let peer = listener.accept();
+        let up = events.find(|event| matches!(event, Event::Connected { .. }));
+        assert!(up.is_some());
+        drop(client);
+        drop(peer);
+    }
 }

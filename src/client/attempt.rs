@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tungstenite::protocol::Role;
 
+use super::core::Core;
 use super::held::{Held, Start};
 use super::login::{self, Hook, LoginSession, timed_out};
 use super::route::Route;
@@ -23,6 +24,10 @@ use crate::settings::Settings;
 use crate::sync::threads::Threads;
 use crate::transport::{Duplex, Timed};
 use crate::wire::Protocol;
+
+const TOKEN: &str = "token closure";
+const REQUEST: &str = "request closure";
+const LOGIN: &str = "login hook";
 
 /// The program's say in the request of each attempt.
 pub(crate) type RequestHook =
@@ -111,20 +116,21 @@ impl Opener {
     }
 
     /// Makes an attempt, the `attempt`-th in a row.
-    pub(crate) fn open(&mut self, attempt: u32) -> Result<Success, Failure> {
+    pub(crate) fn open(&mut self, attempt: u32, core: &Arc<Core>) -> Result<Success, Failure> {
         let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
         self.dialed = Some(request.endpoint.to_string());
         if let Some(make) = &mut self.token_hook {
-            let token = guarded("token closure", make)?.map_err(Failure::Request)?;
+            let token = core.watched(TOKEN, || guarded(TOKEN, make))?.map_err(Failure::Request)?;
             request.bearer_auth(&token).map_err(|error| Failure::Request(error.into()))?;
         }
         if let Some(hook) = &mut self.request_hook {
-            guarded("request closure", || hook(&mut request))?.map_err(Failure::Request)?;
+            let code = || guarded(REQUEST, || hook(&mut request));
+            core.watched(REQUEST, code)?.map_err(Failure::Request)?;
         }
         let mut opening = Opening::new(self.settings.timeouts.handshake, request.endpoint.clone());
         let first = self.first_hop(&request);
         let result =
-            self.follow(request, first, &mut opening).and_then(|opened| self.log_in(opened));
+            self.follow(request, first, &mut opening).and_then(|opened| self.log_in(opened, core));
         self.interrupt.unwatch();
         if self.interrupt.is_raised() {
             return Err(Failure::Interrupted);
@@ -305,7 +311,7 @@ impl Opener {
         Ok(duplex)
     }
 
-    fn log_in(&mut self, mut success: Success) -> Result<Success, Failure> {
+    fn log_in(&mut self, mut success: Success, core: &Arc<Core>) -> Result<Success, Failure> {
         let Some(hook) = &mut self.login_hook else { return Ok(success) };
         let (deadline, inbox) =
             (Instant::now() + self.settings.timeouts.login, self.settings.inbox);
@@ -318,7 +324,10 @@ impl Opener {
         };
         let mut session =
             LoginSession::new(opened, deadline, response.as_ref(), &self.counters, inbox, counts);
-        let mut result = guarded("login hook", || hook(&mut session))?;
+        // a hook that waits for the server is let be until its time is over
+        let patience = core.patience.max(self.settings.timeouts.login);
+        let code = || guarded(LOGIN, || hook(&mut session));
+        let mut result = core.watched_after(patience, LOGIN, code)?;
         if result.is_ok() {
             result = session.check_kept().map_err(Into::into);
         }

@@ -103,15 +103,19 @@ pub enum Event {
         /// How long the reader has been waiting for the program.
         waiting: Duration,
     },
-    /// A call of the program's code on the manager thread has not returned for a whole heartbeat
-    /// interval: [`on_event`](crate::ClientBuilder::on_event), [`decide`](crate::ClientBuilder::decide)
-    /// or a [`Backoff::custom`](crate::Backoff::custom). Until it does, nothing is dialed, and no other
-    /// event comes. Said once for each such call, to subscriptions and in the log, while it lasts.
+    /// A call of the program's code that the client waits for has not returned for a whole heartbeat
+    /// interval: [`on_event`](crate::ClientBuilder::on_event), [`decide`](crate::ClientBuilder::decide),
+    /// a [`Backoff::custom`](crate::Backoff::custom),
+    /// [`bearer_auth_with`](crate::ClientBuilder::bearer_auth_with),
+    /// [`request`](crate::ClientBuilder::request), or [`login`](crate::ClientBuilder::login), which
+    /// has its [timeout](crate::Timeouts::login) if that is longer. Until it does, nothing is dialed, and
+    /// no other event comes. Said once for each such call, to subscriptions and in the log, while it lasts.
     #[non_exhaustive]
     CallbackStalled {
         /// The number of the client, [`Client::id`](crate::Client::id).
         client: u64,
-        /// Which code: "event callback", "decision function", "backoff".
+        /// Which code: "event callback", "decision function", "backoff", "token closure", "request
+        /// closure", "login hook".
         callback: &'static str,
         /// How long it has been running.
         waiting: Duration,

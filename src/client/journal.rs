@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
 
@@ -27,15 +28,26 @@ impl Core {
         }
     }
 
-    /// Runs code of the program's on the manager thread. Nothing goes on while it does, so another
-    /// thread says when that takes long. If there is none to be had, nobody does.
+    /// Runs code of the program's on the manager thread, or on one for which that waits. Nothing goes
+    /// on while it does, so another thread says when that takes long. If there is none to be had,
+    /// nobody does.
     pub(super) fn watched<T>(
         self: &Arc<Self>,
         callback: &'static str,
         code: impl FnOnce() -> T,
     ) -> T {
+        self.watched_after(self.patience, callback, code)
+    }
+
+    /// The same; so much time is not long.
+    pub(super) fn watched_after<T>(
+        self: &Arc<Self>,
+        waiting: Duration,
+        callback: &'static str,
+        code: impl FnOnce() -> T,
+    ) -> T {
         let (returns, returned) = bounded::<Infallible>(0);
-        let (core, waiting) = (Arc::clone(self), self.patience);
+        let core = Arc::clone(self);
         let _ = self.threads.start(Role::Watch, move || {
             if returned.recv_timeout(waiting) == Err(RecvTimeoutError::Timeout) {
                 let event = Event::CallbackStalled { client: core.id, callback, waiting };

@@ -127,11 +127,11 @@ impl Manager {
     #[inline(never)]
     fn open(&mut self) -> Result<Box<Up>, Failure> {
         let Self { opener, core, inbox, link, streak, .. } = self;
-        let (core, inbox, link, attempt) = (&**core, &*inbox, *link + 1, streak.attempts);
+        let (core, inbox, link, attempt) = (&*core, &*inbox, *link + 1, streak.attempts);
         let threads = opener.threads.clone();
         thread::scope(|scope| {
             let open = move || {
-                let Success { opened, response, endpoint, start } = opener.open(attempt)?;
+                let Success { opened, response, endpoint, start } = opener.open(attempt, core)?;
                 opener.begin_session(&core.outbox, start);
                 let session = opener.counts();
                 let link =

@@ -89,7 +89,9 @@ impl Timeouts {
         self
     }
 
-    /// How long the login hook's calls may take, all together. Default 10 s.
+    /// How long the login hook's calls may take, all together. Default 10 s. It ends the calls of its
+    /// [`LoginSession`](crate::LoginSession), and fails an attempt whose hook returns later; a hook that
+    /// waits for something else cannot be interrupted.
     pub fn login(mut self, timeout: Duration) -> Self {
         self.login = Some(timeout);
         self
