@@ -61,6 +61,8 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     // one guard for all of the program's code that runs here (its transport, its predicate, its
     // handler), none of which must take the inbox with it: a guard for each message costs
     let cause = guarded(READER, || {
+        // who receives something finds the link counted and the state true
+        shared.life.wait(None, |state| state.is_announced);
         reader.deliver_kept(kept);
         reader.read()
     });
@@ -113,8 +115,6 @@ impl Reader<'_> {
 
     /// Delivers what the peer sends until the link is to die; returns why.
     fn read(&mut self) -> Failure {
-        // who receives something finds the link counted and the state true
-        self.shared.life.wait(None, |state| state.is_announced);
         // a client whose program does not receive must not get a buffer more with each link
         self.shared.liveness.heard();
         self.inbox.wait_for_room(|| room(self.shared));

@@ -256,6 +256,12 @@ impl ClientBuilder {
     /// latency, and a short message is not even copied. While it runs nothing is read, and `send`
     /// on that thread does not wait. If it panics, the client gives up.
     ///
+    /// There is no order between this and [`on_event`](Self::on_event), which runs on another thread:
+    /// the first messages of a link may come before the event that it is up has been handled, or even
+    /// told. (To wait for that would be to hang where the event's callback waits for an answer.)
+    /// [`MessageRef::link`](crate::MessageRef::link) says on which link a message came, the number in
+    /// [`Event::Connected`](crate::Event::Connected).
+    ///
     /// ```no_run
     /// use everlink::Client;
     ///
@@ -278,7 +284,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Calls this with each event, on the manager thread: keep it short.
+    /// Calls this with each event, on the manager thread: keep it short. Messages may be received before
+    /// it is told of their link, see [`on_message`](Self::on_message).
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
