@@ -73,7 +73,7 @@
 //!
 //! | `event` of a session | level | keys |
 //! | --- | --- | --- |
-//! | `not_opened` | `info` | `peer`, `kind`, `cause` |
+//! | `not_opened` | `info`; `debug` where not a byte came | `peer`, `kind`, `cause` |
 //! | `opened` | `info` | `peer` |
 //! | `lost` | `info` | `peer`, `kind`, `cause`, `uptime`: its link; it waits for its client |
 //! | `resumed` | `info` | `peer`, `resent` |

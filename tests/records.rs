@@ -27,7 +27,7 @@ impl Log for Captured {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            self.0.lock().unwrap().push(record.args().to_string());
+            self.0.lock().unwrap().push(format!("{}: {}", record.level(), record.args()));
         }
     }
 
@@ -100,10 +100,17 @@ fn start(builder: ServerBuilder) -> (Server, SocketAddr) {
     (server, address)
 }
 
+/// Connects, says that much and no more; returns from which port.
+fn scan(address: SocketAddr, said: &[u8]) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(said).unwrap();
+    stream.local_addr().unwrap().port()
+}
+
 #[test]
 fn the_records_of_a_server_speak_of_the_client() {
     log::set_logger(&CAPTURED).unwrap();
-    log::set_max_level(LevelFilter::Info);
+    log::set_max_level(LevelFilter::Debug);
     let ours = authority("ours");
     let (server, address) = start(Server::builder().tls(mutual(&ours)));
     let dial = |tls: Tls| {
@@ -121,6 +128,8 @@ fn the_records_of_a_server_speak_of_the_client() {
     says(&server, None, "the peer's certificate is rejected: no trusted authority has signed it");
     let _ = dial(trusting().alpn(["mqtt"]));
     says(&server, None, "no application protocol in common");
+    says(&server, scan(address, b""), "DEBUG: ");
+    says(&server, scan(address, b"\x16"), "INFO: ");
 
     let (server, address) = start(
         Server::builder().on_request(|_| Answer::reject(everlink::http::StatusCode::NOT_FOUND)),
@@ -132,6 +141,8 @@ fn the_records_of_a_server_speak_of_the_client() {
         let _ = stream.read_to_end(&mut Vec::new());
         stream.local_addr().unwrap().port()
     };
+    says(&server, scan(address, b""), "DEBUG: ");
+    says(&server, scan(address, b"G"), "INFO: ");
     says(&server, get("SSH-2.0-x\r\n\r\n"), "the peer does not speak HTTP/1.1");
     says(&server, get("GET / HTTP/1.1\r\n\r\n"), "no Host");
     says(&server, get("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), "answered 404");

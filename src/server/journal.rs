@@ -15,10 +15,13 @@ pub(super) struct Journal<'a> {
 }
 
 impl Journal<'_> {
-    /// A connection has not become a session.
-    pub(super) fn not_opened(&self, failure: &Failure) {
+    /// A connection has not become a session. An operator has nothing to learn from one that ends
+    /// without a byte, as the health checks of load balancers do all day.
+    pub(super) fn not_opened(&self, failure: &Failure, has_spoken: bool) {
         let Self { server, id, peer } = self;
-        log::info!(
+        let level = if has_spoken { log::Level::Info } else { log::Level::Debug };
+        log::log!(
+            level,
             session = *id, server = server.label(), event = "not_opened", peer:% = peer,
             kind = failure.kind().as_str(), cause:% = failure.report();
             "{}: {peer} did not open: {}", thread_prefix(*id), failure.report()

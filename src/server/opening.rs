@@ -97,15 +97,18 @@ impl Asked {
     }
 }
 
-/// Opens a connection, up to the answer of a WebSocket.
+/// Opens a connection, up to the answer of a WebSocket. `has_spoken` says whether any byte came, where
+/// it is not opened.
 pub(super) fn open(
     server: &ServerCore,
     duplex: Duplex,
     peer: SocketAddr,
+    has_spoken: &mut bool,
 ) -> Result<Opening, Failure> {
     let timeout = server.settings.timeouts.handshake;
     let deadline = Instant::now() + timeout;
-    let secured = secure(server, duplex, deadline).map_err(|failure| failure.in_time(timeout))?;
+    let secured = secure(server, duplex, deadline, has_spoken);
+    let secured = secured.map_err(|failure| failure.in_time(timeout))?;
     let Secured { mut duplex, .. } = secured;
     #[cfg(feature = "tls")]
     let certificates = secured.certificates;
@@ -126,6 +129,7 @@ pub(super) fn open(
     let (mut request, read) = match handshake::read_request(&mut timed) {
         Ok(read) => read,
         Err(error) => {
+            *has_spoken |= timed.has_heard();
             if let Some(status) = handshake::complaint(&error) {
                 let text = error.to_string();
                 let none = Headers::default();
@@ -157,6 +161,7 @@ pub(super) fn open(
             deadline,
         }))),
         Err(failure) => {
+            *has_spoken = true;
             let_read(&mut duplex);
             Err(failure.in_time(timeout))
         }
@@ -211,19 +216,25 @@ struct Secured {
 }
 
 #[cfg(feature = "tls")]
-fn secure(server: &ServerCore, duplex: Duplex, deadline: Instant) -> Result<Secured, Failure> {
+fn secure(
+    server: &ServerCore,
+    duplex: Duplex,
+    deadline: Instant,
+    has_spoken: &mut bool,
+) -> Result<Secured, Failure> {
     use crate::failure::TlsError;
     let Some(config) = &server.tls else {
         return Ok(Secured { duplex, certificates: Vec::new() });
     };
     let connection = rustls::ServerConnection::new(Arc::clone(config))
         .map_err(|error| Failure::Tls(TlsError::from(error)))?;
-    let (duplex, certificates) = crate::transport::tls::accept(duplex, connection, deadline)?;
+    let (duplex, certificates) =
+        crate::transport::tls::accept(duplex, connection, deadline, has_spoken)?;
     Ok(Secured { duplex, certificates })
 }
 
 #[cfg(not(feature = "tls"))]
-fn secure(_: &ServerCore, duplex: Duplex, _: Instant) -> Result<Secured, Failure> {
+fn secure(_: &ServerCore, duplex: Duplex, _: Instant, _: &mut bool) -> Result<Secured, Failure> {
     Ok(Secured { duplex })
 }
 

@@ -33,8 +33,9 @@ pub(super) fn run(
 ) {
     let name = thread_prefix(id);
     let journal = Journal { server, id, peer };
-    let (opened, visitor) = match open(server, duplex, peer) {
-        Err(failure) => return journal.not_opened(&failure),
+    let mut has_spoken = false;
+    let (opened, visitor) = match open(server, duplex, peer, &mut has_spoken) {
+        Err(failure) => return journal.not_opened(&failure, has_spoken),
         Ok(Opening::Framed(framed)) => *framed,
         Ok(Opening::WebSocket(mut asked)) => {
             if let (Some(resumption), Some(offer)) = (&server.resumption, asked.offer.take()) {
@@ -51,7 +52,7 @@ pub(super) fn run(
                 return resumption::run(server, resumption, id, *asked, admitted, peer);
             }
             if let Err(failure) = asked.answer(server, None) {
-                return journal.not_opened(&failure);
+                return journal.not_opened(&failure, true);
             }
             asked.opened(server)
         }

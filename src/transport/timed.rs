@@ -20,16 +20,22 @@ pub(crate) trait Stream: Read + Write {
 pub(crate) struct Timed<'a> {
     duplex: &'a mut Duplex,
     deadline: Instant,
+    has_heard: bool,
 }
 
 impl<'a> Timed<'a> {
     pub(crate) fn new(duplex: &'a mut Duplex, deadline: Instant) -> Self {
-        Self { duplex, deadline }
+        Self { duplex, deadline, has_heard: false }
+    }
+
+    /// Whether any byte came.
+    pub(crate) fn has_heard(&self) -> bool {
+        self.has_heard
     }
 
     /// Ends the stream and waits until the peer has too, so that it reads what it was told before a
     /// reset can take that away.
-    pub(crate) fn let_read(mut self) {
+    pub(crate) fn let_read(&mut self) {
         self.hurry(LINGER);
         if self.write_with(|writer| writer.finish()).is_err() {
             return;
@@ -43,7 +49,10 @@ impl<'a> Timed<'a> {
             self.duplex.reader.set_read_timeout(Some(self.left()?))?;
             match self.duplex.reader.read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                result => return say_timed_out(result),
+                result => {
+                    self.has_heard |= matches!(result, Ok(1..));
+                    return say_timed_out(result);
+                }
             }
         }
     }
@@ -91,7 +100,7 @@ impl Read for Timed<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let result = self.read_on(buf);
         if result.is_err() && self.duplex.reader.wants_write() {
-            Timed { duplex: self.duplex, deadline: self.deadline }.let_read();
+            Timed::new(self.duplex, self.deadline).let_read();
         }
         result
     }

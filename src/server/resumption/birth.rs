@@ -53,7 +53,7 @@ pub(in crate::server) fn run(
             Phase::Attached(link)
         }
         Err(failure) => {
-            Journal { server, id, peer }.not_opened(&failure);
+            Journal { server, id, peer }.not_opened(&failure, true);
             owner.handler_returned = true;
             Phase::Over(Arc::new(failure))
         }

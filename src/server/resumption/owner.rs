@@ -311,7 +311,7 @@ impl Owner {
         let Some((mut asked, admitted)) = connection else { return detached };
         let answer = self.answer(Some(self.counts.received()));
         if let Err(failure) = asked.answer(&self.server, Some(&answer)) {
-            self.journal(claim.peer).not_opened(&failure);
+            self.journal(claim.peer).not_opened(&failure, true);
             return detached;
         }
         self.counts.resume(claim.received);

@@ -52,37 +52,37 @@ pub(crate) fn open(
     deadline: Instant,
 ) -> Result<Duplex, Failure> {
     let mut connection = connection.into();
-    shake_hands(&mut duplex, &mut connection, deadline)?;
+    shake_hands(&mut Timed::new(&mut duplex, deadline), &mut connection)?;
     Ok(split(duplex, connection))
 }
 
-/// The same as server; returns the certificates that the client has shown, too.
+/// The same as server; returns the certificates that the client has shown, too. `has_spoken` says
+/// whether any byte came, also of a handshake that fails.
 pub(crate) fn accept(
     mut duplex: Duplex,
     connection: impl Into<Connection>,
     deadline: Instant,
+    has_spoken: &mut bool,
 ) -> Result<(Duplex, Vec<CertificateDer<'static>>), Failure> {
     let mut connection = connection.into();
-    shake_hands(&mut duplex, &mut connection, deadline)?;
+    let mut timed = Timed::new(&mut duplex, deadline);
+    let result = shake_hands(&mut timed, &mut connection);
+    *has_spoken = timed.has_heard();
+    result?;
     let certificates = connection.peer_certificates().unwrap_or_default().to_vec();
     let certificates = certificates.into_iter().map(CertificateDer::into_owned).collect();
     Ok((split(duplex, connection), certificates))
 }
 
-fn shake_hands(
-    duplex: &mut Duplex,
-    connection: &mut Connection,
-    deadline: Instant,
-) -> Result<(), Failure> {
-    let mut timed = Timed::new(duplex, deadline);
+fn shake_hands(timed: &mut Timed<'_>, connection: &mut Connection) -> Result<(), Failure> {
     while connection.is_handshaking() {
-        match connection.complete_io(&mut timed) {
+        match connection.complete_io(timed) {
             Ok((0, 0)) => return Err(Failure::Handshake(HandshakeError::Eof)),
             Ok(_) => {}
             Err(error) => {
                 if is_own_verdict(&error) {
                     // rustls has tried one write, which takes a part
-                    while matches!(connection.write_tls(&mut timed), Ok(1..)) {}
+                    while matches!(connection.write_tls(timed), Ok(1..)) {}
                     timed.let_read();
                 }
                 return Err(failure(error));
