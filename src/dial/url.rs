@@ -128,18 +128,13 @@ impl Authority {
         if zone.is_none() {
             check_host(host)?;
         }
-        let port = match port.map(str::parse) {
+        // a colon without a port behind it is no port (RFC 3986 section 3.2.3)
+        let port = match port.filter(|port| !port.is_empty()).map(str::parse) {
             None => None,
             Some(Ok(port)) if port != 0 => Some(port),
             _ => return Err("the port is not a number from 1 to 65535".into()),
         };
         Ok(Self { host: host.into(), zone, port, credentials })
-    }
-
-    /// As other programs write it: a colon without a port behind it is no port (RFC 3986 section
-    /// 3.2.3). In what our own program writes it is more likely a mistake.
-    pub(crate) fn parse_foreign(text: &str) -> Result<Self, String> {
-        Self::parse(text.strip_suffix(':').unwrap_or(text))
     }
 
     /// What to look up and to dial: the zone says through which interface.
@@ -232,7 +227,6 @@ mod tests {
             ("host:99999", "port"),
             ("host:abc", "port"),
             ("host:0", "port"),
-            ("host:", "port"),
             ("[::1", "bracket"),
             ("[::1]81", "colon"),
         ] {

@@ -130,7 +130,7 @@ impl Endpoint {
         let (Some(scheme), Some(authority)) = (target.scheme, target.authority) else {
             return Err("no host".into());
         };
-        let authority = Authority { credentials: None, ..Authority::parse_foreign(authority)? };
+        let authority = Authority { credentials: None, ..Authority::parse(authority)? };
         // to the address that the zone belongs to
         let is_here = authority.host == self.host && authority.zone.is_none();
         let zone = if is_here { self.zone.clone() } else { authority.zone.clone() };
@@ -203,6 +203,9 @@ mod tests {
         assert_eq!((plain.host.as_str(), plain.port), ("example.org", 80));
         assert_eq!(plain.path_and_query(), "/");
         assert_eq!(parse("WSS://example.org").port, 443);
+        for (url, port) in [("ws://h:", 80), ("wss://h:/", 443), ("ws://[::1]:/a", 80)] {
+            assert_eq!(parse(url).port, port, "{url}");
+        }
         assert_eq!(parse("ws://h?a=1").path_and_query(), "/?a=1");
         assert_eq!(parse("ws://h/p?a=1#part").path_and_query(), "/p?a=1");
         let v6 = parse("ws://[::1]:9001/");
@@ -288,7 +291,7 @@ mod tests {
             "ftp://host",
             "ws://host:0",
             "ws://host:99999",
-            "ws://host:",
+            "tcp://host:",
             "ws://ho st/",
             "ws://[::1",
             "ws://host:port",

@@ -65,14 +65,14 @@ fn is_target(method: &Method, target: &Uri) -> bool {
 /// 3.2.2).
 fn asked_host(request: &Request<()>) -> Option<Authority> {
     match request.uri().authority() {
-        Some(authority) => Authority::parse_foreign(authority.as_str()).ok(),
+        Some(authority) => Authority::parse(authority.as_str()).ok(),
         None => host(request.headers()),
     }
 }
 
 fn host(headers: &HeaderMap) -> Option<Authority> {
     let host = headers.get(header::HOST)?.to_str().ok()?;
-    Authority::parse_foreign(host.trim()).ok().filter(|authority| authority.credentials.is_none())
+    Authority::parse(host.trim()).ok().filter(|authority| authority.credentials.is_none())
 }
 
 /// The names that a server is known by; every name, where none is listed.
@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_server_is_known_by_its_names_and_by_every_address() {
         let names = Names::new(["feed.example", "[::1]:1", "localhost:9001"].into_iter()).unwrap();
-        let include = |host: &str| names.include(Some(&Authority::parse_foreign(host).unwrap()));
+        let include = |host: &str| names.include(Some(&Authority::parse(host).unwrap()));
         for known in [
             "feed.example",
             "FEED.example:81",

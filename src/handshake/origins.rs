@@ -120,7 +120,7 @@ mod tests {
         for origin in origins {
             headers.append(header::ORIGIN, origin.parse().unwrap());
         }
-        allowed.allow_page(&headers, Authority::parse_foreign(host).ok().as_ref(), is_tls)
+        allowed.allow_page(&headers, Authority::parse(host).ok().as_ref(), is_tls)
     }
 
     #[test]
