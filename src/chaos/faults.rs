@@ -110,7 +110,9 @@ impl Faults {
         self
     }
 
-    /// Cuts each connection at a random place, after 1 to this many bytes, one way or another.
+    /// Cuts each connection at a random place, after 1 to this many bytes, one way or another:
+    /// four in ten with a [reset](Cut::Reset), four with an [end of stream](Cut::EndOfStream), two with
+    /// [silence](Cut::Silence), which the client notices by its heartbeat alone.
     pub fn cut_within(mut self, bytes: u64) -> Self {
         self.cut = Some((Place::Within(bytes.max(1)), None));
         self

@@ -113,8 +113,9 @@ impl ServerHandle {
     /// leaves its loop at the first `send` that fails drops the rest of its inbox. Where every message
     /// has to be answered, tell the handlers to finish, wait for them, and shut down then, as
     /// `examples/graceful_shutdown.rs` does.
-    /// In a session's handler it waits for that handler too, until the timeout: have
-    /// another thread do it.
+    /// It waits for handlers and for the closures of
+    /// [`on_request`](crate::ServerBuilder::on_request), until the timeout. Called in one of them it
+    /// would wait for that one too: have another thread do it.
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
