@@ -181,12 +181,14 @@ impl Threads {
     pub(crate) fn start(&self, role: Role, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         self.sweep();
         let (ends, ended) = bounded(0);
+        // held until it is there: the program may close as soon as it sees the thread at work
+        let mut running = self.running.lock();
         let thread = self.spawn(role, move || {
             // before any of the program's, so it is the last to be dropped
             ENDS.set(Some(ends));
             run();
         })?;
-        self.running.lock().push(Running { role, thread, ended });
+        running.push(Running { role, thread, ended });
         Ok(())
     }
 
@@ -205,17 +207,22 @@ impl Threads {
     }
 
     /// Waits until those that were started as one of these have ended, and joins them; returns whether
-    /// all have.
+    /// all have, those that they have started meanwhile included.
     pub(crate) fn join(&self, deadline: Instant, is_meant: impl Fn(Role) -> bool) -> bool {
-        let running = self.running.lock();
-        let meant = running.iter().filter(|running| is_meant(running.role));
-        let meant: Vec<_> = meant.map(|running| running.ended.clone()).collect();
-        drop(running);
-        let all = meant
-            .iter()
-            .all(|ended| ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected));
-        self.sweep();
-        all
+        loop {
+            let running = self.running.lock();
+            let meant = running.iter().filter(|running| is_meant(running.role));
+            let meant: Vec<_> = meant.map(|running| running.ended.clone()).collect();
+            drop(running);
+            let is_over = |ended: &Receiver<Infallible>| {
+                ended.recv_deadline(deadline) == Err(RecvTimeoutError::Disconnected)
+            };
+            let all = meant.iter().all(is_over);
+            self.sweep();
+            if meant.is_empty() || !all {
+                return all;
+            }
+        }
     }
 
     /// Joins those that have ended, which takes no time.
