@@ -387,7 +387,8 @@ fn replaced(delivery: Delivery) -> (Pair, Session, everlink::Receipt) {
     pair.proxy.set(Faults::none().stall(Direction::ToServer)).unwrap();
     let receipt = pair.client.send_confirmed("0").unwrap();
     pair.client.wait_sent(PATIENCE).unwrap();
-    pair.proxy.set(Faults::none().refuse()).unwrap();
+    // it stalls until it is cut
+    pair.proxy.set(Faults::none().stall(Direction::ToServer).refuse()).unwrap();
     pair.proxy.cut(Cut::Reset);
     eventually("the loss", || if first.is_attached() { Err(()) } else { Ok(()) });
     first.close();
@@ -528,7 +529,7 @@ fn what_a_client_could_not_deliver_is_handed_back() {
     pair.proxy.set(Faults::none().stall(Direction::ToServer)).unwrap();
     pair.client.send("1").unwrap();
     pair.client.wait_sent(PATIENCE).unwrap();
-    pair.proxy.set(Faults::none().refuse()).unwrap();
+    pair.proxy.set(Faults::none().stall(Direction::ToServer).refuse()).unwrap();
     pair.proxy.cut(Cut::Reset);
     pair.events.disconnected();
     pair.client.send("2").unwrap();
