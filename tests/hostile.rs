@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use everlink::{
-    Client, Framing, Heartbeat, Limits, Message, Prefix, Server, ServerBuilder, Session, Timeouts,
+    Client, Framing, Heartbeat, Limits, Message, Prefix, Server, ServerBuilder, Timeouts,
 };
 use support::bare::*;
 use support::*;
@@ -26,14 +26,6 @@ fn alone() -> MutexGuard<'static, ()> {
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/statm").unwrap();
     status.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
-}
-
-fn echo_all(session: Session) {
-    for message in session.iter() {
-        if session.send(message).is_err() {
-            return;
-        }
-    }
 }
 
 fn roomy() -> ServerBuilder {
@@ -124,7 +116,7 @@ fn what_is_over_the_limit_is_refused_at_its_header() {
 #[test]
 fn a_servers_messages_are_small_unless_the_program_says_otherwise() {
     let _alone = alone();
-    let server = Server::bind(LOOPBACK, echo_all).unwrap();
+    let server = echo_server();
     let mut stream = open(server.local_addr());
     let mut bytes = vec![BINARY, 0x80 | 127];
     bytes.extend(((1_u64 << 20) + 1).to_be_bytes());

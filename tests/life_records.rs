@@ -62,11 +62,7 @@ fn each_step_is_one_record_and_no_payload_is_in_any() {
     let server = Server::builder()
         .name("gate")
         .heartbeat(Heartbeat::every(ms(50)).dead_after(PATIENCE))
-        .bind("127.0.0.1:0", |session| {
-            for message in &session {
-                let _ = session.send(message);
-            }
-        });
+        .bind("127.0.0.1:0", echo_all);
     let server = server.unwrap();
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let (builder, watch) = watch(

@@ -322,11 +322,7 @@ fn an_idle_session_holds_little_after_any_burst() {
         let server = Server::builder()
             .heartbeat(Heartbeat::every(ms(300)).dead_after(PATIENCE))
             .compression(Compression::new())
-            .bind(LOOPBACK, |session: Session| {
-                for message in &session {
-                    let _ = session.send(message);
-                }
-            })
+            .bind(LOOPBACK, echo_all)
             .unwrap();
         let mut peers: Vec<TcpStream> = (0..SESSIONS).map(|_| open_compressed(&server)).collect();
         let (burst, answers) = match first {

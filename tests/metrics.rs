@@ -29,13 +29,7 @@ fn recorder() -> &'static PrometheusHandle {
 }
 
 fn echo(name: &str) -> Server {
-    let server = Server::builder().name(name).bind("127.0.0.1:0", |session| {
-        for message in &session {
-            if session.send(message).is_err() {
-                break;
-            }
-        }
-    });
+    let server = Server::builder().name(name).bind("127.0.0.1:0", echo_all);
     server.unwrap()
 }
 

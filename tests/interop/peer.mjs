@@ -1,4 +1,4 @@
-// Node ws as the peer of tests/interop.rs: `peer.mjs server` or `peer.mjs client URL`. The folder
+// Node ws as the peer of tests/it/interop.rs: `peer.mjs server` or `peer.mjs client URL`. The folder
 // with its node_modules is in EVERLINK_INTEROP.
 
 import assert from "node:assert";

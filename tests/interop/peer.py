@@ -1,4 +1,4 @@
-"""Python websockets as the peer of tests/interop.rs: `peer.py server` or `peer.py client URL`."""
+"""Python websockets as the peer of tests/it/interop.rs: `peer.py server` or `peer.py client URL`."""
 
 import os
 import sys

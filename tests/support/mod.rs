@@ -10,10 +10,11 @@ pub mod resumed;
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use everlink::{Backoff, Client, ClientBuilder, Event, Heartbeat};
+use everlink::{Backoff, Client, ClientBuilder, Event, Heartbeat, Server, Session};
 use socket2::SockRef;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
@@ -31,6 +32,38 @@ pub fn ms(count: u64) -> Duration {
 
 pub fn init_log() {
     let _ = env_logger::builder().is_test(true).try_init();
+}
+
+/// A handler that sends back what comes.
+pub fn echo_all(session: Session) {
+    for message in &session {
+        if session.send(message).is_err() {
+            return;
+        }
+    }
+}
+
+/// A server on loopback that sends back what comes.
+pub fn echo_server() -> Server {
+    init_log();
+    include!("echo.rs").0
+}
+
+/// Whether this process is the test's alone. If it is not, the test was run in a process of its own
+/// when this returns, and nothing is left to do. For a test that counts what the whole process has, or
+/// looks for a thread by its name: the kernel keeps 15 bytes of that, so ids have to be small.
+pub fn alone(test: &str) -> bool {
+    const ALONE: &str = "EVERLINK_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
+    command.args(["--exact", test, "--nocapture"]).env(ALONE, "1");
+    let output = command.output().expect("this program starts once more");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("test result: ok. 1 passed"), "{said}\n{errors}");
+    false
 }
 
 /// A listening socket whose accepts have a deadline.

@@ -1,0 +1,48 @@
+//! All tests that share a process: a module for each promise. What needs a process of its own, for it
+//! counts what the whole process has or installs what there is once (a logger, a recorder), is a file
+//! beside this folder, or a test that begins with [`support::alone`].
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod calls;
+mod chaos;
+mod compression;
+mod confirmations;
+mod connect;
+mod delivery;
+mod dial;
+mod direct;
+mod effects;
+mod ends;
+mod faults;
+mod heartbeat;
+mod herd;
+mod interop;
+mod interop_resume;
+mod json;
+mod links;
+mod messages;
+mod namespaces;
+mod observability;
+mod opening;
+mod reconnect;
+mod reports;
+mod requests;
+mod resume;
+mod resume_client;
+mod resume_cuts;
+mod resume_server;
+mod reverse_proxy;
+mod rooms;
+mod sending;
+mod server;
+mod server_handle;
+mod shutdown;
+mod stats;
+mod status;
+mod tcp;
+mod tls;
+mod too_large;
+mod traits;
+mod writing;

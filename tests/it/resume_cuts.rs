@@ -1,0 +1,125 @@
+//! A whole session, cut once at each of its bytes, the opening handshake included: nothing lost,
+//! nothing twice, both ways.
+
+use crate::support::resumed::*;
+use crate::support::*;
+use crossbeam_channel::{Receiver, unbounded};
+use everlink::chaos::{Cut, FaultProxy, Faults};
+use everlink::{Backoff, Client, ClientBuilder, Heartbeat, Server, ServerBuilder, Session};
+
+const COUNT: usize = 5;
+
+fn words(number: usize) -> String {
+    format!("{number} {}", "abcdefghij".repeat(number))
+}
+
+/// Sends and receives all of them; what was received goes to the test, with the session's path.
+fn server(builder: ServerBuilder) -> (Server, Receiver<(String, Vec<String>)>) {
+    let (sender, results) = unbounded();
+    let handler = move |session: Session| {
+        let path = session.incoming().map(|incoming| incoming.path().to_owned());
+        for number in 0..COUNT {
+            let _ = session.send(words(number));
+        }
+        let received: Vec<String> =
+            session.iter().take(COUNT).map(|message| text(&message)).collect();
+        // one whose client is gone has received nothing
+        if !received.is_empty() {
+            let _ = sender.send((path.unwrap_or_default(), received));
+        }
+        // more than was sent is a result of its own, which nobody waits for
+        let more: Vec<String> = session.iter().map(|message| text(&message)).collect();
+        if !more.is_empty() {
+            let _ = sender.send(("more than was sent".into(), more));
+        }
+    };
+    let server = builder.bind("127.0.0.1:0", handler).expect("a port");
+    (server, results)
+}
+
+fn cut_at_every(
+    step: u64,
+    scheme: &str,
+    builder: ServerBuilder,
+    prepare: impl Fn(ClientBuilder) -> ClientBuilder,
+) {
+    let (server, results) = server(builder);
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
+    let expected: Vec<String> = (0..COUNT).map(words).collect();
+    let (mut place, mut resumptions) = (1, 0);
+    loop {
+        // silence takes its time to be noticed
+        let how = match place / step % 16 {
+            0 => Cut::Silence,
+            odd if odd % 2 == 1 => Cut::Reset,
+            _ => Cut::EndOfStream,
+        };
+        proxy.set(Faults::none().cut_after(how, place).at_most(1)).unwrap();
+        let before = proxy.cuts();
+        let url = format!("{scheme}://{}/{place}", proxy.address());
+        let client = Client::builder(&url)
+            .resume(true)
+            .backoff(Backoff::fixed(ms(1)))
+            .timeouts(everlink::Timeouts::new().handshake(ms(300)))
+            .heartbeat(Heartbeat::every(ms(30)).dead_after(ms(120)));
+        let client = prepare(client).start().unwrap();
+        for text in &expected {
+            client.send(text.as_str()).unwrap();
+        }
+        let received: Vec<String> =
+            (0..COUNT).map(|_| text(&client.recv_timeout(PATIENCE).unwrap())).collect();
+        assert_eq!(received, expected, "at the client, {how:?} at {place}");
+        client.flush(PATIENCE).unwrap();
+        let was_cut = proxy.cuts() > before;
+        resumptions += client.stats().resumed;
+        assert!(client.try_recv().unwrap().is_none(), "more than was sent, {how:?} at {place}");
+        client.close();
+        let (path, at_server) = results.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(path, format!("/{place}"));
+        assert_eq!(at_server, expected, "at the server, {how:?} at {place}");
+        if !was_cut {
+            break;
+        }
+        place += step;
+    }
+    assert!(place > 500 && resumptions > 100 / step, "{place} bytes, {resumptions} resumptions");
+}
+
+#[test]
+fn at_each_byte() {
+    cut_at_every(1, "ws", resuming_server(), |client| client);
+}
+
+#[test]
+fn at_each_byte_of_fragments() {
+    cut_at_every(3, "ws", resuming_server(), |client| {
+        client.limits(everlink::Limits::new().fragment(4))
+    });
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn at_each_byte_of_what_is_compressed() {
+    let compression = || everlink::Compression::new().threshold(1);
+    let server = resuming_server().compression(compression());
+    cut_at_every(3, "ws", server, move |client| client.compression(compression()));
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn at_each_byte_of_tls() {
+    use everlink::rustls::ServerConfig;
+    use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    let identity = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    let certificate: CertificateDer<'static> = identity.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(identity.signing_key.serialize_der().into());
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let server = resuming_server().tls(std::sync::Arc::new(config));
+    let pem = identity.cert.pem();
+    cut_at_every(11, "wss", server, move |client| {
+        client.tls(everlink::Tls::new().root_certificates_pem(pem.as_bytes()))
+    });
+}

@@ -1,0 +1,395 @@
+//! Behind nginx and haproxy, as most servers are: what the server said before it closed arrives, and
+//! so does its close code.
+//!
+//! Says "skipped" for a program that is not on the PATH.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use crate::support::browser::Browser;
+use crate::support::*;
+use everlink::{Answer, Client, Decision, Error, Failure, Server, Session};
+use tungstenite::Message;
+use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
+
+const MESSAGES: usize = 5_000;
+
+/// What is lost depends on which thread is first: one round may be lucky.
+const ROUNDS: usize = 10;
+
+/// Large enough that many are on their way when the server closes.
+const SIZE: usize = 1_000;
+
+#[derive(Debug, Clone, Copy)]
+enum Program {
+    Nginx,
+    Haproxy,
+    /// Asks now and then whether the server is well.
+    CheckingHaproxy,
+}
+
+impl Program {
+    /// The command that serves `front` with what `back` answers, from files in `folder` alone.
+    fn command(self, folder: &Path, front: SocketAddr, back: SocketAddr) -> Command {
+        let file = folder.join("config");
+        let (program, config) = match self {
+            Self::Nginx => ("nginx", nginx_config(front, back)),
+            Self::Haproxy => ("haproxy", haproxy_config(front, back, false)),
+            Self::CheckingHaproxy => ("haproxy", haproxy_config(front, back, true)),
+        };
+        fs::write(&file, config).unwrap();
+        let mut command = Command::new(program);
+        match self {
+            Self::Nginx => command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c"),
+            // in the foreground
+            Self::Haproxy | Self::CheckingHaproxy => command.args(["-db", "-q", "-f"]),
+        };
+        command.arg(file);
+        command
+    }
+}
+
+/// One process, which writes nowhere but below its prefix.
+fn nginx_config(front: SocketAddr, back: SocketAddr) -> String {
+    format!(
+        "daemon off;
+        master_process off;
+        pid nginx.pid;
+        events {{}}
+        http {{
+            access_log off;
+            client_body_temp_path body;
+            proxy_temp_path proxy;
+            fastcgi_temp_path fastcgi;
+            uwsgi_temp_path uwsgi;
+            scgi_temp_path scgi;
+            server {{
+                listen {front};
+                location / {{
+                    proxy_pass http://{back};
+                    proxy_http_version 1.1;
+                    proxy_set_header Host $http_host;
+                    proxy_set_header Upgrade $http_upgrade;
+                    proxy_set_header Connection upgrade;
+                }}
+            }}
+        }}\n"
+    )
+}
+
+fn haproxy_config(front: SocketAddr, back: SocketAddr, is_checking: bool) -> String {
+    let checks = if is_checking { "option httpchk GET /health" } else { "" };
+    let check = if is_checking { "check inter 1s" } else { "" };
+    format!(
+        "defaults
+            mode http
+            timeout connect 10s
+            timeout client 60s
+            timeout server 60s
+            timeout tunnel 60s
+            {checks}
+        listen front
+            bind {front}
+            server back {back} {check}\n"
+    )
+}
+
+/// A reverse proxy until it is dropped.
+struct ReverseProxy {
+    child: Child,
+    folder: PathBuf,
+    address: SocketAddr,
+}
+
+impl ReverseProxy {
+    /// In front of `back`. `None` if the program is not installed.
+    fn start(program: Program, name: &str, back: SocketAddr) -> Option<Self> {
+        let folder = format!("everlink-{program:?}-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        // neither program can say which port it took: one may be gone before it listens there
+        let mut attempts = (0..5).map(|_| Self::attempt(program, &folder, back));
+        let started = attempts.find_map(|attempt| match attempt {
+            Ok(proxy) => Some(Some(proxy)),
+            Err(Unstarted::NotInstalled) => Some(None),
+            Err(Unstarted::Exited) => None,
+        });
+        let started = started.unwrap_or_else(|| panic!("{program:?} does not start"));
+        if started.is_none() {
+            println!("skipped: {program:?} is not installed");
+            let _ = fs::remove_dir_all(folder);
+        }
+        started
+    }
+
+    fn attempt(program: Program, folder: &Path, back: SocketAddr) -> Result<Self, Unstarted> {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let child = program
+            .command(folder, address, back)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|_| Unstarted::NotInstalled)?;
+        let mut proxy = Self { child, folder: folder.to_owned(), address };
+        let mut exited = false;
+        eventually("the proxy listens", || {
+            exited = proxy.child.try_wait().unwrap().is_some();
+            if exited { Ok(()) } else { TcpStream::connect(address).map(drop) }
+        });
+        if exited { Err(Unstarted::Exited) } else { Ok(proxy) }
+    }
+
+    fn client(&self) -> Client {
+        Client::builder(&format!("ws://{}/feed", self.address))
+            .decide(|_| Decision::GiveUp)
+            .connect()
+            .unwrap()
+    }
+}
+
+enum Unstarted {
+    NotInstalled,
+    Exited,
+}
+
+impl Drop for ReverseProxy {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn text(number: usize) -> String {
+    format!("{number:0SIZE$}")
+}
+
+/// Receives while another thread sends all the time. All messages arrive in order, and then the
+/// close code.
+fn receives_all_and_the_close_code(client: &Client) {
+    let (received, cause) = thread::scope(|scope| {
+        scope.spawn(|| while client.send(text(0)).is_ok() {});
+        let mut received = Vec::new();
+        let end = loop {
+            match client.recv_timeout(PATIENCE) {
+                Ok(message) => received.push(message.as_text().unwrap().parse::<usize>().unwrap()),
+                Err(end) => break end,
+            }
+        };
+        // lets the sender go if it still waits
+        client.close();
+        (received, end)
+    });
+    let expected: Vec<usize> = (1..=MESSAGES).collect();
+    let last = received.last().copied();
+    assert!(
+        received == expected,
+        "{} of {MESSAGES} messages came, the last was {last:?}; then {cause:?}",
+        received.len()
+    );
+    let Error::GaveUp(cause) = cause else { panic!("{cause:?}") };
+    let Failure::Closed(Some(frame)) = &*cause else { panic!("{cause:?}") };
+    assert_eq!((frame.code.0, frame.reason.as_str()), (4000, "done"));
+}
+
+/// A server of this library, whose handler does not look at what the client sends.
+fn from_a_session(program: Program) {
+    init_log();
+    let server = Server::builder()
+        .bind("127.0.0.1:0", |session: Session| {
+            for number in 1..=MESSAGES {
+                session.send(text(number)).unwrap();
+            }
+            session.close_with(4000, "done").unwrap();
+        })
+        .unwrap();
+    let Some(proxy) = ReverseProxy::start(program, "session", server.local_addr()) else { return };
+    for _ in 0..ROUNDS {
+        receives_all_and_the_close_code(&proxy.client());
+    }
+}
+
+/// A server that does all that RFC 6455 section 7.1.1 asks for: it reads on until the client has
+/// answered its close frame, and ends the stream then.
+fn from_a_careful_server(program: Program) {
+    let listener = Listener::new();
+    let Some(proxy) = ReverseProxy::start(program, "careful", listener.address()) else { return };
+    for _ in 0..ROUNDS {
+        thread::scope(|scope| {
+            let server = scope.spawn(|| {
+                let mut peer = listener.accept();
+                for number in 1..=MESSAGES {
+                    peer.send(Message::text(text(number))).unwrap();
+                }
+                let code = CloseCode::Library(4000);
+                peer.close(Some(CloseFrame { code, reason: "done".into() })).unwrap();
+                read_to_end(&mut peer)
+            });
+            receives_all_and_the_close_code(&proxy.client());
+            let answer = server.join().unwrap();
+            assert_eq!(answer.map(|frame| frame.code), Some(CloseCode::Library(4000)));
+        });
+    }
+}
+
+#[test]
+fn all_messages_and_the_close_code_arrive_through_nginx() {
+    from_a_session(Program::Nginx);
+}
+
+#[test]
+fn all_messages_and_the_close_code_arrive_through_haproxy() {
+    from_a_session(Program::Haproxy);
+}
+
+#[test]
+fn a_careful_servers_messages_and_close_code_arrive_through_nginx() {
+    from_a_careful_server(Program::Nginx);
+}
+
+#[test]
+fn a_careful_servers_messages_and_close_code_arrive_through_haproxy() {
+    from_a_careful_server(Program::Haproxy);
+}
+
+/// Counts what it receives while it sends all the time, and says how that ended.
+const PAGE: &str = r#"<!doctype html>
+<meta charset="utf-8">
+<link rel="icon" href="data:,">
+<script>
+const feed = new WebSocket(`ws://${location.host}/feed`);
+let count = 0;
+const send = () => {
+  if (feed.readyState !== WebSocket.OPEN) return;
+  if (feed.bufferedAmount < 1 << 20) feed.send("x".repeat(1000));
+  setTimeout(send);
+};
+feed.onopen = send;
+feed.onmessage = ({ data }) => { if (Number(data) === count + 1) count += 1; };
+feed.onclose = ({ code, reason, wasClean }) => {
+  const verdict = new WebSocket(`ws://${location.host}/verdict`);
+  verdict.onopen = () => verdict.send([count, code, reason, wasClean].join(" "));
+};
+</script>
+"#;
+
+#[test]
+fn a_page_in_chromium_gets_all_messages_and_the_close_code_through_nginx() {
+    init_log();
+    let (verdict, verdicts) = std::sync::mpsc::channel();
+    let server = Server::builder()
+        .on_request(|incoming| match incoming.header("upgrade") {
+            Some(_) => Answer::accept(),
+            None => Answer::page("text/html; charset=utf-8", PAGE),
+        })
+        .bind("127.0.0.1:0", move |session: Session| {
+            if session.incoming().unwrap().path() == "/verdict" {
+                let text = session.recv_timeout(PATIENCE).unwrap();
+                return verdict.send(text.as_text().unwrap().to_owned()).unwrap();
+            }
+            for number in 1..=MESSAGES {
+                session.send(text(number)).unwrap();
+            }
+            session.close_with(4000, "done").unwrap();
+        })
+        .unwrap();
+    let address = server.local_addr();
+    let Some(proxy) = ReverseProxy::start(Program::Nginx, "page", address) else { return };
+    let Some(_browser) = Browser::open(&format!("http://{}/", proxy.address), "nginx") else {
+        return;
+    };
+    let verdict = verdicts.recv_timeout(2 * PATIENCE).unwrap();
+    assert_eq!(verdict, format!("{MESSAGES} 4000 done true"));
+}
+
+/// Whom a server that is known by a name lets in through the proxy. Checks of haproxy name no host,
+/// and are let in, too.
+fn names_and_origins_count(program: Program) {
+    init_log();
+    let (checked, checks) = crossbeam_channel::unbounded();
+    let server = Server::builder()
+        .host_names(["feed.test"])
+        .on_request(move |incoming| match incoming.path() {
+            "/health" => {
+                checked.send(incoming.header("host").is_some()).unwrap();
+                Answer::page("text/plain", "well")
+            }
+            _ => Answer::accept(),
+        })
+        .bind("127.0.0.1:0", |session: Session| while session.recv().is_ok() {})
+        .unwrap();
+    let Some(proxy) = ReverseProxy::start(program, "names", server.local_addr()) else { return };
+    if matches!(program, Program::CheckingHaproxy) {
+        assert_eq!(checks.recv_timeout(PATIENCE), Ok(false), "a check without a host is let in");
+    }
+    let status = |host: &str, origin: Option<&str>| {
+        let mut builder = Client::builder(&format!("ws://{host}/feed")).connect_to(proxy.address);
+        if let Some(origin) = origin {
+            builder = builder.header("Origin", origin);
+        }
+        match builder.decide(|_| Decision::GiveUp).connect() {
+            Ok(_) => 101,
+            Err(Error::Connect(cause)) => match &*cause {
+                Failure::Rejected { status, .. } => status.as_u16(),
+                other => panic!("{other:?}"),
+            },
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    for (host, origin, expected) in [
+        ("feed.test", None, 101),
+        // TLS may end at the proxy, or not
+        ("feed.test", Some("https://feed.test"), 101),
+        ("feed.test", Some("http://feed.test"), 101),
+        ("feed.test", Some("chrome-extension://feed.test"), 403),
+        ("feed.test", Some("https://evil.test"), 403),
+        ("evil.test", None, 421),
+        ("evil.test", Some("http://evil.test"), 421),
+    ] {
+        assert_eq!(status(host, origin), expected, "{host} {origin:?}");
+    }
+}
+
+#[test]
+fn names_and_origins_count_behind_nginx() {
+    names_and_origins_count(Program::Nginx);
+}
+
+#[test]
+fn names_and_origins_count_behind_haproxy() {
+    names_and_origins_count(Program::CheckingHaproxy);
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn compressed_messages_pass_nginx() {
+    use everlink::Compression;
+
+    init_log();
+    let server = Server::builder()
+        .compression(Compression::new())
+        .bind("127.0.0.1:0", |session: Session| {
+            assert!(session.compression().is_some());
+            for message in session.iter() {
+                session.send(message).unwrap();
+            }
+        })
+        .unwrap();
+    let address = server.local_addr();
+    let Some(proxy) = ReverseProxy::start(Program::Nginx, "deflate", address) else { return };
+    let client = Client::builder(&format!("ws://{}/feed", proxy.address))
+        .compression(Compression::new())
+        .connect()
+        .unwrap();
+    for number in 0..MESSAGES {
+        client.send(text(number)).unwrap();
+    }
+    for number in 0..MESSAGES {
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some(&*text(number)));
+    }
+}
