@@ -79,6 +79,17 @@
 //! | `resumed` | `info` | `peer`, `resent` |
 //! | `ended` | `info` | `peer`, `kind`, `cause`, `uptime`, `age` |
 //!
+//! | `event` of a server | level | keys |
+//! | --- | --- | --- |
+//! | `refused` | `warn`: it is full; `error`: no thread, socket or random number for a client | `count` |
+//! | `accept_failed` | `error`: no descriptors, say | `count` |
+//! | `panicked` | `error`: a closure or handler | `count` |
+//! | `subprotocol_not_offered`, `unusable_answer` | `warn`, `error`: an answer of `on_request` | `count` |
+//!
+//! Strangers can cause these as often as they like, so each is said once a second at most, with `count`: how often it
+//! was since the last such record. What was not said yet is said when the next client comes, a session ends or the server
+//! is shut down.
+//!
 //! | `event` of both | level | keys |
 //! | --- | --- | --- |
 //! | `receiver_stalled`, `confirmations_missing` | `warn` | `waiting` |
@@ -86,14 +97,14 @@
 //!
 //! Clients are reported to whoever runs them; a server's are free to go, so nothing of theirs is more than
 //! `info`. Each of these records has `client` and `name` ([`ClientBuilder::name`]) besides, or `session` and
-//! `server` ([`ServerBuilder::name`]). Numbers: `client`, `session`, `link` (counted from 1), `attempt` and
+//! `server` ([`ServerBuilder::name`]), those of a server the latter alone. Numbers: `client`, `session`, `link` (counted from 1), `attempt` and
 //! `attempts`; messages: `unconfirmed`, `resent`, `in_doubt`, `undelivered`; bytes: `size`; seconds, with
 //! fractions: `uptime` (of a link), `age` (of a session), `downtime`, `waiting`, `delay` (before a redial). `clean`,
 //! `will_be_resent` and `resumable` are true or false. Words: `kind` ([`FailureKind`]), `next` (`redial`, `give_up`,
 //! `close`), `session_start` (`none`, `new`, `resumed`, `replaced`), `frame` (`ping`, `pong`, `close`), `direction`
 //! (`sent`, `received`). `cause` is the failure as one line. A key that does not apply is null.
 //!
-//! Other records, such as a panic in the program's own code or a connection that a server refuses, are lines only.
+//! Other records, such as a panic in a client's callback, are lines only.
 //! Payloads and credentials are never logged by this
 //! crate; what tungstenite logs at `trace`, under the target of its name, it alone decides.
 //!

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use log::Level;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::admission::{Admitted, Network};
@@ -52,19 +53,23 @@ pub(super) fn run(server: &Arc<ServerCore>, listener: &TcpListener) {
         if server.stop.is_raised() {
             return;
         }
+        server.repeats.say_due(server.label());
         match accepted {
             Ok((stream, peer)) => {
                 pause = FIRST_PAUSE;
                 match server.admission.admit(Network::of(peer.ip())) {
                     Err(why) => {
                         server.refused.fetch_add(1, Relaxed);
-                        log::warn!("{}: {peer} refused: {why}", server.name());
+                        let line = format!("{peer} refused: {why}");
+                        server.say(Level::Warn, ("refused", why), line);
                         refuse(server, stream, why, &refusals);
                     }
                     Ok(admitted) => {
                         if let Err(error) = start(server, stream, peer, admitted) {
                             server.refused.fetch_add(1, Relaxed);
-                            log::error!("{}: {peer} refused: {error}", server.name());
+                            let line =
+                                format!("{peer} refused: no thread or socket for it: {error}");
+                            server.say(Level::Error, ("refused", "resources"), line);
                         }
                     }
                 }
@@ -73,7 +78,8 @@ pub(super) fn run(server: &Arc<ServerCore>, listener: &TcpListener) {
                 log::debug!("{}: accept: {error}", server.name());
             }
             Err(error) => {
-                log::error!("{}: accept: {error}; next try in {pause:?}", server.name());
+                let line = format!("accepting connections fails: {error}; tried again shortly");
+                server.say(Level::Error, ("accept_failed", ""), line);
                 if server.stop.raised().recv_timeout(pause)
                     == Err(crossbeam_channel::RecvTimeoutError::Disconnected)
                 {
@@ -109,6 +115,7 @@ fn start(
     let theirs = Arc::clone(server);
     let started = server.threads.of_session(id).spawn(Role::Session, move || {
         serve::run(&theirs, id, duplex, peer, admitted);
+        theirs.repeats.say_due(theirs.label());
         theirs.registry.leave(id);
     });
     match started {

@@ -4,8 +4,13 @@ use std::fmt;
 
 use http::header::HeaderName;
 use http::{StatusCode, header};
+use log::Level;
 
 use crate::handshake::{Header, Headers};
+use crate::sync::Repeats;
+
+/// Each client has the program make an answer.
+static REPEATS: Repeats = Repeats::new();
 
 /// What a server says to an HTTP request: an upgrade to a WebSocket, or something else.
 ///
@@ -42,7 +47,8 @@ impl Answer {
     /// the client is told 500.
     pub fn reject(status: StatusCode) -> Self {
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
-            log::error!("{status} cannot be the answer to a request");
+            let line = format!("{status} cannot be the answer to a request");
+            REPEATS.say("everlink", Level::Error, ("unusable_answer", "status"), line);
             return Self::new(StatusCode::INTERNAL_SERVER_ERROR);
         }
         Self::new(status)
@@ -103,7 +109,10 @@ impl Answer {
         ];
         match Header::new(name, value) {
             Ok(header) if !OWN.contains(&header.name) => self.headers.append(header),
-            _ => log::error!("header {name:?} cannot be part of an answer"),
+            _ => {
+                let line = format!("header {name:?} cannot be part of an answer");
+                REPEATS.say("everlink", Level::Error, ("unusable_answer", "header"), line);
+            }
         }
         self
     }

@@ -18,7 +18,7 @@ use crate::handshake::{Gate, Names, Origins};
 use crate::policy::{Framing, MaxSizes, Overflow, Queue, Resume};
 use crate::settings::{Settings, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
-use crate::sync::{Budget, Mutex, Ours, Signal};
+use crate::sync::{Budget, Mutex, Ours, Repeats, Signal};
 use crate::transport::head::is_token;
 
 /// What a broadcast does to a session whose outbox is full.
@@ -398,6 +398,7 @@ impl ServerBuilder {
             stop: Signal::new(),
             accepted: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            repeats: Repeats::new(),
             broadcasts_missed: AtomicU64::new(0),
             totals: Totals::default(),
             #[cfg(feature = "metrics")]

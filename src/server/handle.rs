@@ -132,6 +132,7 @@ impl ServerHandle {
     pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let Some(core) = self.core.get() else { return ShutdownReport::default() };
         let report = Self::end(core, timeout);
+        core.repeats.say_rest(core.label());
         #[cfg(feature = "metrics")]
         core.publish_last();
         report

@@ -37,7 +37,7 @@ use crate::message::Message;
 use crate::policy::Framing;
 use crate::settings::Settings;
 use crate::sync::threads::{Threads, thread_prefix};
-use crate::sync::{Mutex, Signal};
+use crate::sync::{Mutex, Repeats, Signal};
 use admission::Admission;
 use registry::Registry;
 use resumption::Resumption;
@@ -116,6 +116,8 @@ pub(crate) struct ServerCore {
     stop: Signal,
     accepted: AtomicU64,
     refused: AtomicU64,
+    /// Records of what strangers can cause.
+    repeats: Repeats,
     broadcasts_missed: AtomicU64,
     totals: Totals,
     #[cfg(feature = "metrics")]
@@ -267,6 +269,11 @@ impl ServerCore {
     /// What metrics and log records call it.
     fn label(&self) -> &str {
         self.settings.label()
+    }
+
+    /// Logs what clients can cause as often as they like: once a second for each matter, with a count.
+    fn say(&self, level: log::Level, matter: (&'static str, &'static str), line: String) {
+        self.repeats.say(self.label(), level, matter, line);
     }
 
     /// Whether a client can be told something before anything was agreed on.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Method, StatusCode};
+use log::Level;
 use tungstenite::protocol::Role;
 
 use super::answer::Answer;
@@ -186,7 +187,7 @@ fn grant(
     let answer = match &server.on_request {
         None => Answer::accept(),
         Some(decide) => guarded("request closure", || decide(incoming)).unwrap_or_else(|panic| {
-            log::error!("{panic}");
+            server.say(Level::Error, ("panicked", "request closure"), panic.to_string());
             Answer::reject(StatusCode::INTERNAL_SERVER_ERROR)
         }),
     };
@@ -194,7 +195,8 @@ fn grant(
     let chosen = answer.subprotocol.as_deref().or_else(|| incoming.choose_subprotocol(known));
     let subprotocol = chosen.filter(|chosen| incoming.subprotocols().any(|name| name == *chosen));
     if let (Some(chosen), None) = (chosen, subprotocol) {
-        log::warn!("subprotocol {chosen:?} was chosen, but the client did not offer it");
+        let line = format!("subprotocol {chosen:?} was chosen, but the client did not offer it");
+        server.say(Level::Warn, ("subprotocol_not_offered", ""), line);
     }
     if answer.is_upgrade() {
         let compression = server.settings.compression.as_ref();

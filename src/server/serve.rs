@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+use log::Level;
+
 use super::admission::Admitted;
 use super::journal::Journal;
 use super::opening::{Opening, Visitor, open};
@@ -31,7 +33,6 @@ pub(super) fn run(
     peer: SocketAddr,
     admitted: Admitted,
 ) {
-    let name = thread_prefix(id);
     let journal = Journal { server, id, peer };
     let mut has_spoken = false;
     let (opened, visitor) = match open(server, duplex, peer, &mut has_spoken) {
@@ -42,7 +43,7 @@ pub(super) fn run(
                 let (asked, admitted) = match offer {
                     Offer::New => (asked, admitted),
                     Offer::Resume { token, received } => {
-                        match resumption.claim(&token, received, (asked, admitted), peer) {
+                        match resumption.claim(server, &token, received, (asked, admitted), peer) {
                             Ok(()) => return,
                             // whatever became of it, this client gets a new one
                             Err(connection) => connection,
@@ -60,8 +61,8 @@ pub(super) fn run(
     let (link, session) = match start(server, id, peer, opened, visitor) {
         Ok(started) => started,
         Err(failure) => {
-            log::error!("{name}: {peer}: {}", failure.report());
-            return;
+            let line = format!("{peer} refused: {}", failure.report());
+            return server.say(Level::Error, ("refused", "resources"), line);
         }
     };
     journal.opened();
@@ -70,7 +71,8 @@ pub(super) fn run(
         None => match guarded("session handler", || (server.handler)(session.clone())) {
             Ok(()) => session.end(),
             Err(panic) => {
-                log::error!("{name}: {panic}");
+                let line = format!("{}: {panic}", thread_prefix(id));
+                server.say(Level::Error, ("panicked", "session handler"), line);
                 session.finish(CloseFrame::new(CloseCode::INTERNAL_ERROR, ""));
             }
         },

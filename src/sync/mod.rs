@@ -8,6 +8,7 @@ mod doorbell;
 mod lock;
 mod ours;
 mod panics;
+mod repeats;
 mod signal;
 pub(crate) mod threads;
 
@@ -21,4 +22,5 @@ pub(crate) use doorbell::Doorbell;
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
 pub(crate) use ours::{Ours, Process};
 pub(crate) use panics::caught;
+pub(crate) use repeats::Repeats;
 pub(crate) use signal::Signal;

@@ -5,6 +5,10 @@ use std::ptr;
 
 use super::Outbox;
 use crate::failure::guarded;
+use crate::sync::Repeats;
+
+/// A callback that panics does so for each message.
+static REPEATS: Repeats = Repeats::new();
 
 /// An outbox whose callback runs on this thread.
 struct Telling {
@@ -45,7 +49,8 @@ impl Outbox {
                 if let Err(panic) =
                     guarded("callback for dropped messages", || on_dropped(message, why))
                 {
-                    log::error!("{panic}");
+                    let matter = ("panicked", "on_dropped");
+                    REPEATS.say("everlink", log::Level::Error, matter, panic.to_string());
                 }
             }
             again = look(Vec::pop).flatten().is_some_and(|told| told.again);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::unbounded;
+use log::Level;
 
 use super::owner::{Owner, Phase};
 use super::{Order, Resumable, Resumption};
@@ -21,7 +22,7 @@ use crate::server::opening::Asked;
 use crate::server::session::{Inner, Outgoing, Session};
 use crate::server::tie::Tie;
 use crate::server::{ServerCore, ServerHandle};
-use crate::sync::threads::{Role, thread_prefix};
+use crate::sync::threads::Role;
 use crate::sync::{Mutex, Ours};
 
 /// Runs a new session from its first link to the end of its handler.
@@ -33,10 +34,12 @@ pub(in crate::server) fn run(
     admitted: Admitted,
     peer: SocketAddr,
 ) {
-    let name = thread_prefix(id);
     let (mut owner, session) = match Owner::new(server, resumption, id, &asked, peer) {
         Ok(created) => created,
-        Err(error) => return log::error!("{name}: no token for {peer}: {error}"),
+        Err(error) => {
+            let line = format!("{peer} refused: no token for its session: {error}");
+            return server.say(Level::Error, ("refused", "resources"), line);
+        }
     };
     owner.is_final = true;
     owner.admitted = Some(admitted);

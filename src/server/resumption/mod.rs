@@ -27,11 +27,11 @@ use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
-use super::Incoming;
 use super::admission::{Admitted, ConnectionLimits, Network};
 use super::opening::Asked;
 use super::session::Session;
 use super::tie::Tie;
+use super::{Incoming, ServerCore};
 use crate::failure::{Failure, guarded};
 use crate::message::CloseFrame;
 use crate::policy::Resume;
@@ -128,6 +128,7 @@ impl Resumption {
     /// to be had; otherwise it is dealt with.
     pub(super) fn claim(
         &self,
+        server: &ServerCore,
         token: &Token,
         received: u64,
         connection: Connection,
@@ -137,7 +138,7 @@ impl Resumption {
         let Some(session) = session else { return Err(connection) };
         let Tie::Resumable(resumable) = session.tie() else { return Err(connection) };
         let asked = &connection.0;
-        if !resumable.is_for(asked) || !self.is_allowed(&asked.incoming, &session) {
+        if !resumable.is_for(asked) || !self.is_allowed(server, &asked.incoming, &session) {
             return Err(connection);
         }
         let deadline = asked.deadline;
@@ -161,10 +162,10 @@ impl Resumption {
         }
     }
 
-    fn is_allowed(&self, request: &Incoming, session: &Session) -> bool {
+    fn is_allowed(&self, server: &ServerCore, request: &Incoming, session: &Session) -> bool {
         let Some(decide) = &self.on_resume else { return true };
         guarded("resume closure", || decide(request, session)).unwrap_or_else(|panic| {
-            log::error!("{panic}");
+            server.say(log::Level::Error, ("panicked", "on_resume"), panic.to_string());
             false
         })
     }

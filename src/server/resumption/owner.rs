@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, at, never, select};
+use log::Level;
 
 use super::{Claim, Order, Resumable, Resumption};
 use crate::failure::Failure;
@@ -181,7 +182,8 @@ impl Owner {
         let code = match result {
             Ok(()) => CloseCode::NORMAL,
             Err(failure) => {
-                log::error!("{}: {failure}", self.name());
+                let line = format!("{}: {failure}", self.name());
+                self.server.say(Level::Error, ("panicked", "session handler"), line);
                 self.is_final = true;
                 CloseCode::INTERNAL_ERROR
             }
@@ -328,7 +330,8 @@ impl Owner {
                 Phase::Attached(link)
             }
             Err(failure) => {
-                log::error!("{}: {}: {}", self.name(), claim.peer, failure.report());
+                let line = format!("{} refused: {}", claim.peer, failure.report());
+                self.server.say(Level::Error, ("refused", "resources"), line);
                 detached
             }
         }
