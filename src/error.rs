@@ -107,7 +107,8 @@ pub enum Error {
     },
     /// There is no link, and the message was for this one only
     /// ([`SendOptions::this_link_only`](crate::SendOptions::this_link_only)); nothing was queued.
-    #[error("not connected, and the message was for the present link only")]
+    /// Or a call's answer cannot come any more ([`Calls::fail_all`](crate::Calls::fail_all)).
+    #[error("not connected: the link that this was for is gone, or there is none")]
     NotConnected,
     /// The client or session is closed for good.
     #[error("closed")]

@@ -101,6 +101,11 @@ fn no_descriptors(server: &Server) {
     for socket in &waiting {
         socket.connect(&server.local_addr().into()).unwrap();
     }
+    let (builder, watch) = watch(everlink::Client::builder("ws://localhost:9"));
+    let client = builder.start().unwrap();
+    let cause = watch.attempt_failed().to_string();
+    assert!(cause.contains("lookup") && cause.contains("open files"), "{cause}");
+    client.close();
     let mut records = Vec::new();
     eventually("two records of it", || {
         records.extend(said("accept_failed"));

@@ -22,11 +22,16 @@ impl fmt::Display for State {
 impl fmt::Display for Next {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Redial { delay } if delay.is_zero() => f.write_str("redial at once"),
             Self::Redial { delay } => write!(f, "redial in {delay:.1?}"),
             Self::GiveUp => f.write_str("no redial"),
             Self::Close => f.write_str("closing"),
         }
     }
+}
+
+fn messages(count: usize) -> String {
+    if count == 1 { "1 message".into() } else { format!("{count} messages") }
 }
 
 /// One line for people, without what the peer sent but for its reasons.
@@ -40,10 +45,10 @@ impl fmt::Display for Event {
                 write!(f, "connected to {endpoint} (attempt {attempts})")?;
                 match session {
                     SessionStart::Resumed { resent } => {
-                        write!(f, "; the session goes on, {resent} sent again")
+                        write!(f, "; the session goes on, {} sent again", messages(*resent))
                     }
                     SessionStart::Replaced { in_doubt } => {
-                        write!(f, "; the session is over, {in_doubt} in doubt")
+                        write!(f, "; the session is over, {} in doubt", messages(*in_doubt))
                     }
                     SessionStart::New | SessionStart::None => Ok(()),
                 }
@@ -67,23 +72,34 @@ impl fmt::Display for Event {
                 write!(f, "attempt {attempts} failed: {cause}; {next}")
             }
             Self::ReceiverStalled { waiting, .. } => {
-                write!(f, "the program has received nothing for {waiting:.1?}")
+                write!(
+                    f,
+                    "the program has taken no message for {waiting:.1?}, and nothing is read meanwhile"
+                )
             }
             Self::CallbackStalled { callback, waiting, .. } => {
                 write!(f, "the {callback} has not returned for {waiting:.1?}")
             }
             Self::ConfirmationsMissing { waiting, .. } => {
-                write!(f, "the peer has confirmed nothing for {waiting:.1?}")
+                write!(
+                    f,
+                    "the peer is alive and has confirmed nothing for {waiting:.1?}: it does not \
+                     answer pings as it should"
+                )
             }
             Self::MessageTooLarge { size, .. } => {
-                write!(f, "a message of {size} bytes is too large for the peer")
+                write!(
+                    f,
+                    "a message of {size} bytes is too large for the peer, and is not sent again"
+                )
             }
             Self::GaveUp { cause, attempts, .. } => {
-                write!(f, "gave up after {attempts} attempts: {cause}")
+                let plural = if *attempts == 1 { "" } else { "s" };
+                write!(f, "gave up after {attempts} attempt{plural}, until reconnect(): {cause}")
             }
             Self::Closed { undelivered: 0, .. } => f.write_str("closed"),
             Self::Closed { undelivered, .. } => {
-                write!(f, "closed with {undelivered} messages undelivered")
+                write!(f, "closed with {} undelivered", messages(*undelivered))
             }
         }
     }

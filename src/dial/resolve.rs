@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, select, unbounded};
+use socket2::{Domain, Socket, Type};
 
 use super::Interrupt;
 use crate::failure::{Failure, guarded};
@@ -41,7 +42,14 @@ pub(crate) struct System;
 
 impl Resolve for System {
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        Ok((host, port).to_socket_addrs()?.collect())
+        match (host, port).to_socket_addrs() {
+            Ok(addresses) => Ok(addresses.collect()),
+            // one that could not even open its files or a socket says that there is no such name
+            Err(error) => match Socket::new(Domain::IPV4, Type::DGRAM, None) {
+                Err(cause) => Err(cause),
+                Ok(_) => Err(error),
+            },
+        }
     }
 }
 

@@ -70,12 +70,14 @@ fn tls() -> Vec<(TlsError, &'static str)> {
         (TlsError::OwnCertificate { what: "rejects it", source: boxed() }, "rejects it"),
         (TlsError::NoCommonProtocol(boxed()), WHY),
         (TlsError::Protocol(boxed()), WHY),
+        (TlsError::NotTls(boxed()), WHY),
         (TlsError::Broken(boxed()), WHY),
     ];
     all.iter().for_each(|(error, _)| match error {
         TlsError::Certificate { .. }
         | TlsError::OwnCertificate { .. }
         | TlsError::NoCommonProtocol(_)
+        | TlsError::NotTls(_)
         | TlsError::Protocol(_)
         | TlsError::Broken(_) => {}
     });
@@ -111,7 +113,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         (Failure::ClosedHere(frame()), WHY),
         (
             Failure::HeartbeatTimeout { silence: Duration::from_secs(7), unanswered: 2 },
-            "for 7s (2 pings unanswered)",
+            "for 7.0s (2 pings unanswered)",
         ),
         (Failure::WriteTimeout { timeout: Duration::from_secs(7) }, "7s"),
         (Failure::Protocol { code: CloseCode(1002), reason: FORGED.into() }, WHY),

@@ -1,5 +1,6 @@
 //! How often something failed, by kind.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::FailureKind;
@@ -8,7 +9,7 @@ use super::FailureKind;
 ///
 /// With the feature `serde` it is an object of kinds and counts. A kind that is missing there counts
 /// zero, and one that this version does not know, from a newer one, is left out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct FailureCounts([u64; FailureKind::ALL.len()]);
 
 impl FailureCounts {
@@ -26,6 +27,23 @@ impl FailureCounts {
     /// failure hides that failure from whoever looks at rates.
     pub fn iter(&self) -> impl Iterator<Item = (FailureKind, u64)> + '_ {
         FailureKind::ALL.into_iter().zip(self.0)
+    }
+}
+
+/// Without quotation marks.
+struct Word(&'static str);
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Those that have happened: `{dns: 2, silent: 1}`.
+impl fmt::Debug for FailureCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let happened = self.iter().filter(|(_, count)| *count > 0);
+        f.debug_map().entries(happened.map(|(kind, count)| (Word(kind.as_str()), count))).finish()
     }
 }
 
@@ -80,6 +98,16 @@ mod tests {
         }
         let kinds = FailureKind::ALL.len() as u64;
         assert_eq!(counts.total(), kinds * (kinds + 1) / 2);
+    }
+
+    #[test]
+    fn debug_shows_what_has_happened_by_its_word() {
+        let tally = FailureTally::default();
+        assert_eq!(format!("{:?}", tally.counts()), "{}");
+        for kind in [FailureKind::Dns, FailureKind::Silent, FailureKind::Dns] {
+            tally.add(kind);
+        }
+        assert_eq!(format!("{:?}", tally.counts()), "{dns: 2, silent: 1}");
     }
 
     #[cfg(feature = "serde")]

@@ -130,7 +130,7 @@ pub enum Failure {
     #[error("closed here{}", .0.as_ref().map(|frame| format!(": {frame}")).unwrap_or_default())]
     ClosedHere(Option<CloseFrame>),
     /// Nothing came from the peer for the heartbeat's limit.
-    #[error("nothing heard from the peer for {silence:?} ({unanswered} pings unanswered)")]
+    #[error("nothing heard from the peer for {silence:.1?}{}", unanswered_pings(*.unanswered))]
     #[non_exhaustive]
     HeartbeatTimeout {
         /// How long nothing came.
@@ -180,7 +180,7 @@ pub enum Failure {
     ReconnectRequested,
     /// A broadcast found the session's outbox full, and
     /// [`SlowSession::Disconnect`](crate::SlowSession::Disconnect) is the server's policy.
-    #[error("too slow for a broadcast")]
+    #[error("too slow: a broadcast found its outbox full")]
     TooSlow,
     /// The session that was to survive its connection did not. On a server: its client has not
     /// come back within the window. On a client: the server goes on as if there had been no
@@ -211,6 +211,15 @@ fn waiting(asked: Option<Duration>, waits: Option<Duration>) -> String {
             format!(" and asked to wait {asked:?}, of which {waits:?} are granted")
         }
         _ => String::new(),
+    }
+}
+
+fn unanswered_pings(count: u64) -> String {
+    match count {
+        // it was not asked
+        0 => String::new(),
+        1 => " (1 ping unanswered)".into(),
+        more => format!(" ({more} pings unanswered)"),
     }
 }
 

@@ -51,3 +51,11 @@ fn a_panic_is_caught_with_its_words() {
     let text = failure.unwrap_err().to_string();
     assert_eq!(text, "login hook panicked: no luck");
 }
+
+#[test]
+fn who_was_not_asked_has_not_left_questions_open() {
+    let silence = Duration::from_millis(2024);
+    let silent = |unanswered| Failure::HeartbeatTimeout { silence, unanswered }.to_string();
+    assert_eq!(silent(0), "nothing heard from the peer for 2.0s");
+    assert_eq!(silent(1), "nothing heard from the peer for 2.0s (1 ping unanswered)");
+}

@@ -33,8 +33,15 @@ pub enum TlsError {
     )]
     NoCommonProtocol(#[source] Box<dyn StdError + Send + Sync>),
     /// The two sides do not understand each other, or the peer refused.
-    #[error("no common ground: {}", Chain(.0.as_ref()))]
+    #[error("it could not be agreed on: {}", Chain(.0.as_ref()))]
     Protocol(#[source] Box<dyn StdError + Send + Sync>),
+    /// What the peer has sent is something else: one side expects TLS here, the other does not.
+    #[error(
+        "what the peer sent is not TLS; plain connections are ws:// and tcp://, and often have \
+         another port: {}",
+        Chain(.0.as_ref())
+    )]
+    NotTls(#[source] Box<dyn StdError + Send + Sync>),
     /// What came does not decrypt or breaks the protocol, or the peer says so of what we sent, once
     /// the handshake was well under way or over. Something on the way changes bytes, or one side
     /// has a fault. Unlike the others it is no reason to give up.
@@ -46,7 +53,7 @@ pub enum TlsError {
 mod from_rustls {
     use std::io;
 
-    use rustls::{AlertDescription as Alert, CertificateError as Wrong, Error};
+    use rustls::{AlertDescription as Alert, CertificateError as Wrong, Error, InvalidMessage};
 
     use super::TlsError;
 
@@ -65,10 +72,19 @@ mod from_rustls {
                         "it is not for this side of a connection"
                     }
                     Wrong::BadSignature => "its signature is wrong",
+                    // the verifier's own words: rustls has none for it
+                    Wrong::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+                        "it is an authority's (basicConstraints CA:TRUE, which `openssl req -x509` sets \
+                         unless told otherwise: -addext basicConstraints=critical,CA:FALSE), and \
+                         none for a server or client"
+                    }
                     Wrong::Other(_) => "it is malformed, or signed by itself",
                     _ => "it is malformed",
                 },
                 Error::NoCertificatesPresented => "there is none",
+                Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
+                    return Self::NotTls(Box::new(error));
+                }
                 // keys were agreed on
                 Error::DecryptError => return Self::Broken(Box::new(error)),
                 Error::AlertReceived(Alert::NoApplicationProtocol)
@@ -112,7 +128,7 @@ mod from_rustls {
     pub(crate) fn verdict(error: &io::Error) -> Option<TlsError> {
         let error = error.get_ref()?.downcast_ref::<Error>()?.clone();
         Some(match TlsError::from(error) {
-            TlsError::Protocol(source) => TlsError::Broken(source),
+            TlsError::Protocol(source) | TlsError::NotTls(source) => TlsError::Broken(source),
             other => other,
         })
     }

@@ -34,7 +34,7 @@ impl Shared {
     pub(super) fn log_stalled(&self, waiting: Duration) {
         record!(
             log::Level::Warn, self, "receiver_stalled", waiting = waiting.as_secs_f64();
-            "{}: the program has received nothing for {waiting:.1?}", self.name
+            "{}: the program has taken no message for {waiting:.1?}, and nothing is read meanwhile", self.name
         );
     }
 

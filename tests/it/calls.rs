@@ -252,6 +252,9 @@ fn a_call_on_the_one_thread_that_receives_is_an_error() {
     is_in_vain(calls.call(client.sender(), 1, "1 what?", PATIENCE));
     assert!(calls.is_empty());
     client.close();
+    // of a link that the caller has asked nothing about
+    let words = Error::NotConnected.to_string();
+    assert!(words.starts_with("not connected") && !words.contains("message"), "{words}");
 }
 
 #[test]

@@ -132,6 +132,15 @@ fn events_and_states_read_as_people_say_it() {
         "closed"
     );
     assert_eq!(State::BackingOff.to_string(), "backing off");
+
+    let at_once = listener.client().backoff(Backoff::fixed(Duration::ZERO));
+    let (builder, watch) = support::watch(at_once);
+    let client = builder.start().unwrap();
+    reset(listener.accept());
+    let disconnected =
+        watch.until(|event| matches!(event, Event::Disconnected { .. }).then(|| event.to_string()));
+    assert!(disconnected.ends_with("; redial at once"), "{disconnected}");
+    client.close();
 }
 
 #[test]

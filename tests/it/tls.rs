@@ -171,6 +171,10 @@ fn a_rejected_certificate_is_permanent_and_says_which_check_failed() {
         params.not_before = rcgen::date_time_ymd(2100, 1, 1);
         params.not_after = rcgen::date_time_ymd(2101, 1, 1);
     };
+    // as `openssl req -x509` makes them
+    let is_ca = |params: &mut CertificateParams| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    };
     let self_signed = {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
@@ -181,6 +185,7 @@ fn a_rejected_certificate_is_permanent_and_says_which_check_failed() {
         (authority.issue("localhost", future), "not valid yet"),
         (authority.issue("elsewhere.test", |_| {}), "another name"),
         (self_signed, "no trusted authority"),
+        (authority.issue("localhost", is_ca), "basicConstraints"),
     ] {
         let server = echo_server(identity.config());
         let (builder, watch) = watch(client(server.local_addr(), authority.tls()));
@@ -226,7 +231,9 @@ fn a_server_that_does_not_speak_tls_is_permanent() {
     let mut stream = listener.accept_raw();
     std::io::Write::write_all(&mut stream, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     let cause = watch.gave_up();
-    assert!(matches!(&*cause, Failure::Tls(TlsError::Protocol(_))), "{cause:?}");
+    assert!(matches!(&*cause, Failure::Tls(TlsError::NotTls(_))), "{cause:?}");
+    let text = cause.to_string();
+    assert!(text.contains("not TLS") && text.contains("ws://"), "{text}");
 }
 
 #[test]
