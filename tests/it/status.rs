@@ -134,7 +134,7 @@ fn events_and_states_read_as_people_say_it() {
     assert_eq!(State::BackingOff.to_string(), "backing off");
 
     let at_once = listener.client().backoff(Backoff::fixed(Duration::ZERO));
-    let (builder, watch) = support::watch(at_once);
+    let (builder, watch) = crate::support::watch(at_once);
     let client = builder.start().unwrap();
     reset(listener.accept());
     let disconnected =
