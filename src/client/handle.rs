@@ -30,7 +30,8 @@ use crate::sync::Ours;
 /// In the child of a `fork` every handle that the parent has made is a closed one, of clients, sessions
 /// and servers alike: nothing is sent or received, and neither closing nor dropping it does anything to
 /// the parent's connections. A channel that was taken out of one before stays silent. The child may make
-/// clients and servers of its own.
+/// clients and servers of its own. A child that is made past the C library's `fork`, by the bare system call,
+/// is not noticed: it must leave them alone.
 ///
 /// ```no_run
 /// use everlink::Client;
