@@ -157,6 +157,7 @@ mod seconds;
 mod sender;
 mod server;
 mod settings;
+mod stats;
 mod sync;
 mod transport;
 mod wire;
@@ -171,7 +172,6 @@ pub use failure::{
     Body, Decision, Failure, FailureCounts, FailureKind, HandshakeError, ProxyError, TlsError,
 };
 pub use handshake::OpeningRequest;
-pub use link::{Field, FieldValue, Rates, RoundTrips, Stats};
 pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
 #[cfg(feature = "metrics")]
 pub use metrics::publish_metrics;
@@ -184,9 +184,10 @@ pub use policy::{
 pub use queues::Receipt;
 pub use sender::{Calls, SendError, SendOptions, Sender};
 pub use server::{
-    Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session, SessionIter,
-    ShutdownReport, SlowSession,
+    Answer, Incoming, Server, ServerBuilder, ServerHandle, Session, SessionIter, ShutdownReport,
+    SlowSession,
 };
+pub use stats::{Field, FieldValue, Rates, RoundTrips, ServerStats, Stats};
 #[cfg(feature = "tls")]
 pub use transport::Tls;
 pub use transport::{Duplex, Hangup, ReadHalf, WriteHalf};

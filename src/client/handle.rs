@@ -13,9 +13,9 @@ use super::events::Events;
 use super::iter::Iter;
 use super::status::{ClientStatus, State};
 use crate::error::{Error, close_frame};
-use crate::link::stats::Stats;
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::sender::{Sender, sends};
+use crate::stats::Stats;
 use crate::sync::Ours;
 
 /// A WebSocket client that stays connected.

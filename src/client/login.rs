@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::link::Opened;
-use crate::link::stats::Counters;
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::Queue;
 use crate::resume::{Counts, Report};
+use crate::stats::Counters;
 use crate::transport::Timed;
 use crate::wire::{Encoder, Item, Output};
 

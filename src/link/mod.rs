@@ -34,7 +34,6 @@ mod pen;
 mod pings;
 mod reader;
 mod session;
-pub(crate) mod stats;
 mod suspension;
 mod writer;
 
@@ -53,8 +52,6 @@ use life::Life;
 use liveness::Liveness;
 use pen::Pen;
 use pings::PingLedger;
-use stats::Counters;
-pub use stats::{Field, FieldValue, Rates, RoundTrips, Stats};
 
 use crate::failure::{Failure, Manner};
 use crate::message::{CloseFrame, Message};
@@ -63,6 +60,7 @@ use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::{Outbox, Shortcut};
 use crate::resume::Counts;
 use crate::settings::Settings;
+use crate::stats::Counters;
 use crate::sync::threads::{self, Role, Threads};
 use crate::sync::{Budget, Mutex};
 use crate::transport::{Duplex, Hangup, ReadBuffer};

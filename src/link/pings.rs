@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
-use crate::link::stats::Counters;
+use crate::stats::Counters;
 use crate::sync::{Mutex, MutexGuard};
 
 /// How many unanswered pings are remembered; beyond that the oldest is only counted.

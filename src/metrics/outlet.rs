@@ -187,10 +187,10 @@ fn describe_once(recorder: &dyn Recorder) {
     if !is_new {
         return;
     }
-    for (metric, grows) in names::all() {
-        let (name, unit) = (KeyName::from_const_str(metric.name), Some(metric.unit));
+    for metric in names::all() {
+        let (name, unit) = (KeyName::from_const_str(metric.name), Some(metric.unit()));
         let help = SharedString::const_str(metric.help);
-        if grows {
+        if metric.grows() {
             recorder.describe_counter(name, unit, help);
         } else {
             recorder.describe_gauge(name, unit, help);
@@ -207,8 +207,8 @@ mod tests {
     use metrics_exporter_prometheus::PrometheusBuilder;
 
     use super::*;
-    use crate::link::Stats;
     use crate::metrics::of_client;
+    use crate::stats::Stats;
 
     /// Notes what it is asked for.
     #[derive(Default)]

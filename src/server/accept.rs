@@ -59,14 +59,14 @@ pub(super) fn run(server: &Arc<ServerCore>, listener: &TcpListener) {
                 pause = FIRST_PAUSE;
                 match server.admission.admit(Network::of(peer.ip())) {
                     Err(why) => {
-                        server.refused.fetch_add(1, Relaxed);
+                        server.totals.counters.refused.fetch_add(1, Relaxed);
                         let line = format!("{peer} refused: {why}");
                         server.say(Level::Warn, ("refused", why), line);
                         refuse(server, stream, why, &refusals);
                     }
                     Ok(admitted) => {
                         if let Err(error) = start(server, stream, peer, admitted) {
-                            server.refused.fetch_add(1, Relaxed);
+                            server.totals.counters.refused.fetch_add(1, Relaxed);
                             let line =
                                 format!("{peer} refused: no thread or socket for it: {error}");
                             server.say(Level::Error, ("refused", "resources"), line);
@@ -120,7 +120,7 @@ fn start(
     });
     match started {
         Ok(thread) => {
-            server.accepted.fetch_add(1, Relaxed);
+            server.totals.counters.accepted.fetch_add(1, Relaxed);
             server.registry.started(id, thread);
             Ok(())
         }

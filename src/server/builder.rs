@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use super::admission::{Admission, ConnectionLimits};
 use super::answer::Answer;
@@ -396,10 +395,7 @@ impl ServerBuilder {
                 .resume
                 .map(|resume| Arc::new(Resumption::new(resume, self.connections, self.on_resume))),
             stop: Signal::new(),
-            accepted: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
             repeats: Repeats::new(),
-            broadcasts_missed: AtomicU64::new(0),
             totals: Totals::default(),
             #[cfg(feature = "metrics")]
             outlet: crate::metrics::Outlet::new("server", settings.label().to_owned()),

@@ -4,8 +4,9 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::{ServerCore, ServerStats, Session, ShutdownReport, accept};
+use super::{ServerCore, Session, ShutdownReport, accept};
 use crate::message::{CloseCode, CloseFrame, Message};
+use crate::stats::ServerStats;
 use crate::sync::Ours;
 use crate::sync::threads::Role;
 

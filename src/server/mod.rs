@@ -4,12 +4,10 @@ mod accept;
 mod admission;
 mod answer;
 mod builder;
-mod fields;
 mod handle;
 mod incoming;
 mod journal;
 mod opening;
-mod published;
 mod registry;
 mod resumption;
 mod serve;
@@ -20,7 +18,7 @@ mod totals;
 use std::fmt;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -31,11 +29,12 @@ pub use incoming::Incoming;
 pub use session::{Session, SessionIter};
 
 use crate::error::Error;
-use crate::failure::{Failure, FailureCounts};
+use crate::failure::Failure;
 use crate::handshake::Gate;
 use crate::message::Message;
 use crate::policy::Framing;
 use crate::settings::Settings;
+use crate::stats::ServerStats;
 use crate::sync::threads::{Threads, thread_prefix};
 use crate::sync::{Mutex, Repeats, Signal};
 use admission::Admission;
@@ -114,56 +113,11 @@ pub(crate) struct ServerCore {
     /// There if sessions can be resumed.
     resumption: Option<Arc<Resumption>>,
     stop: Signal,
-    accepted: AtomicU64,
-    refused: AtomicU64,
     /// Records of what strangers can cause.
     repeats: Repeats,
-    broadcasts_missed: AtomicU64,
     totals: Totals,
     #[cfg(feature = "metrics")]
     outlet: crate::metrics::Outlet,
-}
-
-/// A snapshot of a server's counters, from [`Server::stats`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default))]
-#[non_exhaustive]
-pub struct ServerStats {
-    /// Connections at the moment, those that are opening included.
-    pub connections: usize,
-    /// Sessions that are open at the moment, those that wait for their client included.
-    pub sessions: usize,
-    /// Sessions that wait for their client, without a connection
-    /// ([`ServerBuilder::resume`]).
-    pub detached: usize,
-    /// How many bytes wait to be sent in those, or were sent and are not confirmed.
-    pub detached_bytes: usize,
-    /// How often a client has come back to its session since the start.
-    pub resumed: u64,
-    /// Sessions since the start whose client has not come back in time.
-    pub expired: u64,
-    /// Sessions since the start that were ended, without a connection, to make room for others.
-    pub evicted: u64,
-    /// Connections accepted since the start.
-    pub accepted: u64,
-    /// Connections refused since the start: too many, or no thread to be had.
-    pub refused: u64,
-    /// Broadcasts that a session has missed since the start, once for each session, for it was too
-    /// slow or they were too large: [`Stats::broadcasts_missed`](crate::Stats::broadcasts_missed)
-    /// of all sessions.
-    pub broadcasts_missed: u64,
-    /// Messages sent by all sessions, those that have ended included.
-    pub messages_sent: u64,
-    /// Bytes of payload sent by all sessions.
-    pub bytes_sent: u64,
-    /// Messages received by all sessions.
-    pub messages_received: u64,
-    /// Bytes of payload received by all sessions.
-    pub bytes_received: u64,
-    /// Links of sessions that have ended, by why. One that can be resumed has a link after the other;
-    /// what became of those that were never resumed say `expired` and `evicted`.
-    pub disconnects: FailureCounts,
 }
 
 /// How a shutdown went, from [`Server::shutdown`].
@@ -298,7 +252,7 @@ impl ServerCore {
                 Err(error) => error,
             };
             session.misses_broadcast();
-            self.broadcasts_missed.fetch_add(1, Relaxed);
+            self.totals.counters.broadcasts_missed.fetch_add(1, Relaxed);
             if matches!((&error, self.slow), (Error::Full, SlowSession::Disconnect)) {
                 session.end_with(Failure::TooSlow);
             } else {

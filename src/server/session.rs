@@ -13,13 +13,13 @@ use super::tie::Tie;
 use super::{Incoming, ServerHandle};
 use crate::error::{Error, close_frame};
 use crate::failure::Failure;
-use crate::link::stats::{Counters, Stats};
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::AgreedCompression;
 use crate::queues::inbox::{Mailbox, NoMessage};
 use crate::queues::outbox::Outbox;
 use crate::sender::{End, Sender, sends};
 use crate::settings::Settings;
+use crate::stats::{Counters, Stats};
 use crate::sync::Ours;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.

@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From the top floor down. What stands on one floor does not know its neighbours.
-const FLOORS: [&[&str]; 13] = [
+const FLOORS: [&[&str]; 14] = [
     &["fuzzing", "guide"],
     &["client", "server"],
     &["metrics"],
     &["link", "sender"],
+    &["stats"],
     &["queues", "handshake"],
     &["dial"],
     &["wire", "chaos"],

@@ -18,11 +18,11 @@ use crate::client::streak::FailureStreak;
 use crate::dial::{Addresses, Connector, Dialer, Interrupt, Resolver};
 use crate::error::Error;
 use crate::handshake::{Jar, OpeningRequest, dialable};
-use crate::link::stats::Counters;
 use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::sender::Sender;
+use crate::stats::Counters;
 use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Mutex, Signal};
 

@@ -11,7 +11,6 @@ use super::owner::{Owner, Phase};
 use super::{Order, Resumable, Resumption};
 use crate::failure::{Failure, guarded};
 use crate::link::Link;
-use crate::link::stats::Counters;
 use crate::policy::Delivery;
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
@@ -22,6 +21,7 @@ use crate::server::opening::Asked;
 use crate::server::session::{Inner, Outgoing, Session};
 use crate::server::tie::Tie;
 use crate::server::{ServerCore, ServerHandle};
+use crate::stats::Counters;
 use crate::sync::threads::Role;
 use crate::sync::{Mutex, Ours};
 

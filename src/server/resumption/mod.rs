@@ -23,7 +23,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 
@@ -83,9 +82,6 @@ pub(super) struct Resumption {
     limits: ConnectionLimits,
     on_resume: Option<OnResume>,
     table: Mutex<Table>,
-    pub(super) resumed: AtomicU64,
-    pub(super) expired: AtomicU64,
-    pub(super) evicted: AtomicU64,
 }
 
 #[derive(Default)]
@@ -118,9 +114,6 @@ impl Resumption {
             limits: ConnectionLimits { total, ..connections },
             on_resume,
             table: Mutex::default(),
-            resumed: AtomicU64::new(0),
-            expired: AtomicU64::new(0),
-            evicted: AtomicU64::new(0),
         }
     }
 

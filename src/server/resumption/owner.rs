@@ -11,7 +11,6 @@ use log::Level;
 
 use super::{Claim, Order, Resumable, Resumption};
 use crate::failure::Failure;
-use crate::link::stats::Counters;
 use crate::link::{self, InboxSlot, Link, Opened, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::queues::inbox::Mailbox;
@@ -20,6 +19,7 @@ use crate::resume::{After, Answer, Counts, Death, Token, admits, after_death};
 use crate::server::ServerCore;
 use crate::server::admission::Admitted;
 use crate::server::journal::Journal;
+use crate::stats::Counters;
 use crate::sync::threads::thread_prefix;
 
 /// Everything of a session that no other thread touches.
@@ -291,13 +291,13 @@ impl Owner {
                     Ok(Order::Close { frame, is_shutdown }) => self.closes(frame, is_shutdown),
                     Ok(Order::End(cause)) => return over(cause),
                     Ok(Order::Evict(of)) if of == place => {
-                        self.resumption.evicted.fetch_add(1, Relaxed);
+                        self.server.totals.counters.evicted.fetch_add(1, Relaxed);
                         return over(Failure::Evicted);
                     }
                     Ok(Order::Evict(_)) | Err(_) => {}
                 },
                 recv(at(until)) -> _ => {
-                    self.resumption.expired.fetch_add(1, Relaxed);
+                    self.server.totals.counters.expired.fetch_add(1, Relaxed);
                     return over(Failure::NotResumed);
                 }
             }
@@ -323,7 +323,7 @@ impl Owner {
             Ok(link) => {
                 self.resumption.attached(place);
                 self.admitted = Some(admitted);
-                self.resumption.resumed.fetch_add(1, Relaxed);
+                self.server.totals.counters.resumed.fetch_add(1, Relaxed);
                 self.counters.resumed.fetch_add(1, Relaxed);
                 self.journal(claim.peer).resumed(resent);
                 self.begin_close(&link);

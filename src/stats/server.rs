@@ -1,0 +1,59 @@
+//! What a server has counted.
+
+use std::sync::atomic::AtomicU64;
+
+use super::Counters;
+use super::table::counted;
+use crate::failure::{FailureCounts, FailureTally};
+
+counted! {
+    /// A snapshot of a server's counters, from [`Server::stats`](crate::Server::stats).
+    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+    #[cfg_attr(feature = "serde", serde(default))]
+    #[non_exhaustive]
+    pub struct ServerStats + Counters {
+        /// Connections at the moment, those that are opening included.
+        connections: now(usize), "everlink_server_connections" "Connections";
+        /// Sessions that are open at the moment, those that wait for their client included.
+        sessions: now(usize), "everlink_server_sessions" "Sessions that are open";
+        /// Sessions that wait for their client, without a connection
+        /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)).
+        detached: now(usize), "everlink_server_detached_sessions" "Sessions without a link";
+        /// How many bytes wait to be sent in those, or were sent and are not confirmed.
+        detached_bytes: now(usize), "everlink_server_detached_bytes" "Payload kept for those";
+        /// How often a client has come back to its session since the start.
+        resumed: total(u64) = AtomicU64, "everlink_server_resumed_total" "Sessions that went on";
+        /// Sessions since the start whose client has not come back in time.
+        expired: total(u64) = AtomicU64, "everlink_server_expired_total" "Sessions not resumed";
+        /// Sessions since the start that were ended, without a connection, to make room for others.
+        evicted: total(u64) = AtomicU64, "everlink_server_evicted_total" "Sessions made room of";
+        /// Connections accepted since the start.
+        accepted: total(u64) = AtomicU64, "everlink_server_accepted_total" "Connections accepted";
+        /// Connections refused since the start: too many, or no thread to be had.
+        refused: total(u64) = AtomicU64, "everlink_server_refused_total" "Connections refused";
+        /// Broadcasts that a session has missed since the start, once for each session, for it was too
+        /// slow or they were too large: [`Stats::broadcasts_missed`](crate::Stats::broadcasts_missed)
+        /// of all sessions.
+        broadcasts_missed: total(u64) = AtomicU64,
+            "everlink_server_broadcasts_missed_total" "Broadcasts that a session has missed";
+        /// Messages sent by all sessions, those that have ended included.
+        messages_sent: total(u64) + messages_sent,
+            "everlink_server_messages_sent_total" "Messages sent";
+        /// Bytes of payload sent by all sessions.
+        bytes_sent: total(u64) + bytes_sent, "everlink_server_sent_bytes_total" "Payload sent";
+        /// Messages received by all sessions.
+        messages_received: total(u64) + messages_received,
+            "everlink_server_messages_received_total" "Messages received";
+        /// Bytes of payload received by all sessions.
+        bytes_received: total(u64) + bytes_received,
+            "everlink_server_received_bytes_total" "Payload received";
+        /// Links of sessions that have ended, by why. One that can be resumed has a link after the other;
+        /// what became of those that were never resumed say `expired` and `evicted`.
+        disconnects: by_kind(FailureCounts) = FailureTally,
+            "everlink_server_disconnects_total" "Links that ended";
+    }
+
+    /// The counters that a server's threads write.
+    pub(crate) struct ServerCounters {}
+}
