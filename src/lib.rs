@@ -63,10 +63,11 @@
 //! | `event` of a client | level | keys |
 //! | --- | --- | --- |
 //! | `connecting` | `info` | `endpoint`, `attempt` |
-//! | `connected` | `info` | `endpoint`, `link`, `attempts`, `downtime`, `session_start`, `resent`, `in_doubt` |
+//! | `connected` | `info` | `endpoint`, `link`, `attempts`, `downtime`, `subprotocol`, `compressed`, `session_start`, `resent`, `in_doubt` |
 //! | `disconnected` | `warn` | `endpoint`, `link`, `kind`, `cause`, `uptime`, `unconfirmed`, `will_be_resent`, `resumable`, `next`, `delay` |
 //! | `attempt_failed` | `warn` | `endpoint`, `attempts`, `kind`, `cause`, `next`, `delay` |
 //! | `session_over` | `warn` | `in_doubt` |
+//! | `callback_stalled` | `warn` | `callback`, `waiting` |
 //! | `message_too_large` | `error` | `size` |
 //! | `gave_up` | `error` | `attempts`, `kind`, `cause` |
 //! | `closed` | `info` | `clean`, `undelivered` |
@@ -100,7 +101,7 @@
 //! `server` ([`ServerBuilder::name`]), those of a server the latter alone. Numbers: `client`, `session`, `link` (counted from 1), `attempt` and
 //! `attempts`; messages: `unconfirmed`, `resent`, `in_doubt`, `undelivered`; bytes: `size`; seconds, with
 //! fractions: `uptime` (of a link), `age` (of a session), `downtime`, `waiting`, `delay` (before a redial). `clean`,
-//! `will_be_resent` and `resumable` are true or false. Words: `kind` ([`FailureKind`]), `next` (`redial`, `give_up`,
+//! `compressed`, `will_be_resent` and `resumable` are true or false. Words: `kind` ([`FailureKind`]), `next` (`redial`, `give_up`,
 //! `close`), `session_start` (`none`, `new`, `resumed`, `replaced`), `frame` (`ping`, `pong`, `close`), `direction`
 //! (`sent`, `received`). `cause` is the failure as one line. A key that does not apply is null.
 //!

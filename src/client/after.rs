@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::events::Next;
+use super::event::Next;
 use crate::failure::Failure;
 
 pub(super) enum After {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, bounded};
+use log::kv::Value;
 
 use super::core::Core;
-use super::events::{Event, Next};
-use super::held::SessionStart;
+use super::event::Event;
 use crate::sync::threads::Role;
 
 impl Core {
@@ -71,89 +71,27 @@ impl Core {
 
 /// Logs a step. What a link itself says while it lives is logged there.
 fn record(core: &Core, event: &Event) {
-    let (client, name, thread) = (core.id, core.label(), core.name());
-    match event {
-        Event::Connecting { attempt, endpoint, .. } => log::info!(
-            client, name, event = event.name(), endpoint = endpoint.as_str(), attempt = *attempt;
-            "{thread}: {event}"
-        ),
-        Event::Connected { link, attempts, downtime, endpoint, session, .. } => {
-            let (session_start, resent, in_doubt) = start(*session);
-            log::info!(
-                client, name, event = event.name(), endpoint = endpoint.as_str(), link = *link,
-                attempts = *attempts, downtime = downtime.as_secs_f64(), session_start, resent,
-                in_doubt;
-                "{thread}: {event}"
-            );
-        }
-        Event::Disconnected {
-            link,
-            cause,
-            endpoint,
-            uptime,
-            unconfirmed,
-            will_be_resent,
-            resumable,
-            next,
-            ..
-        } => log::warn!(
-            client, name, event = event.name(), endpoint = endpoint.as_str(), link = *link,
-            kind = cause.kind().as_str(), cause:% = cause.report(), uptime = uptime.as_secs_f64(),
-            unconfirmed = *unconfirmed, will_be_resent = *will_be_resent, resumable = *resumable,
-            next = word(*next), delay = delay(*next);
-            "{thread}: {event}"
-        ),
-        Event::AttemptFailed { attempts, endpoint, cause, next, .. } => log::warn!(
-            client, name, event = event.name(), endpoint = endpoint.as_str(),
-            attempts = *attempts, kind = cause.kind().as_str(), cause:% = cause.report(),
-            next = word(*next), delay = delay(*next);
-            "{thread}: {event}"
-        ),
-        Event::GaveUp { cause, attempts, .. } => log::error!(
-            client, name, event = event.name(), attempts = *attempts, kind = cause.kind().as_str(),
-            cause:% = cause.report();
-            "{thread}: {event}"
-        ),
-        Event::CallbackStalled { callback, waiting, .. } => log::warn!(
-            client, name, event = event.name(), callback = *callback,
-            waiting = waiting.as_secs_f64();
-            "{thread}: {event}"
-        ),
-        Event::MessageTooLarge { size, .. } => log::error!(
-            client, name, event = event.name(), size = *size;
-            "{thread}: {event}"
-        ),
-        Event::Closed { clean, undelivered, .. } => log::info!(
-            client, name, event = event.name(), clean = *clean, undelivered = *undelivered;
-            "{thread}: {event}"
-        ),
-        // the link has said so, where the wait was seen
-        Event::ReceiverStalled { .. } | Event::ConfirmationsMissing { .. } => {}
+    let level = event.level();
+    // the link has said so, where the wait was seen
+    let is_said =
+        matches!(event, Event::ReceiverStalled { .. } | Event::ConfirmationsMissing { .. });
+    if is_said || !log::log_enabled!(level) {
+        return;
     }
-}
-
-fn word(next: Next) -> &'static str {
-    match next {
-        Next::Redial { .. } => "redial",
-        Next::GiveUp => "give_up",
-        Next::Close => "close",
-    }
-}
-
-/// In seconds, before a redial.
-fn delay(next: Next) -> Option<f64> {
-    match next {
-        Next::Redial { delay } => Some(delay.as_secs_f64()),
-        Next::GiveUp | Next::Close => None,
-    }
-}
-
-/// How the session of a link began, in a word, and how many messages are sent again or in doubt.
-fn start(session: SessionStart) -> (&'static str, Option<usize>, Option<usize>) {
-    match session {
-        SessionStart::None => ("none", None, None),
-        SessionStart::New => ("new", None, None),
-        SessionStart::Resumed { resent } => ("resumed", Some(resent), None),
-        SessionStart::Replaced { in_doubt } => ("replaced", None, Some(in_doubt)),
-    }
+    let whose = [("client", core.id.into()), ("name", core.label().into())];
+    let mut fields: Vec<(&str, Value<'_>)> = whose.into();
+    fields.push(("event", event.name().into()));
+    fields.extend(event.fields());
+    let (thread, module) = (core.name(), module_path!());
+    log::logger().log(
+        &log::Record::builder()
+            .level(level)
+            .target(module)
+            .module_path_static(Some(module))
+            .file_static(Some(file!()))
+            .line(Some(line!()))
+            .key_values(&fields)
+            .args(format_args!("{thread}: {event}"))
+            .build(),
+    );
 }

@@ -15,7 +15,7 @@ use crossbeam_channel::{Receiver, RecvError, Sender, select};
 use super::after::After;
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
-use super::events::Event;
+use super::event::Event;
 use super::status::{Details, Step};
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};

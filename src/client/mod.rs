@@ -5,7 +5,7 @@ mod attempt;
 mod builder;
 mod close;
 mod core;
-mod display;
+mod event;
 mod events;
 mod handle;
 mod held;
@@ -22,7 +22,8 @@ mod watch;
 
 pub use builder::ClientBuilder;
 pub use close::CloseReport;
-pub use events::{Event, Events, Next};
+pub use event::{Event, Next};
+pub use events::Events;
 pub use handle::Client;
 pub use held::SessionStart;
 pub use iter::Iter;

@@ -1,6 +1,7 @@
 //! Which state a client is in, and since when.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,6 +33,21 @@ pub enum State {
     Closing,
     /// Closed for good.
     Closed,
+}
+
+/// A word or two: `connected`, `backing off`.
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Connecting => "connecting",
+            Self::Connected => "connected",
+            Self::BackingOff => "backing off",
+            Self::GaveUp => "gave up",
+            Self::Disconnected => "disconnected",
+            Self::Closing => "closing",
+            Self::Closed => "closed",
+        })
+    }
 }
 
 /// What a client is doing, from [`Client::status`](crate::Client::status).

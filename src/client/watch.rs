@@ -7,7 +7,7 @@ use crossbeam_channel::{RecvTimeoutError, select};
 
 use super::after::{After, Ending};
 use super::core::Command;
-use super::events::Event;
+use super::event::Event;
 use super::life::Manager;
 use super::status::Step;
 use super::streak::FailureStreak;

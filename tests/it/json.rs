@@ -173,11 +173,13 @@ fn events_and_counters_are_flat_records() {
     });
     let connected = record("connected");
     assert_eq!((&connected["link"], &connected["subprotocol"]), (&json!(1), &json!("v1.chat")));
+    assert_eq!((&connected["session_start"], connected.get("resent")), (&json!("none"), None));
     assert!(connected["downtime"].is_f64() && connected["endpoint"].is_string(), "{connected}");
     client.send("one").unwrap();
     next_text(&mut peer);
     reset(peer);
     let disconnected = record("disconnected");
+    assert_eq!(disconnected["resumable"], false, "{disconnected}");
     assert_eq!(disconnected["kind"], "lost");
     assert_eq!((&disconnected["next"], &disconnected["delay"]), (&json!("redial"), &json!(0.001)));
     let stats = client.stats();

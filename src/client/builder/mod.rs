@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::attempt::{RequestHook, TokenHook};
-use super::events::Event;
+use super::event::Event;
 use super::life::Decide;
 use super::login::{Hook, LoginSession};
 use super::route::Route;

@@ -1,0 +1,453 @@
+//! What can happen to a client's connection, and all that is said of it.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::SEC_WEBSOCKET_PROTOCOL;
+use log::Level;
+use log::kv::Value;
+
+use super::held::SessionStart;
+use crate::failure::Failure;
+use crate::link::Notice;
+use crate::message::Message;
+use crate::policy::AgreedCompression;
+
+/// A step in the life of a client.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// An attempt to make a link begins.
+    #[non_exhaustive]
+    Connecting {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// The number of the attempt, counted from 1 since the last link was lost.
+        attempt: u32,
+        /// The endpoint, without credentials, unless the program names another for this attempt.
+        endpoint: String,
+    },
+    /// A link is up, the login hook included.
+    #[non_exhaustive]
+    Connected {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// The number of the link, counted from 1: what [`Message::link`](crate::Message::link)
+        /// says of the messages that come on it.
+        link: u32,
+        /// Which attempt succeeded, counted from 1 since the last link was lost.
+        attempts: u32,
+        /// How long there was no link; for the first one, since the client was started.
+        downtime: Duration,
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// The server's answer to the opening handshake, its subprotocol header included;
+        /// `None` on `tcp://`, which has none.
+        response: Option<Arc<http::Response<()>>>,
+        /// How messages are compressed, if both sides want that
+        /// ([`ClientBuilder::compression`](crate::ClientBuilder::compression)).
+        compression: Option<AgreedCompression>,
+        /// What this link is to the session that there was
+        /// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)).
+        session: SessionStart,
+    },
+    /// The link died.
+    #[non_exhaustive]
+    Disconnected {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// The number of the link.
+        link: u32,
+        /// Why: the first cause that any thread noticed.
+        cause: Arc<Failure>,
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// How long it was up.
+        uptime: Duration,
+        /// Messages that were written after the last answered ping: the peer may or may not
+        /// have them. On a busy link pings are sent where confirmations are wanted, for
+        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), receipts and `flush`: without any of
+        /// those this may be everything since the link went quiet for the last time, most of which
+        /// has arrived.
+        unconfirmed: u64,
+        /// Whether those are sent again on the next link:
+        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce).
+        will_be_resent: bool,
+        /// Whether the session can go on ([`ClientBuilder::resume`](crate::ClientBuilder::resume)): then the
+        /// server says on the next link which messages it has, and the others are sent again.
+        resumable: bool,
+        /// What comes next.
+        next: Next,
+    },
+    /// An attempt to make a link failed.
+    #[non_exhaustive]
+    AttemptFailed {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// The number of the attempt, counted from 1 since the last link was lost.
+        attempts: u32,
+        /// The endpoint, without credentials.
+        endpoint: String,
+        /// Why.
+        cause: Arc<Failure>,
+        /// What comes next.
+        next: Next,
+    },
+    /// The program has not taken a received message for a whole heartbeat interval, so nothing
+    /// is being read. This is not held against the peer. Said once for each time it happens.
+    #[non_exhaustive]
+    ReceiverStalled {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// How long the reader has been waiting for the program.
+        waiting: Duration,
+    },
+    /// A call of the program's code that the client waits for has not returned for a whole heartbeat
+    /// interval: [`on_event`](crate::ClientBuilder::on_event), [`decide`](crate::ClientBuilder::decide),
+    /// a [`Backoff::custom`](crate::Backoff::custom),
+    /// [`bearer_auth_with`](crate::ClientBuilder::bearer_auth_with),
+    /// [`request`](crate::ClientBuilder::request), or [`login`](crate::ClientBuilder::login), which
+    /// has its [timeout](crate::Timeouts::login) if that is longer. Until it does, nothing is dialed, and
+    /// no other event comes. Said once for each such call, to subscriptions and in the log, while it lasts.
+    #[non_exhaustive]
+    CallbackStalled {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// Which code: "event callback", "decision function", "backoff", "token closure", "request
+        /// closure", "login hook".
+        callback: &'static str,
+        /// How long it has been running.
+        waiting: Duration,
+    },
+    /// The peer has confirmed nothing for twice the
+    /// [`dead_after`](crate::Heartbeat::dead_after), although it is alive, and messages or receipts
+    /// wait for that: it answers no pings, or not with what they carry (RFC 6455 section 5.5.3).
+    /// While that lasts a `send` that finds the outbox full with
+    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) fails with
+    /// [`Error::Unconfirmable`](crate::Error::Unconfirmable), for room comes with confirmations
+    /// only. Said once for each time it happens, with [`Heartbeat::off`](crate::Heartbeat::off) after
+    /// one to one and a half minutes.
+    #[non_exhaustive]
+    ConfirmationsMissing {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// For how long the oldest ping has had no answer.
+        waiting: Duration,
+    },
+    /// The peer has closed a link with 1009, "message too big" (RFC 6455 section 7.4.1), which does
+    /// not say which. This was the largest that it had not confirmed, so it is one of them; it is
+    /// not sent again, and its receipt says
+    /// [`Undelivered::TooLarge`](crate::Undelivered::TooLarge). It comes before the event of the
+    /// link's end, unless a handler was running then.
+    #[non_exhaustive]
+    MessageTooLarge {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// Its size in bytes.
+        size: usize,
+        /// The message itself, unless it was written whole and would not have been sent again
+        /// anyway ([`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce)).
+        message: Option<Message>,
+    },
+    /// No further attempt will be made until [`reconnect`](crate::Client::reconnect).
+    #[non_exhaustive]
+    GaveUp {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// The last failure.
+        cause: Arc<Failure>,
+        /// How many attempts failed in a row.
+        attempts: u32,
+    },
+    /// The client is closed for good. This is the last event.
+    #[non_exhaustive]
+    Closed {
+        /// The number of the client, [`Client::id`](crate::Client::id).
+        client: u64,
+        /// Whether the closing handshake was completed (RFC 6455 section 7.1.4). False also
+        /// when there was no link to close.
+        clean: bool,
+        /// Messages that were accepted and not delivered:
+        /// [`CloseReport::undelivered`](crate::CloseReport::undelivered).
+        undelivered: usize,
+    },
+}
+
+impl Event {
+    pub(crate) fn noticed(client: u64, notice: Notice) -> Self {
+        match notice {
+            Notice::Stalled(waiting) => Self::ReceiverStalled { client, waiting },
+            Notice::Unconfirmed(waiting) => Self::ConfirmationsMissing { client, waiting },
+        }
+    }
+
+    /// The number of the client, [`Client::id`](crate::Client::id): for a callback that many clients
+    /// share.
+    ///
+    /// ```no_run
+    /// use everlink::{Client, Event};
+    ///
+    /// fn log(event: &Event) {
+    ///     println!("client {}: {event}", event.client());
+    /// }
+    ///
+    /// let one = Client::builder("ws://localhost:9001").on_event(log).start()?;
+    /// let other = Client::builder("ws://localhost:9002").on_event(log).start()?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn client(&self) -> u64 {
+        match self {
+            Self::Connecting { client, .. }
+            | Self::Connected { client, .. }
+            | Self::Disconnected { client, .. }
+            | Self::AttemptFailed { client, .. }
+            | Self::ReceiverStalled { client, .. }
+            | Self::CallbackStalled { client, .. }
+            | Self::ConfirmationsMissing { client, .. }
+            | Self::MessageTooLarge { client, .. }
+            | Self::GaveUp { client, .. }
+            | Self::Closed { client, .. } => *client,
+        }
+    }
+
+    /// What happened, in a word that does not change: `connecting`, `connected`, `disconnected`,
+    /// `attempt_failed`, `receiver_stalled`, `callback_stalled`, `confirmations_missing`, `message_too_large`, `gave_up`
+    /// or `closed`. For logs and labels; the `Display` of an event is for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connecting { .. } => "connecting",
+            Self::Connected { .. } => "connected",
+            Self::Disconnected { .. } => "disconnected",
+            Self::AttemptFailed { .. } => "attempt_failed",
+            Self::ReceiverStalled { .. } => "receiver_stalled",
+            Self::CallbackStalled { .. } => "callback_stalled",
+            Self::ConfirmationsMissing { .. } => "confirmations_missing",
+            Self::MessageTooLarge { .. } => "message_too_large",
+            Self::GaveUp { .. } => "gave_up",
+            Self::Closed { .. } => "closed",
+        }
+    }
+
+    pub(super) fn level(&self) -> Level {
+        match self {
+            Self::Connecting { .. } | Self::Connected { .. } | Self::Closed { .. } => Level::Info,
+            Self::Disconnected { .. }
+            | Self::AttemptFailed { .. }
+            | Self::ReceiverStalled { .. }
+            | Self::CallbackStalled { .. }
+            | Self::ConfirmationsMissing { .. } => Level::Warn,
+            Self::MessageTooLarge { .. } | Self::GaveUp { .. } => Level::Error,
+        }
+    }
+
+    /// What there is to say of it beside `event` and `client`, by name: in log records and in JSON. Times
+    /// are in seconds, and what does not apply is null.
+    pub(super) fn fields(&self) -> Vec<(&'static str, Value<'_>)> {
+        match self {
+            Self::Connecting { attempt, endpoint, .. } => {
+                vec![("attempt", (*attempt).into()), ("endpoint", endpoint.as_str().into())]
+            }
+            Self::Connected {
+                link,
+                attempts,
+                downtime,
+                endpoint,
+                response,
+                compression,
+                session,
+                ..
+            } => {
+                let subprotocol = response.as_ref().and_then(|response| {
+                    response.headers().get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()
+                });
+                let (start, resent, in_doubt) = match session {
+                    SessionStart::None => ("none", None, None),
+                    SessionStart::New => ("new", None, None),
+                    SessionStart::Resumed { resent } => ("resumed", Some(*resent), None),
+                    SessionStart::Replaced { in_doubt } => ("replaced", None, Some(*in_doubt)),
+                };
+                vec![
+                    ("link", (*link).into()),
+                    ("attempts", (*attempts).into()),
+                    ("downtime", downtime.as_secs_f64().into()),
+                    ("endpoint", endpoint.as_str().into()),
+                    ("subprotocol", or_null(subprotocol)),
+                    ("compressed", compression.is_some().into()),
+                    ("session_start", start.into()),
+                    ("resent", or_null(resent)),
+                    ("in_doubt", or_null(in_doubt)),
+                ]
+            }
+            Self::Disconnected {
+                link,
+                cause,
+                endpoint,
+                uptime,
+                unconfirmed,
+                will_be_resent,
+                resumable,
+                next,
+                ..
+            } => vec![
+                ("link", (*link).into()),
+                ("endpoint", endpoint.as_str().into()),
+                ("uptime", uptime.as_secs_f64().into()),
+                ("unconfirmed", (*unconfirmed).into()),
+                ("will_be_resent", (*will_be_resent).into()),
+                ("resumable", (*resumable).into()),
+                ("cause", Value::from_display(cause)),
+                ("kind", cause.kind().as_str().into()),
+                ("next", next.word().into()),
+                ("delay", or_null(next.delay())),
+            ],
+            Self::AttemptFailed { attempts, endpoint, cause, next, .. } => vec![
+                ("attempts", (*attempts).into()),
+                ("endpoint", endpoint.as_str().into()),
+                ("cause", Value::from_display(cause)),
+                ("kind", cause.kind().as_str().into()),
+                ("next", next.word().into()),
+                ("delay", or_null(next.delay())),
+            ],
+            Self::ReceiverStalled { waiting, .. } | Self::ConfirmationsMissing { waiting, .. } => {
+                vec![("waiting", waiting.as_secs_f64().into())]
+            }
+            Self::CallbackStalled { callback, waiting, .. } => {
+                vec![("callback", (*callback).into()), ("waiting", waiting.as_secs_f64().into())]
+            }
+            Self::MessageTooLarge { size, .. } => vec![("size", (*size).into())],
+            Self::GaveUp { cause, attempts, .. } => vec![
+                ("attempts", (*attempts).into()),
+                ("cause", Value::from_display(cause)),
+                ("kind", cause.kind().as_str().into()),
+            ],
+            Self::Closed { clean, undelivered, .. } => {
+                vec![("clean", (*clean).into()), ("undelivered", (*undelivered).into())]
+            }
+        }
+    }
+}
+
+fn or_null<'v>(value: Option<impl Into<Value<'v>>>) -> Value<'v> {
+    value.map_or_else(Value::null, Into::into)
+}
+
+fn messages(count: usize) -> String {
+    if count == 1 { "1 message".into() } else { format!("{count} messages") }
+}
+
+/// One line for people, without what the peer sent but for its reasons.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connecting { attempt, endpoint, .. } => {
+                write!(f, "connecting to {endpoint} (attempt {attempt})")
+            }
+            Self::Connected { attempts, endpoint, session, .. } => {
+                write!(f, "connected to {endpoint} (attempt {attempts})")?;
+                match session {
+                    SessionStart::Resumed { resent } => {
+                        write!(f, "; the session goes on, {} sent again", messages(*resent))
+                    }
+                    SessionStart::Replaced { in_doubt } => {
+                        write!(f, "; the session is over, {} in doubt", messages(*in_doubt))
+                    }
+                    SessionStart::New | SessionStart::None => Ok(()),
+                }
+            }
+            Self::Disconnected {
+                cause,
+                uptime,
+                next,
+                unconfirmed,
+                will_be_resent,
+                resumable,
+                ..
+            } => {
+                write!(f, "disconnected after {uptime:.1?}: {cause}; ")?;
+                if *unconfirmed > 0 && !will_be_resent && !resumable {
+                    write!(f, "{unconfirmed} unconfirmed; ")?;
+                }
+                write!(f, "{next}")
+            }
+            Self::AttemptFailed { attempts, cause, next, .. } => {
+                write!(f, "attempt {attempts} failed: {cause}; {next}")
+            }
+            Self::ReceiverStalled { waiting, .. } => {
+                write!(
+                    f,
+                    "the program has taken no message for {waiting:.1?}, and nothing is read meanwhile"
+                )
+            }
+            Self::CallbackStalled { callback, waiting, .. } => {
+                write!(f, "the {callback} has not returned for {waiting:.1?}")
+            }
+            Self::ConfirmationsMissing { waiting, .. } => {
+                write!(
+                    f,
+                    "the peer is alive and has confirmed nothing for {waiting:.1?}: it does not \
+                     answer pings as it should"
+                )
+            }
+            Self::MessageTooLarge { size, .. } => {
+                write!(
+                    f,
+                    "a message of {size} bytes is too large for the peer, and is not sent again"
+                )
+            }
+            Self::GaveUp { cause, attempts, .. } => {
+                let plural = if *attempts == 1 { "" } else { "s" };
+                write!(f, "gave up after {attempts} attempt{plural}, until reconnect(): {cause}")
+            }
+            Self::Closed { undelivered: 0, .. } => f.write_str("closed"),
+            Self::Closed { undelivered, .. } => {
+                write!(f, "closed with {} undelivered", messages(*undelivered))
+            }
+        }
+    }
+}
+
+/// What comes after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Next {
+    /// A redial after this delay.
+    #[non_exhaustive]
+    Redial {
+        /// How long until then.
+        delay: Duration,
+    },
+    /// Nothing, until [`reconnect`](crate::Client::reconnect).
+    GiveUp,
+    /// The end: the client is closing.
+    Close,
+}
+
+impl Next {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Redial { .. } => "redial",
+            Self::GiveUp => "give_up",
+            Self::Close => "close",
+        }
+    }
+
+    /// In seconds, before a redial.
+    fn delay(self) -> Option<f64> {
+        match self {
+            Self::Redial { delay } => Some(delay.as_secs_f64()),
+            Self::GiveUp | Self::Close => None,
+        }
+    }
+}
+
+impl fmt::Display for Next {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Redial { delay } if delay.is_zero() => f.write_str("redial at once"),
+            Self::Redial { delay } => write!(f, "redial in {delay:.1?}"),
+            Self::GiveUp => f.write_str("no redial"),
+            Self::Close => f.write_str("closing"),
+        }
+    }
+}
