@@ -184,6 +184,28 @@ fn credentials_are_never_logged_nor_shown() {
         assert_silent("events", &all_events(&watch));
     }
 
+    // and when it closes
+    let (builder, watch) = watch(
+        listener
+            .client()
+            .header("X-Api-Key", "opensesame")
+            .bearer_auth("swordfish")
+            .decide(|_| Decision::GiveUp),
+    );
+    let client = builder.start().unwrap();
+    let mut stream = listener.accept_raw();
+    let upgraded = support::bare::upgraded(&support::read_head(&mut stream));
+    let reason = "neither opensesame nor swordfish lets you in";
+    // 1008
+    let head = [0x88, reason.len() as u8 + 2, 0x03, 0xf0];
+    stream.write_all(&[upgraded.as_bytes(), &head, reason.as_bytes()].concat()).unwrap();
+    let cause = watch.gave_up();
+    let shown = format!("{cause} {cause:?} {:?}", client.status());
+    assert!(shown.contains("neither ... nor ... lets you in"), "{shown}");
+    assert_silent("a close frame", &shown);
+    client.close();
+    assert_silent("events", &all_events(&watch));
+
     let answer = Answer::accept().subprotocol("xyzzy").header("Set-Cookie", "id=xyzzy");
     assert_silent("an answer", &format!("{:?}", answer.body("xyzzy")));
 

@@ -245,10 +245,11 @@ impl Opener {
                 Err(_) => {}
             }
         }
-        let Handshake { response, compression, session, read } =
+        let Handshake { response, compression, session, read, secrets } =
             opened.map_err(|failure| failure.in_time(timeout))?;
         let start = self.start(offer.as_ref(), session, endpoint)?;
-        let opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
+        let mut opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
+        opened.secrets = secrets;
         Ok(Success { opened, response: Some(response), endpoint: name, start })
     }
 

@@ -90,7 +90,7 @@ fn record(core: &Core, event: &Event) {
             .module_path_static(Some(module))
             .file_static(Some(file!()))
             .line(Some(line!()))
-            .key_values(&fields)
+            .key_values(&fields.as_slice())
             .args(format_args!("{thread}: {event}"))
             .build(),
     );

@@ -280,8 +280,9 @@ impl<'a> LoginSession<'a> {
                     self.drain(deadline)?;
                 }
                 Ok(Some(Item::Close(frame))) => {
+                    let shown = self.opened.secrets.clean_close(frame.as_ref());
                     self.say_goodbye(frame.as_ref(), deadline);
-                    return Err(Failure::Closed(frame));
+                    return Err(Failure::Closed(shown));
                 }
                 Ok(None) => match Timed::new(duplex, deadline).read(buffer.space()) {
                     Ok(0) => return Err(decoder.end_of_stream(buffer)),

@@ -14,7 +14,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::headers::line;
 use super::{OpeningRequest, extensions};
-use crate::failure::{Body, Failure, HandshakeError, quote};
+use crate::failure::{Body, Failure, HandshakeError, Secrets, quote};
 use crate::policy::{AgreedCompression, Compression, MAX_DURATION};
 use crate::resume;
 use crate::transport::head::{HeadReader, MAX_SIZE, has_token};
@@ -29,6 +29,8 @@ pub(crate) struct Handshake {
     pub(crate) session: Option<resume::Answer>,
     /// What was read past the response.
     pub(crate) read: Vec<u8>,
+    /// What the server was told, and may say back when it closes.
+    pub(crate) secrets: Secrets,
 }
 
 /// Shakes hands, and offers compression and a session if there are any.
@@ -77,7 +79,7 @@ pub(crate) fn open(
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok(Handshake { response, compression, session, read: reader.into_rest() })
+    Ok(Handshake { response, compression, session, read: reader.into_rest(), secrets })
 }
 
 /// Whether it says where to go instead: then nobody reads what else it says.
@@ -217,7 +219,6 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::Secrets;
     use crate::handshake::Endpoint;
     use proptest::prelude::*;
     use std::io::Read;

@@ -179,11 +179,15 @@ impl OpeningRequest {
         if !segments.is_empty() || query.is_some() {
             secrets.add(self.endpoint.path_and_query());
         }
+        for segment in segments {
+            secrets.add_of_answers(segment);
+            secrets.add_of_answers(percent_decode_str(segment).collect::<Vec<u8>>());
+        }
         let query = query.as_deref().unwrap_or_default();
         let values = query.split('&').filter_map(|pair| Some(pair.split_once('=')?.1));
-        for part in segments.into_iter().chain([query]).chain(values) {
-            secrets.add(part);
-            secrets.add(percent_decode_str(part).collect::<Vec<u8>>());
+        for part in [query].into_iter().chain(values) {
+            secrets.add_value(part);
+            secrets.add_value(percent_decode_str(part).collect::<Vec<u8>>());
         }
         if let Some(credentials) = credentials {
             credentials.keep_secret(&mut secrets);

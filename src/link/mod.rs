@@ -53,7 +53,7 @@ use liveness::Liveness;
 use pen::Pen;
 use pings::PingLedger;
 
-use crate::failure::{Failure, Manner};
+use crate::failure::{Failure, Manner, Secrets};
 use crate::message::{CloseFrame, Message};
 use crate::policy::{AgreedCompression, MaxSizes};
 use crate::queues::inbox::{Inbox, Mailbox};
@@ -81,13 +81,23 @@ pub(crate) struct Opened {
     pub(crate) compression: Option<AgreedCompression>,
     /// What the login hook has received and left to the program.
     pub(crate) kept: Vec<Message>,
+    /// What the peer was told in confidence.
+    pub(crate) secrets: Secrets,
 }
 
 impl Opened {
     /// `read` is what was read past the opening handshake.
     pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: MaxSizes, read: Vec<u8>) -> Self {
         let (decoder, buffer) = (protocol.decoder(limits), ReadBuffer::new(read));
-        Self { duplex, protocol, decoder, buffer, compression: None, kept: Vec::new() }
+        Self {
+            duplex,
+            protocol,
+            decoder,
+            buffer,
+            compression: None,
+            kept: Vec::new(),
+            secrets: Secrets::default(),
+        }
     }
 
     /// What has been received and is not delivered yet counts against this.
@@ -271,7 +281,8 @@ impl Link {
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
         let Parts { opened, settings, outbox, inbox, mailbox, counters, .. } = parts;
         let (owner, session, id, link) = (parts.owner, parts.session, parts.id, parts.link);
-        let Opened { duplex, protocol, decoder, buffer, compression: agreed, kept } = opened;
+        let Opened { duplex, protocol, decoder, buffer, compression: agreed, kept, secrets } =
+            opened;
         let mut encoder = protocol.encoder();
         if let (Some(agreed), Some(compression)) = (agreed, &settings.compression) {
             encoder.compressed(agreed, compression.clone());
@@ -307,7 +318,7 @@ impl Link {
         let mut link =
             Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
         let shared = Arc::clone(&link.shared);
-        let work = Box::new(reader::Work { decoder, buffer, half: reader, kept });
+        let work = Box::new(reader::Work { decoder, buffer, half: reader, kept, secrets });
         link.spawn(&threads, Role::Reader, move || {
             reader::run(&shared, work, &inbox);
         })?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::life::Theirs;
 use super::{InboxSlot, Shared};
-use crate::failure::{Failure, HANDLER, guarded};
+use crate::failure::{Failure, HANDLER, Secrets, guarded};
 use crate::message::{CloseFrame, Message, MessageRef};
 use crate::policy::Beat;
 use crate::queues::inbox::{Batch, Inbox, Room};
@@ -34,6 +34,7 @@ pub(super) struct Work {
     pub(super) half: Box<dyn ReadHalf>,
     /// What the login hook has left to the program.
     pub(super) kept: Vec<Message>,
+    pub(super) secrets: Secrets,
 }
 
 // in a box: it stays out of the frames that start the thread
@@ -42,7 +43,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         let message = "the inbox was lost when a reader panicked".into();
         return shared.fail(Failure::Panicked { place: READER, message });
     };
-    let Work { mut decoder, buffer, half, kept } = *work;
+    let Work { mut decoder, buffer, half, kept, secrets } = *work;
     let batch = Batch::new(decoder.pool(), decoder.share());
     // not on the stack: what a thread has touched of that is what an idle connection costs
     let mut reader = Box::new(Reader {
@@ -50,6 +51,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         half,
         decoder,
         buffer,
+        secrets,
         inbox,
         batch,
         beyond: 0,
@@ -81,6 +83,7 @@ pub(super) struct Reader<'a> {
     pub(super) half: Box<dyn ReadHalf>,
     decoder: Decoder,
     pub(super) buffer: ReadBuffer,
+    secrets: Secrets,
     inbox: Inbox,
     batch: Batch,
     /// How much has gone over the bounds of the inbox.
@@ -143,7 +146,9 @@ impl Reader<'_> {
                         return Failure::ClosedAbnormally;
                     }
                 },
-                Ok(Some(frame)) => (Failure::Closed(frame.clone()), Some(frame)),
+                Ok(Some(frame)) => {
+                    (Failure::Closed(self.secrets.clean_close(frame.as_ref())), Some(frame))
+                }
                 Err(Failure::Protocol { code, reason }) => {
                     let frame = CloseFrame::new(code, "");
                     (Failure::Protocol { code, reason }, Some(Some(frame)))

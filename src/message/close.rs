@@ -61,7 +61,9 @@ impl fmt::Display for CloseCode {
 pub struct CloseFrame {
     /// Why the connection is closed.
     pub code: CloseCode,
-    /// Text for people, at most 123 bytes; often empty.
+    /// Text for people, at most 123 bytes; often empty. Where a server repeats credentials that it
+    /// was told (passwords and tokens; values of headers and of the query from 8 bytes on) three dots
+    /// stand in their place.
     pub reason: String,
 }
 
