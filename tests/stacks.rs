@@ -1,5 +1,6 @@
 //! Code of the program's has a decent stack wherever it runs, and the guide says where that is. Alone in
 //! its file: logger and recorder are the whole process's, and a stack that overflows ends it.
+#![cfg(feature = "deflate")]
 
 mod support;
 
