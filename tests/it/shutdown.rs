@@ -7,9 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::bare::{TEXT, frame, upgrade};
 use crate::support::*;
-use everlink::{
-    Backoff, Client, ClientBuilder, Compression, Error, Event, SendError, State, Timeouts,
-};
+use everlink::{Backoff, Client, ClientBuilder, Error, Event, SendError, State, Timeouts};
 use tungstenite::Message;
 
 /// Closes and returns how long that took.
@@ -131,6 +129,7 @@ fn without_a_link_nothing_that_hangs_holds_close_up_and_a_second_one_returns_at_
 }
 
 #[test]
+#[cfg(feature = "deflate")]
 fn after_a_close_that_ended_no_thread_is_left_and_nothing_that_a_closure_captured() {
     let server = echo_server();
     let address = server.local_addr();
@@ -168,7 +167,7 @@ fn after_a_close_that_ended_no_thread_is_left_and_nothing_that_a_closure_capture
             .on_event(move |_| drop(event()))
             .on_message(move |_, _| drop(message()))
             .on_dropped(move |_, _| drop(dropped()))
-            .compression(Compression::new().only_if(move |_| {
+            .compression(everlink::Compression::new().only_if(move |_| {
                 let _ = only_if();
                 true
             }))
