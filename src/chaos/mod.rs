@@ -47,7 +47,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::sync::threads;
 use crate::sync::threads::next_id;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, Ours};
 use connection::Connection;
 use faults::Opening;
 pub use faults::{Cut, Direction, Faults};
@@ -56,7 +56,7 @@ pub use faults::{Cut, Direction, Faults};
 #[derive(Debug)]
 #[must_use = "the proxy ends when this is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct FaultProxy {
-    shared: Arc<Shared>,
+    shared: Ours<Shared>,
     accepting: Option<JoinHandle<()>>,
 }
 
@@ -142,12 +142,12 @@ impl FaultProxy {
         let run = Arc::clone(&shared);
         let accepting =
             threads::spawn_own(format!("{}-accept", shared.name), move || run.accept())?;
-        Ok(Self { shared, accepting: Some(accepting) })
+        Ok(Self { shared: Ours::new(shared), accepting: Some(accepting) })
     }
 
     /// Where clients connect to; the same for the whole life of the proxy.
     pub fn address(&self) -> SocketAddr {
-        self.shared.address
+        self.shared.plain().address
     }
 
     /// Does these faults from here on, to new connections and to those there are; what counts
@@ -171,7 +171,9 @@ impl FaultProxy {
     ///
     /// The port, which was given up to have connections refused, cannot be had back.
     pub fn set(&self, faults: Faults) -> io::Result<()> {
-        let shared = &self.shared;
+        let Some(shared) = self.shared.get() else {
+            return Err(io::Error::other("the proxy is the parent process's"));
+        };
         let mut state = shared.state();
         match (faults.opening == Opening::Refuse, state.listener.is_some()) {
             (true, true) => {
@@ -210,40 +212,45 @@ impl FaultProxy {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn cut(&self, how: Cut) {
-        let connections = self.shared.state().connections.clone();
+        let Some(shared) = self.shared.get() else { return };
+        let connections = shared.state().connections.clone();
         for connection in connections {
-            self.shared.cut(&connection, how);
+            shared.cut(&connection, how);
         }
     }
 
     /// How many connections there are now.
     pub fn connections(&self) -> usize {
-        self.shared.state().connections.len()
+        self.shared.get().map_or(0, |shared| shared.state().connections.len())
     }
 
     /// How many connections were accepted so far.
     pub fn accepted(&self) -> u64 {
-        self.shared.state().accepted
+        self.shared.get().map_or(0, |shared| shared.state().accepted)
     }
 
     /// How many connections were cut so far.
     pub fn cuts(&self) -> u64 {
-        self.shared.state().cuts
+        self.shared.get().map_or(0, |shared| shared.state().cuts)
     }
 }
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
-        let mut state = self.shared.state();
+        let accepting = self.accepting.take();
+        let Some(shared) = self.shared.get() else {
+            // of a child of the process: there is no such thread
+            return std::mem::forget(accepting);
+        };
+        let mut state = shared.state();
         state.stopped = true;
         if let Some(listener) = state.listener.take() {
             wake(&listener);
         }
         drop(state);
-        self.shared.changed.notify_all();
+        shared.changed.notify_all();
         self.cut(Cut::Reset);
-        let accepting = self.accepting.take();
-        let threads = || std::mem::take(&mut self.shared.state().threads);
+        let threads = || std::mem::take(&mut shared.state().threads);
         for thread in accepting.into_iter().chain(threads()) {
             // a thread of this module that panics has said so itself
             let _ = thread.join();

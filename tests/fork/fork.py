@@ -10,11 +10,11 @@ import time
 library = ctypes.CDLL(sys.argv[1])
 library.both_new.restype = ctypes.c_void_p
 library.both_new.argtypes = [ctypes.c_bool]
-for name in ("port", "send", "receives", "links", "close", "drop_both"):
+for name in ("port", "proxy_port", "send", "receives", "links", "close", "drop_both"):
     getattr(library, name).argtypes = [ctypes.c_void_p] + [ctypes.c_char_p] * (name in ("send", "receives"))
 library.send.restype = library.receives.restype = ctypes.c_bool
 library.links.restype = ctypes.c_uint64
-library.port.restype = ctypes.c_uint16
+library.port.restype = library.proxy_port.restype = ctypes.c_uint16
 
 both = library.both_new(sys.argv[2] == "tls")
 
@@ -51,8 +51,9 @@ for number in range(10):
         other.join()
     assert process.exitcode == 0, process.exitcode
     echo(b"after %d" % number)
-    # the parent's server still listens
-    socket.create_connection(("127.0.0.1", library.port(both)), 5).close()
+    # the parent's server still listens, and so does the proxy before it
+    for port in (library.port(both), library.proxy_port(both)):
+        socket.create_connection(("127.0.0.1", port), 5).close()
 assert library.links(both) == 1, library.links(both)
 library.close(both)
 library.drop_both(both)

@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 use std::time::Duration;
 
+use everlink::chaos::{Cut, FaultProxy, Faults};
 use everlink::rustls::ServerConfig;
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::{Client, Server, Tls};
@@ -13,6 +14,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Both {
     server: Option<Server>,
     client: Option<Client>,
+    /// What stands between the two.
+    proxy: Option<FaultProxy>,
 }
 
 /// A server that echoes, and a client of it.
@@ -39,8 +42,9 @@ pub extern "C" fn both_new(is_tls: bool) -> *mut Both {
     let client = Client::builder(&format!("{scheme}://localhost:{}", server.local_addr().port()));
     let tls = Tls::new().root_certificate_der(&certificate);
     let client = if is_tls { client.tls(tls) } else { client };
-    let client = client.connect_to(server.local_addr()).connect().unwrap();
-    Box::into_raw(Box::new(Both { server: Some(server), client: Some(client) }))
+    let proxy = FaultProxy::start(server.local_addr()).unwrap();
+    let client = client.connect_to(proxy.address()).connect().unwrap();
+    Box::into_raw(Box::new(Both { server: Some(server), client: Some(client), proxy: Some(proxy) }))
 }
 
 fn both<'a>(both: *mut Both) -> &'a mut Both {
@@ -51,6 +55,11 @@ fn both<'a>(both: *mut Both) -> &'a mut Both {
 #[unsafe(no_mangle)]
 pub extern "C" fn port(both_: *mut Both) -> u16 {
     both(both_).server.as_ref().map_or(0, |server| server.local_addr().port())
+}
+
+#[unsafe(no_mangle)]
+pub extern "C" fn proxy_port(both_: *mut Both) -> u16 {
+    both(both_).proxy.as_ref().map_or(0, |proxy| proxy.address().port())
 }
 
 /// Whether it was accepted.
@@ -77,6 +86,10 @@ pub extern "C" fn links(both_: *mut Both) -> u64 {
 #[unsafe(no_mangle)]
 pub extern "C" fn close(both_: *mut Both) {
     let both = both(both_);
+    if let Some(proxy) = &both.proxy {
+        let _ = proxy.set(Faults::none().refuse());
+        proxy.cut(Cut::Reset);
+    }
     if let Some(client) = &both.client {
         let _ = client.subscribe().recv_timeout(Duration::ZERO);
         let _ = (client.state(), client.status(), client.reconnect().is_err());
@@ -96,4 +109,5 @@ pub extern "C" fn drop_both(both_: *mut Both) {
     let both = both(both_);
     drop(both.client.take());
     drop(both.server.take());
+    drop(both.proxy.take());
 }
