@@ -114,6 +114,13 @@ impl ControlSlots {
         }
     }
 
+    /// Takes what may stand inside a message (RFC 6455 section 5.4): pongs, and whether a ping is wanted.
+    /// Replies and beats are messages themselves; they stay where they are, in their order.
+    pub(super) fn take_control_frames(&self) -> (VecDeque<Payload>, bool) {
+        let mut slots = self.slots();
+        (std::mem::take(&mut slots.pongs), std::mem::take(&mut slots.ping))
+    }
+
     /// The close that waited for data, once there is none.
     pub(super) fn take_close(&self) -> Option<Close> {
         self.slots().close.take()
@@ -152,6 +159,27 @@ mod tests {
         let pongs = control.take(true).pongs;
         assert_eq!(pongs.len(), MAX_PONGS);
         assert_eq!(pongs.back(), Some(&Payload::from(&b"999"[..])));
+    }
+
+    #[test]
+    fn between_fragments_messages_stay_in_their_order() {
+        let control = ControlSlots::default();
+        for number in 0..MAX_REPLIES + 1 {
+            control.reply(number.to_string().into());
+        }
+        control.beat("older".into());
+        control.ping();
+        control.pong(b"now");
+        let (pongs, ping) = control.take_control_frames();
+        assert_eq!((pongs.len(), ping), (1, true));
+        control.reply("newest".into());
+        control.beat("newer".into());
+        let Slots { replies, beat, pongs, ping, .. } = control.take(false);
+        let replies: Vec<Message> = replies.into();
+        assert_eq!(replies.len(), MAX_REPLIES);
+        assert_eq!((&replies[0], &replies[MAX_REPLIES - 1]), (&"2".into(), &"newest".into()));
+        assert_eq!(beat, Some("newer".into()));
+        assert!(pongs.is_empty() && !ping);
     }
 
     #[test]

@@ -306,8 +306,7 @@ impl Pen {
         if self.encoder.needs_writes_of_its_own() { self.drain(shared) } else { Ok(()) }
     }
 
-    /// Encodes a message in fragments, with the control slots in between. What may not stand
-    /// inside a message goes back into its slot.
+    /// Encodes a message in fragments, with pings and pongs in between.
     fn fragments(&mut self, entry: Entry, size: usize, shared: &Shared) -> io::Result<()> {
         const NOT_WHOLE: u64 = u64::MAX;
         let (message, may_deflate) = (entry.message.clone(), !entry.is_uncompressed);
@@ -329,11 +328,7 @@ impl Pen {
             if index == last {
                 break;
             }
-            let Slots { pongs, replies, ping, beat, .. } = shared.control.take(false);
-            if let Some(message) = beat {
-                shared.control.beat(message);
-            }
-            replies.into_iter().for_each(|message| shared.control.reply(message));
+            let (pongs, ping) = shared.control.take_control_frames();
             let is_urgent = ping || !pongs.is_empty();
             self.pongs(pongs, shared);
             if ping {
