@@ -105,28 +105,28 @@ impl PingLedger {
     /// that answers the latest of several answers them all. Returns what went out before that.
     pub(super) fn pong(&self, payload: &[u8]) -> Option<Covered> {
         let number = u64::from_be_bytes(payload.try_into().ok()?);
-        let mut state = self.state();
-        let index = state.out.iter().position(|ping| !ping.is_beat && ping.number == number)?;
-        self.answered(&mut state, index)
+        self.answered(|ping| !ping.is_beat && ping.number == number)
     }
 
     /// An application-level answer came, which carries no number: it is for the oldest beat.
     pub(super) fn answer(&self) -> Option<Covered> {
-        let mut state = self.state();
-        let index = state.out.iter().position(|ping| ping.is_beat)?;
-        self.answered(&mut state, index)
+        self.answered(|ping| ping.is_beat)
     }
 
-    fn answered(&self, state: &mut State, index: usize) -> Option<Covered> {
+    fn answered(&self, is_meant: impl Fn(&Ping) -> bool) -> Option<Covered> {
+        let mut state = self.state();
+        let index = state.out.iter().position(is_meant)?;
         let ping = state.out.drain(..=index).next_back()?;
         state.unanswered = state.out.len() as u64;
         state.is_answered = true;
         let confirmed = state.confirmed.max(ping.covers.messages);
         self.counters.confirmed.fetch_add(confirmed - state.confirmed, Relaxed);
         state.confirmed = confirmed;
-        self.counters.round_trip(ping.sent.elapsed());
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
-        self.publish(state);
+        self.publish(&state);
+        drop(state);
+        // it takes a lock of its own
+        self.counters.round_trip(ping.sent.elapsed());
         Some(ping.covers)
     }
 
