@@ -32,6 +32,8 @@
 //! | `everlink-N-writer` | the write half and the encoder | the outbox, `write` |
 //! | `everlink-N-heartbeat` | the beat | a channel, with a deadline |
 //!
+//! Linux keeps 15 bytes of a thread's name: debuggers and `top` show `elN-reader`.
+//!
 //! The last three live as long as one link and are joined before the next is dialed. A name
 //! lookup and each connecting address have short-lived threads of their own, so that nothing
 //! that hangs holds anything else up. While the writer sleeps, a thread that has one small message

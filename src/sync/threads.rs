@@ -83,11 +83,27 @@ impl Role {
     /// Marks the current thread as one of the client or session with this number. A handler's is the
     /// program's: it may wait.
     fn belong_to(self, id: u64) {
+        self.show(id);
         if !matches!(self, Self::Session | Self::Handler) {
             OWNER.set(id);
         }
         CARRIES.set(matches!(self, Self::Reader | Self::Writer));
     }
+
+    /// The kernel keeps 15 bytes of a name, which debuggers and `top` show: the role has to be among
+    /// them.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn show(self, id: u64) {
+        let mut name = format!("el{id}-{}", self.name());
+        name.truncate(15);
+        if let Ok(name) = std::ffi::CString::new(name) {
+            // a thread by its long name is one all the same
+            let _ = rustix::thread::set_name(&name);
+        }
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn show(self, _: u64) {}
 
     /// How much stack it has, if code of the program's gets so much. Its logger and its recorder of
     /// metrics are such code.

@@ -505,3 +505,23 @@ fn a_login_that_times_out_is_retried_and_one_that_is_denied_is_not() {
     let cause = watch.gave_up();
     assert!(matches!(&*cause, Failure::Login { permanent: true, .. }), "{cause:?}");
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_kernel_shows_the_role_of_each_thread() {
+    let listener = Listener::new();
+    let client = listener.client().start().unwrap();
+    let _peer = listener.accept();
+    for role in ["manager", "reader", "writer", "heartbeat"] {
+        eventually(role, || {
+            let threads = everlink_threads();
+            // of a number with many digits the end of the longest is cut off
+            let name = format!("everlink-{}-{}", client.id(), &role[..role.len().min(7)]);
+            if threads.iter().any(|thread| thread.starts_with(&name)) {
+                Ok(())
+            } else {
+                Err(threads)
+            }
+        });
+    }
+}

@@ -260,13 +260,17 @@ pub fn eventually<T: Debug>(what: &str, mut look: impl FnMut() -> Result<(), T>)
     }
 }
 
-/// The names of this process's threads that belong to everlink.
+/// The names of this process's threads that belong to everlink, as far as the kernel keeps them.
 pub fn everlink_threads() -> Vec<String> {
     let tasks = std::fs::read_dir("/proc/self/task").expect("this test needs /proc");
     tasks
         .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
-        .map(|name| name.trim().to_owned())
-        .filter(|name| name.starts_with("everlink-"))
+        .filter_map(|name| {
+            // a thread that has just started has the beginning of the long one
+            let rest = name.trim().strip_prefix("everlink-").or(name.trim().strip_prefix("el"))?;
+            let is_ours = rest.starts_with(|c: char| c.is_ascii_digit());
+            is_ours.then(|| format!("everlink-{rest}"))
+        })
         .collect()
 }
 
