@@ -6,10 +6,11 @@
 //! ```
 
 use std::error::Error as StdError;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use everlink::{Client, ClientBuilder, Compression, Decision, Error};
+use everlink::{Client, ClientBuilder, Compression, Decision, Error, Failure, State};
 
 /// How long the suite may take to say how many cases there are.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -41,7 +42,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
         let end = echo(&format!("{url}/runCase?case={case}&agent={agent}"))?;
         let took = begun.elapsed();
         if took > SLOW {
-            println!("case number {case} took {took:.1?}: {end}");
+            println!("case number {case} took {took:.1?}: {end:?}");
         }
     }
     echo(&format!("{url}/updateReports?agent={agent}"))?;
@@ -63,7 +64,7 @@ fn case_count(url: &str) -> Result<u32, Box<dyn StdError>> {
 /// Sends back what comes until the link ends; returns why it ended. Some cases want to see the echo
 /// of a message although a violation follows right behind it, so each echo is written before the next
 /// bytes are looked at.
-fn echo(url: &str) -> Result<Error, Error> {
+fn echo(url: &str) -> Result<Option<Arc<Failure>>, Error> {
     let client = builder(url)
         .on_message(|sender, message| {
             if sender.try_send(message).is_ok() {
@@ -71,13 +72,10 @@ fn echo(url: &str) -> Result<Error, Error> {
             }
         })
         .connect()?;
-    // nothing is received here: this waits for the end
-    let end = loop {
-        match client.recv() {
-            Ok(_) => {}
-            Err(end) => break end,
-        }
-    };
+    let events = client.subscribe();
+    // the end may have come before the subscription
+    while client.state() != State::GaveUp && events.recv().is_some() {}
+    let end = client.status().last_failure;
     client.close();
     Ok(end)
 }

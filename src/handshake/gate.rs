@@ -38,7 +38,7 @@ impl Gate {
             _ => return bad("more than one Host"),
         }
         let asked = asked_host(request);
-        if !self.names.include(asked.as_ref()) {
+        if !self.names.include(asked.as_ref(), self.is_tls) {
             return Err((StatusCode::MISDIRECTED_REQUEST, "this server is not known by that name"));
         }
         if has_token(headers, &header::UPGRADE, "websocket")
@@ -85,7 +85,10 @@ impl Names {
         let parse = |name| {
             let authority = Authority::parse(name)?;
             match authority.credentials {
-                None => Ok(authority),
+                None => {
+                    let host = without_dot(&authority.host).to_owned();
+                    Ok(Authority { host, ..authority })
+                }
                 Some(_) => Err("a name has no credentials".to_owned()),
             }
         };
@@ -94,16 +97,20 @@ impl Names {
 
     /// Whether this is what the server is known by. An address always is: it leads where it says. So
     /// is nothing, which no browser asks for.
-    fn include(&self, asked: Option<&Authority>) -> bool {
+    fn include(&self, asked: Option<&Authority>, is_tls: bool) -> bool {
         let Some(asked) = asked else { return true };
+        let port = asked.port.unwrap_or(if is_tls { 443 } else { 80 });
         let is_this = |name: &Authority| {
-            // a dot at the end says that nothing is to be added to the name
-            let without_dot = asked.host.strip_suffix('.').unwrap_or(&asked.host);
-            name.host.eq_ignore_ascii_case(without_dot)
-                && (name.port.is_none() || name.port == asked.port)
+            name.host.eq_ignore_ascii_case(without_dot(&asked.host))
+                && name.port.is_none_or(|named| named == port)
         };
         self.0.is_empty() || asked.host.parse::<IpAddr>().is_ok() || self.0.iter().any(is_this)
     }
+}
+
+/// A dot at the end says that nothing is to be added to the name.
+fn without_dot(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 #[cfg(test)]
@@ -113,7 +120,7 @@ mod tests {
     #[test]
     fn a_server_is_known_by_its_names_and_by_every_address() {
         let names = Names::new(["feed.example", "[::1]:1", "localhost:9001"].into_iter()).unwrap();
-        let include = |host: &str| names.include(Some(&Authority::parse(host).unwrap()));
+        let include = |host: &str| names.include(Some(&Authority::parse(host).unwrap()), false);
         for known in [
             "feed.example",
             "FEED.example:81",
@@ -124,10 +131,16 @@ mod tests {
         ] {
             assert!(include(known), "{known}");
         }
+        // browsers leave out the port that a scheme has anyway
+        let names = Names::new(["feed.lan:80", "feed.lan.:443"].into_iter()).unwrap();
+        let asked = Authority::parse("feed.lan").unwrap();
+        assert!(names.include(Some(&asked), false) && names.include(Some(&asked), true));
+        let names = Names::new(["feed.lan:80"].into_iter()).unwrap();
+        assert!(!names.include(Some(&asked), true));
         for other in ["evil.example", "x.feed.example", "localhost", "localhost:1", "1.2.3"] {
             assert!(!include(other), "{other}");
         }
-        assert!(names.include(None) && Names::default().include(None));
+        assert!(names.include(None, false) && Names::default().include(None, true));
         for wrong in ["", "http://h", "u@h", "h:0", "h/x"] {
             assert!(Names::new([wrong].into_iter()).is_err(), "{wrong}");
         }

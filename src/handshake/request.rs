@@ -196,7 +196,9 @@ impl OpeningRequest {
             match &header.name {
                 name if PUBLIC.contains(name) => {}
                 &header::AUTHORIZATION | &header::PROXY_AUTHORIZATION => {
-                    secrets.add_credentials(header.value().as_bytes());
+                    let value = header.value().as_bytes();
+                    secrets.add_credentials(value);
+                    secrets.add(basic_password(value).unwrap_or_default());
                 }
                 _ => secrets.add_header(header.value().as_bytes()),
             }
@@ -239,6 +241,14 @@ impl fmt::Debug for OpeningRequest {
     }
 }
 
+/// The password in the value of an `Authorization` of RFC 7617.
+fn basic_password(value: &[u8]) -> Option<Vec<u8>> {
+    let (scheme, encoded) = value.split_at_checked(6)?;
+    let both = BASE64.decode(encoded).ok().filter(|_| scheme.eq_ignore_ascii_case(b"basic "))?;
+    let colon = both.iter().position(|byte| *byte == b':')?;
+    Some(both[colon + 1..].to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -270,6 +280,18 @@ mod tests {
         request.add_subprotocol("chat.v2").unwrap();
         assert!(request.add_subprotocol("chat.v2").is_err());
         assert_eq!(request.headers.names().count(), 0);
+    }
+
+    #[test]
+    fn the_password_of_basic_credentials_is_a_secret_however_they_are_given() {
+        let mut request = request();
+        request.basic_auth("user", "hunter2").unwrap();
+        let secrets = request.secrets(None);
+        assert_eq!(secrets.clean("no hunter2 for user"), "no ... for user");
+        assert_eq!(basic_password(b"basic dTpwOnE="), Some(b"p:q".to_vec()));
+        for other in [&b"Bearer dTpwOnE="[..], b"Basic", b"Basic !", b"Basic dQ=="] {
+            assert_eq!(basic_password(other), None);
+        }
     }
 
     #[test]

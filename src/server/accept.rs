@@ -101,6 +101,16 @@ fn is_about_the_client(error: &io::Error) -> bool {
     )
 }
 
+/// Takes a connection out of the registry at the end of its thread, also if code of the program's
+/// panics there (a logger, a value's destructor).
+struct Leaves<'a>(&'a ServerCore, u64);
+
+impl Drop for Leaves<'_> {
+    fn drop(&mut self) {
+        self.0.registry.leave(self.1);
+    }
+}
+
 /// Gives the connection its thread.
 fn start(
     server: &Arc<ServerCore>,
@@ -114,9 +124,10 @@ fn start(
     server.registry.enter(id, Arc::clone(&duplex.hangup));
     let theirs = Arc::clone(server);
     let started = server.threads.of_session(id).spawn(Role::Session, move || {
+        let leaves = Leaves(&theirs, id);
         serve::run(&theirs, id, duplex, peer, admitted);
         theirs.repeats.say_due(theirs.label());
-        theirs.registry.leave(id);
+        drop(leaves);
     });
     match started {
         Ok(thread) => {

@@ -64,15 +64,19 @@ impl Registry {
 
     /// The thread of a connection has been started.
     pub(super) fn started(&self, id: u64, thread: JoinHandle<()>) {
+        let mut gone = None;
         let mut state = self.state();
         match state.connections.get_mut(&id) {
             Some(connection) if connection.ended => {
-                state.connections.remove(&id);
+                gone = state.connections.remove(&id);
                 state.ended.push(thread);
             }
             Some(connection) => connection.thread = Some(thread),
             None => state.ended.push(thread),
         }
+        drop(state);
+        // it may be the last handle of the session, with values of the program's
+        drop(gone);
     }
 
     /// The thread of a connection could not be started.
@@ -100,10 +104,11 @@ impl Registry {
             before = std::mem::take(&mut state.ended);
             state.is_joining = !before.is_empty();
         }
+        let mut gone = None;
         if let Some(connection) = state.connections.get_mut(&id) {
             match connection.thread.take() {
                 Some(thread) => {
-                    state.connections.remove(&id);
+                    gone = state.connections.remove(&id);
                     state.ended.push(thread);
                 }
                 None => connection.ended = true,
@@ -115,6 +120,8 @@ impl Registry {
             join(before);
             self.state().is_joining = false;
         }
+        // it may be the last handle of the session, with values of the program's
+        drop(gone);
     }
 
     /// The sessions that are open at the moment.

@@ -23,10 +23,14 @@ const LASTING_MORE: usize = 64 * 1024;
 /// The least that a program may choose for its own code: this library's needs some of it too.
 pub(crate) const LEAST_STACK: usize = 256 * 1024;
 
-/// As much as std gives to a thread.
+/// As much as std gives to a thread, and no less than is needed here.
 pub(crate) fn usual_stack() -> usize {
-    let chosen = std::env::var("RUST_MIN_STACK").ok().and_then(|size| size.parse().ok());
-    chosen.unwrap_or(2 * 1024 * 1024)
+    stack_of(std::env::var("RUST_MIN_STACK").ok().as_deref())
+}
+
+fn stack_of(variable: Option<&str>) -> usize {
+    let chosen = variable.and_then(|size| size.parse().ok());
+    chosen.unwrap_or(2 * 1024 * 1024).max(LEAST_STACK)
 }
 
 /// What a thread is for. Which code of the program's runs on which thread is said once, in
@@ -309,6 +313,12 @@ mod tests {
     /// The name of the thread for which the system has no room, as far as these tests go.
     static REFUSED: Mutex<String> = Mutex::new(String::new());
 
+    #[test]
+    fn a_small_stack_in_the_environment_is_no_wrong_setting() {
+        let sizes = [None, Some("x"), Some("131072"), Some("4194304")].map(super::stack_of);
+        assert_eq!(sizes, [2 << 20, 2 << 20, super::LEAST_STACK, 4 << 20]);
+    }
+
     pub(super) fn may_start(name: &str) -> io::Result<()> {
         if *REFUSED.lock().unwrap() == name {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -321,11 +331,12 @@ mod tests {
     }
 
     fn threads_of(client: &Client) -> usize {
-        let prefix = format!("{}-", thread_prefix(client.id()));
+        // a thread that has just started has the beginning of the long name
+        let prefixes = ["everlink-", "el"].map(|start| format!("{start}{}-", client.id()));
         let tasks = std::fs::read_dir("/proc/self/task").expect("this test needs /proc");
         tasks
             .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok())
-            .filter(|name| name.starts_with(&prefix))
+            .filter(|name| prefixes.iter().any(|prefix| name.starts_with(prefix)))
             .count()
     }
 

@@ -491,3 +491,34 @@ fn a_handler_whose_panic_panics_when_it_is_dropped_leaves_its_place() {
     });
     assert_eq!(server.shutdown(PATIENCE).stuck, 0);
 }
+
+#[test]
+fn a_value_that_asks_its_server_when_it_is_dropped_holds_nobody_up() {
+    static HANDLE: Mutex<Option<everlink::ServerHandle>> = Mutex::new(None);
+    struct Presence(mpsc::Sender<usize>);
+
+    impl Drop for Presence {
+        fn drop(&mut self) {
+            let handle = HANDLE.lock().unwrap().clone();
+            if let Some(handle) = handle {
+                handle.broadcast("somebody has left");
+                let _ = self.0.send(handle.sessions().len());
+            }
+        }
+    }
+
+    let (sender, left) = mpsc::channel();
+    let server = Server::builder()
+        .on_request(move |_| Answer::accept().with(Arc::new(Presence(sender.clone()))))
+        .bind("127.0.0.1:0", |session| while session.recv().is_ok() {})
+        .unwrap();
+    *HANDLE.lock().unwrap() = Some(server.handle());
+    for _ in 0..3 {
+        let client = Client::connect(&url(&server)).unwrap();
+        client.close();
+        left.recv_timeout(PATIENCE).expect("the value is dropped");
+    }
+    let report = server.shutdown(PATIENCE);
+    assert!(report.drained && report.stuck == 0, "{report:?}");
+    HANDLE.lock().unwrap().take();
+}
