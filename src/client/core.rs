@@ -161,13 +161,16 @@ impl Core {
         if threads::belongs_to(self.id) {
             return false;
         }
-        // one that offers messages to the program ends with the last of them
-        let offers = self.mailbox.len() > 0;
-        let is_meant = |role| role != Role::Inbox || !offers;
+        let join = |deadline| {
+            self.threads.join(deadline, |role| role != Role::Inbox)
+                // the one that offers messages to the program ends with the last of them
+                && (self.mailbox.len() > 0
+                    || self.threads.join(deadline, |role| role == Role::Inbox))
+        };
         // without a link nothing is waited for but what hangs in the program's own code
-        self.threads.join(since + AT_ONCE, is_meant)
+        join(since + AT_ONCE)
             || (had_link || self.has_link.load(SeqCst))
-                && self.threads.join(since + self.close_timeout + AT_ONCE, is_meant)
+                && join(since + self.close_timeout + AT_ONCE)
     }
 
     /// Starts to close; returns when that was first done.

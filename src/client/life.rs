@@ -134,8 +134,10 @@ impl Manager {
                 let Success { opened, response, endpoint, start } = opener.open(attempt, core)?;
                 opener.begin_session(&core.outbox, start);
                 let session = opener.counts();
-                let link =
-                    Link::start(core.link_parts(&opener.settings, inbox, link, opened, session))?;
+                let parts = core.link_parts(&opener.settings, inbox, link, opened, session);
+                // one without a thread may have written already
+                let link = Link::start(parts)
+                    .inspect_err(|failure| opener.link_buried(&core.outbox, failure))?;
                 Ok(Box::new(Up { link, response, endpoint }))
             };
             let thread = threads.spawn_scoped(scope, Role::Opening, open);

@@ -264,12 +264,13 @@ impl Pen {
 
     /// Encodes the batch.
     pub(super) fn encode_batch(&mut self, shared: &Shared) -> io::Result<()> {
-        while let Some(mut entry) = self.batch.pop_front() {
-            let (number, size) = (entry.number, entry.message.len());
-            if entry.is_suspect && self.may_wait {
+        loop {
+            if self.may_wait && self.batch.front().is_some_and(|entry| entry.is_suspect) {
                 // the answer proves that the link was sound up to this message
                 self.ask(shared)?;
             }
+            let Some(mut entry) = self.batch.pop_front() else { break };
+            let (number, size) = (entry.number, entry.message.len());
             let position = self.begin_message(shared);
             entry.position = position;
             match (&mut self.encoder, shared.settings.fragment_size) {

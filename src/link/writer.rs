@@ -138,7 +138,8 @@ pub(super) fn write_one(shared: &Shared, pen: &mut Pen) -> io::Result<bool> {
     if pen.is_closed || !pen.is_drained() {
         return Ok(false);
     }
-    shared.outbox.take(&mut pen.batch, 1);
+    // whoever sends tells of what was lost when the pen is back
+    shared.outbox.take_untold(&mut pen.batch, 1);
     if !pen.is_small(shared) {
         shared.outbox.restore(&mut pen.batch);
         return Ok(false);

@@ -246,6 +246,35 @@ fn what_expires_while_the_program_is_told_is_told_behind_that() {
 }
 
 #[test]
+fn a_send_in_on_dropped_waits_for_nothing_and_holds_no_writing_up() {
+    let server = echo_server();
+    let sender: Arc<std::sync::OnceLock<Sender>> = Arc::default();
+    let theirs = Arc::clone(&sender);
+    let (tell, told) = unbounded();
+    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+        .outbox(Queue::new().messages(1))
+        .on_dropped(move |message, _| {
+            // there is room for one of them at most, and nobody who would make more
+            let sent = [(); 2].map(|()| theirs.get().unwrap().send("again"));
+            let _ = tell.send((message, sent.map(|sent| sent.map_err(Error::from))));
+        })
+        .connect()
+        .unwrap();
+    sender.set(client.sender().clone()).unwrap();
+    let stale = SendOptions::new().ttl(Duration::ZERO);
+    for _ in 0..20 {
+        // past the writer, which sleeps after an echo
+        client.send("awake").unwrap();
+        while client.recv_timeout(PATIENCE).unwrap() != "awake" {}
+        client.send_with("stale", stale).unwrap();
+        let (message, [_, second]) = told.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(message, "stale");
+        assert!(matches!(second, Ok(()) | Err(Error::Full)), "{second:?}");
+    }
+    assert_eq!(client.stats().connects, 1);
+}
+
+#[test]
 fn a_message_for_this_link_only_goes_with_it_or_not_at_all() {
     let only = SendOptions::new().this_link_only();
     for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {

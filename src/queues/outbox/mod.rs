@@ -182,6 +182,11 @@ impl Outbox {
                 self.room.notify_all();
                 continue;
             }
+            // one dropped message would be told of by dropping the next, without end; and to wait in
+            // there would hold up what makes room
+            if self.is_telling_here() {
+                return Err(Refused::Full);
+            }
             match self.limits.overflow {
                 // room comes with confirmations here, and none come
                 Overflow::Wait
@@ -197,10 +202,6 @@ impl Outbox {
                     state = self.wait(state, patience, expiry)?;
                 }
                 Overflow::Fail => return Err(Refused::Full),
-                // one dropped message would be told of by dropping the next, without end
-                Overflow::DropOldest | Overflow::DropNewest if self.is_telling_here() => {
-                    return Err(Refused::Full);
-                }
                 Overflow::DropOldest if state.drop_oldest() => {
                     // somebody may have waited for that one
                     if state.eager > 0 {
@@ -287,6 +288,14 @@ impl Outbox {
     /// Moves messages to `batch` until it holds `bytes` or the queue is empty, leaving out what
     /// has expired or was withdrawn.
     pub(crate) fn take(&self, batch: &mut VecDeque<Entry>, bytes: usize) {
+        if self.take_untold(batch, bytes) {
+            self.tell();
+        }
+    }
+
+    /// The same for who tells later, for he holds something: returns whether there is something to
+    /// tell.
+    pub(crate) fn take_untold(&self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
         let mut state = self.state();
         let has_lost = state.take(batch, bytes);
         let wake = has_lost && state.waiting > 0;
@@ -294,9 +303,7 @@ impl Outbox {
         if wake {
             self.room.notify_all();
         }
-        if has_lost {
-            self.tell();
-        }
+        has_lost
     }
 
     /// A message is not wanted any more. One that waits makes room at once; one that the writer has,

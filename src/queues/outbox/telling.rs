@@ -5,7 +5,7 @@ use std::ptr;
 
 use super::Outbox;
 use crate::failure::guarded;
-use crate::sync::Repeats;
+use crate::sync::{Repeats, caught};
 
 /// A callback that panics does so for each message.
 static REPEATS: Repeats = Repeats::new();
@@ -50,7 +50,10 @@ impl Outbox {
                     guarded("callback for dropped messages", || on_dropped(message, why))
                 {
                     let matter = ("panicked", "on_dropped");
-                    REPEATS.say("everlink", log::Level::Error, matter, panic.to_string());
+                    // the logger is the program's, too, and this must be taken off the list
+                    let _ = caught(|| {
+                        REPEATS.say("everlink", log::Level::Error, matter, panic.to_string());
+                    });
                 }
             }
             again = look(Vec::pop).flatten().is_some_and(|told| told.again);
