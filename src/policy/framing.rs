@@ -50,8 +50,7 @@ pub enum Prefix {
 impl Framing {
     /// Each message is a line, ended by a line feed; a carriage return before it is dropped. A line
     /// that is UTF-8 is received as text, any other (Latin-1, say) as a binary message. Either kind
-    /// of message can be sent, unless it holds a line feed or ends with a carriage return: that is
-    /// refused with [`Error::Unsendable`](crate::Error::Unsendable).
+    /// of message can be sent, unless it holds a line feed.
     #[must_use]
     pub fn lines() -> Self {
         Self::new(FramingKind::Lines)
@@ -146,13 +145,9 @@ impl Framing {
 
     /// What is wrong with a message that is to be sent, if anything is.
     pub(crate) fn check(&self, message: &Message) -> Result<(), &'static str> {
-        match (self.kind, message.as_bytes()) {
-            (FramingKind::Lines, bytes) if bytes.contains(&b'\n') => {
-                Err("a line cannot hold a line feed")
-            }
-            // the peer takes it for a part of the line's end
-            (FramingKind::Lines, [.., b'\r']) => Err("a line cannot end with a carriage return"),
-            _ => Ok(()),
+        if self.kind == FramingKind::Lines && message.as_bytes().contains(&b'\n') {
+            return Err("a line cannot hold a line feed");
         }
+        Ok(())
     }
 }
