@@ -50,7 +50,8 @@ pub enum Prefix {
 impl Framing {
     /// Each message is a line, ended by a line feed; a carriage return before it is dropped. A line
     /// that is UTF-8 is received as text, any other (Latin-1, say) as a binary message. Either kind
-    /// of message can be sent, unless it holds a line feed.
+    /// of message can be sent, unless it holds a line feed. A carriage return at the end of one is
+    /// part of the line's end, for peers that want both, and is not received.
     #[must_use]
     pub fn lines() -> Self {
         Self::new(FramingKind::Lines)
