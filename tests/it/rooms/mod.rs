@@ -1,0 +1,320 @@
+//! The architecture as a test: each folder of `src` is a layer that knows only those below it, files
+//! do not go in circles, and a type is whole in its file.
+
+mod sources;
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use sources::Library;
+
+/// From the top floor down. What stands on one floor does not know its neighbours.
+const FLOORS: [&[&str]; 14] = [
+    &["fuzzing", "guide"],
+    &["client", "server"],
+    &["metrics"],
+    &["link", "sender"],
+    &["stats"],
+    &["queues", "handshake"],
+    &["dial"],
+    &["wire", "chaos"],
+    &["transport", "settings"],
+    &["error"],
+    &["failure"],
+    &["policy"],
+    &["message", "resume"],
+    &["sync", "seconds"],
+];
+
+/// Where one type needs them; most files have a third of that.
+const MAX_LINES: usize = 600;
+
+static LIBRARY: LazyLock<Library> = LazyLock::new(Library::read);
+
+fn room_of(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name).trim_end_matches(".rs")
+}
+
+fn floor_of(room: &str) -> usize {
+    let floor = FLOORS.iter().position(|rooms| rooms.contains(&room));
+    floor.unwrap_or_else(|| panic!("{room} stands on no floor: add it to this list"))
+}
+
+/// Nothing but the exceptions, and each of those.
+fn check(rule: &str, found: impl IntoIterator<Item = String>, exceptions: &[&str]) {
+    let found: BTreeSet<String> = found.into_iter().collect();
+    let exceptions: BTreeSet<String> = exceptions.iter().map(|name| (*name).into()).collect();
+    let new: Vec<_> = found.difference(&exceptions).collect();
+    let stale: Vec<_> = exceptions.difference(&found).collect();
+    assert!(new.is_empty(), "{rule}: {new:#?}");
+    assert!(stale.is_empty(), "no exceptions any more, take them off the list: {stale:#?}");
+}
+
+#[test]
+fn each_room_knows_only_those_below_it() {
+    let mut wrong = Vec::new();
+    for (user, used) in &LIBRARY.uses {
+        let room = room_of(user);
+        let is_above = |used: &&String| {
+            let used = room_of(used);
+            used != room && (used == "lib" || floor_of(used) <= floor_of(room))
+        };
+        if room != "lib" {
+            wrong.extend(used.iter().filter(is_above).map(|used| format!("{user} uses {used}")));
+        }
+    }
+    check("only rooms below are used", wrong, &[]);
+}
+
+#[test]
+fn no_room_is_too_large_to_be_seen_whole() {
+    let large = LIBRARY.lines.iter().filter(|(_, lines)| **lines > MAX_LINES);
+    check("files are short", large.map(|(name, lines)| format!("{name}: {lines} lines")), &[]);
+}
+
+#[test]
+fn files_do_not_use_each_other_in_circles() {
+    let used_by = |name: &str| LIBRARY.uses.get(name).into_iter().flatten();
+    let goes_round = |start: &&String| {
+        let mut reached: BTreeSet<&String> = BTreeSet::new();
+        let mut next: Vec<&String> = used_by(start).collect();
+        while let Some(name) = next.pop() {
+            if reached.insert(name) {
+                next.extend(used_by(name));
+            }
+        }
+        reached.contains(*start)
+    };
+    let round = LIBRARY.uses.keys().filter(goes_round).cloned();
+    check("no file is reached from itself", round, CIRCLES);
+}
+
+#[test]
+fn a_type_is_whole_in_its_file() {
+    let strayed = LIBRARY.strayed_impls.iter();
+    let strayed = strayed.map(|((home, name), file)| format!("{name} of {home} in {file}"));
+    check("what a type can do stands beside it", strayed, SPLIT);
+}
+
+#[test]
+fn fields_are_private_to_their_file() {
+    let open = LIBRARY.open_types.iter().map(|(file, name)| format!("{file} {name}"));
+    let plain = PLAIN.iter().map(|(name, _)| *name);
+    let exceptions: Vec<&str> = plain.chain(OPEN.iter().copied()).collect();
+    check("fields are private, but those of plain values", open, &exceptions);
+}
+
+#[test]
+fn nothing_is_named_by_the_re_exports_of_lib() {
+    let named = LIBRARY.named_by_lib.iter().map(|(file, name)| format!("crate::{name} in {file}"));
+    check("each thing is named where it is defined", named, NAMED_BY_LIB);
+}
+
+/// Files that still go in circles.
+const CIRCLES: &[&str] = &[
+    "chaos/connection.rs",
+    "chaos/mod.rs",
+    "client/attempt.rs",
+    "client/core.rs",
+    "client/event.rs",
+    "client/events.rs",
+    "client/handle.rs",
+    "client/held.rs",
+    "client/iter.rs",
+    "failure/handshake.rs",
+    "failure/mod.rs",
+    "failure/proxy.rs",
+    "failure/report.rs",
+    "failure/tls.rs",
+    "link/asking.rs",
+    "link/handle.rs",
+    "link/heartbeat.rs",
+    "link/mod.rs",
+    "link/pen.rs",
+    "link/reader.rs",
+    "link/writer.rs",
+    "queues/inbox/channel.rs",
+    "queues/inbox/mailbox.rs",
+    "queues/inbox/mod.rs",
+    "queues/inbox/state.rs",
+    "queues/outbox/mod.rs",
+    "queues/outbox/session.rs",
+    "queues/outbox/state.rs",
+    "queues/outbox/state/session.rs",
+    "queues/outbox/state/too_large.rs",
+    "server/accept.rs",
+    "server/builder.rs",
+    "server/handle.rs",
+    "server/journal.rs",
+    "server/mod.rs",
+    "server/opening.rs",
+    "server/registry.rs",
+    "server/resumption/birth.rs",
+    "server/resumption/mod.rs",
+    "server/resumption/owner.rs",
+    "server/resumption/resumable.rs",
+    "server/serve.rs",
+    "server/session.rs",
+    "server/tie.rs",
+    "server/totals.rs",
+    "transport/blocking.rs",
+    "transport/mod.rs",
+    "transport/tls/mod.rs",
+    "transport/tls/reader.rs",
+    "transport/tls/writer.rs",
+    "wire/assembly.rs",
+    "wire/framed/decoder.rs",
+    "wire/mod.rs",
+    "wire/websocket/control.rs",
+    "wire/websocket/decoder.rs",
+    "wire/websocket/deflate.rs",
+    "wire/websocket/encoder.rs",
+];
+
+/// Types that still have `impl`s in another file: that file.
+const SPLIT: &[&str] = &[
+    "Opener of client/attempt.rs in client/held.rs",
+    "ClientBuilder of client/builder/mod.rs in client/builder/effect.rs",
+    "ClientBuilder of client/builder/mod.rs in client/builder/route.rs",
+    "ClientBuilder of client/builder/mod.rs in client/builder/start.rs",
+    "ClientBuilder of client/builder/mod.rs in client/builder/timing.rs",
+    "ClientBuilder of client/builder/mod.rs in client/builder/traffic.rs",
+    "Core of client/core.rs in client/journal.rs",
+    "Event of client/event.rs in client/record.rs",
+    "Client of client/handle.rs in client/iter.rs",
+    "Manager of client/life.rs in client/watch.rs",
+    "Error of error.rs in queues/outbox/terms.rs",
+    "Error of error.rs in sender/error.rs",
+    "FailureTally of failure/counts.rs in stats/table.rs",
+    "Failure of failure/mod.rs in failure/kind.rs",
+    "Failure of failure/mod.rs in failure/report.rs",
+    "Failure of failure/mod.rs in wire/assembly.rs",
+    "Shared of link/mod.rs in link/journal.rs",
+    "Shared of link/mod.rs in link/session.rs",
+    "Pen of link/pen.rs in link/asking.rs",
+    "Pen of link/pen.rs in link/session.rs",
+    "Reader of link/reader.rs in link/farewell.rs",
+    "Message of message/mod.rs in message/convert.rs",
+    "Message of message/mod.rs in message/json.rs",
+    "Message of message/mod.rs in message/received.rs",
+    "Message of message/mod.rs in sender/error.rs",
+    "MessageRef of message/received.rs in message/convert.rs",
+    "MessageRef of message/received.rs in message/json.rs",
+    "Outbox of queues/outbox/mod.rs in queues/outbox/session.rs",
+    "Outbox of queues/outbox/mod.rs in queues/outbox/telling.rs",
+    "Outbox of queues/outbox/mod.rs in queues/outbox/waits.rs",
+    "State of queues/outbox/state.rs in queues/outbox/state/dropping.rs",
+    "State of queues/outbox/state.rs in queues/outbox/state/poison.rs",
+    "State of queues/outbox/state.rs in queues/outbox/state/session.rs",
+    "State of queues/outbox/state.rs in queues/outbox/state/too_large.rs",
+    "ServerCore of server/mod.rs in server/totals.rs",
+    "Owner of server/resumption/owner.rs in server/resumption/birth.rs",
+    "Stats of stats/mod.rs in stats/rates.rs",
+    "Metric of stats/table.rs in metrics/names.rs",
+    "Duplex of transport/mod.rs in transport/prefixed.rs",
+    "Duplex of transport/mod.rs in transport/socket.rs",
+];
+
+/// Types whose fields other files still reach.
+const OPEN: &[&str] = &[
+    "client/attempt.rs Opener",
+    "client/attempt.rs Success",
+    "client/builder/effect.rs Kind",
+    "client/close.rs Guard",
+    "client/core.rs Core",
+    "client/held.rs Held",
+    "client/iter.rs Iter",
+    "client/life.rs Manager",
+    "client/login.rs LoginError",
+    "client/status.rs Details",
+    "client/streak.rs FailureStreak",
+    "dial/proxy/mod.rs Proxy",
+    "failure/handshake.rs Body",
+    "handshake/gate.rs Gate",
+    "handshake/headers.rs Header",
+    "handshake/request.rs OpeningRequest",
+    "handshake/server.rs Upgrade",
+    "link/asking.rs Unasked",
+    "link/control.rs Slots",
+    "link/handle.rs Handle",
+    "link/life.rs State",
+    "link/mod.rs Ended",
+    "link/mod.rs Opened",
+    "link/mod.rs Parts",
+    "link/pen.rs Pen",
+    "link/pings.rs Covered",
+    "link/reader.rs Reader",
+    "link/reader.rs Work",
+    "metrics/names.rs Sample",
+    "policy/compression.rs Compression",
+    "policy/framing.rs Framing",
+    "policy/framing.rs LengthPrefix",
+    "policy/heartbeat.rs Heartbeat",
+    "policy/limits.rs MaxSizes",
+    "policy/overflow.rs Queue",
+    "policy/resume.rs Resume",
+    "policy/resume.rs Unconfirmed",
+    "policy/timeouts.rs Resolved",
+    "queues/inbox/state.rs Held",
+    "queues/inbox/state.rs State",
+    "queues/outbox/state.rs Entry",
+    "queues/outbox/state.rs State",
+    "queues/outbox/state/too_large.rs TooLarge",
+    "queues/outbox/terms.rs Tally",
+    "queues/outbox/terms.rs Terms",
+    "resume/header.rs Answer",
+    "resume/report.rs Report",
+    "resume/server.rs Death",
+    "server/admission.rs ConnectionLimits",
+    "server/answer.rs Answer",
+    "server/handle.rs ServerHandle",
+    "server/incoming.rs Incoming",
+    "server/journal.rs Journal",
+    "server/opening.rs Asked",
+    "server/opening.rs Visitor",
+    "server/resumption/owner.rs Owner",
+    "server/session.rs Inner",
+    "server/session.rs Outgoing",
+    "server/totals.rs Totals",
+    "settings/chosen.rs Chosen",
+    "settings/mod.rs Settings",
+    "stats/field.rs Fields",
+    "stats/table.rs Metric",
+    "wire/assembly.rs Unfinished",
+];
+
+/// Files that still name what `lib.rs` re-exports.
+const NAMED_BY_LIB: &[&str] = &[
+    "crate::Tls in client/builder/route.rs",
+    "crate::Error in client/events.rs",
+    "crate::CloseCode in sender/mod.rs",
+    "crate::Error in sender/mod.rs",
+    "crate::Receipt in sender/mod.rs",
+    "crate::SendError in sender/mod.rs",
+    "crate::SendOptions in sender/mod.rs",
+    "crate::Sender in sender/mod.rs",
+    "crate::Compression in settings/setters.rs",
+    "crate::Heartbeat in settings/setters.rs",
+    "crate::Limits in settings/setters.rs",
+    "crate::Message in settings/setters.rs",
+    "crate::Queue in settings/setters.rs",
+    "crate::SocketOptions in settings/setters.rs",
+    "crate::Timeouts in settings/setters.rs",
+    "crate::Undelivered in settings/setters.rs",
+    "crate::Field in stats/table.rs",
+];
+
+/// Plain values: their fields are what they are, and no invariant lies between them.
+const PLAIN: &[(&str, &str)] = &[
+    ("chaos/faults.rs Faults", "what is to go wrong; the proxy reads it"),
+    ("dial/url.rs Authority", "pieces of a text"),
+    ("dial/url.rs Credentials", "pieces of a text"),
+    ("dial/url.rs Parts", "pieces of a text"),
+    ("failure/report.rs Chain", "a way to show what it wraps"),
+    ("failure/text.rs OneLine", "a way to show what it wraps"),
+    ("handshake/client.rs Handshake", "what has come of a call"),
+    ("handshake/endpoint.rs Endpoint", "pieces of a text"),
+    ("handshake/reference.rs Target", "pieces of a text"),
+    ("transport/head.rs ResponseHead", "pieces of a text"),
+    ("transport/mod.rs Duplex", "three pieces that three threads own"),
+];
