@@ -129,10 +129,14 @@ impl Error {
         Self::WouldWaitForever { reason }
     }
 
+    /// This setting cannot be as it is.
+    pub(crate) fn setting(setting: &'static str, reason: impl Into<String>) -> Self {
+        Self::InvalidSetting { setting, reason: reason.into() }
+    }
+
     /// There is no channel of received messages.
     pub(crate) fn no_channel() -> Self {
-        let reason = "receiver() is for builders that were told so with channel()".into();
-        Self::InvalidSetting { setting: "channel", reason }
+        Self::setting("channel", "receiver() is for builders that were told so with channel()")
     }
 
     /// The error with its sources, on one line: for logs. Its `Display` is the same.

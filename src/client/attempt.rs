@@ -127,7 +127,8 @@ impl Opener {
             let code = || guarded(REQUEST, || hook(&mut request));
             core.watched(REQUEST, code)?.map_err(Failure::Request)?;
         }
-        let mut opening = Opening::new(self.settings.timeouts.handshake, request.endpoint.clone());
+        let mut opening =
+            Opening::new(self.settings.timeouts().handshake, request.endpoint.clone());
         let first = self.first_hop(&request);
         let result =
             self.follow(request, first, &mut opening).and_then(|opened| self.log_in(opened, core));
@@ -137,7 +138,7 @@ impl Opener {
         }
         match (&result, opening.address) {
             (Ok(_), address) => {
-                self.addresses.succeeded(address.filter(|_| self.settings.resume));
+                self.addresses.succeeded(address.filter(|_| self.settings.resume()));
             }
             (Err(_), Some(address)) => self.addresses.has_failed(address),
             (Err(_), None) => {}
@@ -186,8 +187,8 @@ impl Opener {
                 Failure::Handshake(HandshakeError::BadRedirect(secrets.clean(&what)))
             };
             redirects += 1;
-            if redirects > self.settings.max_redirects {
-                return Err(bad(format!("more than {} of them", self.settings.max_redirects)));
+            if redirects > self.settings.max_redirects() {
+                return Err(bad(format!("more than {} of them", self.settings.max_redirects())));
             }
             let endpoint = request.endpoint.join(location);
             let endpoint = endpoint.map_err(|error| bad(error.to_string()))?;
@@ -217,9 +218,9 @@ impl Opener {
                 .secure(duplex, endpoint, is_home, deadline)
                 .map_err(|failure| failure.in_time(timeout))?;
         }
-        let (name, limits) = (self.endpoint(), self.settings.limits);
+        let (name, limits) = (self.endpoint(), self.settings.limits());
         if !endpoint.scheme.is_websocket() {
-            let protocol = Protocol::Framed(self.settings.framing);
+            let protocol = Protocol::Framed(self.settings.framing());
             let opened = Opened::new(duplex, protocol, limits, Vec::new());
             return Ok(Success { opened, response: None, endpoint: name, start: Start::Ordinary });
         }
@@ -236,7 +237,7 @@ impl Opener {
             offer.as_ref(),
         );
         if let Err(Failure::Rejected { retry_after, waits, .. }) = &mut opened {
-            *waits = retry_after.map(|asked| asked.min(self.settings.max_retry_after));
+            *waits = retry_after.map(|asked| asked.min(self.settings.max_retry_after()));
         }
         if let Some(jar) = &mut self.jar {
             match &opened {
@@ -258,7 +259,7 @@ impl Opener {
         let settings = Arc::clone(&self.settings);
         opening.address = None;
         if let Some(connector) = &self.connector {
-            let deadline = opening.within(settings.timeouts.connect);
+            let deadline = opening.within(settings.timeouts().connect);
             let host = endpoint.dialed_host();
             let duplex = connector.connect(&host, endpoint.port, deadline, &self.interrupt)?;
             self.interrupt.watch(Arc::clone(&duplex.hangup));
@@ -272,13 +273,13 @@ impl Opener {
             Some(proxy) => (proxy.host.clone(), proxy.port),
             None => (endpoint.dialed_host(), endpoint.port),
         };
-        let deadline = opening.within(settings.timeouts.dns);
+        let deadline = opening.within(settings.timeouts().dns);
         let resolved = match self.connect_to {
             Some(address) => vec![address],
             None => self.resolver.resolve(&host, port, deadline, &self.interrupt)?,
         };
         let addresses = self.addresses.in_order(&resolved);
-        let deadline = opening.within(settings.timeouts.connect);
+        let deadline = opening.within(settings.timeouts().connect);
         let (stream, address) = self.dialer.dial(&addresses, deadline, &self.interrupt)?;
         log::trace!("connected to {address}");
         opening.address = Some(address);
@@ -315,7 +316,7 @@ impl Opener {
     fn log_in(&mut self, mut success: Success, core: &Arc<Core>) -> Result<Success, Failure> {
         let Some(hook) = &mut self.login_hook else { return Ok(success) };
         let (deadline, inbox) =
-            (Instant::now() + self.settings.timeouts.login, self.settings.inbox);
+            (Instant::now() + self.settings.timeouts().login, self.settings.inbox());
         let Success { opened, response, start, .. } = &mut success;
         let counts = match start {
             // the server remembers
@@ -326,7 +327,7 @@ impl Opener {
         let mut session =
             LoginSession::new(opened, deadline, response.as_ref(), &self.counters, inbox, counts);
         // a hook that waits for the server is let be until its time is over
-        let patience = core.patience.max(self.settings.timeouts.login);
+        let patience = core.patience.max(self.settings.timeouts().login);
         let code = || guarded(LOGIN, || hook(&mut session));
         let mut result = core.watched_after(patience, LOGIN, code)?;
         if result.is_ok() {

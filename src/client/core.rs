@@ -263,13 +263,13 @@ mod tests {
         let core = Core {
             id: next_id(),
             outbox: Arc::new(Outbox::new(
-                settings.outbox,
-                settings.limits.message,
+                settings.outbox(),
+                settings.limits().message,
                 None,
                 Delivery::default(),
                 true,
             )),
-            mailbox: Arc::new(Mailbox::new(settings.inbox)),
+            mailbox: Arc::new(Mailbox::new(settings.inbox())),
             counters,
             status: Status::new(),
             publisher: Publisher::new(None),
@@ -282,8 +282,8 @@ mod tests {
             outlet: crate::metrics::Outlet::new("client", String::new()),
             threads: Threads::of(0, threads::LEAST_STACK),
             label: String::new(),
-            close_timeout: settings.timeouts.close,
-            patience: settings.heartbeat.interval,
+            close_timeout: settings.timeouts().close,
+            patience: settings.heartbeat().interval,
             closing_since: Mutex::default(),
             has_link: AtomicBool::new(false),
         };

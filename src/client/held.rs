@@ -60,7 +60,7 @@ pub enum SessionStart {
 impl Opener {
     /// What to ask for at this endpoint.
     pub(super) fn offer(&self, endpoint: &Endpoint) -> Option<Offer> {
-        self.settings.resume.then(|| match &self.held {
+        self.settings.resume().then(|| match &self.held {
             Some(held) if held.endpoint.is_same_origin(endpoint) => {
                 let (token, received) = (held.token.clone(), held.counts.received());
                 Offer::Resume { token, received }
@@ -132,7 +132,7 @@ impl Opener {
             Start::New { held, login } => {
                 self.has_lost_session(outbox);
                 self.drop_session(outbox);
-                outbox.begin_session(self.settings.unconfirmed, login);
+                outbox.begin_session(self.settings.unconfirmed(), login);
                 self.held = Some(held);
             }
         }

@@ -225,7 +225,7 @@ impl Manager {
         }
         self.streak.retries += 1;
         let (retry, outage) = (self.streak.retries, self.streak.outage(self.since));
-        let backoff = &self.opener.settings.backoff;
+        let backoff = &self.opener.settings.backoff();
         let delay = || guarded("backoff", || backoff.delay(retry, outage));
         let delay = if backoff.is_custom() { self.core.watched("backoff", delay) } else { delay() };
         match delay {

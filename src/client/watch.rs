@@ -61,7 +61,7 @@ impl Manager {
         };
         if matches!(command, Command::Close(_)) {
             // as much time as if the link were alive
-            let _ = link.read().recv_timeout(self.opener.settings.timeouts.close);
+            let _ = link.read().recv_timeout(self.opener.settings.timeouts().close);
         }
         link.handle().let_go();
         Some(command)
@@ -104,7 +104,7 @@ impl Manager {
                 Command::Close(frame) => {
                     self.core.status.enter(Step::Closing);
                     handle.close_after_data(frame.clone());
-                    handle.wait_until(Instant::now() + self.opener.settings.timeouts.close);
+                    handle.wait_until(Instant::now() + self.opener.settings.timeouts().close);
                     handle.end_close(frame);
                     return Ending::Close;
                 }
@@ -125,7 +125,7 @@ impl Manager {
     /// Decides what comes after a link, and makes it known.
     fn link_ended(&mut self, ending: Ending, ended: Ended, uptime: Duration) -> After {
         self.streak.failed += 1;
-        if uptime >= self.opener.settings.stable_after {
+        if uptime >= self.opener.settings.stable_after() {
             self.streak = FailureStreak::default();
         }
         self.streak.goes_on(self.since);
@@ -146,7 +146,7 @@ impl Manager {
             endpoint,
             uptime,
             unconfirmed: ended.unconfirmed,
-            will_be_resent: self.opener.settings.delivery == Delivery::AtLeastOnce,
+            will_be_resent: self.opener.settings.delivery() == Delivery::AtLeastOnce,
             resumable,
             next: after.next(),
         });

@@ -82,7 +82,7 @@ impl Pen {
 
     /// Encodes a ping, or the beat that serves as one.
     pub(super) fn ask(&mut self, shared: &Shared) -> io::Result<()> {
-        match (&self.encoder, &shared.settings.heartbeat.beat) {
+        match (&self.encoder, &shared.settings.heartbeat().beat) {
             (Encoder::WebSocket(_), _) => {
                 self.ping(shared);
                 Ok(())

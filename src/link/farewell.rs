@@ -21,7 +21,7 @@ impl Reader<'_> {
     /// take from the peer what it has not read yet; so what still comes is read.
     pub(super) fn part(&mut self, cause: Failure, answer: Option<Option<CloseFrame>>) {
         let shared = self.shared;
-        let closing = Instant::now() + shared.settings.timeouts.close;
+        let closing = Instant::now() + shared.settings.timeouts().close;
         let (is_session, is_framed) =
             (shared.owner == Owner::Session, !shared.protocol.is_websocket());
         shared.life.peer_ends(cause);
@@ -42,7 +42,7 @@ impl Reader<'_> {
             None if is_framed => self.end_our_stream(closing),
             None => {}
         }
-        let deadline = Instant::now() + shared.settings.timeouts.close.min(END_OF_STREAM);
+        let deadline = Instant::now() + shared.settings.timeouts().close.min(END_OF_STREAM);
         if shared.protocol.ends_stream() {
             self.end_our_stream(deadline);
             self.read_to_the_end(deadline);
@@ -58,7 +58,7 @@ impl Reader<'_> {
     /// out, and the peer gets the time to read it.
     pub(super) fn say_why(&mut self, cause: Failure) {
         let shared = self.shared;
-        let deadline = Instant::now() + shared.settings.timeouts.close.min(END_OF_STREAM);
+        let deadline = Instant::now() + shared.settings.timeouts().close.min(END_OF_STREAM);
         shared.life.peer_ends(cause);
         self.end_our_stream(deadline);
         self.deliver();

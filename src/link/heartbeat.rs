@@ -34,7 +34,7 @@ struct Grace {
 }
 
 pub(super) fn run(shared: &Shared) {
-    let heartbeat = &shared.settings.heartbeat;
+    let heartbeat = shared.settings.heartbeat();
     let interval = heartbeat.interval;
     let Some(limit) = heartbeat.limit() else {
         return watch_confirmations(shared);
@@ -128,7 +128,7 @@ pub(super) fn run(shared: &Shared) {
 /// Where nothing is sent and silence is not watched, a peer that does not confirm what was asked of
 /// it is still said to be one.
 fn watch_confirmations(shared: &Shared) {
-    let interval = shared.settings.heartbeat.dead_after;
+    let interval = shared.settings.heartbeat().dead_after;
     loop {
         match shared.life.wait_pulse(Instant::now() + interval) {
             Pulse::Due if matches!(shared.liveness.waiting(), Waiting::ForPeer(_)) => {
@@ -143,7 +143,7 @@ fn watch_confirmations(shared: &Shared) {
 
 fn beat(shared: &Shared) -> Result<(), Failure> {
     shared.liveness.ask();
-    match &shared.settings.heartbeat.beat {
+    match &shared.settings.heartbeat().beat {
         Beat::Ping | Beat::PingAlways => {
             if writer::write_now(shared, |pen| pen.ping_now(shared)) {
                 return Ok(());

@@ -289,7 +289,7 @@ impl Link {
         }
         let Duplex { reader, writer, hangup } = duplex;
         let (notice_sender, notices) = bounded(4);
-        let threads = Threads::of(id, settings.stack);
+        let threads = Threads::of(id, settings.stack_size());
         let shared = Arc::new(Shared {
             protocol,
             owner,
@@ -309,7 +309,7 @@ impl Link {
             id,
             name: threads::thread_prefix(id),
         });
-        if shared.settings.socket.sends_directly() {
+        if shared.settings.socket().sends_directly() {
             // weak, for the link holds the outbox
             let link: Weak<dyn Shortcut> = Arc::downgrade(&shared) as _;
             shared.outbox.offer_shortcut(link);

@@ -126,7 +126,7 @@ impl Pen {
         mut write: impl FnMut(&mut dyn WriteHalf, &Output) -> io::Result<T>,
     ) -> io::Result<T> {
         use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-        let timeout = shared.settings.timeouts.write;
+        let timeout = shared.settings.timeouts().write;
         loop {
             let idle = self.took.elapsed().min(shared.liveness.silence());
             let left = timeout.saturating_sub(idle);
@@ -273,7 +273,7 @@ impl Pen {
             let (number, size) = (entry.number, entry.message.len());
             let position = self.begin_message(shared);
             entry.position = position;
-            match (&mut self.encoder, shared.settings.fragment_size) {
+            match (&mut self.encoder, shared.settings.fragment()) {
                 (Encoder::WebSocket(_), Some(piece)) if size > piece => {
                     self.fragments(entry, piece, shared)?;
                 }
@@ -298,7 +298,7 @@ impl Pen {
 
     /// Whether the batch can be written in one go by a thread that must not wait.
     pub(super) fn is_small(&self, shared: &Shared) -> bool {
-        let most = shared.settings.fragment_size.unwrap_or(SMALL).min(SMALL);
+        let most = shared.settings.fragment().unwrap_or(SMALL).min(SMALL);
         self.batch.iter().all(|entry| entry.message.len() <= most)
     }
 

@@ -253,7 +253,7 @@ impl Reader<'_> {
     /// Has the next read end when the peer has been silent for too long, and earlier if there is
     /// memory to be given back by then.
     fn set_timeout(&mut self) -> io::Result<()> {
-        let mut wanted = match self.shared.settings.heartbeat.limit() {
+        let mut wanted = match self.shared.settings.heartbeat().limit() {
             None => None,
             Some(limit) => {
                 let silence = self.shared.liveness.silence();
@@ -305,7 +305,7 @@ impl Reader<'_> {
     /// How much more time a peer has that was silent for the limit: none, unless nobody has asked
     /// it, because this whole process was held up.
     fn time_to_answer(&mut self) -> Duration {
-        let heartbeat = &self.shared.settings.heartbeat;
+        let heartbeat = self.shared.settings.heartbeat();
         let time = heartbeat.dead_after.saturating_sub(heartbeat.interval);
         let was_asked = !heartbeat.asks() || self.shared.liveness.had_to_answer(time / 2);
         if was_asked || std::mem::replace(&mut self.was_deferred, true) {
@@ -368,7 +368,7 @@ fn take(
     batch: &mut Batch,
     place: &mut &'static str,
 ) {
-    let heartbeat = &shared.settings.heartbeat;
+    let heartbeat = shared.settings.heartbeat();
     if let Some(answer) = &heartbeat.answer {
         *place = "heartbeat answer";
         let reply = answer(&message);

@@ -55,7 +55,7 @@ pub(super) fn run(shared: &Shared, mut pen: Box<Pen>) {
 
 fn failure(shared: &Shared, error: io::Error) -> Failure {
     if error.kind() == io::ErrorKind::TimedOut {
-        return Failure::WriteTimeout { timeout: shared.settings.timeouts.write };
+        return Failure::WriteTimeout { timeout: shared.settings.timeouts().write };
     }
     Failure::from(error)
 }

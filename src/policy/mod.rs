@@ -7,6 +7,7 @@ mod delivery;
 mod framing;
 mod heartbeat;
 mod limits;
+mod options;
 mod overflow;
 mod resume;
 mod socket;

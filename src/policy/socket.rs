@@ -6,48 +6,52 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
-/// What is set on every socket, dialed or accepted, for either builder. Nagle's algorithm is always
-/// off: whoever writes here has gathered what there is to gather.
-///
-/// | | default | range | has an effect |
-/// | --- | --- | --- | --- |
-/// | [`keepalive`](Self::keepalive), [`user_timeout`](Self::user_timeout) | off | 1 s to 32767 s | without a connector |
-/// | [`send_buffer`](Self::send_buffer), [`receive_buffer`](Self::receive_buffer) | the system's choice | 1 to 2147483647 bytes | without a connector |
-/// | [`local_address`](Self::local_address) | the system's choice | | for a client without a connector |
-/// | [`writes`](Self::writes) | [`Writes::Direct`] | | always |
-///
-/// ```
-/// use std::time::Duration;
-/// use everlink::{Client, Server, SocketOptions};
-///
-/// let probed = SocketOptions::new().keepalive(Duration::from_secs(60));
-/// let client = Client::builder("ws://localhost:9001").socket(probed);
-/// let server = Server::builder().socket(probed);
-/// # let _ = (client, server);
-/// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(default, deny_unknown_fields))]
-#[must_use]
-pub struct SocketOptions {
-    #[cfg_attr(
-        feature = "serde",
-        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
-    )]
-    keepalive: Option<Duration>,
-    #[cfg_attr(
-        feature = "serde",
-        serde(with = "crate::seconds::optional", skip_serializing_if = "Option::is_none")
-    )]
-    user_timeout: Option<Duration>,
-    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-    send_buffer: Option<usize>,
-    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-    receive_buffer: Option<usize>,
-    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-    local_address: Option<SocketAddr>,
-    #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-    writes: Option<Writes>,
+use super::options::options;
+
+options! {
+    /// What is set on every socket, dialed or accepted, for either builder. Nagle's algorithm is always
+    /// off: whoever writes here has gathered what there is to gather.
+    ///
+    /// | | default | range | has an effect |
+    /// | --- | --- | --- | --- |
+    /// | [`keepalive`](Self::keepalive), [`user_timeout`](Self::user_timeout) | off | 1 s to 32767 s | without a connector |
+    /// | [`send_buffer`](Self::send_buffer), [`receive_buffer`](Self::receive_buffer) | the system's choice | 1 to 2147483647 bytes | without a connector |
+    /// | [`local_address`](Self::local_address) | the system's choice | | for a client without a connector |
+    /// | [`writes`](Self::writes) | [`Writes::Direct`] | | always |
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Client, Server, SocketOptions};
+    ///
+    /// let probed = SocketOptions::new().keepalive(Duration::from_secs(60));
+    /// let client = Client::builder("ws://localhost:9001").socket(probed);
+    /// let server = Server::builder().socket(probed);
+    /// # let _ = (client, server);
+    /// ```
+    SocketOptions {
+        /// Has the kernel probe a connection that was idle for this long, and then as often again
+        /// (`SO_KEEPALIVE`). It notices peers that are gone, not peers that hang: the heartbeat does
+        /// both. Default: off.
+        keepalive: Duration, set(time), serde with "crate::seconds::optional";
+
+        /// Has the kernel end a connection whose written data was not acknowledged for this long
+        /// (`TCP_USER_TIMEOUT`, RFC 5482). Linux only; elsewhere it does nothing. Default: off.
+        user_timeout: Duration, set(time), serde with "crate::seconds::optional";
+
+        /// The size of the socket's send buffer in bytes (`SO_SNDBUF`). Default: the system chooses,
+        /// and adapts it.
+        send_buffer: usize, set(bytes);
+
+        /// The size of the socket's receive buffer in bytes (`SO_RCVBUF`). Default: the system chooses,
+        /// and adapts it.
+        receive_buffer: usize, set(bytes);
+
+        /// Dials from this local address; port 0 leaves the port to the system.
+        local_address: SocketAddr, set(address);
+
+        /// Which threads write to the socket. Default: [`Writes::Direct`].
+        writes: Writes, set(writes);
+    }
 }
 
 /// Which threads write to the socket.
@@ -68,52 +72,6 @@ pub enum Writes {
 }
 
 impl SocketOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Has the kernel probe a connection that was idle for this long, and then as often again
-    /// (`SO_KEEPALIVE`). It notices peers that are gone, not peers that hang: the heartbeat does
-    /// both. Default: off.
-    pub fn keepalive(mut self, time: Duration) -> Self {
-        self.keepalive = Some(time);
-        self
-    }
-
-    /// Has the kernel end a connection whose written data was not acknowledged for this long
-    /// (`TCP_USER_TIMEOUT`, RFC 5482). Linux only; elsewhere it does nothing. Default: off.
-    pub fn user_timeout(mut self, time: Duration) -> Self {
-        self.user_timeout = Some(time);
-        self
-    }
-
-    /// The size of the socket's send buffer in bytes (`SO_SNDBUF`). Default: the system chooses,
-    /// and adapts it.
-    pub fn send_buffer(mut self, bytes: usize) -> Self {
-        self.send_buffer = Some(bytes);
-        self
-    }
-
-    /// The size of the socket's receive buffer in bytes (`SO_RCVBUF`). Default: the system chooses,
-    /// and adapts it.
-    pub fn receive_buffer(mut self, bytes: usize) -> Self {
-        self.receive_buffer = Some(bytes);
-        self
-    }
-
-    /// Dials from this local address; port 0 leaves the port to the system.
-    pub fn local_address(mut self, address: SocketAddr) -> Self {
-        self.local_address = Some(address);
-        self
-    }
-
-    /// Which threads write to the socket. Default: [`Writes::Direct`].
-    pub fn writes(mut self, writes: Writes) -> Self {
-        self.writes = Some(writes);
-        self
-    }
-
     /// Where to dial from.
     pub(crate) fn bound_to(&self) -> Option<SocketAddr> {
         self.local_address
@@ -122,18 +80,6 @@ impl SocketOptions {
     /// Whether threads that send may write to the socket themselves.
     pub(crate) fn sends_directly(&self) -> bool {
         self.writes.unwrap_or_default() == Writes::Direct
-    }
-
-    /// Every option, and whether it was set.
-    pub(crate) fn options(&self) -> [(&'static str, bool); 6] {
-        [
-            ("SocketOptions::keepalive", self.keepalive.is_some()),
-            ("SocketOptions::user_timeout", self.user_timeout.is_some()),
-            ("SocketOptions::send_buffer", self.send_buffer.is_some()),
-            ("SocketOptions::receive_buffer", self.receive_buffer.is_some()),
-            ("SocketOptions::local_address", self.local_address.is_some()),
-            ("SocketOptions::writes", self.writes.is_some()),
-        ]
     }
 
     /// The first option with a value that the kernel would not take, and why.

@@ -118,7 +118,7 @@ fn start(
     peer: SocketAddr,
     admitted: Admitted,
 ) -> io::Result<()> {
-    server.settings.socket.apply(SockRef::from(&stream))?;
+    server.settings.socket().apply(SockRef::from(&stream))?;
     let id = next_id();
     let duplex = Duplex::from(stream);
     server.registry.enter(id, Arc::clone(&duplex.hangup));

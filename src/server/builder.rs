@@ -14,8 +14,8 @@ use super::{Incoming, OnRequest, Server, ServerCore, ServerHandle, accept};
 use crate::error::Error;
 use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
-use crate::policy::{Framing, MaxSizes, Overflow, Queue, Resume};
-use crate::settings::{Settings, shared_setters};
+use crate::policy::{Framing, Overflow, Resume};
+use crate::settings::{Settings, Side, no_effect, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Budget, Mutex, Ours, Repeats, Signal};
 use crate::transport::head::is_token;
@@ -43,49 +43,51 @@ pub enum SlowSession {
 #[must_use = "a builder does nothing until bind()"]
 pub struct ServerBuilder {
     settings: Settings,
-    framing: Option<Framing>,
     #[cfg(feature = "tls")]
     tls: Option<Arc<rustls::ServerConfig>>,
     connections: ConnectionLimits,
     backlog: u32,
-    slow: SlowSession,
+    slow: Option<SlowSession>,
     on_request: Option<OnRequest>,
-    subprotocols: Vec<String>,
+    subprotocols: Option<Vec<String>>,
     resume: Option<Resume>,
     on_resume: Option<OnResume>,
     /// Or what is wrong with them.
-    origins: Result<Origins, String>,
+    origins: Option<Result<Origins, String>>,
+    any_origin: bool,
     /// Or what is wrong with them.
-    names: Result<Names, String>,
+    names: Option<Result<Names, String>>,
 }
 
 impl ServerBuilder {
     pub(super) fn new() -> Self {
-        let settings = Settings {
-            outbox: Queue::default_of(1024, 16 << 20),
-            inbox: Queue::default_of(64, 1 << 20),
-            // as many bytes as this can be unfinished in each of the sessions
-            limits: MaxSizes { message: 1 << 20, frame: usize::MAX },
-            ..Settings::default()
-        };
         Self {
-            settings,
-            framing: None,
+            settings: Settings { side: Side::Session, ..Settings::default() },
             #[cfg(feature = "tls")]
             tls: None,
             connections: ConnectionLimits { total: 1024, per_network: None },
             backlog: 1024,
-            slow: SlowSession::default(),
+            slow: None,
             on_request: None,
-            subprotocols: Vec::new(),
+            subprotocols: None,
             resume: None,
             on_resume: None,
-            origins: Ok(Origins::default()),
-            names: Ok(Names::default()),
+            origins: None,
+            any_origin: false,
+            names: None,
         }
     }
 
     shared_setters!();
+
+    /// Has received messages come through a crossbeam channel, for `select!`: `receiver()` of
+    /// the session is that channel. The inbox keeps its bounds. Each session
+    /// has a thread more then, which hands messages over one by one; without it they are handed
+    /// over in batches, which is several times as fast for small messages.
+    pub fn channel(mut self) -> Self {
+        self.settings.has_channel = true;
+        self
+    }
 
     /// Speaks plain TCP with this framing instead of WebSocket.
     ///
@@ -108,9 +110,7 @@ impl ServerBuilder {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn framing(mut self, framing: Framing) -> Self {
-        self.settings.chosen.add("framing");
-        self.framing = Some(framing);
-        self.settings.framing = framing;
+        self.settings.framing = Some(framing);
         self
     }
 
@@ -118,7 +118,6 @@ impl ServerBuilder {
     /// is part of the opening handshake and has the same deadline.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
-        self.settings.chosen.add("tls");
         self.tls = Some(config);
         self
     }
@@ -149,7 +148,6 @@ impl ServerBuilder {
         mut self,
         decide: impl Fn(&Incoming) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        self.settings.chosen.add("on_request");
         self.on_request = Some(Box::new(decide));
         self
     }
@@ -166,8 +164,7 @@ impl ServerBuilder {
     /// # let _ = server;
     /// ```
     pub fn subprotocols<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.settings.chosen.add("subprotocols");
-        self.subprotocols = names.into_iter().map(Into::into).collect();
+        self.subprotocols = Some(names.into_iter().map(Into::into).collect());
         self
     }
 
@@ -187,12 +184,12 @@ impl ServerBuilder {
     /// # let _ = server;
     /// ```
     pub fn origins<O: AsRef<str>>(mut self, allowed: impl IntoIterator<Item = O>) -> Self {
-        self.settings.chosen.add("origins");
         let allowed: Vec<O> = allowed.into_iter().collect();
-        self.origins = self.origins.and_then(|mut origins| {
+        let origins = self.origins.unwrap_or_else(|| Ok(Origins::default()));
+        self.origins = Some(origins.and_then(|mut origins| {
             origins.allow(allowed.iter().map(AsRef::as_ref))?;
             Ok(origins)
-        });
+        }));
         self
     }
 
@@ -211,16 +208,14 @@ impl ServerBuilder {
     /// # let _ = server;
     /// ```
     pub fn host_names<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.settings.chosen.add("host_names");
         let names: Vec<N> = names.into_iter().collect();
-        self.names = Names::new(names.iter().map(AsRef::as_ref));
+        self.names = Some(Names::new(names.iter().map(AsRef::as_ref)));
         self
     }
 
     /// Lets pages of every origin in: for services that are public, and trust no cookie.
     pub fn any_origin(mut self) -> Self {
-        self.settings.chosen.add("any_origin");
-        self.origins = self.origins.map(|_| Origins::any());
+        self.any_origin = true;
         self
     }
 
@@ -229,7 +224,6 @@ impl ServerBuilder {
     /// [`max_connections`](Self::max_connections). Default: half of those that there may be in all, and all of them from this machine
     /// and from private networks, where a reverse proxy has everybody's connections.
     pub fn max_connections_per_address(mut self, limit: usize) -> Self {
-        self.settings.chosen.add("max_connections_per_address");
         self.connections.per_network = Some(limit);
         self
     }
@@ -237,7 +231,6 @@ impl ServerBuilder {
     /// How many connections there may be, those that are opening included. One more is answered
     /// with 503, or cut at once on plain TCP. Default 1024.
     pub fn max_connections(mut self, limit: usize) -> Self {
-        self.settings.chosen.add("max_connections");
         self.connections.total = limit;
         self
     }
@@ -245,7 +238,6 @@ impl ServerBuilder {
     /// How many connections may wait in the kernel to be accepted, at most what the system allows
     /// (`net.core.somaxconn` on Linux). Default 1024.
     pub fn backlog(mut self, connections: u32) -> Self {
-        self.settings.chosen.add("backlog");
         self.backlog = connections;
         self
     }
@@ -262,7 +254,6 @@ impl ServerBuilder {
     /// over by whoever has that secret. [`on_request`](Self::on_request) is asked again for each
     /// request that resumes; [`on_resume`](Self::on_resume) can bind a session to its user.
     pub fn resume(mut self, resume: Resume) -> Self {
-        self.settings.chosen.add("resume");
         self.resume = Some(resume);
         self
     }
@@ -284,7 +275,6 @@ impl ServerBuilder {
         mut self,
         decide: impl Fn(&Incoming, &Session) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.settings.chosen.add("on_resume");
         self.on_resume = Some(Box::new(decide));
         self
     }
@@ -301,7 +291,6 @@ impl ServerBuilder {
     ///
     /// At least a [`Limits::message`](crate::Limits::message).
     pub fn memory_limit(mut self, bytes: usize) -> Self {
-        self.settings.chosen.add("memory_limit");
         self.settings.budget = Budget::of(bytes);
         self
     }
@@ -309,9 +298,73 @@ impl ServerBuilder {
     /// What a broadcast does to a session whose outbox is full. Default: it misses the message. With
     /// an outbox that drops messages it is refused at the start.
     pub fn slow_session(mut self, policy: SlowSession) -> Self {
-        self.settings.chosen.add("slow_session");
-        self.slow = policy;
+        self.slow = Some(policy);
         self
+    }
+
+    fn is_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
+    }
+
+    /// Refuses what was set and cannot have an effect.
+    fn check_effects(&self) -> Result<(), Error> {
+        let settings = &self.settings;
+        let timeouts = settings.timeouts.unwrap_or_default();
+        let limits = settings.limits.unwrap_or_default();
+        no_effect(
+            "a server dials nobody and logs in nowhere",
+            &[
+                ("Timeouts::dns", timeouts.dns.is_some()),
+                ("Timeouts::connect", timeouts.connect.is_some()),
+                ("Timeouts::login", timeouts.login.is_some()),
+            ],
+        )?;
+        let why = "a server listens where bind() says";
+        no_effect(
+            why,
+            &[("SocketOptions::local_address", settings.socket().local_address.is_some())],
+        )?;
+        let overflow = settings.outbox().overflow;
+        if matches!(overflow, Overflow::DropOldest | Overflow::DropNewest) {
+            let why = "no outbox is ever full, since it drops messages";
+            no_effect(why, &[("slow_session", self.slow.is_some())])?;
+        }
+        if self.resume.is_none() {
+            let why = "without resume no session is resumed";
+            no_effect(why, &[("on_resume", self.on_resume.is_some())])?;
+            let why = "without resume nothing is sent again";
+            no_effect(why, &[("max_deliveries", settings.max_deliveries.is_some())])?;
+        }
+        if settings.framing.is_some() {
+            no_effect(
+                "with a framing there is no opening handshake",
+                &[
+                    ("on_request", self.on_request.is_some()),
+                    ("subprotocols", self.subprotocols.is_some()),
+                    ("origins", self.origins.is_some()),
+                    ("any_origin", self.any_origin),
+                    ("host_names", self.names.is_some()),
+                    ("resume", self.resume.is_some()),
+                    ("on_resume", self.on_resume.is_some()),
+                ],
+            )?;
+            no_effect(
+                "with a framing there are no frames",
+                &[
+                    ("compression", settings.compression.is_some()),
+                    ("Limits::frame", limits.frame.is_some()),
+                    ("Limits::fragment", limits.fragment.is_some()),
+                ],
+            )?;
+            if !self.is_tls() {
+                let why = "with a framing and without TLS there is no handshake";
+                no_effect(why, &[("Timeouts::handshake", timeouts.handshake.is_some())])?;
+            }
+        }
+        Ok(())
     }
 
     /// Listens, and serves each connection with the handler, on a thread of its own. When the
@@ -335,61 +388,54 @@ impl ServerBuilder {
         address: impl ToSocketAddrs,
         handler: impl Fn(Session) + Send + Sync + 'static,
     ) -> Result<Server, Error> {
-        #[cfg(feature = "tls")]
-        let is_tls = self.tls.is_some();
-        #[cfg(not(feature = "tls"))]
-        let is_tls = false;
-        let is_framed = self.framing.is_some();
-        let outbox = self.settings.chosen.outbox.unwrap_or_default();
-        let drops = matches!(outbox.overflow, Overflow::DropOldest | Overflow::DropNewest);
-        let kind = Kind { is_framed, is_tls, drops, resumes: self.resume.is_some() };
-        self.settings.chosen.check(|setting| obstacle(setting, kind))?;
-        let mut settings = self.settings.settled(!is_framed)?;
+        let is_tls = self.is_tls();
+        let is_framed = self.settings.framing.is_some();
+        self.check_effects()?;
+        self.settings.check(!is_framed)?;
         if self.connections.total == 0 {
-            let reason = "zero lets nobody in".into();
-            return Err(Error::InvalidSetting { setting: "max_connections", reason });
+            return Err(Error::setting("max_connections", "zero lets nobody in"));
         }
         if self.connections.per_network == Some(0) {
-            let reason = "zero lets nobody in".into();
-            return Err(Error::InvalidSetting { setting: "max_connections_per_address", reason });
+            return Err(Error::setting("max_connections_per_address", "zero lets nobody in"));
         }
-        let least = settings.limits.message;
-        if let Some(limit) = settings.budget.limit().filter(|limit| *limit < least) {
+        let least = self.settings.limits().message;
+        if let Some(limit) = self.settings.budget.limit().filter(|limit| *limit < least) {
             let reason = format!("{limit} bytes hold no message of {least} bytes");
-            return Err(Error::InvalidSetting { setting: "memory_limit", reason });
+            return Err(Error::setting("memory_limit", reason));
         }
         if let Some(resume) = &self.resume {
-            let invalid = |reason| Error::InvalidSetting { setting: "resume", reason };
-            resume.check().map_err(invalid)?;
+            resume.check().map_err(|reason| Error::setting("resume", reason))?;
         }
-        let origins =
-            self.origins.map_err(|reason| Error::InvalidSetting { setting: "origins", reason })?;
-        let names =
-            self.names.map_err(|reason| Error::InvalidSetting { setting: "host_names", reason })?;
-        if let Some(wrong) = self.subprotocols.iter().find(|name| !is_token(name)) {
+        let wrong = |setting| move |reason: String| Error::setting(setting, reason);
+        let listed = self.origins.transpose().map_err(wrong("origins"))?.unwrap_or_default();
+        let origins = if self.any_origin { Origins::any() } else { listed };
+        let names = self.names.transpose().map_err(wrong("host_names"))?.unwrap_or_default();
+        let subprotocols = self.subprotocols.unwrap_or_default();
+        if let Some(wrong) = subprotocols.iter().find(|name| !is_token(name)) {
             let reason = format!("{} is not an http token", quote(wrong));
-            return Err(Error::InvalidSetting { setting: "subprotocols", reason });
+            return Err(Error::setting("subprotocols", reason));
         }
         let listener = accept::listen(address, self.backlog).map_err(Error::Bind)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(Error::Bind)?;
+        let mut settings = self.settings;
         settings.name.get_or_insert_with(|| address.to_string());
         let id = next_id();
         let core = Arc::new(ServerCore {
             id,
-            threads: Threads::of(id, settings.stack),
+            threads: Threads::of(id, settings.stack_size()),
             address,
             listener: Mutex::new(Some(Arc::clone(&listener))),
             accept: Mutex::default(),
-            framing: self.framing,
+            framing: settings.framing,
             #[cfg(feature = "tls")]
             tls: self.tls,
             admission: Admission::new(self.connections),
-            slow: self.slow,
+            slow: self.slow.unwrap_or_default(),
             handler: Box::new(handler),
             on_request: self.on_request,
             gate: Gate { origins, names, is_tls },
-            subprotocols: self.subprotocols,
+            subprotocols,
             registry: Registry::default(),
             resumption: self
                 .resume
@@ -414,50 +460,10 @@ impl ServerBuilder {
     }
 }
 
-/// What a server is like, as far as settings depend on it.
-#[derive(Debug, Clone, Copy)]
-struct Kind {
-    is_framed: bool,
-    is_tls: bool,
-    /// Whether the outboxes of sessions drop messages when they are full.
-    drops: bool,
-    /// Whether sessions can be resumed.
-    resumes: bool,
-}
-
-/// Why this setting can have no effect on such a server, if that is so. It is refused at the start
-/// then.
-fn obstacle(setting: &str, kind: Kind) -> Option<&'static str> {
-    let Kind { is_framed, is_tls, drops, resumes } = kind;
-    match setting {
-        "slow_session" if drops => Some("no outbox is ever full, since it drops messages"),
-        "on_resume" if !resumes => Some("without resume no session is resumed"),
-        "max_deliveries" if !resumes => Some("without resume nothing is sent again"),
-        "on_request" | "subprotocols" | "origins" | "any_origin" | "host_names" | "resume"
-        | "on_resume"
-            if is_framed =>
-        {
-            Some("with a framing there is no opening handshake")
-        }
-        "compression" | "Limits::frame" | "Limits::fragment" if is_framed => {
-            Some("with a framing there are no frames")
-        }
-        "Timeouts::dns" | "Timeouts::connect" | "Timeouts::login" => {
-            Some("a server dials nobody and logs in nowhere")
-        }
-        "SocketOptions::local_address" => Some("a server listens where bind() says"),
-        "Timeouts::handshake" if is_framed && !is_tls => {
-            Some("with a framing and without TLS there is no handshake")
-        }
-        _ => None,
-    }
-}
-
 impl fmt::Debug for ServerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerBuilder")
             .field("settings", &self.settings)
-            .field("framing", &self.framing)
             .field("connections", &self.connections)
             .finish_non_exhaustive()
     }

@@ -210,7 +210,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         let Some(core) = self.handle.core.get() else { return };
         if !core.stop.is_raised() {
-            self.handle.shutdown(core.settings.timeouts.close);
+            self.handle.shutdown(core.settings.timeouts().close);
         }
     }
 }

@@ -17,7 +17,6 @@ use crate::handshake::{Headers, Upgrade};
 use crate::link::Opened;
 use crate::resume;
 use crate::resume::Offer;
-use crate::settings::Settings;
 use crate::transport::{Duplex, LINGER, Timed};
 use crate::wire::Protocol;
 
@@ -62,7 +61,7 @@ impl Asked {
     ) -> Result<(), Failure> {
         let mut timed = Timed::new(&mut self.duplex, self.deadline);
         let result = self.upgrade.write(&mut timed, session);
-        result.map_err(|failure| failure.in_time(server.settings.timeouts.handshake))
+        result.map_err(|failure| failure.in_time(server.settings.timeouts().handshake))
     }
 
     /// The session is there, and cannot be had in time.
@@ -91,9 +90,9 @@ impl Asked {
     /// It is ready for messages.
     pub(super) fn opened(self, server: &ServerCore) -> (Opened, Visitor) {
         let visitor = self.visitor();
-        let Settings { limits, budget, .. } = &*server.settings;
+        let (limits, budget) = (server.settings.limits(), &server.settings.budget);
         let protocol = Protocol::WebSocket(Role::Server);
-        let opened = Opened::new(self.duplex, protocol, *limits, self.read).within(budget);
+        let opened = Opened::new(self.duplex, protocol, limits, self.read).within(budget);
         (opened.compressed(self.upgrade.compression), visitor)
     }
 }
@@ -106,7 +105,7 @@ pub(super) fn open(
     peer: SocketAddr,
     has_spoken: &mut bool,
 ) -> Result<Opening, Failure> {
-    let timeout = server.settings.timeouts.handshake;
+    let timeout = server.settings.timeouts().handshake;
     let deadline = Instant::now() + timeout;
     let secured = secure(server, duplex, deadline, has_spoken);
     let secured = secured.map_err(|failure| failure.in_time(timeout))?;
@@ -115,8 +114,8 @@ pub(super) fn open(
     let certificates = secured.certificates;
     if let Some(framing) = server.framing {
         let protocol = Protocol::Framed(framing);
-        let Settings { limits, budget, .. } = &*server.settings;
-        let opened = Opened::new(duplex, protocol, *limits, Vec::new()).within(budget);
+        let (limits, budget) = (server.settings.limits(), &server.settings.budget);
+        let opened = Opened::new(duplex, protocol, limits, Vec::new()).within(budget);
         let visitor = Visitor {
             incoming: None,
             subprotocol: None,

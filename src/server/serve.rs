@@ -95,11 +95,11 @@ fn start(
 ) -> Result<(Link, Session), Failure> {
     let settings = &server.settings;
     let counters = Arc::new(Counters::default());
-    let (limit, delivery) = (settings.limits.message, Delivery::AtMostOnce);
+    let (limit, delivery) = (settings.limits().message, Delivery::AtMostOnce);
     let confirmable = settings.is_confirmable(server.framing.is_none());
-    let outbox = Outbox::new(settings.outbox, limit, server.framing, delivery, confirmable);
+    let outbox = Outbox::new(settings.outbox(), limit, server.framing, delivery, confirmable);
     let outbox = Arc::new(outbox.telling(settings.on_dropped.clone()).within(&settings.budget));
-    let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
+    let mailbox = Arc::new(Mailbox::new(settings.inbox()).within(&settings.budget));
     if settings.has_channel {
         mailbox.open_channel(&server.threads.of_session(id)).map_err(Failure::Thread)?;
     }
@@ -118,7 +118,7 @@ fn start(
     })?;
     link.announce();
     let tie = Tie::Link { link: link.handle(), peer, compression: link.compression() };
-    let close_timeout = settings.timeouts.close;
+    let close_timeout = settings.timeouts().close;
     let outgoing = Outgoing {
         id,
         outbox: Arc::clone(&outbox),

@@ -473,7 +473,7 @@ impl Session {
 
     fn wait_for_end(&self, frame: CloseFrame) {
         let inner = self.inner.plain();
-        inner.tie.wait_for_end(inner.settings.timeouts.close, frame);
+        inner.tie.wait_for_end(inner.settings.timeouts().close, frame);
     }
 
     /// Ends the session without a goodbye, if it is not over already.

@@ -1,185 +1,357 @@
-//! Every setting of a client or server as a plain value, with its default.
+//! Every setting as a value that the program may have set, its default, and what is refused.
 
-mod chosen;
-mod setters;
-
+use std::sync::LazyLock;
 use std::time::Duration;
-
-pub(crate) use chosen::Chosen;
-pub(crate) use setters::shared_setters;
 
 use crate::error::Error;
 use crate::policy::{
-    Backoff, Compression, Delivery, Framing, Heartbeat, MAX_DURATION, MIN_DURATION, MaxSizes,
-    OnDropped, Queue, Resolved, SocketOptions, Unconfirmed,
+    Backoff, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, MaxSizes, OnDropped,
+    Queue, Resolved, SocketOptions, Timeouts, Unconfirmed,
 };
 use crate::sync::Budget;
 use crate::sync::threads::{LEAST_STACK, usual_stack};
 
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) chosen: Chosen,
-    /// What metrics and log records call it.
-    pub(crate) name: Option<String>,
-    pub(crate) heartbeat: Heartbeat,
-    pub(crate) timeouts: Resolved,
-    pub(crate) backoff: Backoff,
-    pub(crate) max_attempts: Option<u32>,
-    pub(crate) stable_after: Duration,
-    pub(crate) max_redirects: u32,
-    /// The longest wait that a server may ask for.
-    pub(crate) max_retry_after: Duration,
-    pub(crate) limits: MaxSizes,
-    pub(crate) fragment_size: Option<usize>,
-    /// What all sessions of a server may hold together.
-    pub(crate) budget: Budget,
-    /// What a WebSocket offers or accepts, if anything.
-    pub(crate) compression: Option<Compression>,
-    /// How messages are set off on `tcp://`.
-    pub(crate) framing: Framing,
-    pub(crate) socket: SocketOptions,
-    pub(crate) delivery: Delivery,
-    /// How many links may end with the same message as the first that is not confirmed.
-    pub(crate) max_deliveries: u32,
-    /// Whether a client asks for sessions that survive their connection.
-    pub(crate) resume: bool,
-    /// How much such a session of a client's keeps.
-    pub(crate) unconfirmed: Unconfirmed,
-    pub(crate) outbox: Queue,
-    pub(crate) inbox: Queue,
-    pub(crate) on_dropped: Option<OnDropped>,
-    /// The stack of threads that run code of the program's.
-    pub(crate) stack: usize,
-    /// Whether received messages come through a channel.
-    pub(crate) has_channel: bool,
+/// Makes of a table of settings
+/// * [`Settings`], with an option for each: `None` as long as the program has not set it;
+/// * a function of `Settings` for each that has a default, of the same name;
+/// * a macro of setters for each section, for the `impl` of a builder with a field `settings`.
+macro_rules! settings {
+    ($($setters:ident {$(
+        $(#[$meta:meta])*
+        $name:ident: $type:ty $(= $default:expr)?, set($value:ident: $taken:ty) => $stored:expr;
+    )*})*) => {
+        #[derive(Clone, Default)]
+        pub(crate) struct Settings {
+            pub(crate) side: Side,
+            /// What all sessions of a server may hold together.
+            pub(crate) budget: Budget,
+            /// Whether received messages come through a channel.
+            pub(crate) has_channel: bool,
+            /// How much such a session of a client's keeps.
+            pub(crate) unconfirmed: Option<Unconfirmed>,
+            $($(pub(crate) $name: Option<$type>,)*)*
+        }
+
+        impl Settings {$($($(
+            pub(crate) fn $name(&self) -> $type {
+                self.$name.unwrap_or_else(|| $default)
+            }
+        )?)*)*}
+
+        $(
+            macro_rules! $setters {
+                () => {$(
+                    $(#[$meta])*
+                    pub fn $name(mut self, $value: $taken) -> Self {
+                        self.settings.$name = Some($stored);
+                        self
+                    }
+                )*};
+            }
+            pub(crate) use $setters;
+        )*
+    };
 }
 
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            chosen: Chosen::default(),
-            name: None,
-            heartbeat: Heartbeat::default(),
-            timeouts: Resolved::default(),
-            backoff: Backoff::default(),
-            max_attempts: None,
-            stable_after: Duration::from_secs(10),
-            max_redirects: 5,
-            max_retry_after: Duration::from_secs(300),
-            limits: MaxSizes { message: 64 << 20, frame: usize::MAX },
-            fragment_size: None,
-            budget: Budget::default(),
-            compression: None,
-            framing: Framing::lines(),
-            socket: SocketOptions::default(),
-            delivery: Delivery::default(),
-            max_deliveries: 10,
-            resume: false,
-            unconfirmed: Unconfirmed::default(),
-            outbox: Queue::default_of(8192, 64 << 20),
-            inbox: Queue::default_of(4096, 1 << 20),
-            on_dropped: None,
-            stack: usual_stack(),
-            has_channel: false,
-        }
+settings! {
+    // of both builders
+    shared_setters {
+        /// What it is called: the label of its metrics and a key of its log records. Default: a
+        /// client's number, [`Client::id`](crate::Client::id), and a server's address.
+        ///
+        /// Two clients, or two servers, of one name share their metrics: counters add up, and gauges are
+        /// those of the one that was started last.
+        name: String, set(name: impl Into<String>) => name.into();
+
+        /// How long each step may take. Default: 5 s to close, 10 s for everything else. A value
+        /// that is set again replaces the one before, whole.
+        timeouts: Timeouts, set(timeouts: crate::policy::Timeouts) => timeouts;
+
+        /// How large messages and frames may be. Default: messages of 64 MiB for a client and 1 MiB
+        /// for a server, in frames of whatever size.
+        limits: Limits, set(limits: crate::policy::Limits) => limits;
+
+        /// What is set on sockets. Default: what the system chooses.
+        socket: SocketOptions, set(options: crate::policy::SocketOptions) => options;
+
+        /// How the peer proves that it is alive. Default on a WebSocket: a ping after 20 s idle,
+        /// death after 30 s of silence. On framed TCP, which has no pings of its own, there is no
+        /// default: see [`Heartbeat`](crate::Heartbeat).
+        heartbeat: Heartbeat, set(heartbeat: crate::policy::Heartbeat) => heartbeat;
+
+        /// The bounds of the queue to be sent: a client's, which outlives links, or each session's.
+        /// Default: 8192 messages and 64 MiB for a client, 1024 and 16 MiB for a session, or a
+        /// message of [`Limits::message`](crate::Limits::message) if that is more; wait when full.
+        outbox: Queue, set(queue: crate::policy::Queue) => queue;
+
+        /// The bounds of the queue of received messages: a client's, or each session's. Default:
+        /// 4096 messages for a client, 64 for a session, 1 MiB, and reading stops when it is full.
+        /// Without effect for a client with a handler.
+        inbox: Queue, set(queue: crate::policy::Queue) => queue;
+
+        /// How much stack the threads have that run code of the program's: closures, its logger, its
+        /// recorder of metrics ([which they are](crate::guide::threads)). At least 256 KiB. Default:
+        /// as much as std gives, which is 2 MiB, or what `RUST_MIN_STACK` says. It is reserved, and takes
+        /// memory only where it is used; less of it is for machines where address space is short.
+        stack_size: usize = usual_stack(), set(bytes: usize) => bytes;
+
+        /// Compresses messages, if the peer does too; see [`Compression`](crate::Compression) for
+        /// what that does to secrets. Default: nothing is compressed, and nothing offered.
+        #[cfg(feature = "deflate")]
+        compression: Compression, set(compression: crate::policy::Compression) => compression;
+
+        /// How many links may end with the same message under way, at least 1. Default 10.
+        ///
+        /// Some messages end the peer each time that they come: it closes with 1011, crashes, or
+        /// something before it resets the connection. Where such a message is sent again on the next
+        /// link ([`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), a session that resumes, and
+        /// everywhere one that was cut off), nothing behind it would ever arrive. So the first message
+        /// that the peer has not confirmed is counted when a link ends with an end of the stream, a
+        /// reset or a close frame; not with the codes 1000, 1001, 1012 and 1013, which are about
+        /// the peer itself, and not with a silence. Nor does a link count that ends before the peer
+        /// has answered any ping: the message may not have come to the peer. At this limit the message is handed back,
+        /// [`Undelivered::Poison`](crate::Undelivered::Poison), to [`on_dropped`](Self::on_dropped)
+        /// and its receipt, and the rest goes on. `u32::MAX` never hands one back.
+        ///
+        /// A message that is always the first is not always the cause: a peer that answers a ping and
+        /// resets each link before it confirms a message has one handed back after so many links.
+        max_deliveries: u32 = 10, set(limit: u32) => limit;
+
+        /// Calls this with each accepted message that will not be sent any more, because the
+        /// outbox's overflow policy took it out, its time to live was over, it was for a link that
+        /// has ended, link after link has ended with it
+        /// ([`max_deliveries`](Self::max_deliveries)), or its call has failed
+        /// ([`Calls`](crate::Calls)): for who keeps a journal. It runs on the thread that found out, one that
+        /// sends or one of the connection's own, perhaps on several at once, and should be quick. A
+        /// panic in it is logged.
+        ///
+        /// It may send. A message for which there is no room in the very outbox that it is told of is
+        /// then refused with [`Error::Full`](crate::Error::Full), whatever the overflow policy is, and
+        /// comes back: to make room would be to drop the next message. It is never called inside
+        /// itself.
+        ///
+        /// It is not called for what a link had taken that died, and that is not sent again: no copy of
+        /// that is kept. How much it is at most says
+        /// [`Event::Disconnected`](crate::Event::Disconnected), and a
+        /// [receipt](crate::Sender::send_confirmed) tells of one message.
+        ///
+        /// What is left when a client closes is in
+        /// [`CloseReport::undelivered`](crate::CloseReport::undelivered) instead.
+        ///
+        /// ```
+        /// use everlink::{Client, Overflow, Queue};
+        ///
+        /// let client = Client::builder("ws://localhost:9001")
+        ///     .outbox(Queue::new().messages(100).overflow(Overflow::DropOldest))
+        ///     .on_dropped(|message, why| eprintln!("{message:?} will not be sent: {why}"));
+        /// # let _ = client;
+        /// ```
+        on_dropped: OnDropped,
+            set(callback: impl Fn(crate::message::Message, crate::policy::Undelivered) + Send + Sync + 'static)
+            => std::sync::Arc::new(callback);
+    }
+
+    client_setters {
+        /// How long to wait before each redial. Default: 1 s, doubling, at most 30 s, full jitter.
+        backoff: Backoff, set(backoff: crate::policy::Backoff) => backoff;
+
+        /// How many attempts in a row may fail before the client gives up, at least 1; an attempt
+        /// that leads to a link which dies before it is stable counts as failed. Default: no limit.
+        max_attempts: u32, set(limit: u32) => limit;
+
+        /// How long a link must have been up for the backoff and the count of failed attempts to
+        /// start anew. Zero: at once. Default 10 s.
+        stable_after: Duration = Duration::from_secs(10), set(time: std::time::Duration) => time;
+
+        /// How many redirects of an opening handshake are followed (never from TLS to none). To another
+        /// origin the headers of the request go along, but for `Authorization`, `Proxy-Authorization`,
+        /// `Cookie` and `Host`; the credentials of the URL and the client's certificate stay, too.
+        /// Default 5.
+        max_redirects: u32 = 5, set(limit: u32) => limit;
+
+        /// The longest wait before a redial that a server may ask for with `Retry-After`; what it asks
+        /// beyond that is not granted, and the failure says so. Default 5 minutes. Since it asks all of
+        /// its clients for the same, each comes up to half as late again (1 s to 30 s), at random.
+        max_retry_after: Duration = Duration::from_secs(300), set(limit: std::time::Duration) => limit;
+
+        /// What becomes of messages that a dead link had taken. Default:
+        /// [`Delivery::AtMostOnce`].
+        ///
+        /// On `tcp://` [`Delivery::AtLeastOnce`] needs a heartbeat with an answer and a framing that
+        /// keeps boundaries.
+        delivery: Delivery = Delivery::default(), set(delivery: crate::policy::Delivery) => delivery;
+
+        /// Asks the server for a session that survives its connection: then nothing is lost and
+        /// nothing comes twice, in order, both ways, whatever happens to connections meanwhile. Default:
+        /// false.
+        ///
+        /// It takes a server that offers it, like [`Server`](crate::Server) with
+        /// [`ServerBuilder::resume`](crate::ServerBuilder::resume). With any other server this is an
+        /// ordinary client, and the [`delivery`](Self::delivery) holds; it also says what becomes of
+        /// messages in doubt when a session is over. [`Event::Connected`](crate::Event::Connected) says
+        /// which it is. The login hook is called for a new session only, and what it sends belongs to
+        /// that session.
+        ///
+        /// A session is over with a close frame, a violation of the protocol, a handler that panics,
+        /// and when the server says so: it waits for its client only so long. With
+        /// [`reconnect`](crate::Client::reconnect) it goes on.
+        ///
+        /// What goes over the wire and what is not guaranteed: [`resumption`](crate::resumption).
+        resume: bool = false, set(wanted: bool) => wanted;
+
+        /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`].
+        framing: Framing = Framing::lines(), set(framing: crate::policy::Framing) => framing;
     }
 }
 
+/// Which side of a connection it is: their defaults differ.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Side {
+    #[default]
+    Client,
+    /// Each of a server's sessions.
+    Session,
+}
+
 impl Settings {
-    /// Fills in what was chosen, refuses what cannot work, and has the outbox hold every message
-    /// that may be sent.
     /// What metrics and log records call it. Its owner has given it a name by default.
     pub(crate) fn label(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
     }
 
-    pub(crate) fn settled(mut self, is_websocket: bool) -> Result<Self, Error> {
-        let chosen = &self.chosen;
-        self.timeouts = chosen.timeouts.resolved();
-        self.fragment_size = chosen.limits.fragment_size();
-        self.limits = chosen.limits.sizes(self.limits);
-        self.outbox = chosen.outbox.map_or(self.outbox, |queue| queue.or(self.outbox));
-        self.inbox = chosen.inbox.map_or(self.inbox, |queue| queue.or(self.inbox));
-        self.heartbeat = match &chosen.heartbeat {
-            Some(heartbeat) => heartbeat.clone(),
-            None if is_websocket => Heartbeat::default(),
-            None => return Err(invalid("heartbeat", Heartbeat::CHOICES)),
-        };
-        self.check(is_websocket)?;
-        let (bytes, message) = (self.outbox.bytes, self.limits.message);
-        if bytes < message {
-            if !self.outbox.are_bytes_chosen() {
-                self.outbox.bytes = message;
-            } else if self.chosen.is_set("Limits::message") {
-                let reason = format!(
-                    "its {bytes} bytes hold no message of the {message} bytes of Limits::message"
-                );
-                return Err(invalid("outbox", reason));
-            }
-        }
-        Ok(self)
+    pub(crate) fn timeouts(&self) -> Resolved {
+        self.timeouts.unwrap_or_default().resolved()
     }
 
-    fn check(&self, is_websocket: bool) -> Result<(), Error> {
-        for (setting, value) in self.chosen.timeouts.options() {
-            let Some(value) = value else { continue };
-            if value < MIN_DURATION {
-                let reason = format!("{value:?} is under the least of {MIN_DURATION:?}");
-                return Err(invalid(setting, reason));
-            }
-            if value > MAX_DURATION {
-                let reason = format!("{value:?} is over the limit of {MAX_DURATION:?}");
-                return Err(invalid(setting, reason));
-            }
+    /// What may be received.
+    pub(crate) fn limits(&self) -> MaxSizes {
+        let message = match self.side {
+            Side::Client => 64 << 20,
+            // as many bytes as this can be unfinished in each of the sessions
+            Side::Session => 1 << 20,
+        };
+        self.limits.unwrap_or_default().sizes(MaxSizes { message, frame: usize::MAX })
+    }
+
+    /// The size of fragments that are sent.
+    pub(crate) fn fragment(&self) -> Option<usize> {
+        self.limits?.fragment
+    }
+
+    pub(crate) fn socket(&self) -> SocketOptions {
+        self.socket.unwrap_or_default()
+    }
+
+    /// That of a WebSocket, unless the program has chosen one.
+    pub(crate) fn heartbeat(&self) -> &Heartbeat {
+        static USUAL: LazyLock<Heartbeat> = LazyLock::new(Heartbeat::default);
+        self.heartbeat.as_ref().unwrap_or(&USUAL)
+    }
+
+    /// It has room for every message that may be sent, unless the program has said how many bytes.
+    pub(crate) fn outbox(&self) -> Queue {
+        let usual = match self.side {
+            Side::Client => Queue::default_of(8192, 64 << 20),
+            Side::Session => Queue::default_of(1024, 16 << 20),
+        };
+        let mut queue = self.outbox.map_or(usual, |queue| queue.or(usual));
+        if !queue.are_bytes_chosen() {
+            queue.bytes = queue.bytes.max(self.limits().message);
         }
-        self.socket.check().map_err(|(setting, reason)| invalid(setting, reason))?;
-        if self.max_retry_after > MAX_DURATION {
-            let reason = format!("over the limit of {MAX_DURATION:?}");
-            return Err(invalid("max_retry_after", reason));
-        }
-        let zero = |setting| Err(invalid(setting, "zero lets nothing through"));
-        for (setting, value) in self.chosen.limits.options() {
-            if value == Some(0) {
-                return zero(setting);
-            }
-        }
-        match () {
-            () if self.max_attempts == Some(0) => return zero("max_attempts"),
-            () if self.max_deliveries == 0 => return zero("max_deliveries"),
-            () if self.framing.limit() == 0 => return zero("framing"),
-            () => {}
-        }
-        if let Some(compression) = &self.compression {
-            compression.check().map_err(|reason| invalid("compression", reason))?;
-        }
-        if self.stack < LEAST_STACK {
-            let reason = format!("{} bytes are under the least of {LEAST_STACK}", self.stack);
-            return Err(invalid("stack_size", reason));
-        }
-        self.unconfirmed.check().map_err(|reason| invalid("unconfirmed", reason))?;
-        self.framing.check_options().map_err(|reason| invalid("framing", reason))?;
-        self.heartbeat.check(is_websocket).map_err(|reason| invalid("heartbeat", reason))?;
-        self.backoff.check().map_err(|reason| invalid("backoff", reason))?;
-        self.outbox.check().map_err(|reason| invalid("outbox", reason))?;
-        if self.inbox.message_ttl.is_some() {
-            let reason = "message_ttl() can have no effect: what was received does not expire";
-            return Err(invalid("inbox", reason));
-        }
-        self.inbox.check().map_err(|reason| invalid("inbox", reason))
+        queue
+    }
+
+    pub(crate) fn inbox(&self) -> Queue {
+        let usual = match self.side {
+            Side::Client => Queue::default_of(4096, 1 << 20),
+            Side::Session => Queue::default_of(64, 1 << 20),
+        };
+        self.inbox.map_or(usual, |queue| queue.or(usual))
+    }
+
+    pub(crate) fn backoff(&self) -> Backoff {
+        self.backoff.clone().unwrap_or_default()
+    }
+
+    pub(crate) fn unconfirmed(&self) -> Unconfirmed {
+        self.unconfirmed.unwrap_or_default()
     }
 
     /// Whether the peer can be asked what it has: its answers come in order.
     pub(crate) fn is_confirmable(&self, is_websocket: bool) -> bool {
-        is_websocket || self.heartbeat.has_answer() && self.framing.keeps_boundaries()
+        is_websocket || self.heartbeat().has_answer() && self.framing().keeps_boundaries()
+    }
+
+    /// Refuses values that cannot work, and those that contradict each other.
+    pub(crate) fn check(&self, is_websocket: bool) -> Result<(), Error> {
+        if !is_websocket && self.heartbeat.is_none() {
+            return Err(Error::setting("heartbeat", Heartbeat::CHOICES));
+        }
+        let wrong = |(option, reason)| Error::setting(option, reason);
+        self.timeouts.unwrap_or_default().check().map_err(wrong)?;
+        self.limits.unwrap_or_default().check().map_err(wrong)?;
+        self.socket().check().map_err(wrong)?;
+        if self.max_retry_after() > MAX_DURATION {
+            let reason = format!("over the limit of {MAX_DURATION:?}");
+            return Err(Error::setting("max_retry_after", reason));
+        }
+        let zero = "zero lets nothing through";
+        if self.max_attempts == Some(0) {
+            return Err(Error::setting("max_attempts", zero));
+        }
+        if self.max_deliveries() == 0 {
+            return Err(Error::setting("max_deliveries", zero));
+        }
+        if self.framing().limit() == 0 {
+            return Err(Error::setting("framing", zero));
+        }
+        if self.stack_size() < LEAST_STACK {
+            let reason =
+                format!("{} bytes are under the least of {LEAST_STACK}", self.stack_size());
+            return Err(Error::setting("stack_size", reason));
+        }
+        if let Some(compression) = &self.compression {
+            compression.check().map_err(|reason| Error::setting("compression", reason))?;
+        }
+        self.unconfirmed().check().map_err(|reason| Error::setting("unconfirmed", reason))?;
+        self.framing().check_options().map_err(|reason| Error::setting("framing", reason))?;
+        let heartbeat = self.heartbeat().check(is_websocket);
+        heartbeat.map_err(|reason| Error::setting("heartbeat", reason))?;
+        self.backoff().check().map_err(|reason| Error::setting("backoff", reason))?;
+        let outbox = self.outbox();
+        outbox.check().map_err(|reason| Error::setting("outbox", reason))?;
+        let (bytes, message) = (outbox.bytes, self.limits().message);
+        if bytes < message && self.limits.is_some_and(|limits| limits.message.is_some()) {
+            let reason = format!(
+                "its {bytes} bytes hold no message of the {message} bytes of Limits::message"
+            );
+            return Err(Error::setting("outbox", reason));
+        }
+        if self.inbox().message_ttl.is_some() {
+            let reason = "message_ttl() can have no effect: what was received does not expire";
+            return Err(Error::setting("inbox", reason));
+        }
+        self.inbox().check().map_err(|reason| Error::setting("inbox", reason))
     }
 }
 
-fn invalid(setting: &'static str, reason: impl Into<String>) -> Error {
-    Error::InvalidSetting { setting, reason: reason.into() }
+/// Refuses the first of these settings that is set: it can have no effect, and why.
+pub(crate) fn no_effect(why: &str, settings: &[(&'static str, bool)]) -> Result<(), Error> {
+    match settings.iter().find(|(_, is_set)| *is_set) {
+        Some((setting, _)) => Err(Error::setting(setting, format!("it can have no effect: {why}"))),
+        None => Ok(()),
+    }
 }
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("chosen", &self.chosen).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("timeouts", &self.timeouts)
+            .field("limits", &self.limits)
+            .field("socket", &self.socket)
+            .field("heartbeat", &self.heartbeat)
+            .field("outbox", &self.outbox)
+            .field("inbox", &self.inbox)
+            .finish_non_exhaustive()
     }
 }

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle};
 use std::time::Instant;
 
@@ -23,9 +23,12 @@ const LASTING_MORE: usize = 64 * 1024;
 /// The least that a program may choose for its own code: this library's needs some of it too.
 pub(crate) const LEAST_STACK: usize = 256 * 1024;
 
-/// As much as std gives to a thread, and no less than is needed here.
+/// As much as std gives to a thread, and no less than is needed here. Like std, it asks the
+/// environment once.
 pub(crate) fn usual_stack() -> usize {
-    stack_of(std::env::var("RUST_MIN_STACK").ok().as_deref())
+    static USUAL: LazyLock<usize> =
+        LazyLock::new(|| stack_of(std::env::var("RUST_MIN_STACK").ok().as_deref()));
+    *USUAL
 }
 
 fn stack_of(variable: Option<&str>) -> usize {

@@ -3,7 +3,6 @@
 mod effect;
 mod route;
 mod start;
-mod timing;
 mod traffic;
 
 use std::error::Error as StdError;
@@ -16,7 +15,7 @@ use super::event::Event;
 use super::life::Decide;
 use super::login::{Hook, LoginSession};
 use super::route::Route;
-use crate::dial::{Connect, Resolve, System};
+use crate::dial::{Connect, Resolve};
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
 use crate::handshake::{OpeningRequest, dialable};
@@ -79,7 +78,7 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 pub struct ClientBuilder {
     settings: Settings,
     #[cfg(feature = "tls")]
-    tls: crate::transport::Tls,
+    tls: Option<crate::transport::Tls>,
     request: Result<OpeningRequest, Error>,
     token_hook: Option<TokenHook>,
     request_hook: Option<RequestHook>,
@@ -87,7 +86,7 @@ pub struct ClientBuilder {
     decide: Option<Decide>,
     on_message: Option<MessageHook>,
     on_event: Option<EventHook>,
-    resolve: Arc<dyn Resolve>,
+    resolve: Option<Arc<dyn Resolve>>,
     connect_to: Option<SocketAddr>,
     connector: Option<Arc<dyn Connect>>,
     route: Route,
@@ -101,7 +100,7 @@ impl ClientBuilder {
         Self {
             settings: Settings::default(),
             #[cfg(feature = "tls")]
-            tls: crate::transport::Tls::default(),
+            tls: None,
             request: dialable(url).map(OpeningRequest::new),
             token_hook: None,
             request_hook: None,
@@ -109,7 +108,7 @@ impl ClientBuilder {
             decide: None,
             on_message: None,
             on_event: None,
-            resolve: Arc::new(System),
+            resolve: None,
             connect_to: None,
             connector: None,
             route: Route::Straight,
@@ -134,8 +133,7 @@ impl ClientBuilder {
     /// let client = everlink::Client::builder("wss://localhost:9001").header("X-Api-Key", "...");
     /// # let _ = client;
     /// ```
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.settings.chosen.add("header");
+    pub fn header(self, name: &str, value: &str) -> Self {
         self.edit(|request| request.set_header(name, value))
     }
 
@@ -147,14 +145,12 @@ impl ClientBuilder {
     /// let client = everlink::Client::builder("wss://localhost:9001").basic_auth("user", "password");
     /// # let _ = client;
     /// ```
-    pub fn basic_auth(mut self, user: &str, password: &str) -> Self {
-        self.settings.chosen.add("basic_auth");
+    pub fn basic_auth(self, user: &str, password: &str) -> Self {
         self.edit(|request| request.basic_auth(user, password))
     }
 
     /// Sends this token with the opening handshake (`Authorization: Bearer`, RFC 6750 section 2.1).
-    pub fn bearer_auth(mut self, token: &str) -> Self {
-        self.settings.chosen.add("bearer_auth");
+    pub fn bearer_auth(self, token: &str) -> Self {
         self.edit(|request| request.bearer_auth(token))
     }
 
@@ -179,15 +175,13 @@ impl ClientBuilder {
         mut self,
         make: impl FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send + 'static,
     ) -> Self {
-        self.settings.chosen.add("bearer_auth_with");
         self.token_hook = Some(Box::new(make));
         self
     }
 
     /// Offers a subprotocol; the first one offered is the one liked best. What the server chose
     /// is in the response of [`Event::Connected`]; it may choose none.
-    pub fn subprotocol(mut self, name: &str) -> Self {
-        self.settings.chosen.add("subprotocol");
+    pub fn subprotocol(self, name: &str) -> Self {
         self.edit(|request| request.add_subprotocol(name))
     }
 
@@ -211,7 +205,6 @@ impl ClientBuilder {
         + Send
         + 'static,
     ) -> Self {
-        self.settings.chosen.add("request");
         self.request_hook = Some(Box::new(make));
         self
     }
@@ -247,7 +240,6 @@ impl ClientBuilder {
         + Send
         + 'static,
     ) -> Self {
-        self.settings.chosen.add("login");
         self.login_hook = Some(Box::new(hook));
         self
     }
@@ -277,7 +269,6 @@ impl ClientBuilder {
         mut self,
         mut handler: impl FnMut(&Sender, MessageRef<'_>) + Send + 'static,
     ) -> Self {
-        self.settings.chosen.add("on_message");
         self.on_message = Some(Box::new(|sender| {
             Box::new(move |message: MessageRef<'_>| handler(&sender, message))
         }));
@@ -303,7 +294,6 @@ impl ClientBuilder {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
-        self.settings.chosen.add("on_event");
         self.on_event = Some(Box::new(callback));
         self
     }
@@ -326,18 +316,7 @@ impl ClientBuilder {
     /// # let _ = client;
     /// ```
     pub fn decide(mut self, decide: impl FnMut(&Failure) -> Decision + Send + 'static) -> Self {
-        self.settings.chosen.add("decide");
         self.decide = Some(Box::new(decide));
-        self
-    }
-
-    /// How many redirects of an opening handshake are followed (never from TLS to none). To another
-    /// origin the headers of the request go along, but for `Authorization`, `Proxy-Authorization`,
-    /// `Cookie` and `Host`; the credentials of the URL and the client's certificate stay, too.
-    /// Default 5.
-    pub fn max_redirects(mut self, limit: u32) -> Self {
-        self.settings.chosen.add("max_redirects");
-        self.settings.max_redirects = limit;
         self
     }
 
@@ -347,7 +326,6 @@ impl ClientBuilder {
     /// each, and no more of them are sent, the newest, than make a request of 64 KiB, which is what a
     /// server of this crate takes. Default: none is kept.
     pub fn keep_cookies(mut self) -> Self {
-        self.settings.chosen.add("keep_cookies");
         self.cookies = true;
         self
     }

@@ -23,7 +23,6 @@ impl ClientBuilder {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn fallback(mut self, url: &str) -> Self {
-        self.settings.chosen.add("fallback");
         self.fallbacks.push(url.into());
         self
     }
@@ -31,7 +30,6 @@ impl ClientBuilder {
     /// Tries the endpoints in an order that is drawn at the start, so that many clients spread
     /// over them.
     pub fn shuffle_endpoints(mut self) -> Self {
-        self.settings.chosen.add("shuffle_endpoints");
         self.shuffle = true;
         self
     }
@@ -40,8 +38,7 @@ impl ClientBuilder {
     /// certificates, and no certificate of our own.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: crate::Tls) -> Self {
-        self.settings.chosen.add("tls");
-        self.tls = tls;
+        self.tls = Some(tls);
         self
     }
 
@@ -61,8 +58,7 @@ impl ClientBuilder {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn resolver(mut self, resolve: impl Resolve) -> Self {
-        self.settings.chosen.add("resolver");
-        self.resolve = Arc::new(resolve);
+        self.resolve = Some(Arc::new(resolve));
         self
     }
 
@@ -80,7 +76,6 @@ impl ClientBuilder {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn connect_to(mut self, address: SocketAddr) -> Self {
-        self.settings.chosen.add("connect_to");
         self.connect_to = Some(address);
         self
     }
@@ -96,7 +91,6 @@ impl ClientBuilder {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn proxy(mut self, proxy: Proxy) -> Self {
-        self.settings.chosen.add("proxy");
         self.route = Route::Through(proxy);
         self
     }
@@ -107,7 +101,6 @@ impl ClientBuilder {
     /// The environment is read here, and one that names a proxy that cannot be used is refused at
     /// the start.
     pub fn proxy_from_env(mut self) -> Self {
-        self.settings.chosen.add("proxy_from_env");
         let environment = Environment::read(|name| std::env::var_os(name));
         self.route = Route::AsTheEnvironmentSays(Box::new(environment));
         self
@@ -116,7 +109,6 @@ impl ClientBuilder {
     /// Makes connections with this instead of TCP. Whatever concerns names, proxies and sockets is
     /// its own business, and refused at the start here.
     pub fn connector(mut self, connector: impl Connect) -> Self {
-        self.settings.chosen.add("connector");
         self.connector = Some(Arc::new(connector));
         self
     }

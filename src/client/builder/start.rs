@@ -15,7 +15,7 @@ use crate::client::events::Publisher;
 use crate::client::life::Manager;
 use crate::client::status::Status;
 use crate::client::streak::FailureStreak;
-use crate::dial::{Addresses, Connector, Dialer, Interrupt, Resolver};
+use crate::dial::{Addresses, Connector, Dialer, Interrupt, Resolver, System};
 use crate::error::Error;
 use crate::handshake::{Jar, OpeningRequest, dialable};
 use crate::policy::Delivery;
@@ -105,32 +105,32 @@ impl ClientBuilder {
             .into_iter()
             .map(|endpoint| OpeningRequest { endpoint, ..request.clone() })
             .collect();
-        let mut settings = self.settings.settled(is_websocket)?;
+        let mut settings = self.settings;
+        settings.check(is_websocket)?;
         let confirmable = settings.is_confirmable(is_websocket);
-        if settings.delivery == Delivery::AtLeastOnce && !confirmable {
-            let reason = Error::Unconfirmable.to_string();
-            return Err(Error::InvalidSetting { setting: "delivery", reason });
+        if settings.delivery() == Delivery::AtLeastOnce && !confirmable {
+            return Err(Error::setting("delivery", Error::Unconfirmable.to_string()));
         }
         let id = next_id();
         settings.name.get_or_insert_with(|| id.to_string());
-        let threads = Threads::of(id, settings.stack);
+        let threads = Threads::of(id, settings.stack_size());
         let settings = Arc::new(settings);
         let counters = Arc::new(Counters::default());
         let interrupt = Arc::new(Interrupt::new());
         let (commands, inbound_commands) = unbounded();
-        let mailbox = Arc::new(Mailbox::new(settings.inbox));
+        let mailbox = Arc::new(Mailbox::new(settings.inbox()));
         if settings.has_channel {
             mailbox.open_channel(&threads).map_err(Error::Thread)?;
         }
         let outbox = Outbox::new(
-            settings.outbox,
-            settings.limits.message,
-            (!is_websocket).then_some(settings.framing),
-            settings.delivery,
+            settings.outbox(),
+            settings.limits().message,
+            (!is_websocket).then_some(settings.framing()),
+            settings.delivery(),
             confirmable,
         )
         .telling(settings.on_dropped.clone())
-        .giving_up_after(settings.max_deliveries);
+        .giving_up_after(settings.max_deliveries());
         let core = Arc::new(Core {
             id,
             #[cfg(feature = "metrics")]
@@ -147,8 +147,8 @@ impl ClientBuilder {
             has_handler: self.on_message.is_some(),
             threads: threads.clone(),
             label: settings.label().to_owned(),
-            close_timeout: settings.timeouts.close,
-            patience: settings.heartbeat.interval,
+            close_timeout: settings.timeouts().close,
+            patience: settings.heartbeat().interval,
             closing_since: Mutex::default(),
             has_link: AtomicBool::new(false),
         });
@@ -165,10 +165,13 @@ impl ClientBuilder {
             id,
             counters: Arc::clone(&core.counters),
             #[cfg(feature = "tls")]
-            tls: self.tls.build(is_websocket)?,
-            resolver: Resolver::new(self.resolve, threads.clone()),
+            tls: self.tls.unwrap_or_default().build(is_websocket)?,
+            resolver: Resolver::new(
+                self.resolve.unwrap_or_else(|| Arc::new(System)),
+                threads.clone(),
+            ),
             connect_to: self.connect_to,
-            dialer: Dialer::new(settings.socket, threads.clone()),
+            dialer: Dialer::new(settings.socket(), threads.clone()),
             interrupt,
             settings,
             connector: self.connector.map(|connect| Connector::new(connect, threads.clone())),

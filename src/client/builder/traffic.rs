@@ -1,42 +1,19 @@
 //! Settings of messages: how large, how many, how they are set off and what becomes of them.
 
 use super::ClientBuilder;
-use crate::policy::{Delivery, Framing, Unconfirmed};
-use crate::settings::shared_setters;
+use crate::policy::Unconfirmed;
+use crate::settings::{client_setters, shared_setters};
 
 impl ClientBuilder {
     shared_setters!();
+    client_setters!();
 
-    /// What becomes of messages that a dead link had taken. Default:
-    /// [`Delivery::AtMostOnce`].
-    ///
-    /// On `tcp://` [`Delivery::AtLeastOnce`] needs a heartbeat with an answer and a framing that
-    /// keeps boundaries.
-    pub fn delivery(mut self, delivery: Delivery) -> Self {
-        self.settings.chosen.add("delivery");
-        self.settings.delivery = delivery;
-        self
-    }
-
-    /// Asks the server for a session that survives its connection: then nothing is lost and
-    /// nothing comes twice, in order, both ways, whatever happens to connections meanwhile. Default:
-    /// false.
-    ///
-    /// It takes a server that offers it, like [`Server`](crate::Server) with
-    /// [`ServerBuilder::resume`](crate::ServerBuilder::resume). With any other server this is an
-    /// ordinary client, and the [`delivery`](Self::delivery) holds; it also says what becomes of
-    /// messages in doubt when a session is over. [`Event::Connected`](crate::Event::Connected) says
-    /// which it is. The login hook is called for a new session only, and what it sends belongs to
-    /// that session.
-    ///
-    /// A session is over with a close frame, a violation of the protocol, a handler that panics,
-    /// and when the server says so: it waits for its client only so long. With
-    /// [`reconnect`](crate::Client::reconnect) it goes on.
-    ///
-    /// What goes over the wire and what is not guaranteed: [`resumption`](crate::resumption).
-    pub fn resume(mut self, wanted: bool) -> Self {
-        self.settings.chosen.add("resume");
-        self.settings.resume = wanted;
+    /// Has received messages come through a crossbeam channel, for `select!`: `receiver()` of
+    /// the client or session is that channel. The inbox keeps its bounds. Each client or session
+    /// has a thread more then, which hands messages over one by one; without it they are handed
+    /// over in batches, which is several times as fast for small messages.
+    pub fn channel(mut self) -> Self {
+        self.settings.has_channel = true;
         self
     }
 
@@ -45,15 +22,7 @@ impl ClientBuilder {
     /// waits in the outbox. At least 1 each; a message that is larger goes alone. Default: 4096
     /// messages, 4 MiB.
     pub fn unconfirmed(mut self, messages: usize, bytes: usize) -> Self {
-        self.settings.chosen.add("unconfirmed");
-        self.settings.unconfirmed = Unconfirmed { messages, bytes };
-        self
-    }
-
-    /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`].
-    pub fn framing(mut self, framing: Framing) -> Self {
-        self.settings.chosen.add("framing");
-        self.settings.framing = framing;
+        self.settings.unconfirmed = Some(Unconfirmed { messages, bytes });
         self
     }
 }

@@ -75,13 +75,13 @@ impl Owner {
     ) -> std::io::Result<(Self, Session)> {
         let token = Token::generate()?;
         let settings = &server.settings;
-        let limit = settings.limits.message;
-        let outbox = Outbox::new(settings.outbox, limit, None, Delivery::AtMostOnce, true);
+        let limit = settings.limits().message;
+        let outbox = Outbox::new(settings.outbox(), limit, None, Delivery::AtMostOnce, true);
         let outbox =
-            outbox.telling(settings.on_dropped.clone()).giving_up_after(settings.max_deliveries);
+            outbox.telling(settings.on_dropped.clone()).giving_up_after(settings.max_deliveries());
         outbox.begin_session(resumption.settings.unconfirmed, Vec::new());
         let outbox = Arc::new(outbox.within(&settings.budget));
-        let mailbox = Arc::new(Mailbox::new(settings.inbox).within(&settings.budget));
+        let mailbox = Arc::new(Mailbox::new(settings.inbox()).within(&settings.budget));
         if settings.has_channel {
             mailbox.open_channel(&server.threads.of_session(id))?;
         }
@@ -91,7 +91,7 @@ impl Owner {
         let shared = Arc::new(shared);
         outbox.oversee(&shared);
         let tie = Tie::Resumable(Arc::clone(&shared));
-        let close_timeout = settings.timeouts.close;
+        let close_timeout = settings.timeouts().close;
         let outgoing = Outgoing {
             id,
             outbox: Arc::clone(&outbox),

@@ -208,7 +208,7 @@ impl Owner {
         } else {
             handle.close_after_data(frame);
         }
-        closing.deadline = Some(Instant::now() + self.server.settings.timeouts.close);
+        closing.deadline = Some(Instant::now() + self.server.settings.timeouts().close);
     }
 
     /// Joins a link, whose client may be back on another one already; returns why it died, and whether
@@ -249,7 +249,7 @@ impl Owner {
                 self.shared.waits_in(place);
                 let mut window = self.resumption.settings.window;
                 if after == After::Briefly {
-                    window = window.min(self.server.settings.timeouts.handshake);
+                    window = window.min(self.server.settings.timeouts().handshake);
                 }
                 Phase::Detached { until: Instant::now() + window, place }
             }
