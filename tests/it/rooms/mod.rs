@@ -115,6 +115,7 @@ const CIRCLES: &[&str] = &[
     "chaos/connection.rs",
     "chaos/mod.rs",
     "client/attempt.rs",
+    "client/builder.rs",
     "client/core.rs",
     "client/event.rs",
     "client/events.rs",
@@ -174,11 +175,6 @@ const CIRCLES: &[&str] = &[
 /// Types that still have `impl`s in another file: that file.
 const SPLIT: &[&str] = &[
     "Opener of client/attempt.rs in client/held.rs",
-    "ClientBuilder of client/builder/mod.rs in client/builder/effect.rs",
-    "ClientBuilder of client/builder/mod.rs in client/builder/route.rs",
-    "ClientBuilder of client/builder/mod.rs in client/builder/start.rs",
-    "ClientBuilder of client/builder/mod.rs in client/builder/timing.rs",
-    "ClientBuilder of client/builder/mod.rs in client/builder/traffic.rs",
     "Core of client/core.rs in client/journal.rs",
     "Event of client/event.rs in client/record.rs",
     "Client of client/handle.rs in client/iter.rs",
@@ -219,7 +215,6 @@ const SPLIT: &[&str] = &[
 const OPEN: &[&str] = &[
     "client/attempt.rs Opener",
     "client/attempt.rs Success",
-    "client/builder/effect.rs Kind",
     "client/close.rs Guard",
     "client/core.rs Core",
     "client/held.rs Held",
@@ -276,8 +271,6 @@ const OPEN: &[&str] = &[
     "server/session.rs Inner",
     "server/session.rs Outgoing",
     "server/totals.rs Totals",
-    "settings/chosen.rs Chosen",
-    "settings/mod.rs Settings",
     "stats/field.rs Fields",
     "stats/table.rs Metric",
     "wire/assembly.rs Unfinished",
@@ -285,7 +278,6 @@ const OPEN: &[&str] = &[
 
 /// Files that still name what `lib.rs` re-exports.
 const NAMED_BY_LIB: &[&str] = &[
-    "crate::Tls in client/builder/route.rs",
     "crate::Error in client/events.rs",
     "crate::CloseCode in sender/mod.rs",
     "crate::Error in sender/mod.rs",
@@ -293,14 +285,6 @@ const NAMED_BY_LIB: &[&str] = &[
     "crate::SendError in sender/mod.rs",
     "crate::SendOptions in sender/mod.rs",
     "crate::Sender in sender/mod.rs",
-    "crate::Compression in settings/setters.rs",
-    "crate::Heartbeat in settings/setters.rs",
-    "crate::Limits in settings/setters.rs",
-    "crate::Message in settings/setters.rs",
-    "crate::Queue in settings/setters.rs",
-    "crate::SocketOptions in settings/setters.rs",
-    "crate::Timeouts in settings/setters.rs",
-    "crate::Undelivered in settings/setters.rs",
     "crate::Field in stats/table.rs",
 ];
 

@@ -1,0 +1,761 @@
+//! Every setting of a client, and how a client is made of them.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use crossbeam_channel::{bounded, unbounded};
+
+use super::attempt::{Opener, RequestHook, TokenHook};
+use super::core::Core;
+use super::event::Event;
+use super::events::Publisher;
+use super::handle::Client;
+use super::life::{Decide, Manager};
+use super::login::{Hook, LoginSession};
+use super::route::Route;
+use super::status::Status;
+use super::streak::FailureStreak;
+use crate::dial::{
+    Addresses, Connect, Connector, Dialer, Environment, Interrupt, Proxy, Resolve, Resolver, System,
+};
+use crate::error::Error;
+use crate::failure::{Decision, Failure};
+use crate::handshake::{Jar, OpeningRequest, dialable};
+use crate::message::MessageRef;
+use crate::policy::{Delivery, Unconfirmed};
+use crate::queues::inbox::{Handler, Inbox, Mailbox};
+use crate::queues::outbox::Outbox;
+use crate::sender::Sender;
+use crate::settings::{Settings, client_setters, no_effect, shared_setters};
+use crate::stats::Counters;
+use crate::sync::threads::{Role, Threads, next_id};
+use crate::sync::{Mutex, Signal};
+#[cfg(feature = "tls")]
+use crate::transport::Tls;
+
+/// Makes the handler, once there is a sender for it to answer with.
+type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
+type EventHook = Box<dyn FnMut(&Event) + Send>;
+
+/// Every setting of a [`Client`](crate::Client), from [`Client::builder`](crate::Client::builder).
+///
+/// What is wrong with a value is said by [`start`](Self::start) and [`connect`](Self::connect),
+/// before a thread is started or a byte sent.
+///
+/// ```no_run
+/// use std::time::{Duration, Instant};
+/// use everlink::{Backoff, Client, Heartbeat};
+///
+/// # fn main() -> Result<(), everlink::Error> {
+/// let client = Client::builder("ws://localhost:9001/feed")
+///     .header("X-Api-Key", "...")
+///     .heartbeat(Heartbeat::every(Duration::from_secs(5)).dead_after(Duration::from_secs(12)))
+///     // five attempts, three seconds apart, then hand back to the program
+///     .backoff(Backoff::fixed(Duration::from_secs(3))).max_attempts(5)
+///     .start()?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Ranges
+///
+/// | setting | range | has an effect |
+/// | --- | --- | --- |
+/// | [`timeouts`](Self::timeouts) | see [`Timeouts`](crate::Timeouts) | |
+/// | [`limits`](Self::limits) | see [`Limits`](crate::Limits) | `frame` and `fragment` on `ws://` and `wss://` |
+/// | [`socket`](Self::socket) | see [`SocketOptions`](crate::SocketOptions) | unless there is a connector, but for `writes` |
+/// | `outbox`, `inbox`: messages, bytes | 1 and up; the outbox's bytes not under a `Limits::message` that is set too | always; the inbox without `on_message` |
+/// | `heartbeat`: interval and limit | 1 ms to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
+/// | `compression`: level, window bits | 1 to 9, 9 to 15 | on `ws://` and `wss://` |
+/// | `channel` | | without `on_message` |
+/// | `max_retry_after` | 0 to 1000 days | on `ws://` and `wss://` |
+/// | `stable_after` | any | always |
+/// | `backoff`: `initial`, `max` | over 0 to 1000 days | `exponential()`, as `jitter` |
+/// | `backoff`: `fixed` | 0 to 1000 days | always |
+/// | `max_attempts` | 1 and up | always |
+/// | `max_redirects` | any | on `ws://` and `wss://` |
+/// | `header`, `subprotocol`, `keep_cookies` | what HTTP allows | on `ws://` and `wss://` |
+/// | `framing`: `max_length` | 1 and up | on `tcp://` and `tcps://`; `little_endian` and `inclusive` with a length prefix |
+/// | `connect_to`, `proxy`, `proxy_from_env` | | unless there is a connector |
+/// | `resolver` | | unless there is a connector or `connect_to` |
+/// | `stack_size` | 256 KiB and up | always |
+/// | `tls` | | where an endpoint wants it, or a redirect or `request` may lead to one that does |
+///
+/// A value out of its range, and a setting that can have no effect, is refused at the start with
+/// [`Error::InvalidSetting`]; headers and subprotocols on `tcp://` with [`Error::InvalidHeader`].
+#[must_use = "a builder does nothing until start() or connect()"]
+pub struct ClientBuilder {
+    settings: Settings,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+    request: Result<OpeningRequest, Error>,
+    token_hook: Option<TokenHook>,
+    request_hook: Option<RequestHook>,
+    login_hook: Option<Hook>,
+    decide: Option<Decide>,
+    on_message: Option<MessageHook>,
+    on_event: Option<EventHook>,
+    resolve: Option<Arc<dyn Resolve>>,
+    connect_to: Option<SocketAddr>,
+    connector: Option<Arc<dyn Connect>>,
+    route: Route,
+    fallbacks: Vec<String>,
+    shuffle: bool,
+    cookies: bool,
+}
+
+impl ClientBuilder {
+    pub(crate) fn new(url: &str) -> Self {
+        Self {
+            settings: Settings::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
+            request: dialable(url).map(OpeningRequest::new),
+            token_hook: None,
+            request_hook: None,
+            login_hook: None,
+            decide: None,
+            on_message: None,
+            on_event: None,
+            resolve: None,
+            connect_to: None,
+            connector: None,
+            route: Route::Straight,
+            fallbacks: Vec::new(),
+            shuffle: false,
+            cookies: false,
+        }
+    }
+
+    shared_setters!();
+    client_setters!();
+
+    /// The first thing that is wrong with the request is what is reported.
+    fn edit(mut self, edit: impl FnOnce(&mut OpeningRequest) -> Result<(), Error>) -> Self {
+        self.request = self.request.and_then(|mut request| {
+            edit(&mut request)?;
+            Ok(request)
+        });
+        self
+    }
+
+    /// Sends this header in the opening handshake. See [`OpeningRequest::set_header`].
+    ///
+    /// ```
+    /// let client = everlink::Client::builder("wss://localhost:9001").header("X-Api-Key", "...");
+    /// # let _ = client;
+    /// ```
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.edit(|request| request.set_header(name, value))
+    }
+
+    /// Sends user and password with the opening handshake (Basic authentication, RFC 7617), as the
+    /// userinfo of the URL does. Over `ws://` everybody on the way can read them. They do not go along
+    /// to another origin.
+    ///
+    /// ```
+    /// let client = everlink::Client::builder("wss://localhost:9001").basic_auth("user", "password");
+    /// # let _ = client;
+    /// ```
+    pub fn basic_auth(self, user: &str, password: &str) -> Self {
+        self.edit(|request| request.basic_auth(user, password))
+    }
+
+    /// Sends this token with the opening handshake (`Authorization: Bearer`, RFC 6750 section 2.1).
+    pub fn bearer_auth(self, token: &str) -> Self {
+        self.edit(|request| request.bearer_auth(token))
+    }
+
+    /// The same with a token that is made for each attempt, on its thread: one that expires. An error
+    /// fails the attempt with [`Failure::Request`], which is retried, and so is a 401 then, which is
+    /// permanent otherwise: the next token may be a better one.
+    /// ([`decide`](Self::decide) replaces both; a server that ends a link with 1008 because the token
+    /// is too old is not dialed again without that.)
+    ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// fn fresh_token() -> std::io::Result<String> {
+    ///     std::fs::read_to_string("/run/secrets/token")
+    /// }
+    ///
+    /// let client =
+    ///     Client::builder("wss://localhost:9001").bearer_auth_with(|| Ok(fresh_token()?));
+    /// # let _ = client;
+    /// ```
+    pub fn bearer_auth_with(
+        mut self,
+        make: impl FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send + 'static,
+    ) -> Self {
+        self.token_hook = Some(Box::new(make));
+        self
+    }
+
+    /// Offers a subprotocol; the first one offered is the one liked best. What the server chose
+    /// is in the response of [`Event::Connected`]; it may choose none.
+    pub fn subprotocol(self, name: &str) -> Self {
+        self.edit(|request| request.add_subprotocol(name))
+    }
+
+    /// Calls this before each attempt with the request as the builder made it: for a fresh
+    /// token, or for the next endpoint of a list. It runs on the thread of the attempt; an error
+    /// fails that with [`Failure::Request`], which is retried.
+    ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("wss://localhost:9001").request(|request| {
+    ///     // the number of the attempt, so that the server's log shows it
+    ///     let attempt = request.attempt().to_string();
+    ///     Ok(request.set_header("X-Attempt", &attempt)?)
+    /// });
+    /// # let _ = client;
+    /// ```
+    pub fn request(
+        mut self,
+        make: impl FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>>
+        + Send
+        + 'static,
+    ) -> Self {
+        self.request_hook = Some(Box::new(make));
+        self
+    }
+
+    /// Calls this on each fresh link, before anything queued is sent: to authenticate, to
+    /// subscribe. It runs on the thread of the attempt. See [`LoginSession`].
+    /// An error of the hook's fails the attempt and is retried, unless it is a
+    /// [`LoginError`](crate::LoginError) that says otherwise.
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     for message in &session {
+    ///         let _ = session.send(format!("echo of {message}"));
+    ///     }
+    /// })?;
+    /// let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    ///     .login(|session| {
+    ///         session.send("let me in")?;
+    ///         session.recv_matching(|answer| answer == "echo of let me in")?;
+    ///         Ok(())
+    ///     })
+    ///     .connect()?;
+    /// // goes out after what the hook has sent
+    /// client.send("hello")?;
+    /// assert_eq!(client.recv()?, "echo of hello");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn login(
+        mut self,
+        hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>>
+        + Send
+        + 'static,
+    ) -> Self {
+        self.login_hook = Some(Box::new(hook));
+        self
+    }
+
+    /// Calls this with each message on the reader thread, instead of queueing it: the lowest
+    /// latency, and a short message is not even copied. While it runs nothing is read, and `send`
+    /// on that thread does not wait. If it panics, the client gives up.
+    ///
+    /// There is no order between this and [`on_event`](Self::on_event), which runs on another thread:
+    /// the first messages of a link may come before the event that it is up has been handled, or even
+    /// told. (To wait for that would be to hang where the event's callback waits for an answer.)
+    /// [`MessageRef::link`](crate::MessageRef::link) says on which link a message came, the number in
+    /// [`Event::Connected`](crate::Event::Connected).
+    ///
+    /// ```no_run
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://localhost:9001")
+    ///     .on_message(|sender, message| match message.as_text() {
+    ///         Some("time?") => drop(sender.send("12:00")),
+    ///         _ => println!("{message:?}"),
+    ///     })
+    ///     .connect()?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn on_message(
+        mut self,
+        mut handler: impl FnMut(&Sender, MessageRef<'_>) + Send + 'static,
+    ) -> Self {
+        self.on_message = Some(Box::new(|sender| {
+            Box::new(move |message: MessageRef<'_>| handler(&sender, message))
+        }));
+        self
+    }
+
+    /// Calls this with each event, on the manager thread: keep it short. Messages may be received before
+    /// it is told of their link, see [`on_message`](Self::on_message).
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// use everlink::{Client, Event};
+    ///
+    /// let client = Client::builder(&url)
+    ///     .on_event(|event| match event {
+    ///         Event::Disconnected { cause, unconfirmed, .. } => {
+    ///             eprintln!("lost: {cause}; {unconfirmed} messages may have to be sent again");
+    ///         }
+    ///         other => eprintln!("{other}"),
+    ///     })
+    ///     .connect()?;
+    /// # let _ = client;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
+        self.on_event = Some(Box::new(callback));
+        self
+    }
+
+    /// Decides what to do after a failure, instead of [`Failure::decision`]. It runs on the
+    /// manager thread.
+    ///
+    /// ```
+    /// use everlink::{Client, Decision, Failure};
+    ///
+    /// let client = Client::builder("ws://localhost:9001").decide(|failure| match failure {
+    ///     // this service closes with 4001 when the token has expired for good
+    ///     Failure::Closed(Some(frame)) if frame.code.0 == 4001 => Decision::GiveUp,
+    ///     // a normal close is the end of the feed
+    ///     Failure::Closed(Some(frame)) if frame.code.0 == 1000 => Decision::GiveUp,
+    ///     // and its load balancer says 404 while it starts
+    ///     Failure::Rejected { status, .. } if status.as_u16() == 404 => Decision::Retry,
+    ///     other => other.decision(),
+    /// });
+    /// # let _ = client;
+    /// ```
+    pub fn decide(mut self, decide: impl FnMut(&Failure) -> Decision + Send + 'static) -> Self {
+        self.decide = Some(Box::new(decide));
+        self
+    }
+
+    /// Keeps the cookies that the server sets in an answer to an opening handshake, of whatever
+    /// status, and sends them along with redirects and redials: load balancers find the same machine
+    /// again by one. A cookie is sent to the very host that has set it. At most 50 are kept, of 4096 bytes
+    /// each, and no more of them are sent, the newest, than make a request of 64 KiB, which is what a
+    /// server of this crate takes. Default: none is kept.
+    pub fn keep_cookies(mut self) -> Self {
+        self.cookies = true;
+        self
+    }
+
+    /// Another endpoint of the same service, which is tried after those before it: each failure
+    /// moves on to the next, and after the last comes the first. Headers and subprotocols are
+    /// sent to all of them. A permanent failure of one ends the search, unless
+    /// [`decide`](Self::decide) says otherwise.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// use everlink::Client;
+    ///
+    /// // nobody listens at the first: the second attempt goes to the other
+    /// let client = Client::builder("ws://127.0.0.1:1").fallback(&url).start()?;
+    /// client.wait_connected(std::time::Duration::from_secs(10))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn fallback(mut self, url: &str) -> Self {
+        self.fallbacks.push(url.into());
+        self
+    }
+
+    /// Tries the endpoints in an order that is drawn at the start, so that many clients spread
+    /// over them.
+    pub fn shuffle_endpoints(mut self) -> Self {
+        self.shuffle = true;
+        self
+    }
+
+    /// Whom to trust and who to be on `wss://` and `tcps://`. Default: Mozilla's root
+    /// certificates, and no certificate of our own.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Resolves names with this instead of the system's resolver. It is asked for names only: an
+    /// address in a URL or a redirect is dialed as it is. [`connect_to`](Self::connect_to) holds for
+    /// addresses, too.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// use everlink::Client;
+    ///
+    /// let address = server.local_addr();
+    /// let client = Client::builder("ws://feed.internal")
+    ///     .resolver(move |_host: &str, _port| Ok(vec![address]))
+    ///     .connect()?;
+    /// # let _ = client;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn resolver(mut self, resolve: impl Resolve) -> Self {
+        self.resolve = Some(Arc::new(resolve));
+        self
+    }
+
+    /// Connects to this address and port, whatever the URL says, be it a name or an address: for tests
+    /// and tunnels. It holds for fallbacks, redirects and URLs of [`request`](Self::request), too, and
+    /// with a proxy in place of the proxy's address. The `Host` header and the name that a certificate
+    /// is checked for stay those of the URL.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// use everlink::Client;
+    ///
+    /// let client = Client::builder("ws://feed.internal").connect_to(server.local_addr()).connect()?;
+    /// # let _ = client;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn connect_to(mut self, address: SocketAddr) -> Self {
+        self.connect_to = Some(address);
+        self
+    }
+
+    /// Connects through this proxy, which resolves the names.
+    ///
+    /// ```no_run
+    /// use everlink::{Client, Proxy};
+    ///
+    /// let proxy = Proxy::new("http://user:password@proxy.internal:3128")?;
+    /// let client = Client::builder("wss://feed.example.org").proxy(proxy).connect()?;
+    /// # let _ = client;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.route = Route::Through(proxy);
+        self
+    }
+
+    /// Connects through the proxy that the environment names for the endpoint, if it names one:
+    /// `HTTPS_PROXY`, `HTTP_PROXY` or `ALL_PROXY`, unless `NO_PROXY` excepts the host: by its name
+    /// or a domain above it, by its address or a range (`10.0.0.0/8`), each with or without a port.
+    /// The environment is read here, and one that names a proxy that cannot be used is refused at
+    /// the start.
+    pub fn proxy_from_env(mut self) -> Self {
+        let environment = Environment::read(|name| std::env::var_os(name));
+        self.route = Route::AsTheEnvironmentSays(Box::new(environment));
+        self
+    }
+
+    /// Makes connections with this instead of TCP. Whatever concerns names, proxies and sockets is
+    /// its own business, and refused at the start here.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.connector = Some(Arc::new(connector));
+        self
+    }
+
+    /// Has received messages come through a crossbeam channel, for `select!`: `receiver()` of
+    /// the client or session is that channel. The inbox keeps its bounds. Each client or session
+    /// has a thread more then, which hands messages over one by one; without it they are handed
+    /// over in batches, which is several times as fast for small messages.
+    pub fn channel(mut self) -> Self {
+        self.settings.has_channel = true;
+        self
+    }
+
+    /// How much may be written that the server has not confirmed yet, in a session that survives
+    /// its connection ([`resume`](Self::resume)). It is kept beside the outbox's bounds; more
+    /// waits in the outbox. At least 1 each; a message that is larger goes alone. Default: 4096
+    /// messages, 4 MiB.
+    pub fn unconfirmed(mut self, messages: usize, bytes: usize) -> Self {
+        self.settings.unconfirmed = Some(Unconfirmed { messages, bytes });
+        self
+    }
+
+    /// Starts the client and returns at once; it keeps trying in the background.
+    ///
+    /// ```
+    /// use everlink::{Client, State};
+    ///
+    /// // nobody listens there, and the client goes on trying
+    /// let client = Client::builder("ws://127.0.0.1:1").start()?;
+    /// client.send("for later")?;
+    /// assert_ne!(client.state(), State::Connected);
+    /// assert_eq!(client.close().undelivered, ["for later"]);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidUrl`], [`Error::TlsUnavailable`], [`Error::InvalidHeader`],
+    /// [`Error::InvalidSetting`] and [`Error::Thread`].
+    pub fn start(self) -> Result<Client, Error> {
+        let (core, manager) = self.build()?;
+        launch(core, manager)
+    }
+
+    /// Starts the client and waits for the first attempt, which decides: if it succeeds the
+    /// client stays connected from here on, if it fails nothing is left of it.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// use everlink::{Client, Error, State};
+    ///
+    /// let client = Client::builder(&url).connect()?;
+    /// assert_eq!(client.state(), State::Connected);
+    /// let nobody = Client::builder("ws://127.0.0.1:1").connect();
+    /// assert!(matches!(nobody, Err(Error::Connect(_))));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Connect`] if the attempt failed, and those of [`start`](Self::start).
+    pub fn connect(self) -> Result<Client, Error> {
+        let (core, mut manager) = self.build()?;
+        let (sender, first) = bounded(1);
+        manager.first = Some(sender);
+        let client = launch(core, manager)?;
+        match first.recv() {
+            Ok(Ok(())) => Ok(client),
+            Ok(Err(cause)) => Err(Error::Connect(cause)),
+            // an event callback has closed the client
+            Err(_) => Err(Error::Closed),
+        }
+    }
+
+    fn build(mut self) -> Result<(Arc<Core>, Manager), Error> {
+        let request = std::mem::replace(&mut self.request, Err(Error::Closed))?;
+        let mut endpoints = vec![request.endpoint.clone()];
+        for url in &self.fallbacks {
+            let endpoint = dialable(url)?;
+            request.check_kind(&endpoint)?;
+            endpoints.push(endpoint);
+        }
+        if self.shuffle {
+            fastrand::shuffle(&mut endpoints);
+        }
+        if self.connector.is_none() {
+            for endpoint in &endpoints {
+                self.route.proxy(endpoint)?;
+            }
+        }
+        let is_websocket = request.endpoint.scheme.is_websocket();
+        let is_tls = endpoints.iter().any(|endpoint| endpoint.scheme.is_tls());
+        if !is_websocket {
+            request.check_bare()?;
+        }
+        self.check_effects(Kind { is_websocket, is_tls })?;
+        let requests = endpoints
+            .into_iter()
+            .map(|endpoint| OpeningRequest { endpoint, ..request.clone() })
+            .collect();
+        let mut settings = self.settings;
+        settings.check(is_websocket)?;
+        let confirmable = settings.is_confirmable(is_websocket);
+        if settings.delivery() == Delivery::AtLeastOnce && !confirmable {
+            return Err(Error::setting("delivery", Error::Unconfirmable.to_string()));
+        }
+        let id = next_id();
+        settings.name.get_or_insert_with(|| id.to_string());
+        let threads = Threads::of(id, settings.stack_size());
+        let settings = Arc::new(settings);
+        let counters = Arc::new(Counters::default());
+        let interrupt = Arc::new(Interrupt::new());
+        let (commands, inbound_commands) = unbounded();
+        let mailbox = Arc::new(Mailbox::new(settings.inbox()));
+        if settings.has_channel {
+            mailbox.open_channel(&threads).map_err(Error::Thread)?;
+        }
+        let outbox = Outbox::new(
+            settings.outbox(),
+            settings.limits().message,
+            (!is_websocket).then_some(settings.framing()),
+            settings.delivery(),
+            confirmable,
+        )
+        .telling(settings.on_dropped.clone())
+        .giving_up_after(settings.max_deliveries());
+        let core = Arc::new(Core {
+            id,
+            #[cfg(feature = "metrics")]
+            outlet: crate::metrics::Outlet::new("client", settings.label().to_owned()),
+            outbox: Arc::new(outbox),
+            mailbox: Arc::clone(&mailbox),
+            counters,
+            status: Status::new(),
+            publisher: Publisher::new(self.on_event),
+            commands,
+            interrupt: Arc::clone(&interrupt),
+            done: Signal::new(),
+            undelivered: Mutex::default(),
+            has_handler: self.on_message.is_some(),
+            threads: threads.clone(),
+            label: settings.label().to_owned(),
+            close_timeout: settings.timeouts().close,
+            patience: settings.heartbeat().interval,
+            closing_since: Mutex::default(),
+            has_link: AtomicBool::new(false),
+        });
+        #[cfg(feature = "metrics")]
+        {
+            let core: std::sync::Weak<Core> = Arc::downgrade(&core);
+            crate::metrics::register(core);
+        }
+        let inbox = match self.on_message {
+            Some(handler) => Inbox::Handler(handler(Sender::new(Arc::<Core>::clone(&core)))),
+            None => Inbox::Mailbox(mailbox),
+        };
+        let opener = Opener {
+            id,
+            counters: Arc::clone(&core.counters),
+            #[cfg(feature = "tls")]
+            tls: self.tls.unwrap_or_default().build(is_websocket)?,
+            resolver: Resolver::new(
+                self.resolve.unwrap_or_else(|| Arc::new(System)),
+                threads.clone(),
+            ),
+            connect_to: self.connect_to,
+            dialer: Dialer::new(settings.socket(), threads.clone()),
+            interrupt,
+            settings,
+            connector: self.connector.map(|connect| Connector::new(connect, threads.clone())),
+            route: self.route,
+            threads,
+            requests,
+            addresses: Addresses::default(),
+            jar: self.cookies.then(Jar::default),
+            dialed: None,
+            token_hook: self.token_hook,
+            request_hook: self.request_hook,
+            login_hook: self.login_hook,
+            held: None,
+            has_lost: false,
+            returns: false,
+            resent: None,
+            in_doubt: None,
+        };
+        let manager = Manager {
+            core: Arc::clone(&core),
+            opener,
+            inbox: Arc::new(Mutex::new(Some(inbox))),
+            commands: inbound_commands,
+            decide: self.decide,
+            first: None,
+            since: Instant::now(),
+            link: 0,
+            streak: FailureStreak::default(),
+        };
+        Ok((core, manager))
+    }
+
+    /// Refuses what was set and cannot have an effect. Headers on `tcp://` are refused before.
+    fn check_effects(&self, kind: Kind) -> Result<(), Error> {
+        let Kind { is_websocket, is_tls } = kind;
+        let settings = &self.settings;
+        let timeouts = settings.timeouts.unwrap_or_default();
+        let limits = settings.limits.unwrap_or_default();
+        let socket = settings.socket();
+        let goes_through = matches!(self.route, Route::Through(_));
+        let goes_as_env_says = matches!(self.route, Route::AsTheEnvironmentSays(_));
+        // the program may name another endpoint before each attempt
+        let may_be_tls =
+            is_tls || self.request_hook.is_some() || is_websocket && settings.max_redirects() > 0;
+        let has_proxy = self.connector.is_none() && (goes_through || goes_as_env_says);
+        if is_websocket {
+            let why = "ws:// has a framing of its own";
+            no_effect(why, &[("framing", settings.framing.is_some())])?;
+        } else {
+            let why = "tcp:// has no opening handshake";
+            no_effect(
+                why,
+                &[
+                    ("bearer_auth_with", self.token_hook.is_some()),
+                    ("keep_cookies", self.cookies),
+                    ("max_redirects", settings.max_redirects.is_some()),
+                    ("max_retry_after", settings.max_retry_after.is_some()),
+                    ("resume", settings.resume.is_some()),
+                ],
+            )?;
+            no_effect(
+                "tcp:// has no frames",
+                &[
+                    ("compression", settings.compression.is_some()),
+                    ("Limits::frame", limits.frame.is_some()),
+                    ("Limits::fragment", limits.fragment.is_some()),
+                ],
+            )?;
+        }
+        #[cfg(feature = "tls")]
+        if !may_be_tls {
+            let why = "no endpoint wants TLS, and nothing leads to one that does";
+            no_effect(why, &[("tls", self.tls.is_some())])?;
+        }
+        if !(is_websocket || may_be_tls || has_proxy) {
+            let why = "plain tcp:// without a proxy shakes no hands";
+            no_effect(why, &[("Timeouts::handshake", timeouts.handshake.is_some())])?;
+        }
+        let lookup =
+            [("resolver", self.resolve.is_some()), ("Timeouts::dns", timeouts.dns.is_some())];
+        if self.connect_to.is_some() {
+            no_effect("connect_to says which address is dialed", &lookup)?;
+        }
+        if self.connector.is_some() {
+            let why = "the connector makes the connections, and knows nothing of it";
+            no_effect(why, &lookup)?;
+            no_effect(
+                why,
+                &[
+                    ("connect_to", self.connect_to.is_some()),
+                    ("proxy", goes_through),
+                    ("proxy_from_env", goes_as_env_says),
+                    ("SocketOptions::keepalive", socket.keepalive.is_some()),
+                    ("SocketOptions::user_timeout", socket.user_timeout.is_some()),
+                    ("SocketOptions::send_buffer", socket.send_buffer.is_some()),
+                    ("SocketOptions::receive_buffer", socket.receive_buffer.is_some()),
+                    ("SocketOptions::local_address", socket.local_address.is_some()),
+                ],
+            )?;
+        }
+        if self.login_hook.is_none() {
+            let why = "there is no login hook";
+            no_effect(why, &[("Timeouts::login", timeouts.login.is_some())])?;
+        }
+        if self.on_message.is_some() {
+            let why = "with on_message nothing is queued to be received";
+            let inbox = [("inbox", settings.inbox.is_some()), ("channel", settings.has_channel)];
+            no_effect(why, &inbox)?;
+        }
+        if !settings.resume() {
+            let why = "without resume(true) no session is kept";
+            no_effect(why, &[("unconfirmed", settings.unconfirmed.is_some())])?;
+        }
+        Ok(())
+    }
+}
+
+fn launch(core: Arc<Core>, manager: Manager) -> Result<Client, Error> {
+    // not by value through the frames that start a thread: its stack is what an idle client costs
+    let mut manager = Box::new(manager);
+    let threads = core.threads.clone();
+    threads
+        .start(Role::Manager, move || {
+            manager.run();
+        })
+        .map_err(Error::Thread)?;
+    Ok(Client::new(core))
+}
+
+/// What a client's connections are like, as far as settings depend on it.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    is_websocket: bool,
+    /// Whether one of the endpoints wants TLS.
+    is_tls: bool,
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("request", &self.request)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
