@@ -6,19 +6,23 @@ use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
-use super::Shared;
 use super::life::Life;
+use super::shared::Shared;
 use crate::failure::Failure;
 use crate::message::CloseFrame;
 
 /// What can be done to a link from anywhere.
 #[derive(Clone)]
 pub(crate) struct Handle {
-    pub(super) life: Arc<Life>,
-    pub(super) shared: Weak<Shared>,
+    life: Arc<Life>,
+    shared: Weak<Shared>,
 }
 
 impl Handle {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { life: Arc::clone(&shared.life), shared: Arc::downgrade(shared) }
+    }
+
     fn with(&self, act: impl FnOnce(&Shared)) {
         if let Some(shared) = self.shared.upgrade() {
             act(&shared);

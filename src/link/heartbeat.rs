@@ -5,11 +5,11 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::Shared;
 use super::life::Pulse;
 use super::liveness::{HELD_UP, Waiting};
+use super::shared::Shared;
 use super::suspension::Suspension;
-use super::writer;
+use super::writer::Writer;
 use crate::failure::{Failure, guarded};
 use crate::policy::Beat;
 
@@ -33,11 +33,11 @@ struct Grace {
     is_final: bool,
 }
 
-pub(super) fn run(shared: &Shared) {
+pub(super) fn run(shared: &Shared, writer: &Writer) {
     let heartbeat = shared.settings.heartbeat();
     let interval = heartbeat.interval;
     let Some(limit) = heartbeat.limit() else {
-        return watch_confirmations(shared);
+        return watch_confirmations(shared, writer);
     };
     let limit = limit + limit / SECOND_WATCH;
     let mut last_beat = Instant::now();
@@ -76,19 +76,19 @@ pub(super) fn run(shared: &Shared) {
                 shared.counters.heartbeat_misses.fetch_add(1, Relaxed);
             }
             // also while the program is to blame: the peer should see that somebody is here
-            if let Err(panic) = beat(shared) {
+            if let Err(panic) = beat(shared, writer) {
                 return shared.fail(panic);
             }
             last_beat = Instant::now();
             wait = interval;
-            shared.relax();
+            writer.relax();
         }
         match waiting {
             // answers may have come, and lie unread
             Waiting::ForProgram(_) => busy_at = Some(now),
             Waiting::ForPeer(quiet) if !woken && quiet < heartbeat.dead_after / 2 => {
                 let listening = busy_at.map(|at| now.saturating_duration_since(at));
-                shared.look_for_confirmations(heartbeat.dead_after.saturating_mul(2), listening);
+                writer.look_for_confirmations(heartbeat.dead_after.saturating_mul(2), listening);
             }
             Waiting::ForPeer(_) => {}
         }
@@ -127,12 +127,12 @@ pub(super) fn run(shared: &Shared) {
 
 /// Where nothing is sent and silence is not watched, a peer that does not confirm what was asked of
 /// it is still said to be one.
-fn watch_confirmations(shared: &Shared) {
+fn watch_confirmations(shared: &Shared, writer: &Writer) {
     let interval = shared.settings.heartbeat().dead_after;
     loop {
         match shared.life.wait_pulse(Instant::now() + interval) {
             Pulse::Due if matches!(shared.liveness.waiting(), Waiting::ForPeer(_)) => {
-                shared.look_for_confirmations(interval.saturating_mul(2), None);
+                writer.look_for_confirmations(interval.saturating_mul(2), None);
             }
             Pulse::Due => {}
             Pulse::Overdue(frame) => return shared.end_close(frame),
@@ -141,11 +141,11 @@ fn watch_confirmations(shared: &Shared) {
     }
 }
 
-fn beat(shared: &Shared) -> Result<(), Failure> {
+fn beat(shared: &Shared, writer: &Writer) -> Result<(), Failure> {
     shared.liveness.ask();
     match &shared.settings.heartbeat().beat {
         Beat::Ping | Beat::PingAlways => {
-            if writer::write_now(shared, |pen| pen.ping_now(shared)) {
+            if writer.ping_now() {
                 return Ok(());
             }
             shared.control.ping();

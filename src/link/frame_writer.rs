@@ -1,0 +1,553 @@
+//! What it takes to write: encoder, output and the write half, in one hand at a time.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::confirmation::Unasked;
+use super::control::{Close, Slots};
+use super::liveness::HELD_UP;
+use super::pings::Covered;
+use super::shared::Shared;
+use crate::failure::guarded;
+use crate::message::{Message, Payload};
+use crate::policy::Beat;
+use crate::queues::outbox::Entry;
+use crate::resume::Report;
+use crate::transport::{Advanced, ReadingFailed, WriteHalf};
+use crate::wire::websocket::Fragment;
+use crate::wire::{Encoder, Output, SLICES};
+
+/// How much is taken from the outbox at once.
+const BATCH: usize = 64 * 1024;
+
+/// A socket that is full is offered no more than this at a time: it takes that as soon as it has
+/// room, so that it is known when it took something last.
+const PIECE: usize = 16 * 1024;
+
+/// No larger message is written past the writer thread.
+const SMALL: usize = 16 * 1024;
+
+/// A write that took so long had to wait for room.
+const FULL: Duration = Duration::from_millis(1);
+
+/// How much of a fragmented message is encoded before it is written.
+const ENCODED: u64 = 64 * 1024;
+
+/// What comes after writing.
+pub(super) enum NextStep {
+    /// Sleep until somebody rings, or until then.
+    Sleep(Option<Instant>),
+    /// Nothing more is to be written.
+    End,
+}
+
+/// Whoever holds it is the only one who writes to the socket: the writer thread, and while that
+/// sleeps, whoever borrows it.
+pub(super) struct FrameWriter {
+    shared: Arc<Shared>,
+    half: Box<dyn WriteHalf>,
+    encoder: Encoder,
+    out: Output,
+    /// What the transport holds no part of any more ends at this place.
+    flushed: u64,
+    /// Messages that were encoded and may not have reached the socket whole, each with the
+    /// place in the stream where it ends.
+    entries: VecDeque<(u64, Entry)>,
+    /// Messages that are about to be encoded.
+    batch: VecDeque<Entry>,
+    /// What was encoded whole.
+    encoded: Covered,
+    /// What this end has last said that it has received, on this link.
+    reported: Option<u64>,
+    unasked: Unasked,
+    /// What the socket's timeout is at the moment.
+    timeout: Option<Duration>,
+    /// When the socket took something last, or was first offered something after a pause.
+    took: Instant,
+    /// Our close frame is encoded: nothing may follow.
+    is_closed: bool,
+    /// Whether the socket may be waited for: only the writer thread may.
+    may_wait: bool,
+}
+
+impl FrameWriter {
+    pub(super) fn new(shared: Arc<Shared>, half: Box<dyn WriteHalf>, encoder: Encoder) -> Self {
+        Self {
+            shared,
+            half,
+            encoder,
+            out: Output::new(),
+            flushed: 0,
+            entries: VecDeque::new(),
+            batch: VecDeque::new(),
+            encoded: Covered::default(),
+            reported: None,
+            unasked: Unasked::new(),
+            timeout: None,
+            took: Instant::now(),
+            is_closed: false,
+            may_wait: false,
+        }
+    }
+
+    /// Writes until there is nothing left to write. Once the reader's half of the transport has
+    /// failed the stream is ended: the reader has the cause, and ends the link when the peer has
+    /// had the time to read what that was.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transport; `TimedOut` when the socket took nothing for the write timeout.
+    pub(super) fn write(&mut self) -> io::Result<NextStep> {
+        self.may_wait = true;
+        match self.write_all() {
+            Err(error) if ReadingFailed::is_in(&error) => {
+                self.end()?;
+                Ok(NextStep::End)
+            }
+            result => result,
+        }
+    }
+
+    fn write_all(&mut self) -> io::Result<NextStep> {
+        while !self.shared.life.is_dead() {
+            // what was encoded before, also by another thread that could not finish
+            self.drain()?;
+            self.account();
+            if !self.is_closed {
+                self.shared.outbox.take(&mut self.batch, BATCH);
+            }
+            // in this order: see `ControlSlots`
+            let control = self.shared.control.take(true);
+            let is_over = control.end;
+            self.control(control)?;
+            if self.is_closed {
+                self.shared.outbox.restore(&mut self.batch);
+            }
+            let was_idle = self.batch.is_empty();
+            self.encode_batch()?;
+            if was_idle && !self.is_closed {
+                if let Some(close) = self.shared.control.take_close() {
+                    self.close(close)?;
+                    continue;
+                }
+            }
+            // one write carries both
+            let due = self.ask_if_due()?;
+            if !self.is_drained() {
+                continue;
+            }
+            // what had to be written by itself is written by now
+            self.account();
+            if is_over {
+                self.end()?;
+                return Ok(NextStep::End);
+            }
+            return Ok(NextStep::Sleep(due));
+        }
+        Ok(NextStep::End)
+    }
+
+    /// Writes the next message without waiting if it is a small one, behind the control slots.
+    /// Returns whether nothing is left to do.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if the socket did not take everything; whoever waits for it goes on.
+    pub(super) fn write_one(&mut self) -> io::Result<bool> {
+        self.may_wait = false;
+        if self.is_closed || !self.is_drained() {
+            return Ok(false);
+        }
+        // whoever sends tells of what was lost when this is back
+        self.shared.outbox.take_untold(&mut self.batch, 1);
+        if !self.is_small() {
+            self.shared.outbox.restore(&mut self.batch);
+            return Ok(false);
+        }
+        // in this order: see `ControlSlots`
+        let control = self.shared.control.take(false);
+        self.control(control)?;
+        self.encode_batch()?;
+        self.drain()?;
+        // the writer knows when it is time to ask, and others may have queued something behind it
+        Ok(self.shared.outbox.is_quiet() && self.shared.control.is_empty())
+    }
+
+    /// Writes a ping without waiting; returns whether that was all.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transport.
+    pub(super) fn ping_now(&mut self) -> io::Result<bool> {
+        self.may_wait = false;
+        if self.is_closed || !self.is_drained() {
+            return Ok(false);
+        }
+        self.ping();
+        // what the socket does not take now the writer goes on with
+        match self.drain() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.shared.outbox.ring();
+                Ok(true)
+            }
+            result => result.map(|()| true),
+        }
+    }
+
+    /// Whether everything that was encoded has reached the socket.
+    pub(super) fn is_drained(&self) -> bool {
+        self.out.is_empty() && self.flushed == self.out.taken()
+    }
+
+    /// Writes what is encoded, the only place that does. What the socket takes moves the cursor,
+    /// also if it is not all: whoever drains next goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if it may not wait and not everything was taken; `TimedOut` when the socket
+    /// took nothing for the write timeout.
+    fn drain(&mut self) -> io::Result<()> {
+        self.took = Instant::now();
+        while !self.out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = self.out.slices(&mut slices);
+            match self.half.try_write_vectored(&slices[..count]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.out.advance(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_wait => {
+                    let count = self.wait(|half, out| half.write(out.first(PIECE)))?;
+                    self.out.advance(count);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        match self.half.try_flush() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_wait => {
+                self.wait(|half, _| half.flush())?;
+            }
+            result => result?,
+        }
+        self.flushed = self.out.taken();
+        Ok(())
+    }
+
+    /// Has the socket take something, however often a signal comes, until the write timeout has
+    /// passed since it took something last. A peer that still sends is alive all the same, and so
+    /// is one that waits for this program to receive: they get until they have been silent for as
+    /// long. Nor is it the peer's fault if this process was held up.
+    fn wait<T>(
+        &mut self,
+        mut write: impl FnMut(&mut dyn WriteHalf, &Output) -> io::Result<T>,
+    ) -> io::Result<T> {
+        use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
+        let timeout = self.shared.settings.timeouts().write;
+        loop {
+            let idle = self.took.elapsed().min(self.shared.liveness.silence());
+            let left = timeout.saturating_sub(idle);
+            if left.is_zero() || self.shared.life.is_dead() {
+                return Err(TimedOut.into());
+            }
+            // what is left of a timeout that began anew with the last byte
+            let left = if idle < timeout / 64 { timeout } else { left };
+            if self.timeout != Some(left) {
+                self.half.set_write_timeout(Some(left))?;
+                self.timeout = Some(left);
+            }
+            let begun = Instant::now();
+            match write(&mut *self.half, &self.out) {
+                Err(error) if Advanced::is_in(&error) => self.has_taken(),
+                Err(error) if error.kind() == Interrupted => {}
+                Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
+                    if begun.elapsed() >= left + HELD_UP {
+                        self.took = Instant::now();
+                    }
+                }
+                Err(error) => return Err(error),
+                Ok(result) => {
+                    if begun.elapsed() >= FULL {
+                        self.has_taken();
+                    }
+                    return Ok(result);
+                }
+            }
+        }
+    }
+
+    fn has_taken(&mut self) {
+        self.took = Instant::now();
+        self.shared.liveness.took();
+    }
+
+    /// Accounts for what has reached the socket whole.
+    pub(super) fn account(&mut self) {
+        self.account_up_to(self.flushed);
+    }
+
+    fn account_up_to(&mut self, place: u64) {
+        let written = self.entries.partition_point(|(end, _)| *end <= place);
+        if written == 0 {
+            return;
+        }
+        let shared = &self.shared;
+        let bytes = self.entries.range(..written).map(|(_, entry)| entry.message.len()).sum();
+        shared.counters.sent(written, bytes);
+        shared.pings.written(written);
+        // last: it wakes those who wait for room, and they may look at the counters
+        shared.outbox.written(self.entries.drain(..written).map(|(_, entry)| entry));
+    }
+
+    /// The end. What the transport has taken whole may have arrived; everything else goes back to
+    /// the outbox, for a message that is cut off never becomes one at the peer.
+    pub(super) fn give_back(&mut self) {
+        self.account_up_to(self.out.taken());
+        self.shared.outbox.restore(&mut self.batch);
+        let rest = self.entries.drain(..).map(|(_, entry)| entry);
+        self.shared.outbox.restore_begun(&mut rest.collect());
+    }
+
+    /// Encodes what goes ahead of data; a close frame is the last.
+    fn control(&mut self, slots: Slots) -> io::Result<()> {
+        if slots.goodbye {
+            self.wait(|half, _| half.say_goodbye())?;
+        }
+        if self.is_closed {
+            return Ok(());
+        }
+        self.pongs(slots.pongs);
+        for message in slots.replies {
+            self.lone_message(&message)?;
+        }
+        if slots.ping {
+            self.ping();
+        }
+        if let Some(message) = slots.beat {
+            self.beat(&message)?;
+        }
+        if let Some(close) = slots.close {
+            self.close(close)?;
+        }
+        Ok(())
+    }
+
+    fn pongs(&mut self, pongs: VecDeque<Payload>) {
+        if !pongs.is_empty() {
+            self.report();
+        }
+        for payload in pongs {
+            self.shared.log_control("sent", "pong");
+            self.encoder.pong(&payload, &mut self.out);
+        }
+    }
+
+    /// Encodes how many messages this end has received, if that has not been said.
+    pub(super) fn report(&mut self) {
+        let Some(counts) = &self.shared.session else { return };
+        let received = counts.received();
+        if self.reported.replace(received) != Some(received) {
+            self.encoder.pong(&Report(received).payload(), &mut self.out);
+        }
+    }
+
+    fn close(&mut self, close: Close) -> io::Result<()> {
+        let frame = match close {
+            Close::Now(frame) => frame,
+            Close::AfterData(frame) => {
+                // the last chance to learn what has arrived
+                if !self.unasked.is_empty() && self.shared.outbox.wants_confirmation().0 {
+                    self.ask()?;
+                }
+                frame
+            }
+        };
+        self.report();
+        self.encoder.close(frame.as_ref(), &mut self.out);
+        self.is_closed = true;
+        let is_websocket = self.shared.protocol.is_websocket();
+        if is_websocket {
+            self.shared.log_control("sent", "close");
+        }
+        self.shared.life.closing_here(frame.filter(|_| is_websocket));
+        self.drain()?;
+        self.account();
+        self.shared.life.closed_here();
+        if !is_websocket {
+            // without close frames the end of the stream is the goodbye
+            self.shared.control.end();
+        }
+        Ok(())
+    }
+
+    /// Ends the stream in our direction.
+    fn end(&mut self) -> io::Result<()> {
+        let result = self.wait(|half, _| half.finish());
+        self.shared.life.ended_here();
+        result
+    }
+
+    fn encode_batch(&mut self) -> io::Result<()> {
+        loop {
+            if self.may_wait && self.batch.front().is_some_and(|entry| entry.is_suspect) {
+                // the answer proves that the link was sound up to this message
+                self.ask()?;
+            }
+            let Some(mut entry) = self.batch.pop_front() else { break };
+            let (number, size) = (entry.number, entry.message.len());
+            let position = self.begin_message();
+            entry.position = position;
+            match (&mut self.encoder, self.shared.settings.fragment()) {
+                (Encoder::WebSocket(_), Some(piece)) if size > piece => {
+                    self.fragments(entry, piece)?;
+                }
+                (encoder, _) => {
+                    if entry.is_uncompressed {
+                        encoder.plain(&entry.message, &mut self.out);
+                    } else {
+                        encoder.message(&entry.message, &mut self.out);
+                    }
+                    self.entries.push_back((self.out.encoded(), entry));
+                }
+            }
+            self.encoded = Covered { messages: self.encoded.messages + 1, number, position };
+            self.unasked.add(size);
+            self.set_off()?;
+            self.ask_early()?;
+        }
+        Ok(())
+    }
+
+    /// A message begins to be encoded; returns its position in the session.
+    fn begin_message(&self) -> u64 {
+        self.shared.session.as_ref().map_or(0, |counts| counts.send())
+    }
+
+    /// Whether the batch can be written in one go by a thread that must not wait.
+    fn is_small(&self) -> bool {
+        let most = self.shared.settings.fragment().unwrap_or(SMALL).min(SMALL);
+        self.batch.iter().all(|entry| entry.message.len() <= most)
+    }
+
+    /// A raw message has nothing but its write to set it off from the next.
+    fn set_off(&mut self) -> io::Result<()> {
+        if self.encoder.needs_writes_of_its_own() { self.drain() } else { Ok(()) }
+    }
+
+    /// Encodes a message in fragments, with pings and pongs in between.
+    fn fragments(&mut self, entry: Entry, size: usize) -> io::Result<()> {
+        const NOT_WHOLE: u64 = u64::MAX;
+        let (message, may_deflate) = (entry.message.clone(), !entry.is_uncompressed);
+        self.entries.push_back((NOT_WHOLE, entry));
+        let deflated = match &mut self.encoder {
+            Encoder::WebSocket(encoder) if may_deflate => encoder.deflate(&message),
+            _ => None,
+        };
+        let payload = deflated.as_deref().unwrap_or(message.as_bytes());
+        let (is_text, is_compressed) = (message.is_text(), deflated.is_some());
+        let last = payload.len().div_ceil(size) - 1;
+        for (index, fragment) in payload.chunks(size).enumerate() {
+            let Encoder::WebSocket(encoder) = &mut self.encoder else { break };
+            let kind = match index {
+                0 => Fragment::First { is_text, is_compressed },
+                _ => Fragment::Next,
+            };
+            encoder.fragment(fragment, kind, index == last, &mut self.out);
+            if index == last {
+                break;
+            }
+            let (pongs, ping) = self.shared.control.take_control_frames();
+            let is_urgent = ping || !pongs.is_empty();
+            self.pongs(pongs);
+            if ping {
+                self.ping();
+            }
+            if is_urgent || self.out.encoded() - self.out.taken() >= ENCODED {
+                self.drain()?;
+                self.account();
+            }
+        }
+        if let Some((end, _)) = self.entries.back_mut() {
+            *end = self.out.encoded();
+        }
+        Ok(())
+    }
+
+    fn ask_early(&mut self) -> io::Result<()> {
+        // on other threads than the writer the program's payload closure must not run
+        if !self.may_wait || self.is_closed || !self.unasked.is_early_due() {
+            return Ok(());
+        }
+        self.unasked.defer_early();
+        if self.shared.outbox.is_confirmation_awaited() { self.ask() } else { Ok(()) }
+    }
+
+    /// Asks the peer what it has, if somebody wants to know and it is time; returns when it will
+    /// be, if nothing else happens before.
+    fn ask_if_due(&mut self) -> io::Result<Option<Instant>> {
+        // for what another thread has encoded
+        self.ask_early()?;
+        let Some(due) = self.unasked.due().filter(|_| !self.is_closed) else { return Ok(None) };
+        let (wanted, urgent) = self.shared.outbox.wants_confirmation();
+        if !wanted {
+            return Ok(None);
+        }
+        if !urgent {
+            if self.shared.pings.is_waiting() {
+                // the answer rings
+                return Ok(None);
+            }
+            if Instant::now() < due {
+                return Ok(Some(due));
+            }
+        }
+        self.ask()?;
+        Ok(None)
+    }
+
+    /// Encodes a ping, or the beat that serves as one.
+    fn ask(&mut self) -> io::Result<()> {
+        match (&self.encoder, &self.shared.settings.heartbeat().beat) {
+            (Encoder::WebSocket(_), _) => {
+                self.ping();
+                Ok(())
+            }
+            (Encoder::Framed(_), Beat::Message { payload, .. }) => {
+                let message = guarded("heartbeat payload", || payload())
+                    .map_err(|panic| io::Error::other(panic.to_string()))?;
+                self.beat(&message)
+            }
+            // nobody is told that this connection could be asked
+            (Encoder::Framed(_), _) => Ok(()),
+        }
+    }
+
+    fn ping(&mut self) {
+        self.unasked.clear();
+        let payload = self.shared.pings.ping(self.encoded);
+        self.shared.log_control("sent", "ping");
+        self.encoder.ping(&payload, &mut self.out);
+    }
+
+    fn beat(&mut self, message: &Message) -> io::Result<()> {
+        self.unasked.clear();
+        self.shared.pings.beat(self.encoded);
+        self.lone_message(message)
+    }
+
+    /// Encodes a message that is not the outbox's.
+    fn lone_message(&mut self, message: &Message) -> io::Result<()> {
+        self.encoded.position = self.begin_message();
+        self.encoder.message(message, &mut self.out);
+        self.set_off()
+    }
+
+    /// Nothing is to be written for a while: gives back what a burst took.
+    pub(super) fn relax(&mut self) {
+        self.out.relax();
+        self.encoder.relax();
+        if self.entries.is_empty() && self.batch.is_empty() {
+            (self.entries, self.batch) = (VecDeque::new(), VecDeque::new());
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The owner's end of a link.
+
+use std::convert::Infallible;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, bounded};
+
+use super::control::ControlSlots;
+use super::frame_writer::FrameWriter;
+use super::handle::Handle;
+use super::heartbeat;
+use super::life::Life;
+use super::liveness::Liveness;
+use super::opened::Opened;
+use super::pings::PingLedger;
+use super::reader::{self, InboxSlot};
+use super::shared::{Notice, Owner, Shared};
+use super::writer::Writer;
+use crate::failure::Failure;
+use crate::policy::AgreedCompression;
+use crate::queues::inbox::Mailbox;
+use crate::queues::outbox::{Outbox, Shortcut};
+use crate::resume::Counts;
+use crate::settings::Settings;
+use crate::stats::Counters;
+use crate::sync::threads::{self, Role, Threads};
+use crate::transport::Duplex;
+
+/// What a link needs from its owner.
+pub(crate) struct Parts {
+    pub(crate) opened: Opened,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) inbox: InboxSlot,
+    /// The mailbox behind the inbox, where a reader may wait for the program.
+    pub(crate) mailbox: Arc<Mailbox>,
+    pub(crate) counters: Arc<Counters>,
+    /// What the session has counted that this link carries on, if there is one.
+    pub(crate) session: Option<Arc<Counts>>,
+    pub(crate) owner: Owner,
+    /// The number of the client or session: its threads are named and marked with it.
+    pub(crate) id: u64,
+    /// The number of the link, for messages that are received on it.
+    pub(crate) link: u32,
+}
+
+/// The owner's end of a live connection. Dropping it ends the link and joins its threads.
+pub(crate) struct Link {
+    shared: Arc<Shared>,
+    compression: Option<AgreedCompression>,
+    threads: Vec<JoinHandle<()>>,
+    notices: Receiver<Notice>,
+}
+
+/// How a link ended.
+pub(crate) struct Ended {
+    pub(crate) cause: Arc<Failure>,
+    /// Messages written after the last answered ping.
+    pub(crate) unconfirmed: u64,
+    /// Whether both sides said goodbye.
+    pub(crate) is_clean: bool,
+    /// Whether any ping was answered on it.
+    pub(crate) is_answered: bool,
+}
+
+impl Link {
+    /// Starts the three threads.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Thread`] if one could not be started; the others are gone then.
+    pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
+        let Parts { opened, settings, outbox, inbox, mailbox, counters, .. } = parts;
+        let (owner, session, id, link) = (parts.owner, parts.session, parts.id, parts.link);
+        let Opened { duplex, protocol, decoder, buffer, compression: agreed, kept, secrets } =
+            opened;
+        let mut encoder = protocol.encoder();
+        if let (Some(agreed), Some(compression)) = (agreed, &settings.compression) {
+            encoder.compressed(agreed, compression.clone());
+        }
+        let Duplex { reader, writer: half, hangup } = duplex;
+        let (notice_sender, notices) = bounded(4);
+        let threads = Threads::of(id, settings.stack_size());
+        let shared = Arc::new(Shared {
+            protocol,
+            owner,
+            link,
+            control: ControlSlots::default(),
+            liveness: Liveness::new(),
+            pings: PingLedger::new(Arc::clone(&counters)),
+            life: Arc::new(Life::new()),
+            notices: notice_sender,
+            settings,
+            outbox,
+            mailbox,
+            counters,
+            session,
+            hangup,
+            id,
+            name: threads::thread_prefix(id),
+        });
+        let writer = Arc::new(Writer::new(Arc::clone(&shared)));
+        if shared.settings.socket().sends_directly() {
+            // weak, for it holds the outbox
+            let shortcut: Weak<dyn Shortcut> = Arc::downgrade(&writer) as _;
+            shared.outbox.offer_shortcut(shortcut);
+        }
+        shared.outbox.link_started();
+        let mut link =
+            Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
+        let shared = Arc::clone(&link.shared);
+        let beats = Arc::clone(&writer);
+        let work = Box::new(reader::Work { decoder, buffer, half: reader, kept, secrets });
+        link.spawn(&threads, Role::Reader, move || {
+            reader::run(&shared, work, &inbox);
+        })?;
+        let shared = Arc::clone(&link.shared);
+        link.spawn(&threads, Role::Writer, move || {
+            writer.run(Box::new(FrameWriter::new(shared, half, encoder)));
+        })?;
+        let shared = Arc::clone(&link.shared);
+        link.spawn(&threads, Role::Heartbeat, move || {
+            heartbeat::run(&shared, &beats);
+        })?;
+        Ok(link)
+    }
+
+    fn spawn(
+        &mut self,
+        threads: &Threads,
+        role: Role,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), Failure> {
+        // the threads that run already end when the link is dropped
+        let thread = threads.spawn(role, run).map_err(Failure::Thread)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    /// A handle for others who may end the link. It keeps nothing of it alive.
+    pub(crate) fn handle(&self) -> Handle {
+        Handle::new(&self.shared)
+    }
+
+    /// How messages are compressed, if they are.
+    pub(crate) fn compression(&self) -> Option<AgreedCompression> {
+        self.compression
+    }
+
+    /// Its owner has counted it: from here on messages are delivered.
+    pub(crate) fn announce(&self) {
+        self.shared.life.announce();
+    }
+
+    /// What there is to tell the program.
+    pub(crate) fn notices(&self) -> &Receiver<Notice> {
+        &self.notices
+    }
+
+    /// Disconnects when the reader has delivered all that had come. Only a handler that is running
+    /// can hold that up once the link is dead.
+    pub(crate) fn read(&self) -> &Receiver<Infallible> {
+        self.shared.life.read()
+    }
+
+    /// How a dead link ended, as far as is known.
+    pub(crate) fn ended(&self) -> Ended {
+        // no link dies without a cause, unless one of its threads has a bug and panics
+        let cause = self.shared.life.cause();
+        let cause = cause.unwrap_or_else(|| Arc::new(Failure::ClosedAbnormally));
+        let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
+        let is_clean = self.shared.life.ask(|state| state.is_clean());
+        let is_answered = self.shared.pings.is_answered();
+        Ended { cause, unconfirmed, is_clean, is_answered }
+    }
+
+    /// Joins the three threads of a dead link.
+    pub(crate) fn bury(mut self) -> Ended {
+        self.join();
+        self.ended()
+    }
+
+    fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.shared.life.leave();
+        self.shared.fail(Failure::Interrupted);
+        self.join();
+    }
+}

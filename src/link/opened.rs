@@ -1,0 +1,55 @@
+//! A connection that is ready for messages.
+
+use crate::failure::Secrets;
+use crate::message::Message;
+use crate::policy::{AgreedCompression, MaxSizes};
+use crate::sync::Budget;
+use crate::transport::{Duplex, ReadBuffer};
+use crate::wire::{Decoder, Protocol};
+
+/// A connection that is ready for messages.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) duplex: Duplex,
+    pub(crate) protocol: Protocol,
+    pub(crate) decoder: Decoder,
+    /// What was read and is not decoded yet.
+    pub(crate) buffer: ReadBuffer,
+    /// What was agreed on, if anything.
+    pub(crate) compression: Option<AgreedCompression>,
+    /// What the login hook has received and left to the program.
+    pub(crate) kept: Vec<Message>,
+    /// What the peer was told in confidence.
+    pub(crate) secrets: Secrets,
+}
+
+impl Opened {
+    /// `read` is what was read past the opening handshake.
+    pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: MaxSizes, read: Vec<u8>) -> Self {
+        let (decoder, buffer) = (protocol.decoder(limits), ReadBuffer::new(read));
+        Self {
+            duplex,
+            protocol,
+            decoder,
+            buffer,
+            compression: None,
+            kept: Vec::new(),
+            secrets: Secrets::default(),
+        }
+    }
+
+    /// What has been received and is not delivered yet counts against this.
+    pub(crate) fn within(mut self, budget: &Budget) -> Self {
+        self.decoder.within(budget);
+        self
+    }
+
+    /// The peer compresses, if this was agreed on.
+    pub(crate) fn compressed(mut self, agreed: Option<AgreedCompression>) -> Self {
+        if let Some(agreed) = agreed {
+            self.decoder.compressed(agreed);
+        }
+        self.compression = agreed;
+        self
+    }
+}

@@ -1,0 +1,242 @@
+//! What the threads of a link share.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::control::ControlSlots;
+use super::life::Life;
+use super::liveness::Liveness;
+use super::pings::{Covered, PingLedger};
+use crate::failure::{Failure, Manner};
+use crate::message::{CloseCode, CloseFrame, Message};
+use crate::queues::inbox::Mailbox;
+use crate::queues::outbox::Outbox;
+use crate::resume::{Counts, Report};
+use crate::settings::Settings;
+use crate::stats::Counters;
+use crate::transport::Hangup;
+use crate::wire::Protocol;
+
+/// Whose link it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Another link may follow: outbox and inbox outlive this one.
+    Client,
+    /// With the link the outbox shuts and the inbox ends, unless it carries a session that may go
+    /// on; a handler may answer until it returns.
+    Session,
+}
+
+/// What the owner is told while the link lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Notice {
+    /// The program has received nothing for so long.
+    Stalled(Duration),
+    /// The peer has confirmed nothing for so long.
+    Unconfirmed(Duration),
+}
+
+/// A record with the number and the name of the owner, which are `client` and `name`, or `session` and
+/// `server`.
+macro_rules! record {
+    ($level:expr, $shared:expr, $event:expr, $($key:ident = $value:expr),*; $($line:tt)*) => {
+        match $shared.owner {
+            Owner::Client => log::log!(
+                $level, client = $shared.id, name = $shared.settings.label(), event = $event,
+                $($key = $value),*; $($line)*
+            ),
+            Owner::Session => log::log!(
+                $level, session = $shared.id, server = $shared.settings.label(), event = $event,
+                $($key = $value),*; $($line)*
+            ),
+        }
+    };
+}
+
+/// What the three threads share.
+pub(super) struct Shared {
+    pub(super) protocol: Protocol,
+    pub(super) owner: Owner,
+    pub(super) link: u32,
+    pub(super) settings: Arc<Settings>,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) session: Option<Arc<Counts>>,
+    pub(super) hangup: Arc<dyn Hangup>,
+    pub(super) life: Arc<Life>,
+    pub(super) control: ControlSlots,
+    pub(super) liveness: Liveness,
+    pub(super) pings: PingLedger,
+    /// Each is said once for each time that it happens, and a full channel takes no more: nothing
+    /// piles up.
+    pub(super) notices: Sender<Notice>,
+    pub(super) id: u64,
+    pub(super) name: String,
+}
+
+impl Shared {
+    /// The link is dead, and this is why unless that was noted before.
+    pub(super) fn fail(&self, cause: Failure) {
+        let Some(cause) = self.life.die(cause) else { return };
+        if matches!(*cause, Failure::HeartbeatTimeout { .. }) && self.pings.is_waiting() {
+            // the last one: no beat follows that could find it unanswered
+            self.counters.heartbeat_misses.fetch_add(1, Relaxed);
+        }
+        match cause.manner() {
+            Manner::Orderly => self.hangup.hang_up(),
+            // what was written and has not arrived is taken back, and a peer that is stuck in a
+            // write learns at once that nobody reads
+            Manner::Broken => {
+                self.hangup.reset_when_dropped();
+                self.hangup.hang_up();
+            }
+            Manner::Aborted => self.hangup.reset(),
+        }
+        if self.is_all_there_is() {
+            self.outbox.shut();
+        }
+        self.outbox.link_lost();
+        self.mailbox.look_again();
+    }
+
+    /// The time for closing is over.
+    pub(super) fn end_close(&self, frame: CloseFrame) {
+        let frame = self.protocol.is_websocket().then_some(frame);
+        self.fail(Failure::ClosedHere(frame));
+    }
+
+    pub(super) fn silent(&self, silence: Duration) -> Failure {
+        let unanswered = self.counters.unanswered_pings.load(Relaxed);
+        Failure::HeartbeatTimeout { silence, unanswered }
+    }
+
+    /// The program has been busy for so long, and nothing is read meanwhile.
+    pub(super) fn stalled(&self, time: Duration) {
+        self.log_stalled(time);
+        let _ = self.notices.try_send(Notice::Stalled(time));
+    }
+
+    /// Whether outbox and inbox end with this link: a server's, without a session that may go on.
+    pub(super) fn is_all_there_is(&self) -> bool {
+        self.owner == Owner::Session && self.session.is_none()
+    }
+
+    /// Whether a beat or its answer can be set off from the next message. One that cannot would put
+    /// the whole stream out of step.
+    pub(super) fn can_carry(&self, message: &Message) -> bool {
+        match self.protocol.check(message) {
+            Ok(()) => true,
+            Err(why) => {
+                log::error!("{}: a beat is not sent: {why}", self.name);
+                false
+            }
+        }
+    }
+
+    /// The counts of the session, as long as its peer's reports are what confirms.
+    fn reporting(&self) -> Option<&Counts> {
+        self.session.as_deref().filter(|counts| !counts.is_given_up())
+    }
+
+    /// The peer says what it has.
+    ///
+    /// # Errors
+    ///
+    /// It cannot have that much.
+    pub(super) fn reported(&self, Report(received): Report) -> Result<(), Failure> {
+        let Some(counts) = self.reporting() else { return Ok(()) };
+        if !counts.report(received) {
+            let sent = counts.sent();
+            return Err(Failure::Protocol {
+                code: CloseCode::PROTOCOL_ERROR,
+                reason: format!("a report of {received} messages, of which {sent} were sent"),
+            });
+        }
+        self.outbox.reported(received);
+        Ok(())
+    }
+
+    /// A pong has come, which answers the ping behind all that. In a session it confirms nothing:
+    /// some gateways answer pings themselves.
+    pub(super) fn answered(&self, covered: Option<Covered>) {
+        let Some(covered) = covered else { return };
+        match self.reporting() {
+            None => self.outbox.confirmed(covered.number),
+            // the report comes before the pong
+            Some(counts) if covered.position > counts.confirmed() => {
+                log::warn!(
+                    "{}: a pong without the report that goes before it: something between the two \
+                     ends answers pings, and what the peer has cannot be known; the session will \
+                     not be resumed",
+                    self.name
+                );
+                counts.give_up();
+                self.outbox.give_up_session();
+                self.outbox.confirmed(covered.number);
+            }
+            Some(_) => {}
+        }
+        self.ask_on();
+    }
+
+    /// The answer to an application-level beat has come.
+    pub(super) fn beat_answered(&self, covered: Option<Covered>) {
+        let Some(covered) = covered else { return };
+        if self.reporting().is_none() {
+            self.outbox.confirmed(covered.number);
+        }
+        self.ask_on();
+    }
+
+    /// So much of what the login hook has left to the program is lost with this link: nobody has made room
+    /// for it. A session has said that it is received, so that can not go on.
+    pub(super) fn lose_kept(&self, messages: usize) {
+        self.mailbox.lose(messages);
+        if let Some(counts) = self.reporting() {
+            counts.give_up();
+            self.outbox.give_up_session();
+        }
+    }
+
+    fn ask_on(&self) {
+        if self.outbox.wants_confirmation().0 {
+            // there may be something more to ask
+            self.outbox.ring();
+        }
+    }
+
+    /// Whether the reader is to leave what has come where it is: another link takes over, and the
+    /// peer sends again what was not counted here.
+    pub(super) fn is_taken_over(&self) -> bool {
+        self.session.is_some()
+            && self
+                .life
+                .ask(|state| state.is_dead && matches!(state.cause(), Some(Failure::Interrupted)))
+    }
+
+    /// One record for each control frame, at `debug`; never what it carries.
+    pub(super) fn log_control(&self, direction: &str, frame: &str) {
+        record!(
+            log::Level::Debug, self, "control_frame", direction = direction, frame = frame;
+            "{}: {frame} {direction}", self.name
+        );
+    }
+
+    pub(super) fn log_stalled(&self, waiting: Duration) {
+        record!(
+            log::Level::Warn, self, "receiver_stalled", waiting = waiting.as_secs_f64();
+            "{}: the program has taken no message for {waiting:.1?}, and nothing is read meanwhile", self.name
+        );
+    }
+
+    pub(super) fn log_unconfirmed(&self, waiting: Duration) {
+        record!(
+            log::Level::Warn, self, "confirmations_missing", waiting = waiting.as_secs_f64();
+            "{}: the peer has answered no ping of the last {waiting:.1?}", self.name
+        );
+    }
+}
