@@ -5,22 +5,21 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
-use crossbeam_channel::{bounded, unbounded};
+use crossbeam_channel::unbounded;
 
-use super::attempt::{Opener, RequestHook, TokenHook};
+use super::attempt::{Hooks, Opener, RequestHook, TokenHook};
 use super::core::Core;
 use super::event::Event;
 use super::events::Publisher;
 use super::handle::Client;
 use super::life::{Decide, Manager};
 use super::login::{Hook, LoginSession};
+use super::network::Network;
 use super::route::Route;
 use super::status::Status;
-use super::streak::FailureStreak;
 use crate::dial::{
-    Addresses, Connect, Connector, Dialer, Environment, Interrupt, Proxy, Resolve, Resolver, System,
+    Connect, Connector, Dialer, Environment, Interrupt, Proxy, Resolve, Resolver, System,
 };
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
@@ -510,8 +509,7 @@ impl ClientBuilder {
     /// [`Error::Connect`] if the attempt failed, and those of [`start`](Self::start).
     pub fn connect(self) -> Result<Client, Error> {
         let (core, mut manager) = self.build()?;
-        let (sender, first) = bounded(1);
-        manager.first = Some(sender);
+        let first = manager.first_decides();
         let client = launch(core, manager)?;
         match first.recv() {
             Ok(Ok(())) => Ok(client),
@@ -558,7 +556,6 @@ impl ClientBuilder {
         let threads = Threads::of(id, settings.stack_size());
         let settings = Arc::new(settings);
         let counters = Arc::new(Counters::default());
-        let interrupt = Arc::new(Interrupt::new());
         let (commands, inbound_commands) = unbounded();
         let mailbox = Arc::new(Mailbox::new(settings.inbox()));
         if settings.has_channel {
@@ -583,7 +580,7 @@ impl ClientBuilder {
             status: Status::new(),
             publisher: Publisher::new(self.on_event),
             commands,
-            interrupt: Arc::clone(&interrupt),
+            interrupt: Interrupt::new(),
             done: Signal::new(),
             undelivered: Mutex::default(),
             has_handler: self.on_message.is_some(),
@@ -603,46 +600,21 @@ impl ClientBuilder {
             Some(handler) => Inbox::Handler(handler(Sender::new(Arc::<Core>::clone(&core)))),
             None => Inbox::Mailbox(mailbox),
         };
-        let opener = Opener {
-            id,
-            counters: Arc::clone(&core.counters),
+        let network = Network::new(
+            Resolver::new(self.resolve.unwrap_or_else(|| Arc::new(System)), threads.clone()),
+            Dialer::new(settings.socket(), threads.clone()),
+            self.route,
+            self.connect_to,
+            self.connector.map(|connect| Connector::new(connect, threads)),
             #[cfg(feature = "tls")]
-            tls: self.tls.unwrap_or_default().build(is_websocket)?,
-            resolver: Resolver::new(
-                self.resolve.unwrap_or_else(|| Arc::new(System)),
-                threads.clone(),
-            ),
-            connect_to: self.connect_to,
-            dialer: Dialer::new(settings.socket(), threads.clone()),
-            interrupt,
-            settings,
-            connector: self.connector.map(|connect| Connector::new(connect, threads.clone())),
-            route: self.route,
-            threads,
-            requests,
-            addresses: Addresses::default(),
-            jar: self.cookies.then(Jar::default),
-            dialed: None,
-            token_hook: self.token_hook,
-            request_hook: self.request_hook,
-            login_hook: self.login_hook,
-            held: None,
-            has_lost: false,
-            returns: false,
-            resent: None,
-            in_doubt: None,
-        };
-        let manager = Manager {
-            core: Arc::clone(&core),
-            opener,
-            inbox: Arc::new(Mutex::new(Some(inbox))),
-            commands: inbound_commands,
-            decide: self.decide,
-            first: None,
-            since: Instant::now(),
-            link: 0,
-            streak: FailureStreak::default(),
-        };
+            self.tls.unwrap_or_default().build(is_websocket)?,
+        );
+        let hooks =
+            Hooks { token: self.token_hook, request: self.request_hook, login: self.login_hook };
+        let jar = self.cookies.then(Jar::default);
+        let opener = Opener::new(Arc::clone(&settings), network, jar, requests, hooks);
+        let shared = Arc::clone(&core);
+        let manager = Manager::new(shared, settings, opener, inbox, inbound_commands, self.decide);
         Ok((core, manager))
     }
 

@@ -55,7 +55,7 @@ pub(crate) struct Core {
     pub(crate) status: Status,
     pub(crate) publisher: Publisher,
     pub(crate) commands: Commands<Command>,
-    pub(crate) interrupt: Arc<Interrupt>,
+    pub(crate) interrupt: Interrupt,
     /// Raised when the manager has ended, and everything with it.
     pub(crate) done: Signal,
     pub(crate) undelivered: Mutex<Vec<Message>>,
@@ -274,7 +274,7 @@ mod tests {
             status: Status::new(),
             publisher: Publisher::new(None),
             commands,
-            interrupt: Arc::new(Interrupt::new()),
+            interrupt: Interrupt::new(),
             done: Signal::new(),
             undelivered: Mutex::default(),
             has_handler: false,

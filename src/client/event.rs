@@ -8,7 +8,7 @@ use http::header::SEC_WEBSOCKET_PROTOCOL;
 use log::Level;
 use log::kv::Value;
 
-use super::held::SessionStart;
+use super::session::SessionStart;
 use crate::failure::Failure;
 use crate::link::Notice;
 use crate::message::Message;

@@ -1,44 +1,56 @@
-//! The life cycle of a client, on a thread of its own: dial, open, serve, bury, back off.
+//! The life cycle of a client, on a thread of its own: dial, open, serve, join, back off.
 //!
-//! [`Manager::live`] is the whole of it; what becomes of a link that is up is in `watch.rs`. Where
+//! [`Manager::live`] is the whole of it, [`Manager::serve`] what becomes of a link that is up. Where
 //! a delay before a redial is decided: [`Manager::judge`].
 
-use std::fmt;
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvError, Sender, select};
+use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, bounded, select};
 
-use super::after::After;
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
-use super::event::Event;
+use super::event::{Event, Next};
+use super::session::{ClientSession, SessionStart};
 use super::status::{Details, Step};
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, guarded};
-use crate::link::{InboxSlot, Link};
-use crate::policy::MAX_DURATION;
+use crate::link::{Ended, InboxSlot, Link};
+use crate::message::{CloseCode, CloseFrame};
+use crate::policy::{Delivery, MAX_DURATION};
+use crate::queues::inbox::Inbox;
+use crate::queues::outbox::TooLarge;
+use crate::settings::Settings;
+use crate::sync::Mutex;
 use crate::sync::threads::Role;
+
+/// How long the end of a link may wait for what had come to be delivered.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// How long a link that is given up on request has for its goodbye.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 /// Decides what to do after a failure.
 pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
 
 pub(crate) struct Manager {
-    pub(crate) core: Arc<Core>,
-    pub(crate) opener: Opener,
-    pub(crate) inbox: InboxSlot,
-    pub(crate) commands: Receiver<Command>,
-    pub(crate) decide: Option<Decide>,
+    core: Arc<Core>,
+    settings: Arc<Settings>,
+    opener: Opener,
+    session: ClientSession,
+    inbox: InboxSlot,
+    commands: Receiver<Command>,
+    decide: Option<Decide>,
     /// Gets the result of the first attempt, which then decides.
-    pub(crate) first: Option<Sender<Result<(), Arc<Failure>>>>,
+    first: Option<Sender<Result<(), Arc<Failure>>>>,
     /// When the last attempt failed or the last link died.
-    pub(crate) since: Instant,
+    since: Instant,
     /// The number of the present link, or of the last one.
-    pub(crate) link: u32,
-    pub(crate) streak: FailureStreak,
+    link: u32,
+    streak: FailureStreak,
 }
 
 /// A link that has just come up, and what there is to say of that.
@@ -46,6 +58,36 @@ struct Up {
     link: Link,
     response: Option<http::Response<()>>,
     endpoint: String,
+    session: SessionStart,
+}
+
+/// What ends a link that was up.
+#[derive(Debug, PartialEq, Eq)]
+enum Ending {
+    /// Its own death.
+    Died,
+    /// The program wants another one.
+    ReconnectRequested,
+    /// The program wants no more.
+    CloseRequested,
+}
+
+/// What comes after an attempt or a link.
+enum NextStep {
+    Redial(Duration),
+    GiveUp(Arc<Failure>),
+    Close { clean: bool },
+}
+
+impl NextStep {
+    /// The same, for an event.
+    fn shown(&self) -> Next {
+        match self {
+            Self::Redial(delay) => Next::Redial { delay: *delay },
+            Self::GiveUp(_) => Next::GiveUp,
+            Self::Close { .. } => Next::Close,
+        }
+    }
 }
 
 /// Says that the manager has ended, and everything with it, however that came about.
@@ -58,6 +100,36 @@ impl Drop for Done {
 }
 
 impl Manager {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        settings: Arc<Settings>,
+        opener: Opener,
+        inbox: Inbox,
+        commands: Receiver<Command>,
+        decide: Option<Decide>,
+    ) -> Self {
+        Self {
+            session: ClientSession::new(core.id, &settings, &core.counters, &core.outbox),
+            core,
+            settings,
+            opener,
+            inbox: Arc::new(Mutex::new(Some(inbox))),
+            commands,
+            decide,
+            first: None,
+            since: Instant::now(),
+            link: 0,
+            streak: FailureStreak::default(),
+        }
+    }
+
+    /// Has the first attempt decide: if it fails, the client is closed. Its result comes here.
+    pub(crate) fn first_decides(&mut self) -> Receiver<Result<(), Arc<Failure>>> {
+        let (sender, first) = bounded(1);
+        self.first = Some(sender);
+        first
+    }
+
     /// Runs until the client is closed.
     pub(crate) fn run(&mut self) {
         let _done = Done(Arc::clone(&self.core));
@@ -84,34 +156,36 @@ impl Manager {
         loop {
             self.streak.attempts += 1;
             self.say_connecting();
-            let attempt = self.open();
-            let has_lost = self.opener.has_lost_session(&self.core.outbox);
-            let after = match attempt {
-                Ok(mut up) => {
+            let had_session = self.session.is_held();
+            let next = match self.open() {
+                Ok(up) => {
                     self.core.has_link.store(true, SeqCst);
                     // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
-                    self.announce(&mut up);
-                    let after = self.serve(up.link, close);
+                    let link = self.announce(up);
+                    let next = self.serve(link, close);
                     self.core.has_link.store(false, SeqCst);
-                    after
+                    next
                 }
-                Err(Failure::Interrupted) => After::Close { clean: false },
-                Err(failure) => self.attempt_failed(failure, has_lost),
+                Err(Failure::Interrupted) => NextStep::Close { clean: false },
+                Err(failure) => {
+                    let has_lost_session = had_session && !self.session.is_held();
+                    self.attempt_failed(failure, has_lost_session)
+                }
             };
-            let after = match after {
-                After::Redial(delay) => self.back_off(delay),
-                After::GiveUp(cause) => self.rest(cause),
-                close @ After::Close { .. } => close,
+            let next = match next {
+                NextStep::Redial(delay) => self.back_off(delay),
+                NextStep::GiveUp(cause) => self.rest(cause),
+                close @ NextStep::Close { .. } => close,
             };
-            if let After::Close { clean } = after {
+            if let NextStep::Close { clean } = next {
                 return clean;
             }
         }
     }
 
     /// Makes an event known that carries the number of this client.
-    pub(super) fn say(&self, event: impl FnOnce(u64) -> Event) {
+    fn say(&self, event: impl FnOnce(u64) -> Event) {
         self.core.make_known(event(self.core.id));
     }
 
@@ -126,19 +200,18 @@ impl Manager {
     /// touches many times of it what watching over one does.
     #[inline(never)]
     fn open(&mut self) -> Result<Box<Up>, Failure> {
-        let Self { opener, core, inbox, link, streak, .. } = self;
-        let (core, inbox, link, attempt) = (&*core, &*inbox, *link + 1, streak.attempts);
-        let threads = opener.threads.clone();
+        let Self { opener, session, core, settings, inbox, .. } = self;
+        let (link, attempt) = (self.link + 1, self.streak.attempts);
+        let threads = core.threads.clone();
         thread::scope(|scope| {
             let open = move || {
-                let Success { opened, response, endpoint, start } = opener.open(attempt, core)?;
-                opener.begin_session(&core.outbox, start);
-                let session = opener.counts();
-                let parts = core.link_parts(&opener.settings, inbox, link, opened, session);
+                let Success { opened, response, endpoint, start } =
+                    opener.open(attempt, core, session)?;
+                let start = session.begin(start);
+                let parts = core.link_parts(settings, inbox, link, opened, session.counts());
                 // one without a thread may have written already
-                let link = Link::start(parts)
-                    .inspect_err(|failure| opener.link_buried(&core.outbox, failure))?;
-                Ok(Box::new(Up { link, response, endpoint }))
+                let link = Link::start(parts).inspect_err(|failure| session.link_ended(failure))?;
+                Ok(Box::new(Up { link, response, endpoint, session: start }))
             };
             let thread = threads.spawn_scoped(scope, Role::Opening, open);
             let thread = thread.map_err(Failure::Thread)?;
@@ -147,20 +220,18 @@ impl Manager {
     }
 
     #[inline(never)]
-    fn announce(&mut self, up: &mut Up) {
+    fn announce(&mut self, up: Box<Up>) -> Link {
+        let Up { link, response, endpoint, session } = *up;
         self.core.counters.connects.fetch_add(1, Relaxed);
         self.link += 1;
-        let endpoint = std::mem::take(&mut up.endpoint);
         let attempts = std::mem::take(&mut self.streak.attempts);
-        let (response, compression) = (up.response.take().map(Arc::new), up.link.compression());
+        let (response, compression) = (response.map(Arc::new), link.compression());
         let details = Details { response: response.clone(), compression };
         let downtime = self.core.status.enter(Step::Connected(endpoint.clone(), details));
-        up.link.announce();
-        let (client, link) = (self.core.id, self.link);
-        let session = self.opener.session_start();
+        link.announce();
         let event = Event::Connected {
-            client,
-            link,
+            client: self.core.id,
+            link: self.link,
             attempts,
             downtime,
             endpoint,
@@ -177,109 +248,247 @@ impl Manager {
                 self.core.call_back(&event);
             }
         }
+        link
     }
 
-    /// Once the session is lost there is no reason to wait with the attempt that asks for another.
     #[inline(never)]
-    fn attempt_failed(&mut self, failure: Failure, has_lost: bool) -> After {
+    fn attempt_failed(&mut self, failure: Failure, has_lost_session: bool) -> NextStep {
         self.since = Instant::now();
         self.core.counters.failures.add(failure.kind());
         self.streak.failed += 1;
         self.streak.goes_on(self.since);
         let attempts = self.streak.attempts;
-        let (cause, after) = self.judge(Arc::new(failure));
-        let mut after = if has_lost { after.at_once(&cause) } else { after };
+        let (cause, mut step) = self.judge(Arc::new(failure));
+        match &mut step {
+            // the attempt that asks for another session has no reason to wait
+            NextStep::Redial(delay)
+                if has_lost_session && matches!(*cause, Failure::NotResumed) =>
+            {
+                *delay = Duration::ZERO;
+            }
+            _ => {}
+        }
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
-            after = After::Close { clean: false };
+            step = NextStep::Close { clean: false };
         }
-        let next = after.next();
+        let next = step.shown();
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
         self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
         self.say(|client| Event::AttemptFailed { client, attempts, endpoint, cause, next });
-        after
+        step
     }
 
     /// Decides what comes after a failure, and when.
-    pub(super) fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, After) {
-        let decision = match &mut self.decide {
-            None => Ok(self.opener.decision(&cause)),
-            Some(decide) => {
-                let decide = || guarded("decision function", || decide(&cause));
-                self.core.watched("decision function", decide)
-            }
-        };
-        let not_before = match decision {
-            Ok(Decision::Retry) => Duration::ZERO,
-            Ok(Decision::RetryAfter(delay)) => spread(delay, &cause),
-            Ok(Decision::GiveUp) => return (Arc::clone(&cause), After::GiveUp(cause)),
+    fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, NextStep) {
+        let give_up = |cause: Arc<Failure>| (Arc::clone(&cause), NextStep::GiveUp(cause));
+        match self.delay_after(&cause) {
+            Ok(Some(delay)) => (cause, NextStep::Redial(delay)),
+            Ok(None) => give_up(cause),
             // without a policy there is no telling what a retry would do
-            Err(panic) => {
-                let cause = Arc::new(panic);
-                return (Arc::clone(&cause), After::GiveUp(cause));
-            }
-        };
-        if self.opener.settings.max_attempts.is_some_and(|most| self.streak.failed >= most) {
-            return (Arc::clone(&cause), After::GiveUp(cause));
-        }
-        self.streak.retries += 1;
-        let (retry, outage) = (self.streak.retries, self.streak.outage(self.since));
-        let backoff = &self.opener.settings.backoff();
-        let delay = || guarded("backoff", || backoff.delay(retry, outage));
-        let delay = if backoff.is_custom() { self.core.watched("backoff", delay) } else { delay() };
-        match delay {
-            Ok(delay) => (cause, After::Redial(delay.max(not_before).min(MAX_DURATION))),
-            Err(panic) => {
-                let cause = Arc::new(panic);
-                (Arc::clone(&cause), After::GiveUp(cause))
-            }
+            Err(panic) => give_up(Arc::new(panic)),
         }
     }
 
+    /// The delay before the redial after a failure; `None` if the client gives up.
+    ///
+    /// # Errors
+    ///
+    /// The panic of the code of the program's that decides.
+    fn delay_after(&mut self, cause: &Failure) -> Result<Option<Duration>, Failure> {
+        let decision = match &mut self.decide {
+            None => self.opener.decision(cause),
+            Some(decide) => {
+                let decide = || guarded("decision function", || decide(cause));
+                self.core.watched("decision function", decide)?
+            }
+        };
+        let not_before = match decision {
+            Decision::Retry => Duration::ZERO,
+            Decision::RetryAfter(delay) => spread(delay, cause),
+            Decision::GiveUp => return Ok(None),
+        };
+        if self.settings.max_attempts.is_some_and(|most| self.streak.failed >= most) {
+            return Ok(None);
+        }
+        self.streak.retries += 1;
+        let (retry, outage) = (self.streak.retries, self.streak.outage(self.since));
+        let backoff = &self.settings.backoff();
+        let delay = || guarded("backoff", || backoff.delay(retry, outage));
+        let delay = if backoff.is_custom() { self.core.watched("backoff", delay) } else { delay() };
+        Ok(Some(delay?.max(not_before).min(MAX_DURATION)))
+    }
+
     /// Lets the delay pass, which began with the failure, unless the program wants something else.
-    fn back_off(&mut self, delay: Duration) -> After {
+    fn back_off(&mut self, delay: Duration) -> NextStep {
         let due = self.since + delay;
         self.core.status.enter(Step::BackingOff(due));
         select! {
             recv(self.commands) -> command => self.obey(command),
-            recv(crossbeam_channel::at(due)) -> _ => After::Redial(Duration::ZERO),
+            recv(crossbeam_channel::at(due)) -> _ => NextStep::Redial(Duration::ZERO),
         }
     }
 
     /// Does nothing until the program wants something.
-    fn rest(&mut self, cause: Arc<Failure>) -> After {
+    fn rest(&mut self, cause: Arc<Failure>) -> NextStep {
         let attempts = self.streak.failed;
         self.core.status.enter(Step::GaveUp(Arc::clone(&cause)));
         self.core.mailbox.look_again();
         self.core.outbox.rest(Some(Arc::clone(&cause)));
         self.say(|client| Event::GaveUp { client, cause, attempts });
-        let after = self.obey(self.commands.recv());
+        let next = self.obey(self.commands.recv());
         // once more: it may have come before this client gave up
         self.core.outbox.rest(None);
-        after
+        next
     }
 
-    /// Does what the program wants of a client without a link. One attempt is the answer to
-    /// however many wishes there are for one by now; a close goes before them all.
-    pub(super) fn obey(&mut self, command: Result<Command, RecvError>) -> After {
+    /// Does what the program wants of a client without a link. One attempt answers all requests to
+    /// reconnect that have come by now; a request to close goes before them.
+    fn obey(&mut self, command: Result<Command, RecvError>) -> NextStep {
         let closes = |command| matches!(command, Command::Close(_));
         // no error comes: the core holds a sender as long as this manager runs
         if command.map_or(true, closes) || self.commands.try_iter().any(closes) {
-            return After::Close { clean: false };
+            return NextStep::Close { clean: false };
         }
         self.redial_at_once()
     }
 
     /// The program wants to start over.
-    pub(super) fn redial_at_once(&mut self) -> After {
+    fn redial_at_once(&mut self) -> NextStep {
         self.streak.start_over();
-        After::Redial(Duration::ZERO)
+        NextStep::Redial(Duration::ZERO)
     }
-}
 
-impl fmt::Debug for Manager {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Manager").field("streak", &self.streak).finish_non_exhaustive()
+    /// Watches over a link until it is dead and joined.
+    fn serve(&mut self, link: Link, close: Option<Command>) -> NextStep {
+        let born = Instant::now();
+        let ending = self.watch(&link, close);
+        if ending == Ending::CloseRequested {
+            let ended = link.bury();
+            self.core.counters.disconnects.add(ended.cause.kind());
+            return NextStep::Close { clean: ended.is_clean };
+        }
+        self.since = Instant::now();
+        let uptime = self.since.duration_since(born);
+        let cause = link.ended().cause;
+        self.core.status.enter(Step::Disconnected(self.opener.endpoint(), cause));
+        // what had come is delivered in a moment, and can tell more of the cause; unless a handler
+        // is running, and the end is made known without waiting for that
+        if link.read().recv_deadline(self.since + MOMENT) == Err(RecvTimeoutError::Disconnected) {
+            let ended = self.join(link);
+            return self.link_ended(ending, ended, uptime);
+        }
+        let next = self.link_ended(ending, link.ended(), uptime);
+        let command = self.outlast_handler(&link);
+        self.join(link);
+        match command {
+            Some(command) => self.obey(Ok(command)),
+            None => next,
+        }
+    }
+
+    /// The handler is the next link's too, so that waits until it has had what came on this one, or
+    /// until the program wants something else.
+    fn outlast_handler(&mut self, link: &Link) -> Option<Command> {
+        let command = select! {
+            recv(link.read()) -> _ => return None,
+            recv(self.commands) -> command => command.ok()?,
+        };
+        if matches!(command, Command::Close(_)) {
+            // as much time as if the link were alive
+            let _ = link.read().recv_timeout(self.settings.timeouts().close);
+        }
+        link.handle().let_go();
+        Some(command)
+    }
+
+    /// Joins the threads of a dead link, and settles with outbox and session what it had taken.
+    fn join(&mut self, link: Link) -> Ended {
+        let (ended, outbox) = (link.bury(), &self.core.outbox);
+        if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
+            if let Some(TooLarge { size, message }) = outbox.take_too_large() {
+                self.say(|client| Event::MessageTooLarge { client, size, message });
+            }
+        }
+        outbox.suspect_first(&ended.cause, ended.is_answered);
+        self.session.link_ended(&ended.cause);
+        ended
+    }
+
+    /// Waits for the end of a link, or brings it about.
+    fn watch(&mut self, link: &Link, mut close: Option<Command>) -> Ending {
+        let handle = link.handle();
+        loop {
+            let command = match close.take() {
+                Some(command) => command,
+                None => select! {
+                    recv(self.commands) -> command => match command {
+                        Ok(command) => command,
+                        // the core holds a sender as long as this manager runs
+                        Err(_) => continue,
+                    },
+                    recv(handle.died()) -> _ => return Ending::Died,
+                    recv(link.notices()) -> notice => {
+                        if let Ok(notice) = notice {
+                            self.say(|client| Event::noticed(client, notice));
+                        }
+                        continue;
+                    }
+                },
+            };
+            match command {
+                Command::Close(frame) => {
+                    self.core.status.enter(Step::Closing);
+                    handle.close_after_data(frame.clone());
+                    handle.wait_until(Instant::now() + self.settings.timeouts().close);
+                    handle.end_close(frame);
+                    return Ending::CloseRequested;
+                }
+                Command::Reconnect => {
+                    handle.expect(Failure::ReconnectRequested);
+                    // a close frame would end the session
+                    if !self.session.is_resumable(&Failure::ReconnectRequested) {
+                        handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
+                        handle.wait_until(Instant::now() + GOODBYE);
+                    }
+                    handle.replace(Failure::ReconnectRequested);
+                    return Ending::ReconnectRequested;
+                }
+            }
+        }
+    }
+
+    /// Decides what comes after a link, and makes it known.
+    fn link_ended(&mut self, ending: Ending, ended: Ended, uptime: Duration) -> NextStep {
+        self.streak.failed += 1;
+        if uptime >= self.settings.stable_after() {
+            self.streak = FailureStreak::default();
+        }
+        self.streak.goes_on(self.since);
+        let resumable = self.session.is_resumable(&ended.cause);
+        let (cause, step) = match ending {
+            // whatever else ended it meanwhile
+            Ending::ReconnectRequested => (ended.cause, self.redial_at_once()),
+            Ending::Died | Ending::CloseRequested => self.judge(ended.cause),
+        };
+        self.core.counters.disconnects.add(cause.kind());
+        let endpoint = self.opener.endpoint();
+        if !resumable {
+            self.opener.next_endpoint();
+        }
+        self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
+        self.core.make_known(Event::Disconnected {
+            client: self.core.id,
+            link: self.link,
+            cause,
+            endpoint,
+            uptime,
+            unconfirmed: ended.unconfirmed,
+            will_be_resent: self.settings.delivery() == Delivery::AtLeastOnce,
+            resumable,
+            next: step.shown(),
+        });
+        step
     }
 }

@@ -1,6 +1,5 @@
 //! A client: what a program holds of it, and what keeps it connected.
 
-mod after;
 mod attempt;
 mod builder;
 mod close;
@@ -8,24 +7,24 @@ mod core;
 mod event;
 mod events;
 mod handle;
-mod held;
 mod iter;
 mod journal;
 mod life;
 mod login;
+mod network;
 #[cfg(feature = "serde")]
 mod record;
 mod route;
+mod session;
 mod status;
 mod streak;
-mod watch;
 
 pub use builder::ClientBuilder;
 pub use close::CloseReport;
 pub use event::{Event, Next};
 pub use events::Events;
 pub use handle::Client;
-pub use held::SessionStart;
 pub use iter::Iter;
 pub use login::{LoginError, LoginSession};
+pub use session::SessionStart;
 pub use status::{ClientStatus, State};

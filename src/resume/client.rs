@@ -1,18 +1,19 @@
 //! What a client makes of the answer to its opening handshake.
 
-use super::{Answer, Counts, Offer};
+use super::{Answer, Counts, Offer, Token};
 
-/// What there is once the server has answered 101.
+/// What there is once the server has answered 101. A session that was asked for is over, unless it
+/// is resumed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// A link that nothing outlives.
     Ordinary,
-    /// A new session. If another one was asked for, that is over.
-    New,
+    /// A new session with this token.
+    New(Token),
     /// The session that was asked for goes on, and the server has received so many messages of it.
     Resumed(u64),
     /// The two ends do not agree on what there is: hang up, for one of them may think that there
-    /// is a session. The one that was asked for is over.
+    /// is a session.
     Disagreed,
 }
 
@@ -20,13 +21,13 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(offer: &Offer, answer: Option<&Answer>, counts: Option<&Counts>) -> Verdict {
     match (offer, answer) {
         (Offer::New, None) => Verdict::Ordinary,
-        (Offer::New, Some(Answer { received: None, .. })) => Verdict::New,
+        (Offer::New, Some(Answer { token, received: None, .. })) => Verdict::New(token.clone()),
         // nothing was asked to go on
         (Offer::New, Some(_)) => Verdict::Disagreed,
         // it may have gone on, with the header cut out of the answer
         (Offer::Resume { .. }, None) => Verdict::Disagreed,
         (Offer::Resume { token, .. }, Some(answer)) => match answer.received {
-            None if answer.token != *token => Verdict::New,
+            None if answer.token != *token => Verdict::New(answer.token.clone()),
             Some(received)
                 if answer.token == *token
                     && counts.is_some_and(|counts| counts.is_possible(received)) =>
@@ -41,7 +42,6 @@ pub(crate) fn judge(offer: &Offer, answer: Option<&Answer>, counts: Option<&Coun
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::resume::Token;
 
     #[test]
     fn each_answer_to_each_offer() {
@@ -56,10 +56,10 @@ mod tests {
             |token: &Token, received| Some(Answer { token: token.clone(), window: 1, received });
         for (offer, answer, verdict) in [
             (&Offer::New, None, Verdict::Ordinary),
-            (&Offer::New, answer(&other, None), Verdict::New),
+            (&Offer::New, answer(&other, None), Verdict::New(other.clone())),
             (&Offer::New, answer(&other, Some(0)), Verdict::Disagreed),
             (&resume, None, Verdict::Disagreed),
-            (&resume, answer(&other, None), Verdict::New),
+            (&resume, answer(&other, None), Verdict::New(other.clone())),
             (&resume, answer(&ours, None), Verdict::Disagreed),
             (&resume, answer(&other, Some(3)), Verdict::Disagreed),
             (&resume, answer(&ours, Some(1)), Verdict::Disagreed),

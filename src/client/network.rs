@@ -1,0 +1,184 @@
+//! How a client gets a connection to an endpoint: with the program's connector, through a proxy, or
+//! straight.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::route::Route;
+use crate::dial::{Addresses, Connector, Dialer, Interrupt, Resolver};
+use crate::failure::{Failure, HandshakeError, ProxyError};
+use crate::handshake::Endpoint;
+use crate::policy::Resolved;
+use crate::transport::{Duplex, Timed};
+
+pub(crate) struct Network {
+    resolver: Resolver,
+    dialer: Dialer,
+    addresses: Addresses,
+    route: Route,
+    /// The one address that is dialed, whatever is named.
+    connect_to: Option<SocketAddr>,
+    connector: Option<Connector>,
+    #[cfg(feature = "tls")]
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl Network {
+    pub(crate) fn new(
+        resolver: Resolver,
+        dialer: Dialer,
+        route: Route,
+        connect_to: Option<SocketAddr>,
+        connector: Option<Connector>,
+        #[cfg(feature = "tls")] tls: Arc<rustls::ClientConfig>,
+    ) -> Self {
+        let addresses = Addresses::default();
+        Self {
+            resolver,
+            dialer,
+            addresses,
+            route,
+            connect_to,
+            connector,
+            #[cfg(feature = "tls")]
+            tls,
+        }
+    }
+
+    /// Connects to the endpoint, TLS included where it is wanted.
+    pub(super) fn connect(
+        &mut self,
+        endpoint: &Endpoint,
+        opening: &mut Opening,
+        interrupt: &Interrupt,
+    ) -> Result<Duplex, Failure> {
+        opening.address = None;
+        let duplex = match &self.connector {
+            Some(connector) => {
+                let deadline = opening.within(opening.timeouts.connect);
+                let host = endpoint.dialed_host();
+                let duplex = connector.connect(&host, endpoint.port, deadline, interrupt)?;
+                interrupt.watch(Arc::clone(&duplex.hangup));
+                duplex
+            }
+            None => self.dial(endpoint, opening, interrupt)?,
+        };
+        // the clock of the opening runs from the first connection on
+        let deadline = opening.deadline();
+        if !endpoint.scheme.is_tls() {
+            return Ok(duplex);
+        }
+        let is_home = endpoint.is_same_origin(&opening.home);
+        let secured = self.secure(duplex, endpoint, is_home, deadline);
+        secured.map_err(|failure| failure.in_time(opening.timeouts.handshake))
+    }
+
+    fn dial(
+        &mut self,
+        endpoint: &Endpoint,
+        opening: &mut Opening,
+        interrupt: &Interrupt,
+    ) -> Result<Duplex, Failure> {
+        let proxy = self
+            .route
+            .proxy(endpoint)
+            .map_err(|error| Failure::Proxy(ProxyError::Unusable(Box::new(error))))?;
+        let (host, port) = match proxy {
+            Some(proxy) => (proxy.host.clone(), proxy.port),
+            None => (endpoint.dialed_host(), endpoint.port),
+        };
+        let deadline = opening.within(opening.timeouts.dns);
+        let resolved = match self.connect_to {
+            Some(address) => vec![address],
+            None => self.resolver.resolve(&host, port, deadline, interrupt)?,
+        };
+        let addresses = self.addresses.in_order(&resolved);
+        let deadline = opening.within(opening.timeouts.connect);
+        let (stream, address) = self.dialer.dial(&addresses, deadline, interrupt)?;
+        log::trace!("connected to {address}");
+        opening.address = Some(address);
+        let mut duplex = Duplex::from(stream);
+        interrupt.watch(Arc::clone(&duplex.hangup));
+        if let Some(proxy) = proxy {
+            let mut timed = Timed::new(&mut duplex, opening.deadline());
+            let early = proxy.open(&mut timed, &endpoint.host, endpoint.port)?;
+            duplex = duplex.put_back(early);
+        }
+        Ok(duplex)
+    }
+
+    #[cfg(feature = "tls")]
+    fn secure(
+        &self,
+        duplex: Duplex,
+        endpoint: &Endpoint,
+        is_home: bool,
+        deadline: Instant,
+    ) -> Result<Duplex, Failure> {
+        use crate::transport::tls;
+        let anonymous = (!is_home).then(|| tls::without_identity(&self.tls));
+        let config = anonymous.as_ref().unwrap_or(&self.tls);
+        tls::open(duplex, tls::client_connection(config, &endpoint.host)?, deadline)
+    }
+
+    /// An endpoint that needs TLS does not get here without it.
+    #[cfg(not(feature = "tls"))]
+    fn secure(&self, duplex: Duplex, _: &Endpoint, _: bool, _: Instant) -> Result<Duplex, Failure> {
+        Ok(duplex)
+    }
+
+    /// The opening has led to a link, which the next one is to follow to its address if
+    /// `has_session`.
+    pub(super) fn succeeded(&mut self, opening: &Opening, has_session: bool) {
+        self.addresses.succeeded(opening.address.filter(|_| has_session));
+    }
+
+    /// The opening has failed: its address comes last the next time.
+    pub(super) fn failed(&mut self, opening: &Opening) {
+        if let Some(address) = opening.address {
+            self.addresses.has_failed(address);
+        }
+    }
+}
+
+/// One opening, over all its redirects.
+pub(super) struct Opening {
+    /// What the program has asked for: whatever proves who it is stays there.
+    home: Endpoint,
+    timeouts: Resolved,
+    /// Known once there was a connection: from there on there is one time for everything.
+    deadline: Option<Instant>,
+    /// The address that the last connection led to.
+    address: Option<SocketAddr>,
+}
+
+impl Opening {
+    pub(super) fn new(timeouts: Resolved, home: Endpoint) -> Self {
+        Self { home, timeouts, deadline: None, address: None }
+    }
+
+    /// When all of it has to be done. The first to ask has the clock started.
+    pub(super) fn deadline(&mut self) -> Instant {
+        *self.deadline.get_or_insert_with(|| Instant::now() + self.timeouts.handshake)
+    }
+
+    /// The deadline of a step with a time of its own.
+    fn within(&self, own: Duration) -> Instant {
+        let own = Instant::now() + own;
+        self.deadline.map_or(own, |deadline| deadline.min(own))
+    }
+
+    /// A step behind a redirect that had less than its own time says so.
+    pub(super) fn blame_the_clock(&self, failure: Failure, redirects: u32) -> Failure {
+        let is_over = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        let is_about_time = matches!(
+            failure,
+            Failure::Dns { .. } | Failure::Connect { .. } | Failure::Connector(_)
+        );
+        if redirects > 0 && is_over && is_about_time {
+            return HandshakeError::TimedOut { timeout: self.timeouts.handshake }.into();
+        }
+        failure
+    }
+}

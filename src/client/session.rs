@@ -1,0 +1,230 @@
+//! The session that a client can resume, from one link to the next.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::failure::Failure;
+use crate::handshake::Endpoint;
+use crate::message::Message;
+use crate::queues::outbox::Outbox;
+use crate::resume::{Answer, Counts, Offer, Token, Verdict, judge};
+use crate::settings::Settings;
+use crate::stats::Counters;
+use crate::sync::threads::thread_prefix;
+
+/// All that is known of a client's session. Used by the manager's thread, or by that of an attempt,
+/// for which the manager waits.
+pub(crate) struct ClientSession {
+    /// The number of the client.
+    id: u64,
+    settings: Arc<Settings>,
+    counters: Arc<Counters>,
+    outbox: Arc<Outbox>,
+    state: SessionState,
+}
+
+enum SessionState {
+    None,
+    /// Kept until either side ends it. How long a server keeps its side is up to the server.
+    Held(Box<Held>),
+    /// The session is over, and no link has come up since.
+    Over {
+        in_doubt: usize,
+    },
+}
+
+pub(crate) struct Held {
+    token: Token,
+    /// Where the session is. The token goes to this origin and to no other.
+    endpoint: Endpoint,
+    counts: Arc<Counts>,
+    /// Whether an attempt has gone to `endpoint` since the last link of this session.
+    is_tried: bool,
+}
+
+/// What a link begins with, as the opening handshake has settled it.
+pub(crate) enum Start {
+    /// Nothing outlives the link.
+    Ordinary,
+    New {
+        held: Box<Held>,
+        /// What the login hook has sent.
+        login: Vec<Message>,
+    },
+    /// The session goes on, and the server has received so many of its messages.
+    Resumed(u64),
+}
+
+impl Start {
+    /// The counts of a session that begins with the link: its login counts.
+    pub(super) fn new_counts(&self) -> Option<Arc<Counts>> {
+        match self {
+            Self::New { held, .. } => Some(Arc::clone(&held.counts)),
+            Self::Ordinary | Self::Resumed(_) => None,
+        }
+    }
+}
+
+/// What a new link is to the session that there was, if any
+/// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SessionStart {
+    /// There was none, and the server offers none: nothing outlives this link.
+    None,
+    /// There was none, and one has begun.
+    New,
+    /// It goes on, as if there had been no outage. The login hook was not called.
+    #[non_exhaustive]
+    Resumed {
+        /// How many messages the server had not received: they are sent again, before others.
+        resent: usize,
+    },
+    /// It is over, and another one has begun, or none.
+    #[non_exhaustive]
+    Replaced {
+        /// For how many messages nobody knows whether the server has received them.
+        /// [`Delivery`](crate::Delivery) says whether they are sent again.
+        in_doubt: usize,
+    },
+}
+
+impl ClientSession {
+    pub(super) fn new(
+        id: u64,
+        settings: &Arc<Settings>,
+        counters: &Arc<Counters>,
+        outbox: &Arc<Outbox>,
+    ) -> Self {
+        let (settings, counters) = (Arc::clone(settings), Arc::clone(counters));
+        Self { id, settings, counters, outbox: Arc::clone(outbox), state: SessionState::None }
+    }
+
+    fn held(&self) -> Option<&Held> {
+        match &self.state {
+            SessionState::Held(held) => Some(held),
+            SessionState::None | SessionState::Over { .. } => None,
+        }
+    }
+
+    /// Whether there is one.
+    pub(super) fn is_held(&self) -> bool {
+        self.held().is_some()
+    }
+
+    /// The counts that the next link carries on.
+    pub(super) fn counts(&self) -> Option<Arc<Counts>> {
+        self.held().map(|held| Arc::clone(&held.counts))
+    }
+
+    /// Whether there is a session that goes on after a link that dies of this.
+    pub(super) fn is_resumable(&self, cause: &Failure) -> bool {
+        self.held().is_some_and(|held| !held.counts.is_given_up()) && !cause.ends_session()
+    }
+
+    /// Where the session is, for the first attempt after the loss of its link. A redirect may have led
+    /// there. Later attempts go elsewhere, and get `None`.
+    pub(super) fn go_back(&mut self) -> Option<Endpoint> {
+        match &mut self.state {
+            SessionState::Held(held) if !held.is_tried => {
+                held.is_tried = true;
+                Some(held.endpoint.clone())
+            }
+            _ => None,
+        }
+    }
+
+    /// What to ask for at this endpoint.
+    pub(super) fn offer(&self, endpoint: &Endpoint) -> Option<Offer> {
+        self.settings.resume().then(|| match self.held() {
+            Some(held) if held.endpoint.is_same_origin(endpoint) => {
+                let (token, received) = (held.token.clone(), held.counts.received());
+                Offer::Resume { token, received }
+            }
+            _ => Offer::New,
+        })
+    }
+
+    /// What the answer to that offer means. A session that was asked for and does not go on is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::NotResumed`] if the two ends do not agree.
+    pub(super) fn answered(
+        &mut self,
+        offer: Option<&Offer>,
+        answer: Option<&Answer>,
+        endpoint: &Endpoint,
+    ) -> Result<Start, Failure> {
+        let Some(offer) = offer else { return Ok(Start::Ordinary) };
+        let verdict = judge(offer, answer, self.held().map(|held| &*held.counts));
+        if matches!(offer, Offer::Resume { .. }) && !matches!(verdict, Verdict::Resumed(_)) {
+            self.end();
+        }
+        match verdict {
+            Verdict::Ordinary => Ok(Start::Ordinary),
+            Verdict::New(token) => {
+                let (endpoint, counts) = (endpoint.clone(), Arc::default());
+                let held = Box::new(Held { token, endpoint, counts, is_tried: false });
+                Ok(Start::New { held, login: Vec::new() })
+            }
+            Verdict::Resumed(received) => Ok(Start::Resumed(received)),
+            Verdict::Disagreed => Err(Failure::NotResumed),
+        }
+    }
+
+    /// The attempt has succeeded, and a link follows. Returns what it is to the session before.
+    pub(super) fn begin(&mut self, start: Start) -> SessionStart {
+        match (start, &mut self.state) {
+            (Start::Resumed(received), SessionState::Held(held)) => {
+                held.counts.resume(received);
+                held.is_tried = false;
+                self.counters.resumed.fetch_add(1, Relaxed);
+                SessionStart::Resumed { resent: self.outbox.resumed(received) }
+            }
+            (Start::New { held, login }, _) => {
+                let before = self.replace(SessionState::Held(held));
+                self.outbox.begin_session(self.settings.unconfirmed(), login);
+                before.unwrap_or(SessionStart::New)
+            }
+            // nothing is resumed that is not held
+            (Start::Ordinary | Start::Resumed(_), _) => {
+                self.replace(SessionState::None).unwrap_or(SessionStart::None)
+            }
+        }
+    }
+
+    /// Ends the session of another origin, too.
+    fn replace(&mut self, next: SessionState) -> Option<SessionStart> {
+        self.end();
+        match std::mem::replace(&mut self.state, next) {
+            SessionState::Over { in_doubt } => Some(SessionStart::Replaced { in_doubt }),
+            SessionState::None | SessionState::Held(_) => None,
+        }
+    }
+
+    /// A link is joined that died of this.
+    pub(super) fn link_ended(&mut self, cause: &Failure) {
+        if self.is_resumable(cause) {
+            self.outbox.detached();
+        } else {
+            self.end();
+            self.outbox.link_buried();
+        }
+    }
+
+    /// If there is a session, it is over.
+    fn end(&mut self) {
+        if !self.is_held() {
+            return;
+        }
+        let in_doubt = self.outbox.end_session();
+        self.state = SessionState::Over { in_doubt };
+        self.counters.replaced.fetch_add(1, Relaxed);
+        self.counters.in_doubt.fetch_add(in_doubt as u64, Relaxed);
+        log::warn!(
+            client = self.id, name = self.settings.label(), event = "session_over", in_doubt;
+            "{}: the session is over, {in_doubt} messages in doubt", thread_prefix(self.id)
+        );
+    }
+}
