@@ -59,17 +59,14 @@ pub(super) fn run(server: &Arc<ServerCore>, listener: &TcpListener) {
                 pause = FIRST_PAUSE;
                 match server.admission.admit(Network::of(peer.ip())) {
                     Err(why) => {
-                        server.totals.counters.refused.fetch_add(1, Relaxed);
-                        let line = format!("{peer} refused: {why}");
-                        server.say(Level::Warn, ("refused", why), line);
+                        server.refused(Level::Warn, why, format!("{peer} refused: {why}"));
                         refuse(server, stream, why, &refusals);
                     }
                     Ok(admitted) => {
                         if let Err(error) = start(server, stream, peer, admitted) {
-                            server.totals.counters.refused.fetch_add(1, Relaxed);
                             let line =
                                 format!("{peer} refused: no thread or socket for it: {error}");
-                            server.say(Level::Error, ("refused", "resources"), line);
+                            server.refused(Level::Error, "resources", line);
                         }
                     }
                 }

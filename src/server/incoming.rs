@@ -34,8 +34,20 @@ use crate::transport::head::tokens;
 pub struct Incoming {
     pub(super) request: http::Request<()>,
     pub(super) peer: SocketAddr,
-    #[cfg(feature = "tls")]
-    pub(super) certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+    pub(super) certificates: Certificates,
+}
+
+/// Those that a client has shown, its own first. Without TLS there are none.
+#[derive(Clone, Default)]
+pub(super) struct Certificates(
+    #[cfg(feature = "tls")] pub(super) Vec<rustls::pki_types::CertificateDer<'static>>,
+);
+
+#[cfg(feature = "tls")]
+impl Certificates {
+    pub(super) fn as_slice(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
+        &self.0
+    }
 }
 
 impl Incoming {
@@ -112,7 +124,7 @@ impl Incoming {
     /// server's configuration asks for none.
     #[cfg(feature = "tls")]
     pub fn peer_certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
-        &self.certificates
+        self.certificates.as_slice()
     }
 }
 

@@ -3,16 +3,20 @@
 mod accept;
 mod admission;
 mod answer;
+mod attachment;
 mod builder;
 mod handle;
 mod incoming;
 mod journal;
 mod opening;
+mod owner;
+mod peer_info;
 mod registry;
+mod resumable;
 mod resumption;
 mod serve;
 mod session;
-mod tie;
+mod session_core;
 mod totals;
 
 use std::fmt;
@@ -230,6 +234,12 @@ impl ServerCore {
         self.repeats.say(self.label(), level, matter, line);
     }
 
+    /// A connection is not let in, for which this matter and line say why.
+    fn refused(&self, level: log::Level, why: &'static str, line: String) {
+        self.totals.counters.refused.fetch_add(1, Relaxed);
+        self.say(level, ("refused", why), line);
+    }
+
     /// Whether a client can be told something before anything was agreed on.
     fn speaks_plain_http(&self) -> bool {
         #[cfg(feature = "tls")]
@@ -254,7 +264,7 @@ impl ServerCore {
             session.misses_broadcast();
             self.totals.counters.broadcasts_missed.fetch_add(1, Relaxed);
             if matches!((&error, self.slow), (Error::Full, SlowSession::Disconnect)) {
-                session.end_with(Failure::TooSlow);
+                session.kill(Failure::TooSlow);
             } else {
                 log::debug!("{session:?} misses a broadcast: {error}");
             }

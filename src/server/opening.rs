@@ -10,6 +10,8 @@ use log::Level;
 use tungstenite::protocol::Role;
 
 use super::answer::Answer;
+use super::incoming::Certificates;
+use super::peer_info::PeerInfo;
 use super::{Incoming, ServerCore};
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
@@ -22,37 +24,25 @@ use crate::wire::Protocol;
 
 /// What a connection has turned out to be.
 pub(super) enum Opening {
-    Framed(Box<(Opened, Visitor)>),
-    WebSocket(Box<Asked>),
-}
-
-/// Who has come, as far as that is known, and on what terms.
-pub(super) struct Visitor {
-    /// On a WebSocket. Without the session's token.
-    pub(super) incoming: Option<Incoming>,
-    pub(super) subprotocol: Option<String>,
-    /// What the request closure has found out.
-    pub(super) values: http::Extensions,
-    #[cfg(feature = "tls")]
-    pub(super) certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
+    Framed(Box<Opened>),
+    WebSocket(Box<PendingUpgrade>, Option<Offer>),
 }
 
 /// A request for a WebSocket that is granted and not answered yet.
-pub(super) struct Asked {
+pub(super) struct PendingUpgrade {
     duplex: Duplex,
     /// What was read past the request.
     read: Vec<u8>,
-    /// Without the session's token.
-    pub(super) incoming: Incoming,
-    pub(super) subprotocol: Option<String>,
-    pub(super) values: http::Extensions,
-    pub(super) upgrade: Upgrade,
-    pub(super) offer: Option<Offer>,
+    upgrade: Upgrade,
     /// When the opening handshake has to be done.
-    pub(super) deadline: Instant,
+    deadline: Instant,
 }
 
-impl Asked {
+impl PendingUpgrade {
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     /// Sends the answer, with what the client is told of its session.
     pub(super) fn answer(
         &mut self,
@@ -77,24 +67,16 @@ impl Asked {
         }
     }
 
-    pub(super) fn visitor(&self) -> Visitor {
-        Visitor {
-            incoming: Some(self.incoming.clone()),
-            subprotocol: self.subprotocol.clone(),
-            values: self.values.clone(),
-            #[cfg(feature = "tls")]
-            certificates: self.incoming.certificates.clone(),
-        }
-    }
-
-    /// It is ready for messages.
-    pub(super) fn opened(self, server: &ServerCore) -> (Opened, Visitor) {
-        let visitor = self.visitor();
-        let (limits, budget) = (server.settings.limits(), &server.settings.budget);
+    /// It was answered, and is ready for messages.
+    pub(super) fn opened(self, server: &ServerCore) -> Opened {
         let protocol = Protocol::WebSocket(Role::Server);
-        let opened = Opened::new(self.duplex, protocol, limits, self.read).within(budget);
-        (opened.compressed(self.upgrade.compression), visitor)
+        opened(server, self.duplex, protocol, self.read).compressed(self.upgrade.compression)
     }
+}
+
+fn opened(server: &ServerCore, duplex: Duplex, protocol: Protocol, read: Vec<u8>) -> Opened {
+    let settings = &server.settings;
+    Opened::new(duplex, protocol, settings.limits(), read).within(&settings.budget)
 }
 
 /// Opens a connection, up to the answer of a WebSocket. `has_spoken` says whether any byte came, where
@@ -104,26 +86,14 @@ pub(super) fn open(
     duplex: Duplex,
     peer: SocketAddr,
     has_spoken: &mut bool,
-) -> Result<Opening, Failure> {
+) -> Result<(Opening, PeerInfo), Failure> {
     let timeout = server.settings.timeouts().handshake;
     let deadline = Instant::now() + timeout;
     let secured = secure(server, duplex, deadline, has_spoken);
-    let secured = secured.map_err(|failure| failure.in_time(timeout))?;
-    let Secured { mut duplex, .. } = secured;
-    #[cfg(feature = "tls")]
-    let certificates = secured.certificates;
+    let (mut duplex, certificates) = secured.map_err(|failure| failure.in_time(timeout))?;
     if let Some(framing) = server.framing {
-        let protocol = Protocol::Framed(framing);
-        let (limits, budget) = (server.settings.limits(), &server.settings.budget);
-        let opened = Opened::new(duplex, protocol, limits, Vec::new()).within(budget);
-        let visitor = Visitor {
-            incoming: None,
-            subprotocol: None,
-            values: http::Extensions::new(),
-            #[cfg(feature = "tls")]
-            certificates,
-        };
-        return Ok(Opening::Framed(Box::new((opened, visitor))));
+        let opened = opened(server, duplex, Protocol::Framed(framing), Vec::new());
+        return Ok((Opening::Framed(Box::new(opened)), PeerInfo::of_framed(certificates)));
     }
     let mut timed = Timed::new(&mut duplex, deadline);
     let (mut request, read) = match handshake::read_request(&mut timed) {
@@ -142,24 +112,13 @@ pub(super) fn open(
             return Err(Failure::from(error).in_time(timeout));
         }
     };
-    let offer = Offer::take(request.headers_mut()).filter(|_| server.resumption.is_some());
-    let incoming = Incoming {
-        request,
-        peer,
-        #[cfg(feature = "tls")]
-        certificates,
-    };
-    match grant(server, &mut timed, &incoming) {
-        Ok(Granted { upgrade, subprotocol, values }) => Ok(Opening::WebSocket(Box::new(Asked {
-            duplex,
-            read,
-            incoming,
-            subprotocol,
-            values,
-            upgrade,
-            offer,
-            deadline,
-        }))),
+    let offer = Offer::take(request.headers_mut());
+    let incoming = Incoming { request, peer, certificates };
+    match grant(server, &mut timed, incoming) {
+        Ok((upgrade, info)) => {
+            let pending = Box::new(PendingUpgrade { duplex, read, upgrade, deadline });
+            Ok((Opening::WebSocket(pending, offer), info))
+        }
         Err(failure) => {
             *has_spoken = true;
             let_read(&mut duplex);
@@ -168,24 +127,17 @@ pub(super) fn open(
     }
 }
 
-/// What a request is answered with.
-struct Granted {
-    upgrade: Upgrade,
-    subprotocol: Option<String>,
-    values: http::Extensions,
-}
-
 /// Asks the program, and answers what is no upgrade.
 fn grant(
     server: &ServerCore,
     timed: &mut Timed<'_>,
-    incoming: &Incoming,
-) -> Result<Granted, Failure> {
+    incoming: Incoming,
+) -> Result<(Upgrade, PeerInfo), Failure> {
     let request = &incoming.request;
     server.gate.check(request).map_err(|wrong| handshake::refuse(timed, request, wrong))?;
     let answer = match &server.on_request {
         None => Answer::accept(),
-        Some(decide) => guarded("request closure", || decide(incoming)).unwrap_or_else(|panic| {
+        Some(decide) => guarded("request closure", || decide(&incoming)).unwrap_or_else(|panic| {
             server.say(Level::Error, ("panicked", "request closure"), panic.to_string());
             Answer::reject(StatusCode::INTERNAL_SERVER_ERROR)
         }),
@@ -202,41 +154,41 @@ fn grant(
         let upgrade = handshake::accept(request, subprotocol, &answer.headers, compression)
             .map_err(|wrong| handshake::refuse(timed, request, wrong))?;
         let subprotocol = subprotocol.map(Into::into);
-        return Ok(Granted { upgrade, subprotocol, values: answer.values });
+        return Ok((upgrade, PeerInfo::of_websocket(incoming, subprotocol, answer.values)));
     }
     let Answer { status, headers, body, .. } = &answer;
     handshake::respond(timed, request.method(), *status, headers, body)?;
     Err(Failure::Handshake(HandshakeError::BadUpgrade(format!("answered {status}"))))
 }
 
-/// A connection that carries what is said, and who the peer has shown to be.
-struct Secured {
-    duplex: Duplex,
-    #[cfg(feature = "tls")]
-    certificates: Vec<rustls::pki_types::CertificateDer<'static>>,
-}
-
+/// Shakes hands over TLS, if that is spoken here; returns the connection that carries what is said, and
+/// who the peer has shown to be.
 #[cfg(feature = "tls")]
 fn secure(
     server: &ServerCore,
     duplex: Duplex,
     deadline: Instant,
     has_spoken: &mut bool,
-) -> Result<Secured, Failure> {
+) -> Result<(Duplex, Certificates), Failure> {
     use crate::failure::TlsError;
     let Some(config) = &server.tls else {
-        return Ok(Secured { duplex, certificates: Vec::new() });
+        return Ok((duplex, Certificates::default()));
     };
     let connection = rustls::ServerConnection::new(Arc::clone(config))
         .map_err(|error| Failure::Tls(TlsError::from(error)))?;
     let (duplex, certificates) =
         crate::transport::tls::accept(duplex, connection, deadline, has_spoken)?;
-    Ok(Secured { duplex, certificates })
+    Ok((duplex, Certificates(certificates)))
 }
 
 #[cfg(not(feature = "tls"))]
-fn secure(_: &ServerCore, duplex: Duplex, _: Instant, _: &mut bool) -> Result<Secured, Failure> {
-    Ok(Secured { duplex })
+fn secure(
+    _: &ServerCore,
+    duplex: Duplex,
+    _: Instant,
+    _: &mut bool,
+) -> Result<(Duplex, Certificates), Failure> {
+    Ok((duplex, Certificates::default()))
 }
 
 /// The answer was the last.

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::session::Session;
+use crate::failure::Failure;
 use crate::message::CloseFrame;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::transport::Hangup;
@@ -155,7 +156,7 @@ impl Registry {
         for phase in phases {
             match phase {
                 Phase::Opening(hangup) => hangup.hang_up(),
-                Phase::Open(session) => session.kill(),
+                Phase::Open(session) => session.kill(Failure::Interrupted),
             }
         }
     }

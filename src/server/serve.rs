@@ -6,23 +6,20 @@ use std::time::Instant;
 
 use log::Level;
 
+use super::ServerCore;
 use super::admission::Admitted;
+use super::attachment::SingleLink;
 use super::journal::Journal;
-use super::opening::{Opening, Visitor, open};
-use super::resumption;
-use super::session::{Inner, Outgoing, Session};
-use super::tie::Tie;
-use super::{ServerCore, ServerHandle};
+use super::opening::{Opening, open};
+use super::owner;
+use super::peer_info::PeerInfo;
+use super::session::Session;
+use super::session_core::SessionCore;
 use crate::failure::{Failure, guarded};
-use crate::link::{Link, Opened, Owner, Parts};
+use crate::link::{Link, Opened};
 use crate::message::{CloseCode, CloseFrame};
-use crate::policy::Delivery;
-use crate::queues::inbox::{Inbox, Mailbox};
-use crate::queues::outbox::Outbox;
 use crate::resume::Offer;
-use crate::stats::Counters;
 use crate::sync::threads::thread_prefix;
-use crate::sync::{Mutex, Ours};
 use crate::transport::Duplex;
 
 /// Runs a connection from its first byte to its last.
@@ -35,41 +32,52 @@ pub(super) fn run(
 ) {
     let journal = Journal { server, id, peer };
     let mut has_spoken = false;
-    let (opened, visitor) = match open(server, duplex, peer, &mut has_spoken) {
+    let (opening, info) = match open(server, duplex, peer, &mut has_spoken) {
         Err(failure) => return journal.not_opened(&failure, has_spoken),
-        Ok(Opening::Framed(framed)) => *framed,
-        Ok(Opening::WebSocket(mut asked)) => {
-            if let (Some(resumption), Some(offer)) = (&server.resumption, asked.offer.take()) {
-                let (asked, admitted) = match offer {
-                    Offer::New => (asked, admitted),
-                    Offer::Resume { token, received } => {
-                        match resumption.claim(server, &token, received, (asked, admitted), peer) {
-                            Ok(()) => return,
-                            // whatever became of it, this client gets a new one
-                            Err(connection) => connection,
-                        }
+        Ok(opened) => opened,
+    };
+    let opened = match opening {
+        Opening::Framed(opened) => *opened,
+        Opening::WebSocket(mut pending, offer) => {
+            if let (Some(resumption), Some(offer)) = (&server.resumption, offer) {
+                let mut connection = (pending, admitted);
+                if let Offer::Resume { token, received } = offer {
+                    let who = (&info, peer);
+                    match resumption.claim(server, &token, received, connection, who) {
+                        Ok(()) => return,
+                        // whatever became of it, this client gets a new one
+                        Err(refused) => connection = refused,
                     }
-                };
-                return resumption::run(server, resumption, id, *asked, admitted, peer);
+                }
+                return owner::run(server, resumption, id, connection, (info, peer));
             }
-            if let Err(failure) = asked.answer(server, None) {
+            if let Err(failure) = pending.answer(server, None) {
                 return journal.not_opened(&failure, true);
             }
-            asked.opened(server)
+            pending.opened(server)
         }
     };
-    let (link, session) = match start(server, id, peer, opened, visitor) {
+    let (link, core, session) = match start(server, id, opened, info, peer) {
         Ok(started) => started,
         Err(failure) => {
             let line = format!("{peer} refused: {}", failure.report());
-            return server.say(Level::Error, ("refused", "resources"), line);
+            return server.refused(Level::Error, "resources", line);
         }
     };
     journal.opened();
     match server.registry.opened(id, session.clone()) {
         Some(going_away) => session.finish(going_away),
         None => match guarded("session handler", || (server.handler)(session.clone())) {
-            Ok(()) => session.end(),
+            Ok(()) => {
+                // the peer may have closed first, which this answers
+                let frame = CloseFrame::new(CloseCode::NORMAL, "");
+                let deadline = Instant::now() + server.settings.timeouts().close;
+                core.outbox().shut();
+                let handle = link.handle();
+                handle.answer_after_data(frame.clone());
+                handle.wait_until(deadline);
+                handle.end_close(frame);
+            }
             Err(panic) => {
                 let line = format!("{}: {panic}", thread_prefix(id));
                 server.say(Level::Error, ("panicked", "session handler"), line);
@@ -78,9 +86,11 @@ pub(super) fn run(
         },
     };
     let ended = link.bury();
-    session.forget();
-    server.totals.link_ended(session.counters(), &ended.cause);
-    server.totals.session_ended(session.counters());
+    // clones of the session keep nothing that was to be sent
+    core.outbox().link_buried();
+    drop(core.outbox().drain());
+    server.totals.link_ended(core.counters(), &ended.cause);
+    server.totals.session_ended(core.counters());
     // it has had one link
     let uptime = session.stats().uptime.unwrap_or_default();
     journal.ended(&ended.cause, uptime, uptime);
@@ -89,54 +99,14 @@ pub(super) fn run(
 fn start(
     server: &Arc<ServerCore>,
     id: u64,
-    peer: SocketAddr,
     opened: Opened,
-    visitor: Visitor,
-) -> Result<(Link, Session), Failure> {
-    let settings = &server.settings;
-    let counters = Arc::new(Counters::default());
-    let (limit, delivery) = (settings.limits().message, Delivery::AtMostOnce);
-    let confirmable = settings.is_confirmable(server.framing.is_none());
-    let outbox = Outbox::new(settings.outbox(), limit, server.framing, delivery, confirmable);
-    let outbox = Arc::new(outbox.telling(settings.on_dropped.clone()).within(&settings.budget));
-    let mailbox = Arc::new(Mailbox::new(settings.inbox()).within(&settings.budget));
-    if settings.has_channel {
-        mailbox.open_channel(&server.threads.of_session(id)).map_err(Failure::Thread)?;
-    }
-    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
-    let link = Link::start(Parts {
-        opened,
-        settings: Arc::clone(settings),
-        outbox: Arc::clone(&outbox),
-        inbox: Arc::new(Mutex::new(Some(inbox))),
-        mailbox: Arc::clone(&mailbox),
-        counters: Arc::clone(&counters),
-        session: None,
-        owner: Owner::Session,
-        id,
-        link: 1,
-    })?;
+    info: PeerInfo,
+    peer: SocketAddr,
+) -> Result<(Link, Arc<SessionCore>, Session), Failure> {
+    let core = Arc::new(SessionCore::new(server, id, None));
+    let link = core.start_link(opened, None, 1)?;
+    let attachment = Arc::new(SingleLink::new(&link, peer));
+    let session = Session::new(server, &core, attachment, info).map_err(Failure::Thread)?;
     link.announce();
-    let tie = Tie::Link { link: link.handle(), peer, compression: link.compression() };
-    let close_timeout = settings.timeouts().close;
-    let outgoing = Outgoing {
-        id,
-        outbox: Arc::clone(&outbox),
-        mailbox: Arc::clone(&mailbox),
-        tie: tie.clone(),
-        close_timeout,
-    };
-    let inner = Inner {
-        id,
-        visitor,
-        settings: Arc::clone(settings),
-        outbox,
-        mailbox,
-        counters,
-        tie,
-        server: ServerHandle { core: Ours::new(Arc::clone(server)) },
-        born: Instant::now(),
-    };
-    let session = Session::new(outgoing, inner);
-    Ok((link, session))
+    Ok((link, core, session))
 }

@@ -1,6 +1,7 @@
 //! One accepted connection, as the program sees it.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -8,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
-use super::opening::Visitor;
-use super::tie::Tie;
-use super::{Incoming, ServerHandle};
+use super::attachment::Attachment;
+use super::peer_info::PeerInfo;
+use super::session_core::SessionCore;
+use super::{Incoming, ServerCore, ServerHandle};
 use crate::error::{Error, close_frame};
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::AgreedCompression;
-use crate::queues::inbox::{Mailbox, NoMessage};
+use crate::queues::inbox::NoMessage;
 use crate::queues::outbox::Outbox;
 use crate::sender::{End, Sender, sends};
-use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
 use crate::sync::Ours;
 
@@ -35,29 +36,26 @@ pub struct Session {
 }
 
 /// What a session's senders hold of it.
-pub(super) struct Outgoing {
-    pub(super) id: u64,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) tie: Tie,
-    pub(super) close_timeout: Duration,
+struct Outgoing {
+    core: Arc<SessionCore>,
+    attachment: Arc<dyn Attachment>,
 }
 
 impl End for Outgoing {
     fn id(&self) -> u64 {
-        self.id
+        self.core.id()
     }
 
     fn outbox(&self) -> &Outbox {
-        &self.outbox
+        self.core.outbox()
     }
 
     fn is_up(&self) -> bool {
-        self.tie.is_attached()
+        self.attachment.is_connected()
     }
 
     fn is_received_here_alone(&self) -> bool {
-        self.mailbox.is_received_here_alone()
+        self.core.mailbox().is_received_here_alone()
     }
 
     fn rests(&self) -> Option<Error> {
@@ -65,53 +63,68 @@ impl End for Outgoing {
     }
 
     fn start_close(&self, frame: CloseFrame) {
-        self.outbox.shut();
-        self.tie.close_by(self.close_timeout, frame);
+        self.core.outbox().shut();
+        self.attachment.start_close(frame, Some(self.core.settings().timeouts().close));
     }
 }
 
-pub(super) struct Inner {
-    pub(super) id: u64,
-    pub(super) visitor: Visitor,
-    pub(super) settings: Arc<Settings>,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) counters: Arc<Counters>,
-    pub(super) tie: Tie,
-    pub(super) server: ServerHandle,
-    pub(super) born: Instant,
+/// What the handles of a session share.
+struct Inner {
+    core: Arc<SessionCore>,
+    attachment: Arc<dyn Attachment>,
+    peer: PeerInfo,
+    server: ServerHandle,
 }
 
 impl Session {
-    pub(super) fn new(outgoing: Outgoing, inner: Inner) -> Self {
-        Self { sender: Sender::new(Arc::new(outgoing)), inner: Ours::new(Arc::new(inner)) }
+    /// # Errors
+    ///
+    /// What the system says if there is no thread for its channel.
+    pub(super) fn new(
+        server: &Arc<ServerCore>,
+        core: &Arc<SessionCore>,
+        attachment: Arc<dyn Attachment>,
+        peer: PeerInfo,
+    ) -> io::Result<Self> {
+        let core = Arc::clone(core);
+        let outgoing = Outgoing { core: Arc::clone(&core), attachment: Arc::clone(&attachment) };
+        let server_handle = ServerHandle { core: Ours::new(Arc::clone(server)) };
+        let inner = Inner { core, attachment, peer, server: server_handle };
+        let session =
+            Self { sender: Sender::new(Arc::new(outgoing)), inner: Ours::new(Arc::new(inner)) };
+        if server.settings.has_channel {
+            // its thread ends with the session
+            let core = session.core();
+            core.mailbox().open_channel(&server.threads.of_session(core.id()))?;
+        }
+        Ok(session)
+    }
+
+    fn core(&self) -> &SessionCore {
+        &self.inner.plain().core
     }
 
     /// A number that no other session or client of this process has.
     pub fn id(&self) -> u64 {
-        self.inner.plain().id
-    }
-
-    pub(super) fn tie(&self) -> &Tie {
-        &self.inner.plain().tie
+        self.core().id()
     }
 
     /// The address of the peer; of its latest connection, if it has come back
     /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)).
     pub fn peer_addr(&self) -> SocketAddr {
         let inner = self.inner.plain();
-        match &inner.visitor.incoming {
+        match inner.peer.incoming() {
             // without a lock
-            Some(incoming) if self.inner.get().is_none() => incoming.peer,
-            _ => inner.tie.peer(),
+            Some(incoming) if self.inner.get().is_none() => incoming.peer_addr(),
+            _ => inner.attachment.peer(),
         }
     }
 
     /// Whether there is a connection. Without one the session is over, unless it can be resumed
     /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)): then it waits for its client,
     /// and what is sent meanwhile is queued.
-    pub fn is_attached(&self) -> bool {
-        self.inner.get().is_some_and(|inner| inner.tie.is_attached())
+    pub fn is_connected(&self) -> bool {
+        self.inner.get().is_some_and(|inner| inner.attachment.is_connected())
     }
 
     /// Waits until there is a connection, at most for `timeout`; returns at once if there is one.
@@ -119,19 +132,19 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Timeout`], and [`Error::Closed`] once the session is over.
-    pub fn wait_attached(&self, timeout: Duration) -> Result<(), Error> {
-        self.inner.get().ok_or(Error::Closed)?.tie.wait_attached(timeout)
+    pub fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
+        self.inner.get().ok_or(Error::Closed)?.attachment.wait_connected(timeout)
     }
 
     /// The request that opened the session, the first if there were others: its path, headers,
     /// credentials. `None` on framed TCP.
     pub fn incoming(&self) -> Option<&Incoming> {
-        self.inner.plain().visitor.incoming.as_ref()
+        self.inner.plain().peer.incoming()
     }
 
     /// The subprotocol that was agreed on, if any.
     pub fn subprotocol(&self) -> Option<&str> {
-        self.inner.plain().visitor.subprotocol.as_deref()
+        self.inner.plain().peer.subprotocol()
     }
 
     /// What the closure of [`on_request`](crate::ServerBuilder::on_request) has given along with
@@ -155,14 +168,14 @@ impl Session {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.inner.plain().visitor.values.get()
+        self.inner.plain().peer.value()
     }
 
     /// The certificates that the client has shown, its own first; empty without TLS, and where the
     /// server's configuration asks for none.
     #[cfg(feature = "tls")]
     pub fn peer_certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
-        &self.inner.plain().visitor.certificates
+        self.inner.plain().peer.certificates()
     }
 
     /// The server of this session.
@@ -173,7 +186,7 @@ impl Session {
     /// How messages are compressed, if both sides want that
     /// ([`ServerBuilder::compression`](crate::ServerBuilder::compression)).
     pub fn compression(&self) -> Option<AgreedCompression> {
-        self.inner.get().and_then(|inner| inner.tie.compression())
+        self.inner.get().and_then(|inner| inner.attachment.compression())
     }
 
     sends!();
@@ -224,7 +237,7 @@ impl Session {
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<Message, Error> {
-        let mailbox = &self.inner.get().ok_or(Error::Closed)?.mailbox;
+        let mailbox = self.inner.get().ok_or(Error::Closed)?.core.mailbox();
         mailbox.recv(deadline, || false, crossbeam_channel::never).map_err(|nothing| {
             if nothing == NoMessage::TimedOut { Error::Timeout } else { Error::Closed }
         })
@@ -331,7 +344,8 @@ impl Session {
     /// [`Error::InvalidSetting`] unless the builder was told so:
     /// [`channel`](crate::ServerBuilder::channel).
     pub fn receiver(&self) -> Result<&Receiver<Message>, Error> {
-        self.inner.get().ok_or(Error::Closed)?.mailbox.receiver().ok_or_else(Error::no_channel)
+        let mailbox = self.inner.get().ok_or(Error::Closed)?.core.mailbox();
+        mailbox.receiver().ok_or_else(Error::no_channel)
     }
 
     /// Why the session is over; `None` while it is not.
@@ -350,17 +364,17 @@ impl Session {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn failure(&self) -> Option<Arc<Failure>> {
-        self.inner.get().and_then(|inner| inner.tie.failure())
+        self.inner.get().and_then(|inner| inner.attachment.failure())
     }
 
     /// The counters of this session. What only a client has stays zero.
     pub fn stats(&self) -> Stats {
         let Some(inner) = self.inner.get() else { return Stats::default() };
-        let Inner { counters, outbox, mailbox, tie, born, .. } = &**inner;
-        let end = tie.ended_at().unwrap_or_else(Instant::now);
-        counters.look_at();
-        let uptime = Some(end.saturating_duration_since(*born));
-        let stats = counters.stats(outbox, mailbox);
+        let core = &inner.core;
+        let end = inner.attachment.ended_at().unwrap_or_else(Instant::now);
+        core.counters().look_at();
+        let uptime = Some(end.saturating_duration_since(core.born()));
+        let stats = core.counters().stats(core.outbox(), core.mailbox());
         // a session that cannot be resumed does not count
         Stats { connects: stats.connects.max(1), uptime, ..stats }
     }
@@ -436,63 +450,44 @@ impl Session {
     /// ```
     pub fn abort(&self) {
         // first: a handler whose send fails returns, and that would be a goodbye
-        self.end_with(Failure::Aborted);
+        self.kill(Failure::Aborted);
         if let Some(inner) = self.inner.get() {
-            inner.outbox.shut();
+            inner.core.outbox().shut();
         }
     }
 
     /// Closes and waits for the end, at most for the closing timeout.
     pub(super) fn finish(&self, frame: CloseFrame) {
         let Some(inner) = self.inner.get() else { return };
-        inner.outbox.shut();
-        inner.tie.close(frame.clone(), false);
-        self.wait_for_end(frame);
+        let timeout = inner.core.settings().timeouts().close;
+        inner.core.outbox().shut();
+        inner.attachment.start_close(frame.clone(), Some(timeout));
+        inner.attachment.wait_for_end(frame, timeout);
     }
 
     /// The server is going down.
     pub(super) fn begin_close(&self, frame: CloseFrame) {
-        self.inner.plain().outbox.shut();
-        self.inner.plain().tie.close(frame, true);
+        self.core().outbox().shut();
+        self.inner.plain().attachment.start_close(frame, None);
     }
 
-    /// The handler has returned: the same with 1000, or with what answers the peer's close frame.
-    pub(super) fn end(&self) {
-        let frame = CloseFrame::new(CloseCode::NORMAL, "");
-        let Some(inner) = self.inner.get() else { return };
-        inner.outbox.shut();
-        inner.tie.handler_returned(frame.clone());
-        self.wait_for_end(frame);
-    }
-
-    /// The link is gone: clones of this keep nothing that was to be sent.
-    pub(super) fn forget(&self) {
-        self.inner.plain().outbox.link_buried();
-        drop(self.inner.plain().outbox.drain());
-    }
-
-    fn wait_for_end(&self, frame: CloseFrame) {
-        let inner = self.inner.plain();
-        inner.tie.wait_for_end(inner.settings.timeouts().close, frame);
-    }
-
-    /// Ends the session without a goodbye, if it is not over already.
-    pub(super) fn kill(&self) {
-        self.end_with(Failure::Interrupted);
+    pub(super) fn peer_info(&self) -> &PeerInfo {
+        &self.inner.plain().peer
     }
 
     /// The session has missed a broadcast.
     pub(super) fn misses_broadcast(&self) {
-        self.inner.plain().counters.broadcasts_missed.fetch_add(1, Relaxed);
+        self.counters().broadcasts_missed.fetch_add(1, Relaxed);
     }
 
     pub(super) fn counters(&self) -> &Counters {
-        &self.inner.plain().counters
+        self.core().counters()
     }
 
-    pub(super) fn end_with(&self, cause: Failure) {
+    /// Ends the session without a goodbye, if it is not over already.
+    pub(super) fn kill(&self, cause: Failure) {
         if let Some(inner) = self.inner.get() {
-            inner.tie.kill(cause);
+            inner.attachment.kill(cause);
         }
     }
 }
@@ -527,7 +522,7 @@ impl std::iter::FusedIterator for SessionIter<'_> {}
 impl Drop for Inner {
     fn drop(&mut self) {
         // nobody is left who could receive
-        self.mailbox.abandon();
+        self.core.mailbox().abandon();
     }
 }
 

@@ -293,7 +293,7 @@ fn each_link_that_a_session_loses_is_counted_with_its_cause() {
         proxy.cut(Cut::Reset);
         watch.connected();
         eventually("it is back", || match server.stats() {
-            stats if stats.resumed == lost && session.is_attached() => Ok(()),
+            stats if stats.resumed == lost && session.is_connected() => Ok(()),
             stats => Err(Box::new(stats)),
         });
     }

@@ -55,7 +55,7 @@ fn a_session_that_carries_nothing_is_resumed_a_hundred_times() {
 fn both_ends_say_what_becomes_of_the_session() {
     let pair = Pair::new();
     let session = pair.session();
-    assert!(session.is_attached());
+    assert!(session.is_connected());
     let first = session.peer_addr();
     pair.proxy.set(Faults::none().refuse()).unwrap();
     pair.proxy.cut(Cut::Reset);
@@ -64,21 +64,21 @@ fn both_ends_say_what_becomes_of_the_session() {
         _ => None,
     });
     assert!(resumable);
-    eventually("the server notices", || if session.is_attached() { Err(()) } else { Ok(()) });
-    assert!(matches!(session.wait_attached(ms(1)), Err(Error::Timeout)));
+    eventually("the server notices", || if session.is_connected() { Err(()) } else { Ok(()) });
+    assert!(matches!(session.wait_connected(ms(1)), Err(Error::Timeout)));
     session.send("12345").unwrap();
     let stats = pair.server.stats();
     assert_eq!((stats.detached, stats.detached_bytes, stats.sessions), (1, 5, 1));
     assert_eq!(stats.connections, 0, "a session that waits is no connection");
     pair.proxy.set(Faults::none()).unwrap();
-    session.wait_attached(PATIENCE).unwrap();
+    session.wait_connected(PATIENCE).unwrap();
     resumed(start(&pair.events));
     assert_ne!(session.peer_addr(), first);
     assert_eq!(pair.server.stats().detached, 0);
     assert_eq!(text(&pair.client.recv_timeout(PATIENCE).unwrap()), "12345");
     pair.client.close();
     eventually("the end", || session.failure().map(drop).ok_or(()));
-    assert!(matches!(session.wait_attached(PATIENCE), Err(Error::Closed)));
+    assert!(matches!(session.wait_connected(PATIENCE), Err(Error::Closed)));
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn last_words_are_kept_for_a_client_that_is_away() {
         if is_away_first {
             pair.proxy.set(Faults::none().refuse()).unwrap();
             pair.proxy.cut(Cut::Reset);
-            eventually("the loss", || if session.is_attached() { Err(()) } else { Ok(()) });
+            eventually("the loss", || if session.is_connected() { Err(()) } else { Ok(()) });
             go.send(()).unwrap();
             eventually("the last words", || match session.send("more").map_err(Error::from) {
                 Err(Error::Closed) => Ok(()),
@@ -388,7 +388,7 @@ fn replaced(delivery: Delivery) -> (Pair, Session, everlink::Receipt) {
     // it stalls until it is cut
     pair.proxy.set(Faults::none().stall(Direction::ToServer).refuse()).unwrap();
     pair.proxy.cut(Cut::Reset);
-    eventually("the loss", || if first.is_attached() { Err(()) } else { Ok(()) });
+    eventually("the loss", || if first.is_connected() { Err(()) } else { Ok(()) });
     first.close();
     eventually("the end", || first.failure().map(drop).ok_or(()));
     pair.proxy.set(Faults::none()).unwrap();

@@ -128,7 +128,7 @@ fn next(sessions: &Receiver<Session>) -> Session {
 }
 
 fn detached(session: &Session) {
-    eventually("the loss", || if session.is_attached() { Err(()) } else { Ok(()) });
+    eventually("the loss", || if session.is_connected() { Err(()) } else { Ok(()) });
 }
 
 fn over(session: &Session) -> std::sync::Arc<Failure> {
@@ -137,7 +137,7 @@ fn over(session: &Session) -> std::sync::Arc<Failure> {
         cause = session.failure();
         cause.clone().map(drop).ok_or(())
     });
-    eventually("the end of the link", || if session.is_attached() { Err(()) } else { Ok(()) });
+    eventually("the end of the link", || if session.is_connected() { Err(()) } else { Ok(()) });
     cause.unwrap()
 }
 
@@ -210,7 +210,7 @@ fn a_claim_that_is_refused_changes_nothing() {
         0 => Ok(()),
         other => Err(Box::new(other)),
     });
-    for is_attached in [true, false] {
+    for is_connected in [true, false] {
         let token = client.token.clone();
         for (path, received) in
             [("/other", 3), ("/?stranger", 3), ("/?panic", 3), ("/", 2), ("/", 4), ("/", 999)]
@@ -224,8 +224,8 @@ fn a_claim_that_is_refused_changes_nothing() {
         let (_, answer) = ask(address, "/?denied", &format!("{token}; received=3"));
         assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
         assert!(session.failure().is_none());
-        assert_eq!(session.is_attached(), is_attached);
-        if is_attached {
+        assert_eq!(session.is_connected(), is_connected);
+        if is_connected {
             client.send("still here");
             assert_eq!(text(&session.recv_timeout(PATIENCE).unwrap()), "still here");
             let stream = client.stream.try_clone().unwrap();
@@ -525,7 +525,7 @@ fn many_claims_at_once_end_with_one_link() {
         stats if (stats.connections, stats.sessions, stats.resumed) == (1, 1, 8) => Ok(()),
         other => Err(Box::new(other)),
     });
-    assert!(session.failure().is_none() && session.is_attached());
+    assert!(session.failure().is_none() && session.is_connected());
     drop(clients);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | what | who touches it |
 //! | --- | --- |
-//! | [`Owner`](owner::Owner): the link, the window, the close | the session's own thread |
+//! | [`SessionOwner`](super::owner::SessionOwner): the link, the window, the close | the session's own thread |
 //! | a channel of [`Order`]s | everybody sends, the owner receives: so no two of them race |
 //! | [`Resumable`]: a lock and its condition | what the program sees of it; written by the owner |
 //! | [`Resumption`]: a lock | the tokens, and who waits since when with how much |
@@ -15,65 +15,25 @@
 //! both can empty: the owner to answer it, the connection to turn its client away when the
 //! handshake has taken too long.
 
-mod birth;
-mod owner;
-mod resumable;
-
 use std::collections::{BTreeMap, HashMap};
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{RecvTimeoutError, bounded};
 
-use super::admission::{Admitted, ConnectionLimits, Network};
-use super::opening::Asked;
+use super::admission::{ConnectionLimits, Network};
+use super::attachment::Attachment;
+use super::peer_info::PeerInfo;
+use super::resumable::{Claim, Connection, Order, Resumable};
 use super::session::Session;
-use super::tie::Tie;
 use super::{Incoming, ServerCore};
-use crate::failure::{Failure, guarded};
-use crate::message::CloseFrame;
+use crate::failure::guarded;
 use crate::policy::Resume;
 use crate::resume::Token;
 use crate::sync::Mutex;
-pub(super) use birth::run;
-pub(super) use resumable::Resumable;
 
 /// The program's say in who goes on with a session.
 pub(super) type OnResume = Box<dyn Fn(&Incoming, &Session) -> bool + Send + Sync>;
-
-/// What the owner of a session is told.
-pub(super) enum Order {
-    Claim(Claim),
-    /// The handler has returned, or panicked.
-    Returned(Result<(), Failure>),
-    /// No more is to be sent than what is queued. A shutdown waits for no client.
-    Close {
-        frame: CloseFrame,
-        is_shutdown: bool,
-    },
-    /// The session is over, whatever is queued.
-    End(Failure),
-    /// Others need the room, if it still waits in this place.
-    Evict(u64),
-}
-
-/// A connection that wants to go on with a session.
-pub(super) struct Claim {
-    slot: Slot,
-    /// How many messages of the session its client has.
-    received: u64,
-    peer: SocketAddr,
-    /// Disconnects when the owner is done with it. If the slot is not empty then, the session is
-    /// not for this client.
-    _done: Sender<Infallible>,
-}
-
-/// Where the connection is until one of the two takes it.
-type Slot = Arc<Mutex<Option<Connection>>>;
-
-/// A connection whose request was read, and its place among those that are let in.
-pub(super) type Connection = (Box<Asked>, Admitted);
 
 /// The sessions of a server that can be resumed.
 pub(super) struct Resumption {
@@ -86,7 +46,7 @@ pub(super) struct Resumption {
 
 #[derive(Default)]
 struct Table {
-    tokens: HashMap<Token, Session>,
+    tokens: HashMap<Token, (Session, Arc<Resumable>)>,
     /// Those without a link, the longest first.
     detached: BTreeMap<u64, Waiting>,
     bytes: usize,
@@ -100,6 +60,24 @@ struct Waiting {
     network: Network,
     /// How much it keeps.
     bytes: usize,
+}
+
+/// A place among the sessions that wait. It is left when this is dropped.
+pub(super) struct Place {
+    resumption: Arc<Resumption>,
+    number: u64,
+}
+
+impl Place {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.resumption.table.lock().remove(self.number);
+    }
 }
 
 impl Resumption {
@@ -117,6 +95,10 @@ impl Resumption {
         }
     }
 
+    pub(super) fn settings(&self) -> &Resume {
+        &self.settings
+    }
+
     /// Goes on with a session on this connection. Gives the connection back if the session is not
     /// to be had; otherwise it is dealt with.
     pub(super) fn claim(
@@ -125,16 +107,15 @@ impl Resumption {
         token: &Token,
         received: u64,
         connection: Connection,
-        peer: SocketAddr,
+        (info, peer): (&PeerInfo, SocketAddr),
     ) -> Result<(), Connection> {
-        let session = self.table.lock().tokens.get(token).cloned();
-        let Some(session) = session else { return Err(connection) };
-        let Tie::Resumable(resumable) = session.tie() else { return Err(connection) };
-        let asked = &connection.0;
-        if !resumable.is_for(asked) || !self.is_allowed(server, &asked.incoming, &session) {
+        let known = self.table.lock().tokens.get(token).cloned();
+        let Some((session, resumable)) = known else { return Err(connection) };
+        let is_same = info.asks_for_the_same_as(session.peer_info());
+        if !is_same || !self.is_allowed(server, info.incoming(), &session) {
             return Err(connection);
         }
-        let deadline = asked.deadline;
+        let deadline = connection.0.deadline();
         let slot = Arc::new(Mutex::new(Some(connection)));
         let (_done, done) = bounded(0);
         let claim = Claim { slot: Arc::clone(&slot), received, peer, _done };
@@ -147,35 +128,41 @@ impl Resumption {
                 let _ = done.recv();
                 Ok(())
             }
-            Some((asked, _)) if timed_out => {
-                asked.turn_away();
+            Some((pending, _)) if timed_out => {
+                pending.turn_away();
                 Ok(())
             }
             Some(connection) => Err(connection),
         }
     }
 
-    fn is_allowed(&self, server: &ServerCore, request: &Incoming, session: &Session) -> bool {
-        let Some(decide) = &self.on_resume else { return true };
+    fn is_allowed(
+        &self,
+        server: &ServerCore,
+        request: Option<&Incoming>,
+        session: &Session,
+    ) -> bool {
+        let (Some(decide), Some(request)) = (&self.on_resume, request) else { return true };
         guarded("resume closure", || decide(request, session)).unwrap_or_else(|panic| {
             server.say(log::Level::Error, ("panicked", "on_resume"), panic.to_string());
             false
         })
     }
 
-    fn enter(&self, token: &Token, session: Session) {
-        self.table.lock().tokens.insert(token.clone(), session);
+    pub(super) fn enter(&self, token: &Token, session: Session, resumable: &Arc<Resumable>) {
+        let known = (session, Arc::clone(resumable));
+        self.table.lock().tokens.insert(token.clone(), known);
     }
 
     /// The session is over: nobody finds it from here on.
-    fn leave(&self, token: &Token) {
-        let session = self.table.lock().tokens.remove(token);
-        // whose last handle it may be
-        drop(session);
+    pub(super) fn leave(&self, token: &Token) {
+        let known = self.table.lock().tokens.remove(token);
+        // which may be the last handle of the session
+        drop(known);
     }
 
-    /// A session waits from here on; returns its place among those that do.
-    fn detached(&self, session: &Arc<Resumable>) -> u64 {
+    /// A session waits from here on, in the place that this returns.
+    pub(super) fn wait(self: &Arc<Self>, session: &Arc<Resumable>) -> Place {
         let mut table = self.table.lock();
         let place = table.next_place;
         table.next_place += 1;
@@ -193,17 +180,13 @@ impl Resumption {
                 table.evict(oldest);
             }
         }
-        place
-    }
-
-    /// It does not wait any more.
-    fn attached(&self, place: u64) {
-        let mut table = self.table.lock();
-        table.remove(place);
+        drop(table);
+        session.waits_in(place);
+        Place { resumption: Arc::clone(self), number: place }
     }
 
     /// Something was queued for a session that waits.
-    fn grown(&self, place: u64) {
+    pub(super) fn grown(&self, place: u64) {
         let mut table = self.table.lock();
         let Some(waiting) = table.detached.get_mut(&place) else { return };
         let now = waiting.session.weight().1;

@@ -9,48 +9,46 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, at, never, select};
 use log::Level;
 
-use super::{Claim, Order, Resumable, Resumption};
-use crate::failure::Failure;
-use crate::link::{self, InboxSlot, Link, Opened, Parts};
+use super::ServerCore;
+use super::admission::Admitted;
+use super::attachment::Attachment;
+use super::journal::Journal;
+use super::opening::PendingUpgrade;
+use super::peer_info::PeerInfo;
+use super::resumable::{Claim, Connection, Order, Resumable};
+use super::resumption::{Place, Resumption};
+use super::session::Session;
+use super::session_core::SessionCore;
+use crate::failure::{Failure, guarded};
+use crate::link::Link;
 use crate::message::{CloseCode, CloseFrame};
-use crate::queues::inbox::Mailbox;
-use crate::queues::outbox::Outbox;
 use crate::resume::{After, Answer, Counts, Death, Token, admits, after_death};
-use crate::server::ServerCore;
-use crate::server::admission::Admitted;
-use crate::server::journal::Journal;
-use crate::stats::Counters;
-use crate::sync::threads::thread_prefix;
+use crate::sync::threads::{Role, thread_prefix};
 
-/// Everything of a session that no other thread touches.
-pub(super) struct Owner {
-    pub(super) server: Arc<ServerCore>,
-    pub(super) resumption: Arc<Resumption>,
-    pub(super) id: u64,
-    pub(super) born: Instant,
-    pub(super) token: Token,
-    pub(super) orders: Receiver<Order>,
-    pub(super) shared: Arc<Resumable>,
+/// Everything of a session that can be resumed which no other thread touches.
+pub(super) struct SessionOwner {
+    server: Arc<ServerCore>,
+    resumption: Arc<Resumption>,
+    core: Arc<SessionCore>,
+    token: Token,
+    orders: Receiver<Order>,
+    shared: Arc<Resumable>,
     /// The place of the present link among the connections.
-    pub(super) admitted: Option<Admitted>,
-    pub(super) counts: Arc<Counts>,
-    pub(super) outbox: Arc<Outbox>,
-    pub(super) inbox: InboxSlot,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) counters: Arc<Counters>,
+    admitted: Option<Admitted>,
+    counts: Arc<Counts>,
     /// The number of the latest link.
-    pub(super) link: u32,
-    /// When that came up, and once it is buried how long it was up.
-    pub(super) linked: Instant,
-    pub(super) uptime: Duration,
-    pub(super) closing: Option<Closing>,
+    link: u32,
+    /// When that came up, and once it is joined how long it was up.
+    linked: Instant,
+    uptime: Duration,
+    closing: Option<Closing>,
     /// Whether the session ends with its link, however that ends.
-    pub(super) is_final: bool,
-    pub(super) handler_returned: bool,
+    is_final: bool,
+    handler_returned: bool,
 }
 
 /// Nothing follows on what is queued.
-pub(super) struct Closing {
+struct Closing {
     frame: CloseFrame,
     /// Whether a close frame of the peer's is answered with its own code.
     is_answer: bool,
@@ -58,72 +56,155 @@ pub(super) struct Closing {
     deadline: Option<Instant>,
 }
 
-pub(super) enum Phase {
+enum Phase {
     Attached(Link),
     /// Until its window is over, in this place.
     Detached {
         until: Instant,
-        place: u64,
+        place: Place,
     },
     Over(Arc<Failure>),
 }
 
-impl Owner {
-    pub(super) fn name(&self) -> String {
-        thread_prefix(self.id)
+/// Runs a new session from its first link to the end of its handler.
+pub(super) fn run(
+    server: &Arc<ServerCore>,
+    resumption: &Arc<Resumption>,
+    id: u64,
+    (pending, admitted): Connection,
+    (info, peer): (PeerInfo, SocketAddr),
+) {
+    let (mut owner, session) = match SessionOwner::new(server, resumption, id, admitted, info, peer)
+    {
+        Ok(created) => created,
+        Err(error) => {
+            let line = format!("{peer} refused: no token or no thread for its session: {error}");
+            return server.refused(Level::Error, "resources", line);
+        }
+    };
+    // its client can only come back after the answer, and finds it then
+    resumption.enter(&owner.token, session.clone(), &owner.shared);
+    let phase = match owner.first_link(*pending, peer) {
+        Ok(link) => {
+            owner.journal(peer).opened();
+            if let Some(going_away) = server.registry.opened(id, session.clone()) {
+                session.begin_close(going_away);
+            }
+            owner.start_handler(session.clone());
+            owner.is_final = false;
+            Phase::Attached(link)
+        }
+        Err(failure) => {
+            owner.journal(peer).not_opened(&failure, true);
+            owner.handler_returned = true;
+            Phase::Over(Arc::new(failure))
+        }
+    };
+    drop(session);
+    owner.live(phase);
+}
+
+impl SessionOwner {
+    fn new(
+        server: &Arc<ServerCore>,
+        resumption: &Arc<Resumption>,
+        id: u64,
+        admitted: Admitted,
+        info: PeerInfo,
+        peer: SocketAddr,
+    ) -> io::Result<(Self, Session)> {
+        let token = Token::generate()?;
+        let unconfirmed = Some(resumption.settings().unconfirmed);
+        let core = Arc::new(SessionCore::new(server, id, unconfirmed));
+        let (shared, orders) = Resumable::new(&core, resumption, peer);
+        let attachment: Arc<dyn Attachment> = Arc::clone(&shared) as _;
+        let session = Session::new(server, &core, attachment, info)?;
+        let owner = Self {
+            server: Arc::clone(server),
+            resumption: Arc::clone(resumption),
+            core,
+            token,
+            orders,
+            shared,
+            admitted: Some(admitted),
+            counts: Arc::default(),
+            link: 0,
+            linked: Instant::now(),
+            uptime: Duration::ZERO,
+            closing: None,
+            // until it is opened
+            is_final: true,
+            handler_returned: false,
+        };
+        Ok((owner, session))
+    }
+
+    fn first_link(
+        &mut self,
+        mut pending: PendingUpgrade,
+        peer: SocketAddr,
+    ) -> Result<Link, Failure> {
+        pending.answer(&self.server, Some(&self.answer(None)))?;
+        self.start_link(pending, peer)
+    }
+
+    fn start_handler(&mut self, session: Session) {
+        let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        let handler = move || {
+            let result = guarded("session handler", || (server.handler)(session));
+            shared.order(Order::Returned(result));
+        };
+        let threads = self.server.threads.of_session(self.core.id());
+        let started = threads.start(Role::Handler, handler);
+        if let Err(error) = started {
+            self.shared.order(Order::Returned(Err(Failure::Thread(error))));
+        }
     }
 
     fn journal(&self, peer: SocketAddr) -> Journal<'_> {
-        Journal { server: &self.server, id: self.id, peer }
+        Journal { server: &self.server, id: self.core.id(), peer }
     }
 
-    pub(super) fn answer(&self, received: Option<u64>) -> Answer {
-        let window = self.resumption.settings.window.as_secs();
+    fn answer(&self, received: Option<u64>) -> Answer {
+        let window = self.resumption.settings().window.as_secs();
         Answer { token: self.token.clone(), window, received }
     }
 
-    pub(super) fn start_link(&mut self, opened: Opened, peer: SocketAddr) -> Result<Link, Failure> {
-        let link = Link::start(Parts {
-            opened,
-            settings: Arc::clone(&self.server.settings),
-            outbox: Arc::clone(&self.outbox),
-            inbox: Arc::clone(&self.inbox),
-            mailbox: Arc::clone(&self.mailbox),
-            counters: Arc::clone(&self.counters),
-            session: Some(Arc::clone(&self.counts)),
-            owner: link::Owner::Session,
-            id: self.id,
-            link: self.link + 1,
-        })?;
+    /// Starts the next link on a connection that was answered.
+    fn start_link(&mut self, pending: PendingUpgrade, peer: SocketAddr) -> Result<Link, Failure> {
+        let (opened, counts) = (pending.opened(&self.server), Arc::clone(&self.counts));
+        let link = self.core.start_link(opened, Some(counts), self.link + 1)?;
         self.link += 1;
         self.linked = Instant::now();
-        self.counters.connects.fetch_add(1, Relaxed);
+        self.core.counters().connects.fetch_add(1, Relaxed);
         self.shared.attached(&link, peer);
         link.announce();
         Ok(link)
     }
 
     /// The whole life of the session.
-    pub(super) fn live(mut self, mut phase: Phase) {
+    fn live(mut self, mut phase: Phase) {
         let cause = loop {
             phase = match phase {
                 Phase::Attached(link) => self.attached(link),
-                Phase::Detached { until, place } => self.detached(until, place),
+                Phase::Detached { until, place } => self.detached(until, &place),
                 Phase::Over(cause) => break cause,
             };
         };
         // one that has never had a link was no session
         if self.link > 0 {
-            self.server.totals.session_ended(&self.counters);
-            self.journal(self.shared.peer()).ended(&cause, self.uptime, self.born.elapsed());
+            self.server.totals.session_ended(self.core.counters());
+            let age = self.core.born().elapsed();
+            self.journal(self.shared.peer()).ended(&cause, self.uptime, age);
         }
         // first, so that nobody claims what is about to end; who did gets a new session
         self.resumption.leave(&self.token);
         self.shared.ended(cause);
-        self.outbox.shut();
-        self.mailbox.end();
-        self.outbox.end_session();
-        drop(self.outbox.drain());
+        let outbox = self.core.outbox();
+        outbox.shut();
+        self.core.mailbox().end();
+        outbox.end_session();
+        drop(outbox.drain());
         while !self.handler_returned {
             match self.orders.recv() {
                 Ok(Order::Returned(result)) => self.returned(result),
@@ -164,8 +245,8 @@ impl Owner {
                     Ok(Order::Evict(_)) | Err(_) => {}
                 },
                 recv(handle.died()) -> _ => {
-                    let died = self.bury(link, false);
-                    return self.after(died.0, died.1);
+                    let (cause, after) = self.join(link, false);
+                    return self.wait(cause, after);
                 }
                 recv(due) -> _ => if let Some(closing) = &mut self.closing {
                     closing.deadline = None;
@@ -178,11 +259,11 @@ impl Owner {
     /// The handler is done: the session is closed, unless it is already.
     fn returned(&mut self, result: Result<(), Failure>) {
         self.handler_returned = true;
-        self.outbox.shut();
+        self.core.outbox().shut();
         let code = match result {
             Ok(()) => CloseCode::NORMAL,
             Err(failure) => {
-                let line = format!("{}: {failure}", self.name());
+                let line = format!("{}: {failure}", thread_prefix(self.core.id()));
                 self.server.say(Level::Error, ("panicked", "session handler"), line);
                 self.is_final = true;
                 CloseCode::INTERNAL_ERROR
@@ -194,7 +275,7 @@ impl Owner {
     }
 
     fn closes(&mut self, frame: CloseFrame, is_shutdown: bool) {
-        self.outbox.shut();
+        self.core.outbox().shut();
         self.is_final |= is_shutdown;
         self.closing.get_or_insert(Closing { frame, is_answer: false, deadline: None });
     }
@@ -211,9 +292,9 @@ impl Owner {
         closing.deadline = Some(Instant::now() + self.server.settings.timeouts().close);
     }
 
-    /// Joins a link, whose client may be back on another one already; returns why it died, and whether
-    /// the session is over with that.
-    fn bury(&mut self, link: Link, is_replaced: bool) -> (Arc<Failure>, After) {
+    /// Joins a link, whose client may be back on another one already; returns why it died, and what
+    /// becomes of the session.
+    fn join(&mut self, link: Link, is_replaced: bool) -> (Arc<Failure>, After) {
         self.uptime = self.linked.elapsed();
         let mut ended = link.bury();
         if is_replaced && matches!(*ended.cause, Failure::Interrupted) {
@@ -222,38 +303,37 @@ impl Owner {
                 io::Error::new(io::ErrorKind::ConnectionReset, "the client is back on another");
             ended.cause = Arc::new(why.into());
         }
-        self.server.totals.link_ended(&self.counters, &ended.cause);
+        let outbox = self.core.outbox();
+        self.server.totals.link_ended(self.core.counters(), &ended.cause);
         self.shared.detached();
-        self.outbox.suspect_first(&ended.cause, ended.is_answered);
-        self.outbox.detached();
+        outbox.suspect_first(&ended.cause, ended.is_answered);
+        outbox.detached();
         // nobody has closed it, so this end could not go on
         let is_refused = self.closing.is_none() && matches!(*ended.cause, Failure::ClosedHere(_));
         let is_over = self.is_final || ended.is_clean || is_refused;
         let death = Death {
             is_final: is_over || ended.cause.ends_session(),
             is_closing: self.closing.is_some(),
-            is_left: self.outbox.is_left(),
+            is_left: outbox.is_left(),
         };
         let after = after_death(&self.counts, death);
+        if after != After::Over {
+            self.journal(self.shared.peer()).lost(&ended.cause, self.uptime);
+            self.admitted = None;
+        }
         (ended.cause, after)
     }
 
-    fn after(&mut self, cause: Arc<Failure>, after: After) -> Phase {
-        match after {
-            After::Over => Phase::Over(cause),
-            After::Detached | After::Briefly => {
-                let peer = self.shared.peer();
-                self.journal(peer).lost(&cause, self.uptime);
-                self.admitted = None;
-                let place = self.resumption.detached(&self.shared);
-                self.shared.waits_in(place);
-                let mut window = self.resumption.settings.window;
-                if after == After::Briefly {
-                    window = window.min(self.server.settings.timeouts().handshake);
-                }
-                Phase::Detached { until: Instant::now() + window, place }
-            }
-        }
+    /// The session waits for its client, unless it is over.
+    fn wait(&self, cause: Arc<Failure>, after: After) -> Phase {
+        let window = self.resumption.settings().window;
+        let window = match after {
+            After::Over => return Phase::Over(cause),
+            After::Detached => window,
+            After::Briefly => window.min(self.server.settings.timeouts().handshake),
+        };
+        let place = self.resumption.wait(&self.shared);
+        Phase::Detached { until: Instant::now() + window, place }
     }
 
     /// Its client is back before the old link was noticed to be dead, or somebody who has its
@@ -262,21 +342,19 @@ impl Owner {
         // whoever has the token has had the answer
         self.counts.report(claim.received);
         link.handle().kill(Failure::Interrupted);
-        let (cause, after) = self.bury(link, true);
-        match self.after(cause, after) {
-            Phase::Detached { until, place } => self.attach(claim, until, place),
-            other => other,
+        let (cause, after) = self.join(link, true);
+        let next = if after == After::Over { None } else { self.attach(claim) };
+        match next {
+            Some(link) => Phase::Attached(link),
+            None => self.wait(cause, after),
         }
     }
 
     /// Without a link, until there is one or nobody waits for it any more.
-    fn detached(&mut self, until: Instant, place: u64) -> Phase {
+    fn detached(&mut self, until: Instant, place: &Place) -> Phase {
+        let over = |failure| Phase::Over(Arc::new(failure));
         loop {
-            let over = |failure| {
-                self.resumption.attached(place);
-                Phase::Over(Arc::new(failure))
-            };
-            if self.closing.is_some() && (self.is_final || !self.outbox.is_left()) {
+            if self.closing.is_some() && (self.is_final || !self.core.outbox().is_left()) {
                 let frame = self.closing.as_ref().map(|closing| closing.frame.clone());
                 return over(Failure::ClosedHere(frame));
             }
@@ -284,13 +362,15 @@ impl Owner {
                 recv(self.orders) -> order => match order {
                     Ok(Order::Claim(claim)) => {
                         if admits(&self.counts, claim.received) {
-                            return self.attach(&claim, until, place);
+                            if let Some(link) = self.attach(&claim) {
+                                return Phase::Attached(link);
+                            }
                         }
                     }
                     Ok(Order::Returned(result)) => self.returned(result),
                     Ok(Order::Close { frame, is_shutdown }) => self.closes(frame, is_shutdown),
                     Ok(Order::End(cause)) => return over(cause),
-                    Ok(Order::Evict(of)) if of == place => {
+                    Ok(Order::Evict(of)) if of == place.number() => {
                         self.server.totals.counters.evicted.fetch_add(1, Relaxed);
                         return over(Failure::Evicted);
                     }
@@ -306,33 +386,29 @@ impl Owner {
 
     /// Goes on with the connection of a claim that was admitted. An answer that does not arrive
     /// changes nothing: the client asks again, with the same number.
-    fn attach(&mut self, claim: &Claim, until: Instant, place: u64) -> Phase {
-        let detached = Phase::Detached { until, place };
-        let connection = claim.slot.lock().take();
+    fn attach(&mut self, claim: &Claim) -> Option<Link> {
         // or it was turned away meanwhile
-        let Some((mut asked, admitted)) = connection else { return detached };
+        let (mut pending, admitted) = claim.slot.lock().take()?;
         let answer = self.answer(Some(self.counts.received()));
-        if let Err(failure) = asked.answer(&self.server, Some(&answer)) {
+        if let Err(failure) = pending.answer(&self.server, Some(&answer)) {
             self.journal(claim.peer).not_opened(&failure, true);
-            return detached;
+            return None;
         }
         self.counts.resume(claim.received);
-        let resent = self.outbox.resumed(claim.received);
-        let (opened, _) = asked.opened(&self.server);
-        match self.start_link(opened, claim.peer) {
+        let resent = self.core.outbox().resumed(claim.received);
+        match self.start_link(*pending, claim.peer) {
             Ok(link) => {
-                self.resumption.attached(place);
                 self.admitted = Some(admitted);
                 self.server.totals.counters.resumed.fetch_add(1, Relaxed);
-                self.counters.resumed.fetch_add(1, Relaxed);
+                self.core.counters().resumed.fetch_add(1, Relaxed);
                 self.journal(claim.peer).resumed(resent);
                 self.begin_close(&link);
-                Phase::Attached(link)
+                Some(link)
             }
             Err(failure) => {
                 let line = format!("{} refused: {}", claim.peer, failure.report());
-                self.server.say(Level::Error, ("refused", "resources"), line);
-                detached
+                self.server.refused(Level::Error, "resources", line);
+                None
             }
         }
     }

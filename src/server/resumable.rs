@@ -1,36 +1,70 @@
 //! What everybody but its owner holds of a session that can be resumed.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::{Order, Resumption};
+use super::admission::Admitted;
+use super::attachment::Attachment;
+use super::opening::PendingUpgrade;
+use super::resumption::Resumption;
+use super::session_core::SessionCore;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::link::{Handle, Link};
 use crate::message::CloseFrame;
 use crate::policy::AgreedCompression;
-use crate::queues::outbox::{Outbox, Overseer};
-use crate::server::opening::Asked;
+use crate::queues::outbox::Overseer;
 use crate::sync::{Condvar, Mutex, Signal};
 
-pub(in crate::server) struct Resumable {
+/// What the owner of a session is told.
+pub(super) enum Order {
+    Claim(Claim),
+    /// The handler has returned, or panicked.
+    Returned(Result<(), Failure>),
+    /// No more is to be sent than what is queued. A shutdown waits for no client.
+    Close {
+        frame: CloseFrame,
+        is_shutdown: bool,
+    },
+    /// The session is over, whatever is queued.
+    End(Failure),
+    /// Others need the room, if it still waits in this place.
+    Evict(u64),
+}
+
+/// A connection that wants to go on with a session.
+pub(super) struct Claim {
+    pub(super) slot: Slot,
+    /// How many messages of the session its client has.
+    pub(super) received: u64,
+    pub(super) peer: SocketAddr,
+    /// Disconnects when the owner is done with it. If the slot is not empty then, the session is
+    /// not for this client.
+    pub(super) _done: Sender<Infallible>,
+}
+
+/// Where the connection is until one of the two takes it.
+pub(super) type Slot = Arc<Mutex<Option<Connection>>>;
+
+/// A connection whose request was read, and its place among those that are let in.
+pub(super) type Connection = (Box<PendingUpgrade>, Admitted);
+
+pub(super) struct Resumable {
     orders: Sender<Order>,
-    outbox: Arc<Outbox>,
+    core: Arc<SessionCore>,
     resumption: Weak<Resumption>,
-    /// What a client has to ask for to be let in.
-    path: String,
-    subprotocol: Option<String>,
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
     /// Signalled at every change.
     changed: Condvar,
     over: Signal,
 }
 
 /// Written by the owner.
-struct State {
+struct LinkState {
     /// The latest link.
     link: Option<Handle>,
     peer: SocketAddr,
@@ -42,7 +76,7 @@ struct State {
     ended: Option<(Instant, Arc<Failure>)>,
 }
 
-impl State {
+impl LinkState {
     /// Why the session is over, or about to be.
     fn failure(&self) -> Option<Arc<Failure>> {
         if let Some((_, cause)) = &self.ended {
@@ -52,41 +86,37 @@ impl State {
         cause.filter(|cause| cause.ends_session())
     }
 
-    fn is_attached(&self) -> bool {
+    fn is_connected(&self) -> bool {
         self.is_attached && self.failure().is_none()
     }
 }
 
 impl Resumable {
+    /// Returns what its owner is told, too.
     pub(super) fn new(
-        orders: Sender<Order>,
-        outbox: Arc<Outbox>,
+        core: &Arc<SessionCore>,
         resumption: &Arc<Resumption>,
-        asked: &Asked,
         peer: SocketAddr,
-    ) -> Self {
-        Self {
+    ) -> (Arc<Self>, Receiver<Order>) {
+        let (orders, received) = unbounded();
+        let state = LinkState {
+            link: None,
+            peer,
+            compression: None,
+            is_attached: false,
+            place: None,
+            ended: None,
+        };
+        let new = Arc::new(Self {
             orders,
-            outbox,
+            core: Arc::clone(core),
             resumption: Arc::downgrade(resumption),
-            path: asked.incoming.path().to_owned(),
-            subprotocol: asked.subprotocol.clone(),
-            state: Mutex::new(State {
-                link: None,
-                peer,
-                compression: asked.upgrade.compression,
-                is_attached: false,
-                place: None,
-                ended: None,
-            }),
+            state: Mutex::new(state),
             changed: Condvar::new(),
             over: Signal::new(),
-        }
-    }
-
-    /// Whether the client asks for the same thing as the session's first request.
-    pub(super) fn is_for(&self, asked: &Asked) -> bool {
-        asked.incoming.path() == self.path && asked.subprotocol == self.subprotocol
+        });
+        core.outbox().oversee(&new);
+        (new, received)
     }
 
     /// A session that is over takes no orders.
@@ -94,7 +124,7 @@ impl Resumable {
         let _ = self.orders.send(order);
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut LinkState)) {
         change(&mut self.state.lock());
         self.changed.notify_all();
     }
@@ -109,7 +139,7 @@ impl Resumable {
         });
     }
 
-    /// The link is buried.
+    /// The link is joined.
     pub(super) fn detached(&self) {
         self.change(|state| state.is_attached = false);
     }
@@ -132,33 +162,36 @@ impl Resumable {
 
     /// How many messages and bytes it keeps for its client.
     pub(super) fn weight(&self) -> (usize, usize) {
-        self.outbox.weight()
+        self.core.outbox().weight()
     }
+}
 
-    pub(in crate::server) fn peer(&self) -> SocketAddr {
+impl Attachment for Resumable {
+    fn peer(&self) -> SocketAddr {
         self.state.lock().peer
     }
 
-    pub(in crate::server) fn compression(&self) -> Option<AgreedCompression> {
+    fn compression(&self) -> Option<AgreedCompression> {
         self.state.lock().compression
     }
 
-    pub(in crate::server) fn is_attached(&self) -> bool {
-        self.state.lock().is_attached()
-    }
-
-    pub(in crate::server) fn ended_at(&self) -> Option<Instant> {
-        self.state.lock().ended.as_ref().map(|(at, _)| *at)
-    }
-
-    pub(in crate::server) fn failure(&self) -> Option<Arc<Failure>> {
+    fn failure(&self) -> Option<Arc<Failure>> {
         self.state.lock().failure()
     }
 
-    pub(in crate::server) fn wait_attached(&self, deadline: Option<Instant>) -> Result<(), Error> {
+    fn ended_at(&self) -> Option<Instant> {
+        self.state.lock().ended.as_ref().map(|(at, _)| *at)
+    }
+
+    fn is_connected(&self) -> bool {
+        self.state.lock().is_connected()
+    }
+
+    fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
+        let deadline = Instant::now().checked_add(timeout);
         let mut state = self.state.lock();
         loop {
-            if state.is_attached() {
+            if state.is_connected() {
                 return Ok(());
             }
             if state.ended.is_some() {
@@ -173,16 +206,17 @@ impl Resumable {
         }
     }
 
-    pub(in crate::server) fn close(&self, frame: CloseFrame, is_shutdown: bool) {
-        self.order(Order::Close { frame, is_shutdown });
+    /// The owner watches over the time.
+    fn start_close(&self, frame: CloseFrame, timeout: Option<Duration>) {
+        self.order(Order::Close { frame, is_shutdown: timeout.is_none() });
     }
 
-    pub(in crate::server) fn end(&self, cause: Failure) {
-        self.order(Order::End(cause));
-    }
-
-    pub(in crate::server) fn wait_over(&self, timeout: Duration) {
+    fn wait_for_end(&self, _: CloseFrame, timeout: Duration) {
         let _ = self.over.raised().recv_timeout(timeout);
+    }
+
+    fn kill(&self, cause: Failure) {
+        self.order(Order::End(cause));
     }
 }
 

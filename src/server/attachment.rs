@@ -1,0 +1,95 @@
+//! What carries a session: one link, or one link after the other.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::failure::Failure;
+use crate::link::{Handle, Link};
+use crate::message::CloseFrame;
+use crate::policy::AgreedCompression;
+
+/// What a session asks of that which carries it.
+pub(super) trait Attachment: Send + Sync {
+    fn peer(&self) -> SocketAddr;
+
+    fn compression(&self) -> Option<AgreedCompression>;
+
+    /// Why the session is over, or about to be.
+    fn failure(&self) -> Option<Arc<Failure>>;
+
+    /// When it ended, if it has.
+    fn ended_at(&self) -> Option<Instant>;
+
+    /// Whether there is a link.
+    fn is_connected(&self) -> bool;
+
+    /// Waits for a link.
+    fn wait_connected(&self, timeout: Duration) -> Result<(), Error>;
+
+    /// Starts to close, after what is queued. The time for it is over after `timeout`; without one the
+    /// server is going down, which ends it in time.
+    fn start_close(&self, frame: CloseFrame, timeout: Option<Duration>);
+
+    /// Waits for the end, and closes without the peer when the time is over.
+    fn wait_for_end(&self, frame: CloseFrame, timeout: Duration);
+
+    /// Ends the session without a goodbye.
+    fn kill(&self, cause: Failure);
+}
+
+/// One link, with which the session ends.
+pub(super) struct SingleLink {
+    link: Handle,
+    peer: SocketAddr,
+    compression: Option<AgreedCompression>,
+}
+
+impl SingleLink {
+    pub(super) fn new(link: &Link, peer: SocketAddr) -> Self {
+        Self { link: link.handle(), peer, compression: link.compression() }
+    }
+}
+
+impl Attachment for SingleLink {
+    fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    fn compression(&self) -> Option<AgreedCompression> {
+        self.compression
+    }
+
+    fn failure(&self) -> Option<Arc<Failure>> {
+        self.link.cause()
+    }
+
+    fn ended_at(&self) -> Option<Instant> {
+        self.link.died_at()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.link.died_at().is_none()
+    }
+
+    fn wait_connected(&self, _: Duration) -> Result<(), Error> {
+        if self.is_connected() { Ok(()) } else { Err(Error::Closed) }
+    }
+
+    fn start_close(&self, frame: CloseFrame, timeout: Option<Duration>) {
+        match timeout {
+            Some(timeout) => self.link.close_by(Instant::now() + timeout, frame),
+            None => self.link.close_after_data(frame),
+        }
+    }
+
+    fn wait_for_end(&self, frame: CloseFrame, timeout: Duration) {
+        self.link.wait_until(Instant::now() + timeout);
+        self.link.end_close(frame);
+    }
+
+    fn kill(&self, cause: Failure) {
+        self.link.kill(cause);
+    }
+}

@@ -1,0 +1,55 @@
+//! What is known of a peer.
+
+use super::Incoming;
+use super::incoming::Certificates;
+
+/// Who has come, as far as that is known, and on what terms.
+#[derive(Clone, Default)]
+pub(super) struct PeerInfo {
+    /// On a WebSocket. Without the session's token.
+    incoming: Option<Incoming>,
+    subprotocol: Option<String>,
+    /// What the request closure has given along.
+    values: http::Extensions,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "nothing is shown"))]
+    certificates: Certificates,
+}
+
+impl PeerInfo {
+    /// Of a peer that has said nothing of itself but what TLS shows.
+    pub(super) fn of_framed(certificates: Certificates) -> Self {
+        Self { certificates, ..Self::default() }
+    }
+
+    pub(super) fn of_websocket(
+        incoming: Incoming,
+        subprotocol: Option<String>,
+        values: http::Extensions,
+    ) -> Self {
+        let certificates = incoming.certificates.clone();
+        Self { incoming: Some(incoming), subprotocol, values, certificates }
+    }
+
+    pub(super) fn incoming(&self) -> Option<&Incoming> {
+        self.incoming.as_ref()
+    }
+
+    pub(super) fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_deref()
+    }
+
+    pub(super) fn value<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.values.get()
+    }
+
+    #[cfg(feature = "tls")]
+    pub(super) fn certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
+        self.certificates.as_slice()
+    }
+
+    /// Whether both ask for the same thing.
+    pub(super) fn asks_for_the_same_as(&self, other: &Self) -> bool {
+        let path = |info: &Self| info.incoming().map(|incoming| incoming.path().to_owned());
+        path(self) == path(other) && self.subprotocol == other.subprotocol
+    }
+}
