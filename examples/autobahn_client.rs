@@ -10,7 +10,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use everlink::{Client, ClientBuilder, Compression, Decision, Error, Failure, State};
+use everlink::config::Compression;
+use everlink::failure::Decision;
+use everlink::{Client, ClientBuilder, Error, Failure, State};
 
 /// How long the suite may take to say how many cases there are.
 const SILENCE: Duration = Duration::from_secs(60);

@@ -20,10 +20,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use crossbeam_channel::{Receiver, bounded, select};
-use everlink::{
-    Backoff, Client, ClientBuilder, CloseCode, Decision, Delivery, Error, Event, Failure,
-    Heartbeat, Message, Proxy, Queue, SendError, Tls,
-};
+use everlink::config::{Backoff, Delivery, Heartbeat, Proxy, Queue, Tls};
+use everlink::failure::Decision;
+use everlink::{Client, ClientBuilder, CloseCode, Error, Event, Failure, Message, SendError};
 use serde_json::json;
 
 #[derive(Debug, Parser)]

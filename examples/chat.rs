@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use crossbeam_channel::bounded;
+use everlink::config::{Limits, Resume};
 use everlink::http::StatusCode;
-use everlink::{Answer, Client, Incoming, Limits, Resume, Server, ServerBuilder, Session};
+use everlink::{Answer, Client, Incoming, Server, ServerBuilder, Session};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 

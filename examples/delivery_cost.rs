@@ -13,7 +13,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::{Client, ClientBuilder, Delivery, Resume, Server, Session};
+use everlink::config::{Delivery, Resume};
+use everlink::{Client, ClientBuilder, Server, Session};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 

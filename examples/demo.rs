@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
-use everlink::{Backoff, Client, Event, Heartbeat, Message, Resume, Server, Session, SessionStart};
+use everlink::config::{Backoff, Heartbeat, Resume};
+use everlink::{Client, Event, Message, Server, Session, SessionStart};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 

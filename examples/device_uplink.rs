@@ -19,7 +19,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use crossbeam_channel::{after, unbounded};
-use everlink::{Backoff, Client, Delivery, Receipt, Server};
+use everlink::config::{Backoff, Delivery};
+use everlink::{Client, Receipt, Server};
 use redb::{Database, ReadableTable, TableDefinition};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use clap::Parser;
 use crossbeam_channel::bounded;
+use everlink::config::{Compression, Heartbeat, Limits, Queue};
 use everlink::rustls::pki_types::pem::PemObject;
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::rustls::{self, ServerConfig};
-use everlink::{Compression, Heartbeat, Limits, Queue, Server, Session};
+use everlink::{Server, Session};
 
 #[derive(Debug, Parser)]
 #[command(about = "A server that sends everything back")]

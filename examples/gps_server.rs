@@ -22,7 +22,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use everlink::{Calls, Client, FailureKind, Framing, Heartbeat, Prefix, Server, Session};
+use everlink::config::{Framing, Heartbeat, Prefix};
+use everlink::failure::FailureKind;
+use everlink::{Calls, Client, Server, Session};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 

@@ -16,7 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, after, bounded, select, unbounded};
-use everlink::{Backoff, Client, CloseCode, Message, Server, Session};
+use everlink::config::Backoff;
+use everlink::{Client, CloseCode, Message, Server, Session};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 

@@ -12,7 +12,8 @@
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Client, Event, Heartbeat, Message, Server};
+use everlink::config::{Backoff, Heartbeat};
+use everlink::{Client, Event, Message, Server};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 

@@ -13,12 +13,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everlink::config::{Backoff, Delivery, Heartbeat, Resume, Timeouts, Tls};
 use everlink::rustls::crypto::ring::cipher_suite::TLS13_CHACHA20_POLY1305_SHA256;
 use everlink::rustls::pki_types::PrivateKeyDer;
 use everlink::rustls::{self, ServerConfig};
-use everlink::{
-    Backoff, Client, Delivery, Event, Heartbeat, Resume, Server, Session, Timeouts, Tls,
-};
+use everlink::{Client, Event, Server, Session};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 

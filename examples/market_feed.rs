@@ -9,9 +9,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use everlink::{
-    Backoff, Client, Error, LoginError, Message, SendError, SendOptions, Server, Session,
-};
+use everlink::config::{Backoff, SendOptions};
+use everlink::{Client, Error, LoginError, Message, SendError, Server, Session};
 use serde::{Deserialize, Serialize};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

@@ -11,10 +11,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use everlink::config::Tls;
+use everlink::failure::TlsError;
 use everlink::rustls::pki_types::PrivateKeyDer;
 use everlink::rustls::server::WebPkiClientVerifier;
 use everlink::rustls::{RootCertStore, ServerConfig, crypto};
-use everlink::{Client, Error, Failure, Server, Tls, TlsError};
+use everlink::{Client, Error, Failure, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

@@ -12,8 +12,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use everlink::failure::Decision;
 use everlink::http::StatusCode;
-use everlink::{Answer, Calls, Client, Decision, Error, Event, Failure, Sender, Server, Session};
+use everlink::{Answer, Calls, Client, Error, Event, Failure, Sender, Server, Session};
 use serde_json::{Value, json};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;

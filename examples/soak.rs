@@ -22,7 +22,9 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
-use everlink::{Backoff, Client, Decision, Delivery, Event, Heartbeat, Server, Session, Timeouts};
+use everlink::config::{Backoff, Delivery, Heartbeat, Timeouts};
+use everlink::failure::Decision;
+use everlink::{Client, Event, Server, Session};
 use hdrhistogram::Histogram;
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 

@@ -7,7 +7,8 @@
 
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Client, Error, Framing, Heartbeat, Server};
+use everlink::config::{Backoff, Framing, Heartbeat};
+use everlink::{Client, Error, Server};
 
 const BEAT: Duration = Duration::from_millis(200);
 

@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{bounded, unbounded};
 use everlink::chaos::{Cut, FaultProxy, Faults};
-use everlink::{Backoff, Client, Delivery, Error, Event, Heartbeat, Server, Timeouts};
+use everlink::config::{Backoff, Delivery, Heartbeat, Timeouts};
+use everlink::{Client, Error, Event, Server};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::time::Duration;
 
+use everlink::config::Backoff;
+use everlink::failure::Decision;
 use everlink::http::StatusCode;
-use everlink::{Answer, Backoff, Client, Decision, Error, Event, Failure, Server};
+use everlink::{Answer, Client, Error, Event, Failure, Server};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 

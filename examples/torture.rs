@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use everlink::chaos::{FaultProxy, Faults};
-use everlink::{Backoff, Client, Heartbeat, Message, Resume, Server, Session, Timeouts};
+use everlink::config::{Backoff, Heartbeat, Resume, Timeouts};
+use everlink::{Client, Message, Server, Session};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -125,12 +126,12 @@ fn client(url: &str, options: &Options) -> Result<()> {
         .backoff(Backoff::fixed(Duration::from_millis(2)));
     #[cfg(feature = "tls")]
     let builder = match options.tls {
-        true => builder.tls(everlink::Tls::new().danger_accept_any_certificate()),
+        true => builder.tls(everlink::config::Tls::new().danger_accept_any_certificate()),
         false => builder,
     };
     #[cfg(feature = "deflate")]
     let builder = match options.compress {
-        true => builder.compression(everlink::Compression::new()),
+        true => builder.compression(everlink::config::Compression::new()),
         false => builder,
     };
     let client = builder.start()?;
@@ -176,7 +177,7 @@ fn run(options: &Options) -> Result<bool> {
     let builder = if options.tls { builder.tls(certificate()?) } else { builder };
     #[cfg(feature = "deflate")]
     let builder = match options.compress {
-        true => builder.compression(everlink::Compression::new()),
+        true => builder.compression(everlink::config::Compression::new()),
         false => builder,
     };
     let server = builder.bind("127.0.0.1:0", move |session: Session| {

@@ -106,7 +106,7 @@ pub enum Error {
         reason: &'static str,
     },
     /// There is no link, and the message was for this one only
-    /// ([`SendOptions::this_link_only`](crate::SendOptions::this_link_only)); nothing was queued.
+    /// ([`SendOptions::this_link_only`](crate::config::SendOptions::this_link_only)); nothing was queued.
     /// Or a call's answer cannot come any more ([`Calls::fail_all`](crate::Calls::fail_all)).
     #[error("not connected: the link that this was for is gone, or there is none")]
     NotConnected,

@@ -19,8 +19,8 @@
 //! ```
 //!
 //! The [`guide`] answers questions. Where to look next: [`Client`] for what it does and guarantees, [`ClientBuilder`] for every
-//! setting, [`Framing`] for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`]
-//! for what happened, [`Stats`] for what was counted, and `chaos` (with the feature of that name)
+//! setting, [`Framing`](config::Framing) for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`]
+//! for what happened, [`Stats`](stats::Stats) for what was counted, and `chaos` (with the feature of that name)
 //! for a proxy that breaks connections on purpose.
 //!
 //! # Threads
@@ -37,7 +37,7 @@
 //! The last three live as long as one link and are joined before the next is dialed. A name
 //! lookup and each connecting address have short-lived threads of their own, so that nothing
 //! that hangs holds anything else up. While the writer sleeps, a thread that has one small message
-//! to send writes it by itself, without waiting ([`Writes::Direct`]).
+//! to send writes it by itself, without waiting ([`Writes::Direct`](config::Writes::Direct)).
 //!
 //! # What is re-exported
 //!
@@ -52,9 +52,9 @@
 //! With the feature `serde` messages are made of values and values of messages
 //! (`Message::from_json`, `Message::json`, with `serde_json`, which is re-exported then); the plain
 //! settings are read from a configuration, each option by its name and times in seconds
-//! ([`Timeouts`], [`Limits`], [`SocketOptions`], [`Queue`] and the words in them; a name that is
-//! none is refused); and what a program logs is written ([`Event`], [`State`], [`Stats`],
-//! [`ServerStats`], [`FailureKind`]). [`Heartbeat`], [`Backoff`] and [`Framing`] are not read: closures
+//! ([`Timeouts`](config::Timeouts), [`Limits`](config::Limits), [`SocketOptions`](config::SocketOptions), [`Queue`](config::Queue) and the words in them; a name that is
+//! none is refused); and what a program logs is written ([`Event`], [`State`], [`Stats`](stats::Stats),
+//! [`ServerStats`](stats::ServerStats), [`FailureKind`](failure::FailureKind)). [`Heartbeat`](config::Heartbeat), [`Backoff`](config::Backoff) and [`Framing`](config::Framing) are not read: closures
 //! cannot be, and their choices are methods.
 //!
 //! # Logging
@@ -103,7 +103,7 @@
 //! `server` ([`ServerBuilder::name`]), those of a server the latter alone. Numbers: `client`, `session`, `link` (counted from 1), `attempt` and
 //! `attempts`; messages: `unconfirmed`, `resent`, `in_doubt`, `undelivered`; bytes: `size`; seconds, with
 //! fractions: `uptime` (of a link), `age` (of a session), `downtime`, `waiting`, `delay` (before a redial). `clean`,
-//! `compressed`, `will_be_resent` and `resumable` are true or false. Words: `kind` ([`FailureKind`]), `next` (`redial`, `give_up`,
+//! `compressed`, `will_be_resent` and `resumable` are true or false. Words: `kind` ([`FailureKind`](failure::FailureKind)), `next` (`redial`, `give_up`,
 //! `close`), `session_start` (`none`, `new`, `resumed`, `replaced`), `frame` (`ping`, `pong`, `close`), `direction`
 //! (`sent`, `received`). `cause` is the failure as one line. A key that does not apply is null.
 //!
@@ -113,7 +113,7 @@
 //!
 //! # Metrics
 //!
-//! [`Client::stats`] and [`Server::stats`] are snapshots, [`Stats::fields`] and [`ServerStats::fields`] have
+//! [`Client::stats`] and [`Server::stats`] are snapshots, [`Stats::fields`](stats::Stats::fields) and [`ServerStats::fields`](stats::ServerStats::fields) have
 //! their names and values.
 //! With the feature `metrics`, `publish_metrics` hands all of it to the facade of that name.
 
@@ -139,7 +139,7 @@ pub mod chaos;
 mod client;
 mod dial;
 mod error;
-mod failure;
+pub mod failure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 #[allow(missing_docs, reason = "not part of the interface: only `cargo fuzz` sets `fuzzing`")]
@@ -160,40 +160,41 @@ mod seconds;
 mod sender;
 mod server;
 mod settings;
-mod stats;
+pub mod stats;
 mod sync;
-mod transport;
+pub mod transport;
 mod wire;
 
 pub use client::{
     Client, ClientBuilder, ClientStatus, CloseReport, Event, Events, Iter, LoginError,
-    LoginSession, Next, SessionStart, State,
+    LoginSession, SessionStart, State,
 };
-pub use dial::{Connect, Proxy, Resolve};
 pub use error::Error;
-pub use failure::{
-    Body, Decision, Failure, FailureCounts, FailureKind, HandshakeError, ProxyError, TlsError,
-};
+pub use failure::cause::Failure;
 pub use handshake::OpeningRequest;
 pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
 #[cfg(feature = "metrics")]
 pub use metrics::publish_metrics;
-#[cfg(feature = "deflate")]
-pub use policy::Compression;
-pub use policy::{
-    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix,
-    Queue, Resume, SocketOptions, Timeouts, Undelivered, Writes,
-};
 pub use queues::Receipt;
-pub use sender::{Calls, SendError, SendOptions, Sender};
+pub use sender::{Calls, SendError, Sender};
 pub use server::{
     Answer, Incoming, Server, ServerBuilder, ServerHandle, Session, SessionIter, ShutdownReport,
-    SlowSession,
 };
-pub use stats::{Field, FieldValue, Rates, RoundTrips, ServerStats, Stats};
-#[cfg(feature = "tls")]
-pub use transport::Tls;
-pub use transport::{Duplex, Hangup, ReadHalf, WriteHalf};
+
+/// How a client, a server and their connections behave: plain values for the builders.
+pub mod config {
+    pub use crate::dial::Proxy;
+    #[cfg(feature = "deflate")]
+    pub use crate::policy::Compression;
+    pub use crate::policy::{
+        AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix,
+        Queue, Resume, SocketOptions, Timeouts, Writes,
+    };
+    pub use crate::sender::SendOptions;
+    pub use crate::server::SlowSession;
+    #[cfg(feature = "tls")]
+    pub use crate::transport::tls::Tls;
+}
 
 /// What a long [`Payload`] is made of, and made into, without copying it.
 pub use bytes::Bytes;

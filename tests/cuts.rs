@@ -6,7 +6,8 @@ use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::sync::mpsc;
 
-use everlink::{Decision, Event, Failure, HandshakeError, Server, Session};
+use everlink::failure::{Decision, HandshakeError};
+use everlink::{Event, Failure, Server, Session};
 use support::bare::*;
 use support::*;
 

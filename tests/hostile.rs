@@ -8,9 +8,8 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use everlink::{
-    Client, Framing, Heartbeat, Limits, Message, Prefix, Server, ServerBuilder, Timeouts,
-};
+use everlink::config::{Framing, Heartbeat, Limits, Prefix, Timeouts};
+use everlink::{Client, Message, Server, ServerBuilder};
 use support::bare::*;
 use support::*;
 
@@ -269,7 +268,7 @@ fn what_waits_in_queues_counts_against_the_memory_limit() {
     let (hold, held) = crossbeam_channel::bounded::<()>(0);
     let server = Server::builder()
         .memory_limit(1 << 20)
-        .inbox(everlink::Queue::new().messages(1000).bytes(64 << 20))
+        .inbox(everlink::config::Queue::new().messages(1000).bytes(64 << 20))
         .bind(LOOPBACK, move |session| {
             let _ = held.recv();
             for message in session.iter() {
@@ -327,7 +326,7 @@ fn the_bound_of_an_inbox_outlives_the_connection() {
     let (release, released) = crossbeam_channel::bounded::<()>(0);
     let (count, counted) = crossbeam_channel::bounded(1);
     let server = Server::builder()
-        .inbox(everlink::Queue::new().messages(10))
+        .inbox(everlink::config::Queue::new().messages(10))
         .bind(LOOPBACK, move |session| {
             let _ = released.recv();
             let _ = count.send(session.iter().count());

@@ -5,7 +5,7 @@ mod support;
 
 use std::fs;
 
-use everlink::Heartbeat;
+use everlink::config::Heartbeat;
 use support::*;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use everlink::chaos::{Cut, FaultProxy, Faults};
-use everlink::{Backoff, Client, Event, Heartbeat, Resume, Server};
+use everlink::config::{Backoff, Heartbeat, Resume};
+use everlink::{Client, Event, Server};
 use log::kv::{self, Key, Value, VisitSource};
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use support::*;

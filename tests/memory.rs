@@ -16,10 +16,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use everlink::chaos::{Direction, FaultProxy, Faults};
-use everlink::{
-    Backoff, ClientBuilder, Compression, Failure, Heartbeat, Queue, Resume, Server, ServerBuilder,
-    Session,
-};
+use everlink::config::{Backoff, Compression, Heartbeat, Queue, Resume};
+use everlink::{ClientBuilder, Failure, Server, ServerBuilder, Session};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::bare::*;
 use support::*;

@@ -7,7 +7,8 @@ use std::net::TcpListener;
 use std::sync::OnceLock;
 
 use everlink::chaos::{Cut, FaultProxy, Faults};
-use everlink::{Backoff, Client, Server};
+use everlink::config::Backoff;
+use everlink::{Client, Server};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use support::*;
 

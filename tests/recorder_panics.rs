@@ -4,7 +4,8 @@
 mod support;
 
 use everlink::chaos::{Cut, FaultProxy};
-use everlink::{Backoff, Client, Server, State};
+use everlink::config::Backoff;
+use everlink::{Client, Server, State};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use support::*;
 

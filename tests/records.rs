@@ -8,10 +8,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 
+use everlink::config::Tls;
 use everlink::rustls::pki_types::PrivateKeyDer;
 use everlink::rustls::server::WebPkiClientVerifier;
 use everlink::rustls::{self, RootCertStore, ServerConfig};
-use everlink::{Answer, Client, Server, ServerBuilder, Tls};
+use everlink::{Answer, Client, Server, ServerBuilder};
 use log::{LevelFilter, Log, Metadata, Record};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use support::{PATIENCE, eventually};

@@ -8,7 +8,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::thread;
 
-use everlink::{Answer, Backoff, Client, Resume, Server};
+use everlink::config::{Backoff, Resume};
+use everlink::{Answer, Client, Server};
 use log::{LevelFilter, Log, Metadata, Record};
 use support::*;
 

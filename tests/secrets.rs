@@ -8,7 +8,9 @@ use std::net::TcpListener;
 use std::sync::{Mutex, Once};
 use std::thread;
 
-use everlink::{Answer, Client, Decision, Failure, Heartbeat, Proxy, Server};
+use everlink::config::{Heartbeat, Proxy};
+use everlink::failure::Decision;
+use everlink::{Answer, Client, Failure, Server};
 use log::{LevelFilter, Log, Metadata, Record};
 use support::{Listener, PATIENCE, Watch, read_to_end, reset, watch};
 use tungstenite::protocol::CloseFrame;

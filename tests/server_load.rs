@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use everlink::{Client, Failure, Heartbeat, Server};
+use everlink::config::Heartbeat;
+use everlink::{Client, Failure, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 use support::*;

@@ -4,7 +4,8 @@ mod support;
 
 use std::time::Duration;
 
-use everlink::{Backoff, Client, ClientBuilder, Error, Heartbeat, Limits, Queue, Timeouts};
+use everlink::config::{Backoff, Heartbeat, Limits, Queue, Timeouts};
+use everlink::{Client, ClientBuilder, Error};
 use support::{PATIENCE, everlink_threads, ms};
 
 fn refused(builder: ClientBuilder) -> Error {
@@ -70,7 +71,7 @@ fn senseless_settings_leave_nothing_behind() {
 
     #[cfg(feature = "tls")]
     {
-        let nonsense = everlink::Tls::new().root_certificates_pem(b"nonsense");
+        let nonsense = everlink::config::Tls::new().root_certificates_pem(b"nonsense");
         assert_eq!(setting(refused(Client::builder("wss://host").tls(nonsense))), "tls");
     }
 

@@ -11,10 +11,8 @@ use std::net::TcpStream;
 use std::sync::Mutex;
 use std::thread;
 
-use everlink::{
-    Answer, Backoff, Client, Compression, Failure, Heartbeat, LoginSession, MessageRef, Resume,
-    SendOptions, Server, Session, State, Timeouts,
-};
+use everlink::config::{Backoff, Compression, Heartbeat, Resume, SendOptions, Timeouts};
+use everlink::{Answer, Client, Failure, LoginSession, MessageRef, Server, Session, State};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use support::*;
 
@@ -189,7 +187,7 @@ fn lines() {
         runs("answer_with");
         (message.as_text() == Some("beat")).then(|| "answer".into())
     });
-    let server = Server::builder().framing(everlink::Framing::lines()).heartbeat(answers);
+    let server = Server::builder().framing(everlink::config::Framing::lines()).heartbeat(answers);
     let server = server.bind("127.0.0.1:0", echo).unwrap();
     let address = server.local_addr();
     let client = Client::builder(&format!("tcp://{address}"))

@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use crossbeam_channel::{Receiver, bounded, select, tick, unbounded};
-use everlink::{Client, ClientBuilder, Heartbeat, Timeouts};
+use everlink::config::{Heartbeat, Timeouts};
+use everlink::{Client, ClientBuilder};
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use ratatui::widgets::TableState;

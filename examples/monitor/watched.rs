@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use everlink::{Client, ClientBuilder, ClientStatus, Event, Events, Rates, State, Stats};
+use everlink::stats::{Rates, Stats};
+use everlink::{Client, ClientBuilder, ClientStatus, Event, Events, State};
 
 /// Rates are those of the last so many looks.
 const RATE_LOOKS: usize = 8;

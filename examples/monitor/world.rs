@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
-use everlink::{Backoff, Client, ClientBuilder, Heartbeat, Server, Session};
+use everlink::config::{Backoff, Heartbeat};
+use everlink::{Client, ClientBuilder, Server, Session};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 

@@ -1,7 +1,7 @@
 //! What `cat` and `echo_server` have in common: how messages are set off on `tcp://`.
 
 use clap::ValueEnum;
-use everlink::{Framing, Prefix};
+use everlink::config::{Framing, Prefix};
 
 /// A framing by its name on the command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]

@@ -6,7 +6,8 @@
 //! ```
 //! use std::time::Duration;
 //! use everlink::chaos::{Cut, Direction, Faults, FaultProxy};
-//! use everlink::{Client, Event, Heartbeat, Server};
+//! use everlink::config::Heartbeat;
+//! use everlink::{Client, Event, Server};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let server = Server::bind("127.0.0.1:0", |session| {

@@ -18,9 +18,7 @@ use super::login::{Hook, LoginSession};
 use super::network::Network;
 use super::route::Route;
 use super::status::Status;
-use crate::dial::{
-    Connect, Connector, Dialer, Environment, Interrupt, Proxy, Resolve, Resolver, System,
-};
+use crate::dial::{Connector, Dialer, Environment, Interrupt, Proxy, Resolver, System};
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
 use crate::handshake::{Jar, OpeningRequest, dialable};
@@ -34,7 +32,8 @@ use crate::stats::Counters;
 use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Mutex, Signal};
 #[cfg(feature = "tls")]
-use crate::transport::Tls;
+use crate::transport::tls::Tls;
+use crate::transport::{Connect, Resolve};
 
 /// Makes the handler, once there is a sender for it to answer with.
 type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
@@ -47,7 +46,8 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 ///
 /// ```no_run
 /// use std::time::{Duration, Instant};
-/// use everlink::{Backoff, Client, Heartbeat};
+/// use everlink::Client;
+/// use everlink::config::{Backoff, Heartbeat};
 ///
 /// # fn main() -> Result<(), everlink::Error> {
 /// let client = Client::builder("ws://localhost:9001/feed")
@@ -64,9 +64,9 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 ///
 /// | setting | range | has an effect |
 /// | --- | --- | --- |
-/// | [`timeouts`](Self::timeouts) | see [`Timeouts`](crate::Timeouts) | |
-/// | [`limits`](Self::limits) | see [`Limits`](crate::Limits) | `frame` and `fragment` on `ws://` and `wss://` |
-/// | [`socket`](Self::socket) | see [`SocketOptions`](crate::SocketOptions) | unless there is a connector, but for `writes` |
+/// | [`timeouts`](Self::timeouts) | see [`Timeouts`](crate::config::Timeouts) | |
+/// | [`limits`](Self::limits) | see [`Limits`](crate::config::Limits) | `frame` and `fragment` on `ws://` and `wss://` |
+/// | [`socket`](Self::socket) | see [`SocketOptions`](crate::config::SocketOptions) | unless there is a connector, but for `writes` |
 /// | `outbox`, `inbox`: messages, bytes | 1 and up; the outbox's bytes not under a `Limits::message` that is set too | always; the inbox without `on_message` |
 /// | `heartbeat`: interval and limit | 1 ms to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
 /// | `compression`: level, window bits | 1 to 9, 9 to 15 | on `ws://` and `wss://` |
@@ -317,7 +317,8 @@ impl ClientBuilder {
     /// manager thread.
     ///
     /// ```
-    /// use everlink::{Client, Decision, Failure};
+    /// use everlink::failure::Decision;
+    /// use everlink::{Client, Failure};
     ///
     /// let client = Client::builder("ws://localhost:9001").decide(|failure| match failure {
     ///     // this service closes with 4001 when the token has expired for good
@@ -420,7 +421,8 @@ impl ClientBuilder {
     /// Connects through this proxy, which resolves the names.
     ///
     /// ```no_run
-    /// use everlink::{Client, Proxy};
+    /// use everlink::Client;
+    /// use everlink::config::Proxy;
     ///
     /// let proxy = Proxy::new("http://user:password@proxy.internal:3128")?;
     /// let client = Client::builder("wss://feed.example.org").proxy(proxy).connect()?;

@@ -37,7 +37,7 @@ pub struct CloseReport {
     /// left in the inbox: it ends when the last of them is taken, or with the last handle.
     pub ended: bool,
     /// Messages that were accepted and not delivered, in order: those never written, and with
-    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) those never confirmed. Only the
+    /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) those never confirmed. Only the
     /// first caller gets them.
     pub undelivered: Vec<Message>,
 }

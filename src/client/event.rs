@@ -9,7 +9,7 @@ use log::Level;
 use log::kv::Value;
 
 use super::session::SessionStart;
-use crate::failure::Failure;
+use crate::failure::{Failure, Next};
 use crate::link::Notice;
 use crate::message::Message;
 use crate::policy::AgreedCompression;
@@ -67,12 +67,12 @@ pub enum Event {
         uptime: Duration,
         /// Messages that were written after the last answered ping: the peer may or may not
         /// have them. On a busy link pings are sent where confirmations are wanted, for
-        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), receipts and `flush`: without any of
+        /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce), receipts and `flush`: without any of
         /// those this may be everything since the link went quiet for the last time, most of which
         /// has arrived.
         unconfirmed: u64,
         /// Whether those are sent again on the next link:
-        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce).
+        /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce).
         will_be_resent: bool,
         /// Whether the session can go on ([`ClientBuilder::resume`](crate::ClientBuilder::resume)): then the
         /// server says on the next link which messages it has, and the others are sent again.
@@ -105,10 +105,10 @@ pub enum Event {
     },
     /// A call of the program's code that the client waits for has not returned for a whole heartbeat
     /// interval: [`on_event`](crate::ClientBuilder::on_event), [`decide`](crate::ClientBuilder::decide),
-    /// a [`Backoff::custom`](crate::Backoff::custom),
+    /// a [`Backoff::custom`](crate::config::Backoff::custom),
     /// [`bearer_auth_with`](crate::ClientBuilder::bearer_auth_with),
     /// [`request`](crate::ClientBuilder::request), or [`login`](crate::ClientBuilder::login), which
-    /// has its [timeout](crate::Timeouts::login) if that is longer. Until it does, nothing is dialed, and
+    /// has its [timeout](crate::config::Timeouts::login) if that is longer. Until it does, nothing is dialed, and
     /// no other event comes. Said once for each such call, to subscriptions and in the log, while it lasts.
     #[non_exhaustive]
     CallbackStalled {
@@ -121,12 +121,12 @@ pub enum Event {
         waiting: Duration,
     },
     /// The peer has confirmed nothing for twice the
-    /// [`dead_after`](crate::Heartbeat::dead_after), although it is alive, and messages or receipts
+    /// [`dead_after`](crate::config::Heartbeat::dead_after), although it is alive, and messages or receipts
     /// wait for that: it answers no pings, or not with what they carry (RFC 6455 section 5.5.3).
     /// While that lasts a `send` that finds the outbox full with
-    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) fails with
+    /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) fails with
     /// [`Error::Unconfirmable`](crate::Error::Unconfirmable), for room comes with confirmations
-    /// only. Said once for each time it happens, with [`Heartbeat::off`](crate::Heartbeat::off) after
+    /// only. Said once for each time it happens, with [`Heartbeat::off`](crate::config::Heartbeat::off) after
     /// one to one and a half minutes.
     #[non_exhaustive]
     ConfirmationsMissing {
@@ -138,7 +138,7 @@ pub enum Event {
     /// The peer has closed a link with 1009, "message too big" (RFC 6455 section 7.4.1), which does
     /// not say which. This was the largest that it had not confirmed, so it is one of them; it is
     /// not sent again, and its receipt says
-    /// [`Undelivered::TooLarge`](crate::Undelivered::TooLarge). It comes before the event of the
+    /// [`Undelivered::TooLarge`](crate::failure::Undelivered::TooLarge). It comes before the event of the
     /// link's end, unless a handler was running then.
     #[non_exhaustive]
     MessageTooLarge {
@@ -147,7 +147,7 @@ pub enum Event {
         /// Its size in bytes.
         size: usize,
         /// The message itself, unless it was written whole and would not have been sent again
-        /// anyway ([`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce)).
+        /// anyway ([`Delivery::AtMostOnce`](crate::config::Delivery::AtMostOnce)).
         message: Option<Message>,
     },
     /// No further attempt will be made until [`reconnect`](crate::Client::reconnect).
@@ -403,51 +403,6 @@ impl fmt::Display for Event {
             Self::Closed { undelivered, .. } => {
                 write!(f, "closed with {} undelivered", messages(*undelivered))
             }
-        }
-    }
-}
-
-/// What comes after a failure.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Next {
-    /// A redial after this delay.
-    #[non_exhaustive]
-    Redial {
-        /// How long until then.
-        delay: Duration,
-    },
-    /// Nothing, until [`reconnect`](crate::Client::reconnect).
-    GiveUp,
-    /// The end: the client is closing.
-    Close,
-}
-
-impl Next {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Redial { .. } => "redial",
-            Self::GiveUp => "give_up",
-            Self::Close => "close",
-        }
-    }
-
-    /// In seconds, before a redial.
-    fn delay(self) -> Option<f64> {
-        match self {
-            Self::Redial { delay } => Some(delay.as_secs_f64()),
-            Self::GiveUp | Self::Close => None,
-        }
-    }
-}
-
-impl fmt::Display for Next {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Redial { delay } if delay.is_zero() => f.write_str("redial at once"),
-            Self::Redial { delay } => write!(f, "redial in {delay:.1?}"),
-            Self::GiveUp => f.write_str("no redial"),
-            Self::Close => f.write_str("closing"),
         }
     }
 }

@@ -86,14 +86,14 @@ impl Events {
     /// [`Error::Timeout`](crate::Error::Timeout) if there was none, and
     /// [`Error::Closed`](crate::Error::Closed) once the client is closed and all events were
     /// taken.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, crate::Error> {
-        let shared = self.shared.get().ok_or(crate::Error::Closed)?;
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, crate::error::Error> {
+        let shared = self.shared.get().ok_or(crate::error::Error::Closed)?;
         crossbeam_channel::select_biased! {
-            recv(shared.receiver) -> event => event.map_err(|_| crate::Error::Closed),
+            recv(shared.receiver) -> event => event.map_err(|_| crate::error::Error::Closed),
             recv(shared.ended.raised()) -> _ => {
-                shared.receiver.try_recv().map_err(|_| crate::Error::Closed)
+                shared.receiver.try_recv().map_err(|_| crate::error::Error::Closed)
             }
-            default(timeout) => Err(crate::Error::Timeout),
+            default(timeout) => Err(crate::error::Error::Timeout),
         }
     }
 

@@ -50,7 +50,7 @@ use crate::sync::Ours;
 ///
 /// * Messages are sent in the order in which [`send`](Self::send) accepted them, across links.
 /// * Nothing queued is lost with a link. What becomes of messages that a dead link had already
-///   taken says [`Delivery`](crate::Delivery): by default they are not sent again, and
+///   taken says [`Delivery`](crate::config::Delivery): by default they are not sent again, and
 ///   [`Event::Disconnected`](crate::Event::Disconnected) says how many the peer has not confirmed.
 /// * Received messages are delivered in order, all that came before the peer ended the stream
 ///   included, however slow the program is. What a reset connection takes with it is up to the
@@ -345,7 +345,7 @@ impl Client {
     /// section 7.1.2) and ends all threads. Without a link it ends them at once, whatever they
     /// are doing.
     ///
-    /// It returns within the [close timeout](crate::Timeouts::close) and 100 ms with a link,
+    /// It returns within the [close timeout](crate::config::Timeouts::close) and 100 ms with a link,
     /// and within 100 ms without one, whatever hangs; what does is left behind, and
     /// [`CloseReport::ended`] says so. That time is one for all who close the client: a second call
     /// after it, and the drop of the last handle, return at once. Called on one of the client's own threads (in a handler,

@@ -13,11 +13,11 @@ use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, bounded, 
 
 use super::attempt::{Opener, Success};
 use super::core::{Command, Core};
-use super::event::{Event, Next};
+use super::event::Event;
 use super::session::{ClientSession, SessionStart};
 use super::status::{Details, Step};
 use super::streak::{FailureStreak, spread};
-use crate::failure::{Decision, Failure, guarded};
+use crate::failure::{Decision, Failure, Next, guarded};
 use crate::link::{Ended, InboxSlot, Link};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};

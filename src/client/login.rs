@@ -24,7 +24,7 @@ pub(crate) type Hook =
 
 /// A fresh link, in the hands of the hook of [`ClientBuilder::login`](crate::ClientBuilder::login).
 ///
-/// Calls block, at most until the [login timeout](crate::Timeouts::login) is over, and
+/// Calls block, at most until the [login timeout](crate::config::Timeouts::login) is over, and
 /// end early when the client is closed. Pings of the server are answered while a call waits.
 /// What the server sends and the hook does not receive is received by the program afterwards.
 ///

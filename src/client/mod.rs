@@ -21,7 +21,7 @@ mod streak;
 
 pub use builder::ClientBuilder;
 pub use close::CloseReport;
-pub use event::{Event, Next};
+pub use event::Event;
 pub use events::Events;
 pub use handle::Client;
 pub use iter::Iter;

@@ -84,7 +84,7 @@ pub enum SessionStart {
     #[non_exhaustive]
     Replaced {
         /// For how many messages nobody knows whether the server has received them.
-        /// [`Delivery`](crate::Delivery) says whether they are sent again.
+        /// [`Delivery`](crate::config::Delivery) says whether they are sent again.
         in_doubt: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! A transport of the program's own instead of TCP.
+//! Calls of a connector of the program's own, with a deadline.
 
 use std::fmt;
 use std::io;
@@ -10,43 +10,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use super::Interrupt;
 use crate::failure::{Failure, guarded};
 use crate::sync::threads::{Role, Threads};
-use crate::transport::Duplex;
-
-/// Makes the connection below TLS and WebSocket: a Unix socket, a tunnel, a test double. Every
-/// closure of the right shape is one.
-///
-/// ```no_run
-/// use std::os::unix::net::UnixStream;
-/// use everlink::Client;
-///
-/// let client = Client::builder("ws://localhost/")
-///     .connector(|_: &str, _: u16| Ok(UnixStream::connect("/run/feed.sock")?.into()))
-///     .connect()?;
-/// # Ok::<(), everlink::Error>(())
-/// ```
-///
-/// It runs on a thread of its own. The client waits for it no longer than
-/// [connect timeout](crate::Timeouts::connect), and `close` not at all; a connection
-/// that comes too late is dropped. Nothing can stop a call that hangs: while four do, no attempt calls
-/// it again, and each fails with words that say so. Have it come back by itself, in about the connect
-/// timeout.
-pub trait Connect: Send + Sync + 'static {
-    /// Connects to what the URL names.
-    ///
-    /// # Errors
-    ///
-    /// Whatever is in the way; the client retries.
-    fn connect(&self, host: &str, port: u16) -> io::Result<Duplex>;
-}
-
-impl<F> Connect for F
-where
-    F: Fn(&str, u16) -> io::Result<Duplex> + Send + Sync + 'static,
-{
-    fn connect(&self, host: &str, port: u16) -> io::Result<Duplex> {
-        self(host, port)
-    }
-}
+use crate::transport::{Connect, Duplex};
 
 /// How many calls of a connector there are at most, those that hang included.
 const MOST: usize = 4;

@@ -11,10 +11,8 @@ pub(crate) mod url;
 
 pub(crate) use addresses::Addresses;
 pub(crate) use connect::Dialer;
-pub use connector::Connect;
 pub(crate) use connector::Connector;
 pub(crate) use interrupt::Interrupt;
 pub(crate) use proxy::Environment;
 pub use proxy::Proxy;
-pub use resolve::Resolve;
 pub(crate) use resolve::{Resolver, System};

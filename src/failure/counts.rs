@@ -114,7 +114,7 @@ mod tests {
     #[test]
     fn counts_of_a_newer_version_can_be_read() {
         let text = r#"{"disconnects":{"silent":3,"abducted":1},"connects":4}"#;
-        let stats: crate::Stats = serde_json::from_str(text).unwrap();
+        let stats: crate::stats::Stats = serde_json::from_str(text).unwrap();
         assert_eq!((stats.disconnects.of(FailureKind::Silent), stats.connects), (3, 4));
         assert_eq!(stats.disconnects.total(), 3);
         let written = serde_json::to_string(&stats.disconnects).unwrap();

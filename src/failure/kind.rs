@@ -87,7 +87,8 @@ impl Failure {
     /// What kind of a failure it is, for labels.
     ///
     /// ```
-    /// use everlink::{Failure, FailureKind};
+    /// use everlink::failure::FailureKind;
+    /// use everlink::Failure;
     ///
     /// let kind = Failure::ClosedAbnormally.kind();
     /// assert_eq!(kind, FailureKind::Lost);

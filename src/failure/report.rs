@@ -48,7 +48,7 @@ mod tests {
             Failure::Connector(std::io::Error::other(forged)),
             Failure::Dns { host: forged.into(), source },
             Failure::Panicked { place: "handler", message: forged.into() },
-            Failure::Protocol { code: crate::CloseCode(1002), reason: forged.into() },
+            Failure::Protocol { code: crate::message::CloseCode(1002), reason: forged.into() },
         ] {
             let lines = [failure.report().to_string(), failure.to_string()];
             for line in lines {

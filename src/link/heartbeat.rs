@@ -167,7 +167,8 @@ fn beat(shared: &Shared, writer: &Writer) -> Result<(), Failure> {
 mod tests {
     use std::time::Duration;
 
-    use crate::{Client, Event, Heartbeat, Server};
+    use crate::config::Heartbeat;
+    use crate::{Client, Event, Server};
 
     #[test]
     fn a_peer_that_confirms_nothing_is_said_to_also_without_a_heartbeat() {
@@ -182,7 +183,8 @@ mod tests {
             while matches!(std::io::Read::read(peer.get_mut(), &mut bytes), Ok(1..)) {}
         });
         let client = Client::builder(&format!("ws://{address}")).heartbeat(heartbeat);
-        let client = client.timeouts(crate::Timeouts::new().close(Duration::from_millis(50)));
+        let client =
+            client.timeouts(crate::policy::Timeouts::new().close(Duration::from_millis(50)));
         let client = client.connect().unwrap();
         let events = client.subscribe();
         let _receipt = client.send_confirmed("x").unwrap();

@@ -54,7 +54,8 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
     use super::*;
-    use crate::{Client, Event, Failure, Heartbeat};
+    use crate::config::Heartbeat;
+    use crate::{Client, Event, Failure};
 
     static SLEPT: AtomicU64 = AtomicU64::new(0);
 

@@ -42,14 +42,14 @@ pub(crate) fn register(source: Weak<dyn Source>) {
 /// | --- | --- | --- |
 /// | `everlink_up` | gauge | 1 while the link is up, else 0 |
 /// | `everlink_connects_total`, `everlink_reconnects_total` | counter | links made; after the first |
-/// | `everlink_disconnects_total` | counter | links that ended; label `kind`, a [`FailureKind`](crate::FailureKind) |
+/// | `everlink_disconnects_total` | counter | links that ended; label `kind`, a [`FailureKind`](crate::failure::FailureKind) |
 /// | `everlink_failed_attempts_total` | counter | label `kind` |
 /// | `everlink_uptime_seconds` | gauge | of the present link; 0 without one |
 /// | `everlink_downtime_seconds`, `everlink_age_seconds` | gauge | without a link, in all; since the start |
 /// | `everlink_messages_sent_total`, `everlink_messages_received_total` | counter | |
 /// | `everlink_sent_bytes_total`, `everlink_received_bytes_total` | counter | payload |
 /// | `everlink_outbox_messages`, `everlink_outbox_bytes`, `everlink_inbox_messages` | gauge | what waits |
-/// | `everlink_messages_accepted_total`, `…_passed_on_total`, `…_handed_back_total`, `…_expired_total`, `…_resent_total`, `…_confirmed_total` | counter | as in [`Stats`](crate::Stats) |
+/// | `everlink_messages_accepted_total`, `…_passed_on_total`, `…_handed_back_total`, `…_expired_total`, `…_resent_total`, `…_confirmed_total` | counter | as in [`Stats`](crate::stats::Stats) |
 /// | `everlink_outbox_dropped_total`, `everlink_inbox_dropped_total` | counter | |
 /// | `everlink_unconfirmed_messages`, `everlink_unanswered_pings` | gauge | |
 /// | `everlink_sessions_resumed_total`, `…_replaced_total`, `everlink_messages_in_doubt_total` | counter | with [`resume`](crate::ClientBuilder::resume) |

@@ -26,7 +26,7 @@ use std::time::Duration;
 ///
 /// ```
 /// use std::time::Duration;
-/// use everlink::Backoff;
+/// use everlink::config::Backoff;
 ///
 /// // 1 s, 2 s, 4 s, ... 30 s, each a random share of that
 /// let default = Backoff::exponential();

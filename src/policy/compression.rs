@@ -23,7 +23,8 @@ type Filter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 /// [`Session::compression`](crate::Session::compression).
 ///
 /// ```
-/// use everlink::{Client, Compression, Server};
+/// use everlink::config::Compression;
+/// use everlink::{Client, Server};
 ///
 /// // as small as can be
 /// let client = Client::builder("ws://localhost:9001/feed").compression(Compression::new());
@@ -54,7 +55,7 @@ type Filter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 /// 4.6 us at level 6, with takeover, and is 0.28 and 0.22 of its length then; without takeover, 2
 /// and 7 us and 0.81 and 0.72. Inflating takes 0.2 us, or 1.2 without takeover.
 ///
-/// A received message is checked against [`Limits::message`](crate::Limits::message) while it is being inflated: one that
+/// A received message is checked against [`Limits::message`](crate::config::Limits::message) while it is being inflated: one that
 /// would become too large is refused (close code 1009) before it takes more memory than that.
 #[derive(Clone)]
 #[must_use]

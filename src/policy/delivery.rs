@@ -50,8 +50,8 @@ pub enum Delivery {
 #[non_exhaustive]
 pub enum Undelivered {
     /// The link died after the message was written and before the peer confirmed it, and it is not
-    /// sent again: [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) never does that, and with
-    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) its time to live was over first, or a
+    /// sent again: [`Delivery::AtMostOnce`](crate::config::Delivery::AtMostOnce) never does that, and with
+    /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) its time to live was over first, or a
     /// full outbox dropped it. The peer may or may not have it.
     #[error("lost with its link")]
     Lost,
@@ -71,7 +71,7 @@ pub enum Undelivered {
     #[error("its links ended too often while it was under way")]
     Poison,
     /// It was for the link that was up at the time
-    /// ([`SendOptions::this_link_only`](crate::SendOptions::this_link_only)), and that ended before
+    /// ([`SendOptions::this_link_only`](crate::config::SendOptions::this_link_only)), and that ended before
     /// it was written whole.
     #[error("not written before its link ended")]
     LinkEnded,

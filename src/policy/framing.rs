@@ -5,7 +5,7 @@ use crate::message::Message;
 /// Where one message ends and the next begins on a plain TCP connection.
 ///
 /// ```
-/// use everlink::{Framing, Prefix};
+/// use everlink::config::{Framing, Prefix};
 ///
 /// let lines = Framing::lines().max_length(8 * 1024);
 /// // a 32-bit little-endian length that counts itself
@@ -79,7 +79,7 @@ impl Framing {
     /// or behind it (`cam`, `ping` and `site` in one segment are the message `campingsite`), a beat
     /// that is cut in two. A peer may then miss an answer, and a beat of its own get through to the
     /// program as data. Beat on such a connection only with messages that travel alone, watch for
-    /// silence with [`Heartbeat::listen`](crate::Heartbeat::listen), or use a framing that keeps
+    /// silence with [`Heartbeat::listen`](crate::config::Heartbeat::listen), or use a framing that keeps
     /// boundaries. For the same reason there are no confirmations here.
     #[must_use]
     pub fn raw() -> Self {
@@ -120,7 +120,7 @@ impl Framing {
         }
     }
 
-    /// The longest message in bytes, both ways. [`Limits::message`](crate::Limits::message) holds as well.
+    /// The longest message in bytes, both ways. [`Limits::message`](crate::config::Limits::message) holds as well.
     #[must_use]
     pub fn max_length(mut self, bytes: usize) -> Self {
         self.max_length = bytes;

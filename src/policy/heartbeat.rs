@@ -40,7 +40,7 @@ pub(crate) const MIN_DURATION: Duration = Duration::from_millis(1);
 ///
 /// ```
 /// use std::time::Duration;
-/// use everlink::Heartbeat;
+/// use everlink::config::Heartbeat;
 ///
 /// let brisk = Heartbeat::every(Duration::from_secs(2)).dead_after(Duration::from_secs(5));
 /// // a service that wants beats of its own
@@ -110,7 +110,8 @@ impl Heartbeat {
     /// [`interval`](Self::interval) and [`dead_after`](Self::dead_after) say otherwise.
     ///
     /// ```no_run
-    /// use everlink::{Client, Framing, Heartbeat, Server};
+    /// use everlink::config::{Framing, Heartbeat};
+    /// use everlink::{Client, Server};
     ///
     /// # fn main() -> Result<(), everlink::Error> {
     /// let server = Server::builder()
@@ -139,7 +140,8 @@ impl Heartbeat {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use everlink::{Framing, Heartbeat, Server};
+    /// use everlink::config::{Framing, Heartbeat};
+    /// use everlink::Server;
     ///
     /// // trackers beat each minute; one that is silent for three is gone
     /// let server = Server::builder()
@@ -199,7 +201,7 @@ impl Heartbeat {
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     /// use std::time::Duration;
-    /// use everlink::Heartbeat;
+    /// use everlink::config::Heartbeat;
     ///
     /// // OCPP: a call with a number of its own each time
     /// let number = AtomicU64::new(1);
@@ -230,7 +232,7 @@ impl Heartbeat {
     /// for each message, so it has to be quick.
     ///
     /// ```
-    /// use everlink::Heartbeat;
+    /// use everlink::config::Heartbeat;
     ///
     /// // {"ping":1492420473027} wants {"pong":1492420473027}
     /// let heartbeat = Heartbeat::default().answer_with(|message| {

@@ -12,7 +12,8 @@ options! {
     /// | [`fragment`](Self::fragment) | none: every message is one frame | none | 1 byte and more; WebSocket only |
     ///
     /// ```
-    /// use everlink::{Client, Limits, Server};
+    /// use everlink::config::Limits;
+    /// use everlink::{Client, Server};
     ///
     /// let small = Limits::new().message(4096).frame(4096);
     /// let client = Client::builder("ws://localhost:9001").limits(small);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// What happens to a message for which a full queue has no room.
 ///
-/// Whatever is dropped is counted in [`Stats`](crate::Stats).
+/// Whatever is dropped is counted in [`Stats`](crate::stats::Stats).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
@@ -35,7 +35,7 @@ pub enum Overflow {
 /// | [`overflow`](Self::overflow) | wait | wait | wait | wait |
 ///
 /// ```
-/// use everlink::{Overflow, Queue};
+/// use everlink::config::{Overflow, Queue};
 ///
 /// // the newest thousand matter, the rest is history
 /// let ticks = Queue::new().messages(1000).overflow(Overflow::DropOldest);
@@ -84,7 +84,7 @@ impl Queue {
     ///
     /// A message larger than this can never be queued to be sent: the outbox refuses it with
     /// [`Error::MessageTooLarge`](crate::Error::MessageTooLarge). An outbox for which this is not
-    /// called has room for a message of [`Limits::message`](crate::Limits::message), however large;
+    /// called has room for a message of [`Limits::message`](crate::config::Limits::message), however large;
     /// one for which it is called, with less than a `Limits::message` that is set too, is refused at
     /// the start. An inbox takes another message in as long as it holds less than this, so it holds
     /// at most one message more.
@@ -96,7 +96,7 @@ impl Queue {
 
     /// How long a message may wait in an outbox, over 0 and at most 1000 days: what could not be
     /// written in that time is not written any more, and makes room for who wants to send.
-    /// [`SendOptions::ttl`](crate::SendOptions::ttl) says so for a single message. For an inbox,
+    /// [`SendOptions::ttl`](crate::config::SendOptions::ttl) says so for a single message. For an inbox,
     /// where it can have no effect, it is refused at the start. Default: for as long as it takes.
     pub fn message_ttl(mut self, time: Duration) -> Self {
         self.message_ttl = Some(time);

@@ -9,7 +9,7 @@ use super::MAX_DURATION;
 ///
 /// ```
 /// use std::time::Duration;
-/// use everlink::Resume;
+/// use everlink::config::Resume;
 ///
 /// let resume = Resume::within(Duration::from_secs(60)).sessions(500).bytes(64 << 20);
 /// # let _ = resume;

@@ -21,7 +21,8 @@ options! {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use everlink::{Client, Server, SocketOptions};
+    /// use everlink::config::SocketOptions;
+    /// use everlink::{Client, Server};
     ///
     /// let probed = SocketOptions::new().keepalive(Duration::from_secs(60));
     /// let client = Client::builder("ws://localhost:9001").socket(probed);

@@ -24,7 +24,8 @@ options! {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use everlink::{Client, Server, Timeouts};
+    /// use everlink::config::Timeouts;
+    /// use everlink::{Client, Server};
     ///
     /// let brisk = Timeouts::new().handshake(Duration::from_secs(3)).close(Duration::from_secs(1));
     /// let client = Client::builder("ws://localhost:9001").timeouts(brisk);

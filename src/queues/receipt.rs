@@ -66,7 +66,8 @@ impl Receipt {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use everlink::{Client, Error, Undelivered};
+    /// use everlink::failure::Undelivered;
+    /// use everlink::{Client, Error};
     ///
     /// let client = Client::builder("ws://127.0.0.1:1").start()?;
     /// let receipt = client.send_confirmed("nobody will read this")?;

@@ -119,8 +119,8 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// Sends the message and waits for the answer to this key, both together at most for `timeout`.
     /// However the call ends, its message is not sent any more after that: one that has failed
     /// is not written to a later link, nor again with
-    /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce)
-    /// ([`Undelivered::Withdrawn`](crate::Undelivered::Withdrawn)). What had been written by then may
+    /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce)
+    /// ([`Undelivered::Withdrawn`](crate::failure::Undelivered::Withdrawn)). What had been written by then may
     /// still be executed.
     ///
     /// Another thread has to receive the answer. A client's handler, which receives nothing while it
@@ -183,7 +183,8 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use everlink::{Calls, Client, Error, SendOptions};
+    /// use everlink::config::SendOptions;
+    /// use everlink::{Calls, Client, Error};
     ///
     /// // nobody is there
     /// let client = Client::builder("ws://127.0.0.1:1").start()?;

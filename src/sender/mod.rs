@@ -23,7 +23,8 @@ use crate::sync::{Ours, threads};
 /// another handle to the same.
 ///
 /// ```no_run
-/// use everlink::{Client, Error, SendOptions, Sender};
+/// use everlink::config::SendOptions;
+/// use everlink::{Client, Error, Sender};
 ///
 /// fn greet(sender: &Sender) -> Result<(), Error> {
 ///     sender.send("hello")?;
@@ -77,7 +78,7 @@ impl Sender {
     }
 
     /// Queues a message, whether there is a link or not. If the outbox is full this waits for
-    /// room, as its [`Overflow`](crate::Overflow) policy says; on the connection's own threads (in
+    /// room, as its [`Overflow`](crate::config::Overflow) policy says; on the connection's own threads (in
     /// a client's handler, say) it never waits.
     ///
     /// A message that was queued is not yet sent, and one that was sent has not yet arrived.
@@ -108,7 +109,8 @@ impl Sender {
     /// Like [`send`](Self::send), and never waits.
     ///
     /// ```
-    /// use everlink::{Client, Error, Queue};
+    /// use everlink::config::Queue;
+    /// use everlink::{Client, Error};
     ///
     /// // nobody is there, and there is room for one
     /// let client = Client::builder("ws://127.0.0.1:1").outbox(Queue::new().messages(1)).start()?;
@@ -132,7 +134,8 @@ impl Sender {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use everlink::{Client, Error, Queue};
+    /// use everlink::config::Queue;
+    /// use everlink::{Client, Error};
     ///
     /// let client = Client::builder("ws://127.0.0.1:1").outbox(Queue::new().messages(1)).start()?;
     /// let sender = client.sender();
@@ -160,7 +163,7 @@ impl Sender {
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use std::time::Duration;
-    /// use everlink::SendOptions;
+    /// use everlink::config::SendOptions;
     ///
     /// // a price that is worthless after two seconds
     /// sender.send_with("1.0837", SendOptions::new().ttl(Duration::from_secs(2)))?;
@@ -210,7 +213,7 @@ impl Sender {
     /// # let client = everlink::Client::connect(&url)?;
     /// # let sender = client.sender();
     /// use std::time::Duration;
-    /// use everlink::SendOptions;
+    /// use everlink::config::SendOptions;
     ///
     /// let options = SendOptions::new().ttl(Duration::from_secs(30));
     /// sender.send_confirmed_with("an order", options)?.wait(Duration::from_secs(5))?;
@@ -245,7 +248,7 @@ impl Sender {
     /// Waits until the peer's endpoint has confirmed everything that was accepted before this
     /// call, at most for `timeout`. On a healthy link that takes one round trip.
     ///
-    /// With [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) it knows nothing of what earlier links
+    /// With [`Delivery::AtMostOnce`](crate::config::Delivery::AtMostOnce) it knows nothing of what earlier links
     /// have lost: `Ok` then says that nothing is under way any more, not that nothing was ever lost. A
     /// [receipt](Self::send_confirmed) knows, and [`Event::Disconnected`](crate::Event::Disconnected).
     ///
@@ -310,15 +313,16 @@ impl Sender {
     /// The number of the last message that the peer's endpoint has confirmed, counted as
     /// [`Receipt::number`] does; 0 before the first. Everything before it is confirmed as well, but
     /// for what was dropped or has expired, was too large for the peer, or was lost with a link
-    /// ([`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce)): a write-ahead log of what is sent
-    /// with [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) can be cut there.
+    /// ([`Delivery::AtMostOnce`](crate::config::Delivery::AtMostOnce)): a write-ahead log of what is sent
+    /// with [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) can be cut there.
     ///
     /// It grows when the peer is asked: always with at-least-once, and otherwise while there are
     /// receipts or a flush.
     ///
     /// ```no_run
     /// # fn main() -> Result<(), everlink::Error> {
-    /// use everlink::{Client, Delivery};
+    /// use everlink::config::Delivery;
+    /// use everlink::Client;
     ///
     /// let client = Client::builder("ws://localhost:9001")
     ///     .delivery(Delivery::AtLeastOnce)
@@ -393,7 +397,7 @@ impl fmt::Debug for Sender {
 macro_rules! sends {
     () => {
         /// What sends: the same type for clients and sessions. It does not keep either open.
-        pub fn sender(&self) -> &$crate::Sender {
+        pub fn sender(&self) -> &$crate::sender::Sender {
             &self.sender
         }
 
@@ -403,7 +407,7 @@ macro_rules! sends {
         /// # Errors
         ///
         /// As there; the message comes back with the error.
-        pub fn send(&self, message: impl Into<Message>) -> Result<(), $crate::SendError> {
+        pub fn send(&self, message: impl Into<Message>) -> Result<(), $crate::sender::SendError> {
             self.sender.send(message)
         }
 
@@ -412,7 +416,10 @@ macro_rules! sends {
         /// # Errors
         ///
         /// As there; the message comes back with the error.
-        pub fn try_send(&self, message: impl Into<Message>) -> Result<(), $crate::SendError> {
+        pub fn try_send(
+            &self,
+            message: impl Into<Message>,
+        ) -> Result<(), $crate::sender::SendError> {
             self.sender.try_send(message)
         }
 
@@ -426,7 +433,7 @@ macro_rules! sends {
             &self,
             message: impl Into<Message>,
             timeout: Duration,
-        ) -> Result<(), $crate::SendError> {
+        ) -> Result<(), $crate::sender::SendError> {
             self.sender.send_timeout(message, timeout)
         }
 
@@ -438,8 +445,8 @@ macro_rules! sends {
         pub fn send_with(
             &self,
             message: impl Into<Message>,
-            options: $crate::SendOptions,
-        ) -> Result<(), $crate::SendError> {
+            options: $crate::sender::SendOptions,
+        ) -> Result<(), $crate::sender::SendError> {
             self.sender.send_with(message, options)
         }
 
@@ -451,7 +458,7 @@ macro_rules! sends {
         pub fn send_confirmed(
             &self,
             message: impl Into<Message>,
-        ) -> Result<$crate::Receipt, $crate::SendError> {
+        ) -> Result<$crate::queues::Receipt, $crate::sender::SendError> {
             self.sender.send_confirmed(message)
         }
 
@@ -461,7 +468,7 @@ macro_rules! sends {
         /// # Errors
         ///
         /// As there.
-        pub fn flush(&self, timeout: Duration) -> Result<(), $crate::Error> {
+        pub fn flush(&self, timeout: Duration) -> Result<(), $crate::error::Error> {
             self.sender.flush(timeout)
         }
 
@@ -473,9 +480,9 @@ macro_rules! sends {
         /// As there.
         pub fn start_close(
             &self,
-            code: impl Into<$crate::CloseCode>,
+            code: impl Into<$crate::message::CloseCode>,
             reason: &str,
-        ) -> Result<(), $crate::Error> {
+        ) -> Result<(), $crate::error::Error> {
             self.sender.start_close(code, reason)
         }
 
@@ -485,7 +492,7 @@ macro_rules! sends {
         /// # Errors
         ///
         /// As there.
-        pub fn wait_sent(&self, timeout: Duration) -> Result<(), $crate::Error> {
+        pub fn wait_sent(&self, timeout: Duration) -> Result<(), $crate::error::Error> {
             self.sender.wait_sent(timeout)
         }
     };

@@ -9,7 +9,7 @@ use crate::queues::receipt::Receipt;
 ///
 /// ```
 /// use std::time::Duration;
-/// use everlink::SendOptions;
+/// use everlink::config::SendOptions;
 ///
 /// // a price is worthless after two seconds
 /// let price = SendOptions::new().ttl(Duration::from_secs(2));
@@ -28,7 +28,7 @@ pub struct SendOptions {
 
 impl SendOptions {
     /// Waits for room as long as it takes, lives as long as
-    /// [`Queue::message_ttl`](crate::Queue::message_ttl) says, goes with whichever link there is,
+    /// [`Queue::message_ttl`](crate::config::Queue::message_ttl) says, goes with whichever link there is,
     /// and compressed if that was agreed on.
     pub fn new() -> Self {
         Self::default()
@@ -51,7 +51,7 @@ impl SendOptions {
     /// The message goes with the link that is up, or not at all: without a link it is refused with
     /// [`Error::NotConnected`](crate::Error::NotConnected), and if the link ends before the message
     /// is written it is dropped
-    /// ([`Undelivered::LinkEnded`](crate::Undelivered::LinkEnded)). For what the login hook repeats
+    /// ([`Undelivered::LinkEnded`](crate::failure::Undelivered::LinkEnded)). For what the login hook repeats
     /// on each link anyway: a subscription that waited in the outbox would come twice. Where the
     /// session is resumed ([`ClientBuilder::resume`](crate::ClientBuilder::resume)) it is the session
     /// that counts, and not the link.
@@ -61,7 +61,7 @@ impl SendOptions {
     }
 
     /// The message is not compressed, whatever was agreed on: it is compressed already, or holds a
-    /// [secret](crate::Compression#secrets).
+    /// [secret](crate::config::Compression#secrets).
     pub fn uncompressed(mut self) -> Self {
         self.is_uncompressed = true;
         self

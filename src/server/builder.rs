@@ -92,7 +92,8 @@ impl ServerBuilder {
     /// Speaks plain TCP with this framing instead of WebSocket.
     ///
     /// ```
-    /// use everlink::{Client, Framing, Heartbeat, Server};
+    /// use everlink::config::{Framing, Heartbeat};
+    /// use everlink::{Client, Server};
     ///
     /// let server = Server::builder()
     ///     .framing(Framing::lines())
@@ -263,7 +264,8 @@ impl ServerBuilder {
     /// on the thread of the connection. Default: it may.
     ///
     /// ```no_run
-    /// use everlink::{Resume, Server};
+    /// use everlink::config::Resume;
+    /// use everlink::Server;
     ///
     /// # fn user(request: &everlink::Incoming) -> Option<String> { None }
     /// let server = Server::builder()
@@ -289,7 +291,7 @@ impl ServerBuilder {
     /// with 1013 (try again later; on framed TCP without a word), an inbox that holds more is full, and so is an outbox; one
     /// message passes alone into either.
     ///
-    /// At least a [`Limits::message`](crate::Limits::message).
+    /// At least a [`Limits::message`](crate::config::Limits::message).
     pub fn memory_limit(mut self, bytes: usize) -> Self {
         self.settings.budget = Budget::of(bytes);
         self
@@ -371,7 +373,8 @@ impl ServerBuilder {
     /// handler returns the session is closed with 1000; when it panics, with 1011.
     ///
     /// ```
-    /// use everlink::{Limits, Server};
+    /// use everlink::config::Limits;
+    /// use everlink::Server;
     ///
     /// let server = Server::builder()
     ///     .limits(Limits::new().message(4096))

@@ -72,7 +72,7 @@ use totals::Totals;
 ///
 /// What its clients can make a server hold, by default: until the handshake is done 64 KiB of each
 /// request ([`max_connections`](ServerBuilder::max_connections) of them); of each session an
-/// unfinished message ([`Limits::message`](crate::Limits::message), 1 MiB), what waits to
+/// unfinished message ([`Limits::message`](crate::config::Limits::message), 1 MiB), what waits to
 /// be received ([`inbox`](ServerBuilder::inbox), 1 MiB and a message) and what waits to be sent to a
 /// client that does not read ([`outbox`](ServerBuilder::outbox), 16 MiB). For 1024 connections
 /// that is 3 GiB if handlers receive nothing and 16 more if they go on sending.

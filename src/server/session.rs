@@ -397,10 +397,11 @@ impl Session {
     }
 
     /// Accepts nothing more to be sent, writes what is queued and shakes hands (RFC 6455 section
-    /// 7.1.2); returns when that is done, within the server's [close timeout](crate::Timeouts::close).
+    /// 7.1.2); returns when that is done, within the server's [close timeout](crate::config::Timeouts::close).
     ///
     /// ```
-    /// use everlink::{Client, Decision, Error, Server};
+    /// use everlink::failure::Decision;
+    /// use everlink::{Client, Error, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0", |session| {
     ///     let _ = session.close_with(4001, "the token has expired");
@@ -432,7 +433,8 @@ impl Session {
     /// wait for the handler, which finds the session over.
     ///
     /// ```
-    /// use everlink::{Client, Event, FailureKind, Server};
+    /// use everlink::failure::FailureKind;
+    /// use everlink::{Client, Event, Server};
     ///
     /// let server = Server::bind("127.0.0.1:0", |session| {
     ///     let _ = session.recv();

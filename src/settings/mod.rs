@@ -76,12 +76,12 @@ settings! {
 
         /// How the peer proves that it is alive. Default on a WebSocket: a ping after 20 s idle,
         /// death after 30 s of silence. On framed TCP, which has no pings of its own, there is no
-        /// default: see [`Heartbeat`](crate::Heartbeat).
+        /// default: see [`Heartbeat`](crate::config::Heartbeat).
         heartbeat: Heartbeat, set(heartbeat: crate::policy::Heartbeat) => heartbeat;
 
         /// The bounds of the queue to be sent: a client's, which outlives links, or each session's.
         /// Default: 8192 messages and 64 MiB for a client, 1024 and 16 MiB for a session, or a
-        /// message of [`Limits::message`](crate::Limits::message) if that is more; wait when full.
+        /// message of [`Limits::message`](crate::config::Limits::message) if that is more; wait when full.
         outbox: Queue, set(queue: crate::policy::Queue) => queue;
 
         /// The bounds of the queue of received messages: a client's, or each session's. Default:
@@ -95,7 +95,7 @@ settings! {
         /// memory only where it is used; less of it is for machines where address space is short.
         stack_size: usize = usual_stack(), set(bytes: usize) => bytes;
 
-        /// Compresses messages, if the peer does too; see [`Compression`](crate::Compression) for
+        /// Compresses messages, if the peer does too; see [`Compression`](crate::config::Compression) for
         /// what that does to secrets. Default: nothing is compressed, and nothing offered.
         #[cfg(feature = "deflate")]
         compression: Compression, set(compression: crate::policy::Compression) => compression;
@@ -104,13 +104,13 @@ settings! {
         ///
         /// Some messages end the peer each time that they come: it closes with 1011, crashes, or
         /// something before it resets the connection. Where such a message is sent again on the next
-        /// link ([`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce), a session that resumes, and
+        /// link ([`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce), a session that resumes, and
         /// everywhere one that was cut off), nothing behind it would ever arrive. So the first message
         /// that the peer has not confirmed is counted when a link ends with an end of the stream, a
         /// reset or a close frame; not with the codes 1000, 1001, 1012 and 1013, which are about
         /// the peer itself, and not with a silence. Nor does a link count that ends before the peer
         /// has answered any ping: the message may not have come to the peer. At this limit the message is handed back,
-        /// [`Undelivered::Poison`](crate::Undelivered::Poison), to [`on_dropped`](Self::on_dropped)
+        /// [`Undelivered::Poison`](crate::failure::Undelivered::Poison), to [`on_dropped`](Self::on_dropped)
         /// and its receipt, and the rest goes on. `u32::MAX` never hands one back.
         ///
         /// A message that is always the first is not always the cause: a peer that answers a ping and
@@ -139,7 +139,8 @@ settings! {
         /// [`CloseReport::undelivered`](crate::CloseReport::undelivered) instead.
         ///
         /// ```
-        /// use everlink::{Client, Overflow, Queue};
+        /// use everlink::Client;
+        /// use everlink::config::{Overflow, Queue};
         ///
         /// let client = Client::builder("ws://localhost:9001")
         ///     .outbox(Queue::new().messages(100).overflow(Overflow::DropOldest))
@@ -175,9 +176,9 @@ settings! {
         max_retry_after: Duration = Duration::from_secs(300), set(limit: std::time::Duration) => limit;
 
         /// What becomes of messages that a dead link had taken. Default:
-        /// [`Delivery::AtMostOnce`].
+        /// [`Delivery::AtMostOnce`](crate::config::Delivery::AtMostOnce).
         ///
-        /// On `tcp://` [`Delivery::AtLeastOnce`] needs a heartbeat with an answer and a framing that
+        /// On `tcp://` [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) needs a heartbeat with an answer and a framing that
         /// keeps boundaries.
         delivery: Delivery = Delivery::default(), set(delivery: crate::policy::Delivery) => delivery;
 
@@ -199,7 +200,7 @@ settings! {
         /// What goes over the wire and what is not guaranteed: [`resumption`](crate::resumption).
         resume: bool = false, set(wanted: bool) => wanted;
 
-        /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`].
+        /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`](crate::config::Framing::lines).
         framing: Framing = Framing::lines(), set(framing: crate::policy::Framing) => framing;
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::RoundTrips;
 use crate::failure::FailureCounts;
 
-/// One of the values of a [`Stats`](crate::Stats) or a [`ServerStats`](crate::ServerStats), from
-/// [`Stats::fields`](crate::Stats::fields) or [`ServerStats::fields`](crate::ServerStats::fields).
+/// One of the values of a [`Stats`](crate::stats::Stats) or a [`ServerStats`](crate::stats::ServerStats), from
+/// [`Stats::fields`](crate::stats::Stats::fields) or [`ServerStats::fields`](crate::stats::ServerStats::fields).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Field {

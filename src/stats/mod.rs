@@ -1,7 +1,7 @@
-//! What was counted.
-//!
-//! Each field of a snapshot is a row of a table, [`table::counted`]: what it is read from, its name, and
-//! how it is published are made from that.
+//! What was counted, of a client, a session or a server: snapshots, and their values by name.
+
+// Each field of a snapshot is a row of a table, `table::counted`: what it is read from, its name, and
+// how it is published are made from that.
 
 mod field;
 mod rates;
@@ -39,7 +39,7 @@ counted! {
     ///
     /// `accepted = passed_on + outbox_messages + outbox_dropped + expired + handed_back`
     ///
-    /// With [`Delivery::AtMostOnce`](crate::Delivery::AtMostOnce) `passed_on` is `messages_sent`.
+    /// With [`Delivery::AtMostOnce`](crate::config::Delivery::AtMostOnce) `passed_on` is `messages_sent`.
     ///
     /// With the feature `serde` it is an object with these names; times are in seconds.
     #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -51,7 +51,7 @@ counted! {
         accepted: total(u64) + accepted,
             "everlink_messages_accepted_total" "Messages accepted to be sent";
         /// Messages that the outbox is done with: handed to the socket whole, and with
-        /// [`Delivery::AtLeastOnce`](crate::Delivery::AtLeastOnce) confirmed by the peer.
+        /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) confirmed by the peer.
         passed_on: total(u64) + passed_on,
             "everlink_messages_passed_on_total" "Messages that are done with";
         /// Messages that were left when the client was closed:
@@ -105,7 +105,7 @@ counted! {
             "everlink_unanswered_pings" "Pings without an answer";
         /// Pings (or application-level beats) that had no answer when the next one was due or when the link
         /// died of silence, while nothing else had come either: what happens before a peer is given up, or to one
-        /// that is slow. With a limit of less than two [intervals](crate::Heartbeat::every), as by default,
+        /// that is slow. With a limit of less than two [intervals](crate::config::Heartbeat::every), as by default,
         /// it is the last sign of one that is given up.
         heartbeat_misses: total(u64) = AtomicU64,
             "everlink_heartbeat_misses_total" "Beats not answered";
@@ -146,7 +146,7 @@ counted! {
         age: total_time(Duration), "everlink_age_seconds" "Age of the client";
         /// Round trips of the last minutes; `None` if there were none. A link on which something comes
         /// all the time carries no pings: while somebody takes snapshots it does, one for each
-        /// [interval](crate::Heartbeat::every) at most.
+        /// [interval](crate::config::Heartbeat::every) at most.
         round_trips: quantiles(Option<RoundTrips>),
             "everlink_round_trip_seconds" "Round trips by quantile";
         /// Links that have ended, by why: what reconnects are owed to. A `silent` one is a peer that the

@@ -33,7 +33,7 @@ counted! {
         /// Connections refused since the start: too many, or no thread to be had.
         refused: total(u64) = AtomicU64, "everlink_server_refused_total" "Connections refused";
         /// Broadcasts that a session has missed since the start, once for each session, for it was too
-        /// slow or they were too large: [`Stats::broadcasts_missed`](crate::Stats::broadcasts_missed)
+        /// slow or they were too large: [`Stats::broadcasts_missed`](crate::stats::Stats::broadcasts_missed)
         /// of all sessions.
         broadcasts_missed: total(u64) = AtomicU64,
             "everlink_server_broadcasts_missed_total" "Broadcasts that a session has missed";

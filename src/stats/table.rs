@@ -121,12 +121,12 @@ macro_rules! counted {
             /// exporters that need not know what there is.
             ///
             /// ```
-            #[doc = concat!("# let stats = everlink::", stringify!($Stats), "::default();")]
+            #[doc = concat!("# let stats = everlink::stats::", stringify!($Stats), "::default();")]
             /// for field in stats.fields() {
             ///     println!("{field}");
             /// }
             /// ```
-            pub fn fields(&self) -> impl Iterator<Item = $crate::Field> + use<> {
+            pub fn fields(&self) -> impl Iterator<Item = $crate::stats::Field> + use<> {
                 let mut fields = $crate::stats::field::Fields::default();
                 $(fields.$kind(stringify!($name), self.$name);)*
                 fields.0.into_iter()

@@ -309,7 +309,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::thread_prefix;
-    use crate::{Backoff, Client, Event, Failure, Server};
+    use crate::config::Backoff;
+    use crate::{Client, Event, Failure, Server};
 
     const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -2,10 +2,12 @@
 
 mod blocking;
 pub(crate) mod body;
+mod connect;
 pub(crate) mod head;
 mod prefixed;
 mod read_buffer;
 pub(crate) mod reset;
+mod resolve;
 mod socket;
 mod timed;
 #[cfg(feature = "tls")]
@@ -17,10 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use blocking::Blocking;
+pub use connect::Connect;
 pub(crate) use read_buffer::ReadBuffer;
+pub use resolve::Resolve;
 pub(crate) use timed::{LINGER, Stream, Timed};
-#[cfg(feature = "tls")]
-pub use tls::Tls;
 
 /// The half of a connection that one thread reads.
 ///

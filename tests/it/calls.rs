@@ -7,7 +7,8 @@ use std::time::Instant;
 
 use crate::support::bare::{self, TEXT};
 use crate::support::*;
-use everlink::{Calls, Client, Delivery, Error, Event, SendOptions, Server};
+use everlink::config::{Delivery, SendOptions};
+use everlink::{Calls, Client, Error, Event, Server};
 
 /// Answers "KEY question" with "KEY echo of question", unless it is to be silent.
 fn server() -> Server {

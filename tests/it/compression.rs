@@ -8,10 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use crate::support::{Listener, PATIENCE, init_log, ms, read_head, watch};
-use everlink::{
-    Backoff, Client, Compression, Error, Event, Failure, Framing, HandshakeError, Heartbeat,
-    Limits, Message, Server, Session,
-};
+use everlink::config::{Backoff, Compression, Framing, Heartbeat, Limits};
+use everlink::failure::HandshakeError;
+use everlink::{Client, Error, Event, Failure, Message, Server, Session};
 use tungstenite::handshake::derive_accept_key;
 
 fn echo_server(compression: Option<Compression>) -> Server {

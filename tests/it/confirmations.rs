@@ -9,10 +9,9 @@ use std::time::Duration;
 use crate::support::bare::{self, PING, TEXT};
 use crate::support::*;
 use crossbeam_channel::{Receiver, unbounded};
-use everlink::{
-    Backoff, ClientBuilder, Delivery, Error, Event, Heartbeat, Message, Queue, Receipt, SendError,
-    Undelivered,
-};
+use everlink::config::{Backoff, Delivery, Heartbeat, Queue};
+use everlink::failure::Undelivered;
+use everlink::{ClientBuilder, Error, Event, Message, Receipt, SendError};
 
 /// What a peer makes of a ping.
 #[derive(Debug, Clone, Copy)]

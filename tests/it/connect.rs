@@ -7,7 +7,9 @@ use std::thread;
 use std::time::Instant;
 
 use crate::support::*;
-use everlink::{Client, Error, Event, Failure, HandshakeError, LoginError, Next, State, Timeouts};
+use everlink::config::Timeouts;
+use everlink::failure::{HandshakeError, Next};
+use everlink::{Client, Error, Event, Failure, LoginError, State};
 use tungstenite::Message;
 
 #[test]
@@ -71,8 +73,10 @@ fn start_returns_at_once_and_keeps_trying() {
     let listener = Listener::new();
     let address = listener.address();
     drop(listener);
-    let (builder, watch) =
-        watch(Client::builder(&format!("ws://{address}")).backoff(everlink::Backoff::fixed(ms(1))));
+    let (builder, watch) = watch(
+        Client::builder(&format!("ws://{address}"))
+            .backoff(everlink::config::Backoff::fixed(ms(1))),
+    );
     let client = builder.start().unwrap();
     for _ in 0..3 {
         let cause = watch.attempt_failed();
@@ -115,7 +119,7 @@ fn a_lookup_that_hangs_fails_at_its_deadline_and_is_not_started_twice() {
     let (builder, watch) = watch(
         Client::builder("ws://hangs.test")
             .timeouts(Timeouts::new().dns(ms(30)))
-            .backoff(everlink::Backoff::fixed(ms(1)))
+            .backoff(everlink::config::Backoff::fixed(ms(1)))
             .resolver(move |_: &str, _| {
                 LOOKUPS.fetch_add(1, Ordering::SeqCst);
                 let _ = held.recv();
@@ -141,7 +145,7 @@ fn lookups_that_hang_are_not_started_twice_for_several_endpoints_either() {
         Client::builder("ws://one.test")
             .fallback("ws://two.test")
             .timeouts(Timeouts::new().dns(ms(30)))
-            .backoff(everlink::Backoff::fixed(ms(1)))
+            .backoff(everlink::config::Backoff::fixed(ms(1)))
             .resolver(move |host: &str, _| {
                 let _ = started.send(host.to_owned());
                 let _ = held.recv();
@@ -362,7 +366,7 @@ fn what_other_clients_take_in_an_answer_is_taken() {
         drop(stream);
         drop(client);
     }
-    let proxy = everlink::Proxy::new(&format!("http://{}", listener.address())).unwrap();
+    let proxy = everlink::config::Proxy::new(&format!("http://{}", listener.address())).unwrap();
     let (builder, watch) = watch(Client::builder("ws://server.test").proxy(proxy));
     let _client = builder.start().unwrap();
     let (mut stream, _) = listener.answer("HTTP/1.1 200 OK\r\nProxy-Agent : a\r\n\r\n");

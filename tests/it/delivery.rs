@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 use everlink::chaos::{FaultProxy, Faults};
-use everlink::{
-    Backoff, Client, ClientBuilder, Delivery, Error, Event, Framing, Heartbeat, Overflow, Queue,
-    SendError, SendOptions, Server, State, Timeouts, Undelivered,
+use everlink::config::{
+    Backoff, Delivery, Framing, Heartbeat, Overflow, Queue, SendOptions, Timeouts,
 };
+use everlink::failure::Undelivered;
+use everlink::{Client, ClientBuilder, Error, Event, SendError, Server, State};
 
 /// Serves one connection after the other, each to its very end, and reports the numbers that
 /// come.
@@ -39,7 +40,7 @@ const CUTS: u64 = 220;
 
 struct Tortured {
     numbers: Vec<u64>,
-    stats: everlink::Stats,
+    stats: everlink::stats::Stats,
     unconfirmed: u64,
     flushed: Result<(), Error>,
     cuts: u64,
@@ -58,7 +59,7 @@ fn torture(delivery: Delivery) -> Tortured {
         .timeouts(Timeouts::new().handshake(ms(500)))
         .backoff(Backoff::fixed(ms(0)))
         // a proxy that cuts inside a handshake is no reason to stop
-        .decide(|_| everlink::Decision::Retry);
+        .decide(|_| everlink::failure::Decision::Retry);
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
     for number in 0..TORTURE {
@@ -185,7 +186,7 @@ fn survive_kills(url: impl Fn(u16) -> ClientBuilder, cert: Option<&str>) {
         .delivery(Delivery::AtLeastOnce)
         .backoff(Backoff::fixed(ms(5)))
         .timeouts(Timeouts::new().handshake(ms(2000)))
-        .decide(|_| everlink::Decision::Retry)
+        .decide(|_| everlink::failure::Decision::Retry)
         .start()
         .unwrap();
     // there is something to send as long as servers are killed
@@ -239,10 +240,11 @@ mod secure {
     use std::net::TcpStream;
     use std::sync::Arc;
 
+    use everlink::Client;
+    use everlink::config::Tls;
     use everlink::rustls::pki_types::pem::PemObject;
     use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
     use everlink::rustls::{self, ServerConfig, ServerConnection, StreamOwned};
-    use everlink::{Client, Tls};
 
     pub fn accept(stream: TcpStream, folder: &str) -> StreamOwned<ServerConnection, TcpStream> {
         let cert = CertificateDer::from_pem_file(format!("{folder}/cert.pem")).unwrap();

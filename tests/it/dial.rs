@@ -8,10 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use everlink::{
-    Backoff, Client, Duplex, Error, Event, Failure, Framing, Heartbeat, Proxy, ProxyError, Server,
-    SocketOptions, Timeouts,
-};
+use everlink::config::{Backoff, Framing, Heartbeat, Proxy, SocketOptions, Timeouts};
+use everlink::failure::ProxyError;
+use everlink::transport::Duplex;
+use everlink::{Client, Error, Event, Failure, Server};
 
 const LOOPBACK: &str = "127.0.0.1:0";
 
@@ -242,13 +242,13 @@ impl std::io::Write for Broken {
     }
 }
 
-impl everlink::ReadHalf for Broken {
+impl everlink::transport::ReadHalf for Broken {
     fn set_read_timeout(&mut self, _: Option<Duration>) -> std::io::Result<()> {
         Ok(())
     }
 }
 
-impl everlink::WriteHalf for Broken {
+impl everlink::transport::WriteHalf for Broken {
     fn set_write_timeout(&mut self, _: Option<Duration>) -> std::io::Result<()> {
         Ok(())
     }
@@ -258,7 +258,7 @@ impl everlink::WriteHalf for Broken {
     }
 }
 
-impl everlink::Hangup for BrokenHangup {
+impl everlink::transport::Hangup for BrokenHangup {
     fn hang_up(&self) {
         self.0.lock().unwrap().take();
     }
@@ -378,13 +378,13 @@ impl std::io::Write for Impatient {
     }
 }
 
-impl everlink::ReadHalf for Impatient {
+impl everlink::transport::ReadHalf for Impatient {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
         self.0.set_read_timeout(timeout)
     }
 }
 
-impl everlink::WriteHalf for Impatient {
+impl everlink::transport::WriteHalf for Impatient {
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
         self.0.set_write_timeout(timeout)
     }
@@ -394,7 +394,7 @@ impl everlink::WriteHalf for Impatient {
     }
 }
 
-impl everlink::Hangup for Impatient {
+impl everlink::transport::Hangup for Impatient {
     fn hang_up(&self) {
         let _ = self.0.shutdown(std::net::Shutdown::Both);
     }
@@ -449,15 +449,15 @@ impl std::io::Write for Liar {
     }
 }
 
-impl everlink::ReadHalf for Liar {
+impl everlink::transport::ReadHalf for Liar {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
-        everlink::ReadHalf::set_read_timeout(&mut self.half, timeout)
+        everlink::transport::ReadHalf::set_read_timeout(&mut self.half, timeout)
     }
 }
 
-impl everlink::WriteHalf for Liar {
+impl everlink::transport::WriteHalf for Liar {
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
-        everlink::WriteHalf::set_write_timeout(&mut self.half, timeout)
+        everlink::transport::WriteHalf::set_write_timeout(&mut self.half, timeout)
     }
 
     fn try_write(&mut self, buf: &[u8]) -> std::io::Result<usize> {
@@ -468,7 +468,7 @@ impl everlink::WriteHalf for Liar {
     }
 
     fn finish(&mut self) -> std::io::Result<()> {
-        everlink::WriteHalf::finish(&mut self.half)
+        everlink::transport::WriteHalf::finish(&mut self.half)
     }
 }
 
@@ -556,13 +556,13 @@ impl std::io::Write for Nervous {
     }
 }
 
-impl everlink::ReadHalf for Nervous {
+impl everlink::transport::ReadHalf for Nervous {
     fn set_read_timeout(&mut self, _: Option<Duration>) -> std::io::Result<()> {
         Ok(())
     }
 }
 
-impl everlink::WriteHalf for Nervous {
+impl everlink::transport::WriteHalf for Nervous {
     fn set_write_timeout(&mut self, _: Option<Duration>) -> std::io::Result<()> {
         Ok(())
     }
@@ -572,7 +572,7 @@ impl everlink::WriteHalf for Nervous {
     }
 }
 
-impl everlink::Hangup for Nervous {
+impl everlink::transport::Hangup for Nervous {
     fn hang_up(&self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Both);
     }
@@ -803,7 +803,7 @@ fn through(scheme: &str, real: RealProxy) {
     let builder = Client::builder(&format!("ws://{nobody}")).proxy(proxy("user:pw@"));
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
     assert!(matches!(&*cause, Failure::Proxy(_)), "{cause:?}");
-    assert_eq!(cause.decision(), everlink::Decision::Retry, "{cause:?}");
+    assert_eq!(cause.decision(), everlink::failure::Decision::Retry, "{cause:?}");
 
     let gone = proxy("user:pw@");
     drop(real);

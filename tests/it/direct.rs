@@ -7,7 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{Listener, Peer, echo, next_text, watch};
-use everlink::{Connect, Delivery, Duplex, Hangup, ReadHalf, SocketOptions, WriteHalf, Writes};
+use everlink::config::{Delivery, SocketOptions, Writes};
+use everlink::transport::{Connect, Duplex, Hangup, ReadHalf, WriteHalf};
 use tungstenite::Message;
 
 /// A TCP connection that notes which threads write to it.

@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::support::{PATIENCE, ms};
-use everlink::{
-    Answer, Backoff, Client, ClientBuilder, Duplex, Error, Framing, Heartbeat, Jitter, Limits,
-    Overflow, Prefix, Proxy, Queue, Server, ServerBuilder, SlowSession, SocketOptions, Timeouts,
+use everlink::config::{
+    Backoff, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix, Proxy, Queue, SlowSession,
+    SocketOptions, Timeouts,
 };
+use everlink::transport::Duplex;
+use everlink::{Answer, Client, ClientBuilder, Error, Server, ServerBuilder};
 
 /// The setting that is refused, and why.
 fn refusal(error: Error) -> (&'static str, String) {
@@ -108,7 +110,7 @@ fn what_can_have_no_effect_is_refused_with_words() {
     }
     #[cfg(feature = "tls")]
     {
-        let tls = everlink::Tls::new;
+        let tls = everlink::config::Tls::new;
         assert_eq!(refused(framed().tls(tls())).0, "tls");
         assert_eq!(refused(websocket().max_redirects(0).tls(tls())).0, "tls");
         // a redirect, or the program, can lead to TLS

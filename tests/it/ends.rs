@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::bare::*;
 use crate::support::*;
-use everlink::{
-    Decision, Event, Failure, Framing, Heartbeat, Message, Queue, Server, Session, SocketOptions,
-    State, Timeouts,
-};
+use everlink::config::{Framing, Heartbeat, Queue, SocketOptions, Timeouts};
+use everlink::failure::Decision;
+use everlink::{Event, Failure, Message, Server, Session, State};
 
 const LOOPBACK: &str = "127.0.0.1:0";
 

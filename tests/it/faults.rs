@@ -32,10 +32,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
-use everlink::{
-    Backoff, Client, ClientBuilder, Decision, Event, Failure, HandshakeError, Heartbeat, Limits,
-    Next, Overflow, Queue, Server, Timeouts,
-};
+use everlink::config::{Backoff, Heartbeat, Limits, Overflow, Queue, Timeouts};
+use everlink::failure::{Decision, HandshakeError, Next};
+use everlink::{Client, ClientBuilder, Event, Failure, Server};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A proxy, and the server behind it that echoes.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::bare::{self, PING, PONG};
 use crate::support::*;
-use everlink::{Client, Event, Failure, Heartbeat};
+use everlink::config::Heartbeat;
+use everlink::{Client, Event, Failure};
 use rustix::process::{Pid, Signal, kill_process};
 use tungstenite::Message;
 
@@ -147,7 +148,7 @@ fn stopped_peer(busy: bool) {
     let limit = ms(1500);
     let builder = Client::builder(&server.url)
         .heartbeat(Heartbeat::every(ms(300)).dead_after(limit))
-        .backoff(everlink::Backoff::fixed(ms(10)));
+        .backoff(everlink::config::Backoff::fixed(ms(10)));
     let (builder, watch) = watch(builder);
     let client = builder.connect().unwrap();
     let stop = Arc::new(everlink_test_flag::Flag::default());
@@ -211,7 +212,7 @@ fn child_client() {
         std::env::var("EVERLINK_TEST_CHILD_LIMIT").map_or(900, |text| text.parse().unwrap());
     let client = Client::builder(&url)
         .heartbeat(Heartbeat::every(ms((limit / 3).min(300))).dead_after(ms(limit)))
-        .backoff(everlink::Backoff::fixed(ms(10)))
+        .backoff(everlink::config::Backoff::fixed(ms(10)))
         .connect()
         .unwrap();
     for message in &client {
@@ -291,7 +292,7 @@ fn a_slow_program_is_not_a_dead_peer_and_loses_nothing() {
         listener
             .client()
             .heartbeat(Heartbeat::every(ms(100)).dead_after(limit))
-            .inbox(everlink::Queue::new().messages(4)),
+            .inbox(everlink::config::Queue::new().messages(4)),
     );
     let client = builder.start().unwrap();
     let mut peer = listener.accept();

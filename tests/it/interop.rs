@@ -14,12 +14,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
 
 use crate::support::{PATIENCE, init_log, ms, watch};
+use everlink::ServerBuilder;
 #[cfg(feature = "deflate")]
-use everlink::Compression;
-use everlink::{AgreedCompression, Limits, ServerBuilder};
-use everlink::{
-    Answer, Client, ClientBuilder, CloseFrame, Event, Failure, Heartbeat, Message, Server,
-};
+use everlink::config::Compression;
+use everlink::config::Heartbeat;
+use everlink::config::{AgreedCompression, Limits};
+use everlink::{Answer, Client, ClientBuilder, CloseFrame, Event, Failure, Message, Server};
 
 const SIZES: [usize; 7] = [0, 1, 125, 126, 65_535, 65_536, 16 << 20];
 

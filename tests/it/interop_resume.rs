@@ -12,7 +12,8 @@ use std::thread;
 use crate::support::resumed::{Row, resuming_server};
 use crate::support::*;
 use everlink::chaos::{FaultProxy, Faults};
-use everlink::{Backoff, Client, Event, Heartbeat, SessionStart};
+use everlink::config::{Backoff, Heartbeat};
+use everlink::{Client, Event, SessionStart};
 
 const COUNT: u64 = 5_000;
 const CUTS: u64 = 20;

@@ -5,10 +5,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::support::*;
-use everlink::{
-    Client, Delivery, Error, Event, FailureKind, Jitter, Limits, Message, Overflow, Prefix, Queue,
-    Server, SlowSession, SocketOptions, State, Timeouts, Undelivered, Writes,
+use everlink::config::{
+    Delivery, Jitter, Limits, Overflow, Prefix, Queue, SlowSession, SocketOptions, Timeouts, Writes,
 };
+use everlink::failure::{FailureKind, Undelivered};
+use everlink::{Client, Error, Event, Message, Server, State};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, from_value, json, to_value};
 
@@ -186,7 +187,7 @@ fn events_and_counters_are_flat_records() {
     let written = to_value(&stats).unwrap();
     assert_eq!((&written["connects"], &written["messages_sent"]), (&json!(1), &json!(1)));
     assert!(written["total_downtime"].is_f64(), "{written}");
-    assert_eq!(from_value::<everlink::Stats>(written).unwrap(), stats);
+    assert_eq!(from_value::<everlink::stats::Stats>(written).unwrap(), stats);
     drop(listener);
     client.close();
     assert_eq!(record("closed")["undelivered"], 0);

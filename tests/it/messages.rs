@@ -7,9 +7,8 @@ use std::time::Instant;
 
 use crate::support::*;
 use crossbeam_channel::select;
-use everlink::{
-    Client, Error, Failure, Limits, Message, Overflow, Queue, SendError, State, Timeouts,
-};
+use everlink::config::{Limits, Overflow, Queue, Timeouts};
+use everlink::{Client, Error, Failure, Message, SendError, State};
 
 #[test]
 fn both_directions_saturated_at_once_finish() {
@@ -199,7 +198,7 @@ fn a_send_that_waits_is_told_when_the_client_gives_up() {
     let address = Listener::new().address();
     let (builder, watch) = watch(
         Client::builder(&format!("ws://{address}"))
-            .backoff(everlink::Backoff::fixed(ms(50)))
+            .backoff(everlink::config::Backoff::fixed(ms(50)))
             .max_attempts(4)
             .outbox(Queue::new().messages(1)),
     );
@@ -214,7 +213,7 @@ fn a_send_that_waits_is_told_when_the_client_gives_up() {
 fn a_receipt_is_waited_for_while_the_client_tries_and_again_when_it_does() {
     let address = Listener::new().address();
     let builder = Client::builder(&format!("ws://{address}")).max_attempts(3);
-    let client = builder.backoff(everlink::Backoff::fixed(ms(50))).start().unwrap();
+    let client = builder.backoff(everlink::config::Backoff::fixed(ms(50))).start().unwrap();
     let before = client.send_confirmed("before").unwrap();
     let gave_up = |receipt: &everlink::Receipt| {
         let error = receipt.wait(PATIENCE).unwrap_err();
@@ -319,7 +318,7 @@ fn a_busy_program_does_not_hide_that_the_link_is_dead() {
     let (entered, enters) = mpsc::channel();
     let builder = listener
         .client()
-        .heartbeat(everlink::Heartbeat::every(ms(20)).dead_after(PATIENCE))
+        .heartbeat(everlink::config::Heartbeat::every(ms(20)).dead_after(PATIENCE))
         .on_message(move |_, _| {
             let _ = entered.send(());
             let _ = held.recv();

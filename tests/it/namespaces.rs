@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{PATIENCE, init_log, ms};
 use crossbeam_channel::Receiver;
-use everlink::{Backoff, Client, Event, Heartbeat, Overflow, Queue, Server, Timeouts};
+use everlink::config::{Backoff, Heartbeat, Overflow, Queue, Timeouts};
+use everlink::{Client, Event, Server};
 
 const LIMIT: Duration = Duration::from_millis(2000);
 const SERVER: &str = "10.213.7.2:9001";

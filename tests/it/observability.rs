@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use crate::support::*;
 use everlink::chaos::{Cut, FaultProxy, Faults};
-use everlink::{
-    Backoff, Client, FailureKind, Heartbeat, Resume, Server, ServerStats, Session, Stats, Timeouts,
-};
+use everlink::config::{Backoff, Heartbeat, Resume, Timeouts};
+use everlink::failure::FailureKind;
+use everlink::stats::{ServerStats, Stats};
+use everlink::{Client, Server, Session};
 
 /// Sends to its client all the time.
 fn busy_server() -> Server {

@@ -8,10 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use everlink::{
-    Answer, Backoff, Body, Client, ClientBuilder, Error, Event, Failure, HandshakeError, Next,
-    Proxy, ProxyError, Server, SocketOptions, Timeouts,
-};
+use everlink::config::{Backoff, Proxy, SocketOptions, Timeouts};
+use everlink::failure::{Body, HandshakeError, Next, ProxyError};
+use everlink::{Answer, Client, ClientBuilder, Error, Event, Failure, Server};
 use tungstenite::handshake::derive_accept_key;
 
 const ACCEPTED: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
@@ -238,7 +237,7 @@ fn what_a_jar_keeps_fits_into_a_request_that_a_server_of_this_crate_takes() {
         .header("X-Own", &"x".repeat(10_000))
         .backoff(Backoff::fixed(ms(10)));
     #[cfg(feature = "deflate")]
-    let builder = builder.compression(everlink::Compression::new());
+    let builder = builder.compression(everlink::config::Compression::new());
     let client = builder.start().unwrap();
     let mut most = 0;
     for attempt in 0..8 {
@@ -395,7 +394,8 @@ fn what_a_host_says_together_with_the_proxys_answer_is_not_lost() {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\nfirst\nsecond\n").unwrap();
         let _ = std::io::copy(&mut &stream, &mut std::io::sink());
     });
-    let builder = Client::builder("tcp://feed.test:81").heartbeat(everlink::Heartbeat::off());
+    let builder =
+        Client::builder("tcp://feed.test:81").heartbeat(everlink::config::Heartbeat::off());
     let client = builder.proxy(proxy).connect().unwrap();
     for expected in ["first", "second"] {
         assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_bytes(), expected.as_bytes());

@@ -5,7 +5,9 @@ use std::thread;
 use std::time::Instant;
 
 use crate::support::*;
-use everlink::{Backoff, Client, Decision, Error, Event, Failure, Next, State};
+use everlink::config::Backoff;
+use everlink::failure::{Decision, Next};
+use everlink::{Client, Error, Event, Failure, State};
 use tungstenite::protocol::CloseFrame;
 
 /// What a client says of a link that ends like this, and whether it comes back.

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use crate::support::bare::{BINARY, CLOSE, TEXT, close_body, frame, read_frame, upgrade};
 use crate::support::*;
-use everlink::{Backoff, Client, Decision, Event, Server, Timeouts};
+use everlink::config::{Backoff, Timeouts};
+use everlink::failure::Decision;
+use everlink::{Client, Event, Server};
 
 /// A program that a server starts and that outlives it must not keep the port, nor a connection
 /// that the peer is waiting to see ended.
@@ -238,7 +240,9 @@ fn what_a_framing_cannot_carry_is_refused_at_login_and_as_a_beat() {
     let (said, heard) = crossbeam_channel::unbounded();
     let client = Client::builder(&listener.url().replace("ws", "tcp"))
         .heartbeat(
-            everlink::Heartbeat::every(ms(20)).dead_after(PATIENCE).message("a\nb", |_| false),
+            everlink::config::Heartbeat::every(ms(20))
+                .dead_after(PATIENCE)
+                .message("a\nb", |_| false),
         )
         .login(move |session| {
             let error = session.send("two\nlines").expect_err("accepted").to_string();

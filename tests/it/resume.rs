@@ -9,10 +9,9 @@ use crate::support::resumed::*;
 use crate::support::*;
 use crossbeam_channel::unbounded;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
-use everlink::{
-    Client, Delivery, Error, Event, Heartbeat, Message, Overflow, Queue, Server, Session,
-    SessionStart, Undelivered,
-};
+use everlink::config::{Delivery, Heartbeat, Overflow, Queue};
+use everlink::failure::Undelivered;
+use everlink::{Client, Error, Event, Message, Server, Session, SessionStart};
 
 #[test]
 fn a_cut_connection_loses_nothing_and_the_handler_does_not_notice() {
@@ -249,15 +248,14 @@ fn answers_that_are_lost_change_nothing() {
 #[test]
 fn a_client_whose_first_answer_was_lost_leaves_no_ghost() {
     let (sender, sessions) = unbounded();
-    let server = resuming_server().timeouts(everlink::Timeouts::new().handshake(ms(300))).bind(
-        "127.0.0.1:0",
-        {
+    let server = resuming_server()
+        .timeouts(everlink::config::Timeouts::new().handshake(ms(300)))
+        .bind("127.0.0.1:0", {
             move |session: Session| {
                 sender.send(session.clone()).unwrap();
                 let _ = session.recv();
             }
-        },
-    );
+        });
     let server = server.unwrap();
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     proxy.set(Faults::none().cut_after(Cut::Reset, 330).at_most(1)).unwrap();
@@ -488,7 +486,7 @@ fn a_login_that_fails_leaves_no_ghost() {
     let failed = AtomicBool::new(false);
     let client = Client::builder(&format!("ws://{}", server.local_addr()))
         .resume(true)
-        .backoff(everlink::Backoff::fixed(ms(1)))
+        .backoff(everlink::config::Backoff::fixed(ms(1)))
         .login(move |session| {
             session.send("hello")?;
             if failed.swap(true, SeqCst) { Ok(()) } else { Err("not today".into()) }
@@ -597,11 +595,11 @@ fn settings_that_can_have_no_effect_are_refused() {
         let error = builder.start().unwrap_err();
         assert!(matches!(error, Error::InvalidSetting { setting, .. } if setting == name));
     }
-    let resume = everlink::Resume::within(PATIENCE);
+    let resume = everlink::config::Resume::within(PATIENCE);
     for (builder, name) in [
-        (Server::builder().resume(resume).framing(everlink::Framing::lines()), "resume"),
+        (Server::builder().resume(resume).framing(everlink::config::Framing::lines()), "resume"),
         (Server::builder().on_resume(|_, _| true), "on_resume"),
-        (Server::builder().resume(everlink::Resume::within(ms(10))), "resume"),
+        (Server::builder().resume(everlink::config::Resume::within(ms(10))), "resume"),
         (Server::builder().resume(resume.sessions(0)), "resume"),
         (Server::builder().resume(resume.unconfirmed(1, 0)), "resume"),
     ] {
@@ -615,7 +613,7 @@ fn what_is_for_this_link_only_is_for_this_session_only() {
     let pair = Pair::new();
     let session = pair.session();
     pair.client.flush(PATIENCE).unwrap();
-    let only = everlink::SendOptions::new().this_link_only();
+    let only = everlink::config::SendOptions::new().this_link_only();
     let away = || {
         pair.proxy.set(Faults::none().refuse()).unwrap();
         pair.proxy.cut(Cut::Reset);

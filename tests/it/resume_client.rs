@@ -8,7 +8,9 @@ use std::time::Instant;
 use crate::support::bare::*;
 use crate::support::resumed::{in_doubt, resumed, start, text};
 use crate::support::*;
-use everlink::{Backoff, Client, Delivery, Event, Failure, Next, SessionStart};
+use everlink::config::{Backoff, Delivery};
+use everlink::failure::Next;
+use everlink::{Client, Event, Failure, SessionStart};
 
 const TOKEN: &str = "0123456789abcdefghijkl-_";
 const OTHER: &str = "another-token-0123456789";
@@ -272,7 +274,7 @@ fn close_frames_end_a_session_and_other_ends_do_not() {
         (Vec::new(), true),
     ] {
         let listener = Listener::new();
-        let builder = listener.client().resume(true).decide(|_| everlink::Decision::Retry);
+        let builder = listener.client().resume(true).decide(|_| everlink::failure::Decision::Retry);
         let (builder, events) = watch(builder);
         let client = builder.start().unwrap();
         let mut server = Bare::open(&listener, &new());

@@ -5,7 +5,8 @@ use crate::support::resumed::*;
 use crate::support::*;
 use crossbeam_channel::{Receiver, unbounded};
 use everlink::chaos::{Cut, FaultProxy, Faults};
-use everlink::{Backoff, Client, ClientBuilder, Heartbeat, Server, ServerBuilder, Session};
+use everlink::config::{Backoff, Heartbeat};
+use everlink::{Client, ClientBuilder, Server, ServerBuilder, Session};
 
 const COUNT: usize = 5;
 
@@ -60,7 +61,7 @@ fn cut_at_every(
         let client = Client::builder(&url)
             .resume(true)
             .backoff(Backoff::fixed(ms(1)))
-            .timeouts(everlink::Timeouts::new().handshake(ms(300)))
+            .timeouts(everlink::config::Timeouts::new().handshake(ms(300)))
             .heartbeat(Heartbeat::every(ms(30)).dead_after(ms(120)));
         let client = prepare(client).start().unwrap();
         for text in &expected {
@@ -93,14 +94,14 @@ fn at_each_byte() {
 #[test]
 fn at_each_byte_of_fragments() {
     cut_at_every(3, "ws", resuming_server(), |client| {
-        client.limits(everlink::Limits::new().fragment(4))
+        client.limits(everlink::config::Limits::new().fragment(4))
     });
 }
 
 #[cfg(feature = "deflate")]
 #[test]
 fn at_each_byte_of_what_is_compressed() {
-    let compression = || everlink::Compression::new().threshold(1);
+    let compression = || everlink::config::Compression::new().threshold(1);
     let server = resuming_server().compression(compression());
     cut_at_every(3, "ws", server, move |client| client.compression(compression()));
 }
@@ -120,6 +121,6 @@ fn at_each_byte_of_tls() {
     let server = resuming_server().tls(std::sync::Arc::new(config));
     let pem = identity.cert.pem();
     cut_at_every(11, "wss", server, move |client| {
-        client.tls(everlink::Tls::new().root_certificates_pem(pem.as_bytes()))
+        client.tls(everlink::config::Tls::new().root_certificates_pem(pem.as_bytes()))
     });
 }

@@ -13,7 +13,8 @@ use crate::support::bare::*;
 use crate::support::resumed::{keep, resuming_server, text};
 use crate::support::*;
 use crossbeam_channel::{Receiver, never, unbounded};
-use everlink::{Answer, Error, Failure, Resume, Server, ServerBuilder, Session, SlowSession};
+use everlink::config::{Resume, SlowSession};
+use everlink::{Answer, Error, Failure, Server, ServerBuilder, Session};
 
 /// A client that counts as the protocol says.
 struct Bare {
@@ -289,7 +290,8 @@ fn a_pong_without_a_report_unmasks_a_gateway() {
 
 #[test]
 fn ends_that_are_meant_end_the_session() {
-    let (server, sessions) = serve(resuming_server().limits(everlink::Limits::new().message(100)));
+    let (server, sessions) =
+        serve(resuming_server().limits(everlink::config::Limits::new().message(100)));
     let address = server.local_addr();
     let begin = || {
         let client = Bare::new(address);
@@ -423,7 +425,7 @@ fn of_one_address_no_more_sessions_wait_than_it_may_have_connections() {
 #[test]
 fn a_slow_session_that_waits_can_be_ended_by_a_broadcast() {
     let builder = resuming_server()
-        .outbox(everlink::Queue::new().messages(2))
+        .outbox(everlink::config::Queue::new().messages(2))
         .slow_session(SlowSession::Disconnect);
     let (server, sessions) = serve(builder);
     let client = Bare::new(server.local_addr());
@@ -479,7 +481,7 @@ fn a_claim_that_cannot_be_served_in_time_is_told_to_come_again() {
     // a predicate of the program's holds the old link up
     let (go, wait) = unbounded::<()>();
     let (inside, entered) = unbounded::<()>();
-    let heartbeat = everlink::Heartbeat::every(PATIENCE).message("beat", move |message| {
+    let heartbeat = everlink::config::Heartbeat::every(PATIENCE).message("beat", move |message| {
         if message.as_text() == Some("hang") {
             inside.send(()).unwrap();
             let _ = wait.recv();
@@ -489,7 +491,7 @@ fn a_claim_that_cannot_be_served_in_time_is_told_to_come_again() {
     let (server, sessions) = serve(
         resuming_server()
             .heartbeat(heartbeat)
-            .timeouts(everlink::Timeouts::new().handshake(ms(300))),
+            .timeouts(everlink::config::Timeouts::new().handshake(ms(300))),
     );
     let mut client = Bare::new(server.local_addr());
     let session = next(&sessions);
@@ -534,7 +536,7 @@ fn flapping_costs_neither_memory_nor_threads() {
     if !alone("resume_server::flapping_costs_neither_memory_nor_threads") {
         return;
     }
-    let builder = resuming_server().inbox(everlink::Queue::new().messages(10));
+    let builder = resuming_server().inbox(everlink::config::Queue::new().messages(10));
     let (server, sessions) = serve(builder);
     let mut client = Bare::new(server.local_addr());
     let session = next(&sessions);
@@ -625,7 +627,7 @@ fn a_claim_meets_the_window_the_close_and_the_shutdown() {
         let (sender, sessions) = unbounded();
         let handlers = Arc::clone(&returned);
         let window = Duration::from_secs(1);
-        let patient = everlink::Timeouts::new().handshake(2 * PATIENCE);
+        let patient = everlink::config::Timeouts::new().handshake(2 * PATIENCE);
         let server = Server::builder().resume(Resume::within(window)).timeouts(patient);
         let server = server.bind("127.0.0.1:0", move |session: Session| {
             for number in 0..3 {

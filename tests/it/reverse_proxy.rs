@@ -11,7 +11,8 @@ use std::thread;
 
 use crate::support::browser::Browser;
 use crate::support::*;
-use everlink::{Answer, Client, Decision, Error, Failure, Server, Session};
+use everlink::failure::Decision;
+use everlink::{Answer, Client, Error, Failure, Server, Session};
 use tungstenite::Message;
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 
@@ -368,7 +369,7 @@ fn names_and_origins_count_behind_haproxy() {
 #[cfg(feature = "deflate")]
 #[test]
 fn compressed_messages_pass_nginx() {
-    use everlink::Compression;
+    use everlink::config::Compression;
 
     init_log();
     let server = Server::builder()

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use crate::support::*;
 use crossbeam_channel::{Receiver, unbounded};
-use everlink::{
-    Backoff, Client, Delivery, Error, Framing, Heartbeat, Message, Overflow, Queue, SendError,
-    SendOptions, Sender, Server, Undelivered,
-};
+use everlink::config::{Backoff, Delivery, Framing, Heartbeat, Overflow, Queue, SendOptions};
+use everlink::failure::Undelivered;
+use everlink::{Client, Error, Message, SendError, Sender, Server};
 
 const LOOPBACK: &str = "127.0.0.1:0";
 
@@ -346,7 +345,7 @@ fn who_waits_for_room_for_a_link_that_ends_gets_the_message_back() {
 #[cfg(feature = "deflate")]
 #[test]
 fn a_message_can_go_uncompressed_and_in_fragments() {
-    use everlink::{Compression, Limits};
+    use everlink::config::{Compression, Limits};
 
     for limits in [Limits::new(), Limits::new().fragment(100)] {
         let server = Server::builder().compression(Compression::new()).limits(limits);

@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use everlink::http::StatusCode;
-use everlink::{
-    Answer, Client, Error, Event, Failure, Framing, Heartbeat, Limits, Overflow, Prefix, Queue,
-    SendError, Server, Session, SlowSession, Timeouts,
+use everlink::config::{
+    Framing, Heartbeat, Limits, Overflow, Prefix, Queue, SlowSession, Timeouts,
 };
+use everlink::http::StatusCode;
+use everlink::{Answer, Client, Error, Event, Failure, SendError, Server, Session};
 use tungstenite::Message;
 
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -53,7 +53,7 @@ fn a_session_has_its_request_its_peer_and_its_counters() {
             .header("X-Token", "abc")
             .subprotocol("v2.chat")
             .subprotocol("v1.chat")
-            .decide(|_| everlink::Decision::GiveUp),
+            .decide(|_| everlink::failure::Decision::GiveUp),
     );
     let client = builder.connect().unwrap();
     let Event::Connected { response: Some(response), .. } = watch.connected() else {
@@ -341,7 +341,8 @@ fn shutdown_says_goodbye_drains_and_joins() {
     .unwrap();
     let clients: Vec<_> = (0..10)
         .map(|_| {
-            let builder = Client::builder(&url(&server)).decide(|_| everlink::Decision::GiveUp);
+            let builder =
+                Client::builder(&url(&server)).decide(|_| everlink::failure::Decision::GiveUp);
             let (builder, watch) = watch(builder);
             (builder.connect().unwrap(), watch)
         })

@@ -6,10 +6,9 @@ use std::thread;
 use std::time::Instant;
 
 use crate::support::*;
+use everlink::config::{Framing, Heartbeat, Timeouts};
 use everlink::http::StatusCode;
-use everlink::{
-    Answer, Client, Error, Failure, Framing, Heartbeat, Server, Session, State, Timeouts,
-};
+use everlink::{Answer, Client, Error, Failure, Server, Session, State};
 
 const LOOPBACK: &str = "127.0.0.1:0";
 
@@ -257,9 +256,10 @@ fn subprotocols_are_tokens() {
 fn who_has_shown_a_certificate_is_known_by_it() {
     use std::sync::Arc;
 
+    use everlink::config::Tls;
+    use everlink::rustls;
     use everlink::rustls::server::WebPkiClientVerifier;
     use everlink::rustls::{RootCertStore, ServerConfig};
-    use everlink::{Tls, rustls};
 
     let mut params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::bare::{TEXT, frame, upgrade};
 use crate::support::*;
-use everlink::{Backoff, Client, ClientBuilder, Error, Event, SendError, State, Timeouts};
+use everlink::config::{Backoff, Timeouts};
+use everlink::{Client, ClientBuilder, Error, Event, SendError, State};
 use tungstenite::Message;
 
 /// Closes and returns how long that took.
@@ -167,7 +168,7 @@ fn after_a_close_that_ended_no_thread_is_left_and_nothing_that_a_closure_capture
             .on_event(move |_| drop(event()))
             .on_message(move |_, _| drop(message()))
             .on_dropped(move |_, _| drop(dropped()))
-            .compression(everlink::Compression::new().only_if(move |_| {
+            .compression(everlink::config::Compression::new().only_if(move |_| {
                 let _ = only_if();
                 true
             }))

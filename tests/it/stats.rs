@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 use everlink::chaos::{Cut, FaultProxy};
-use everlink::{
-    Backoff, Client, Delivery, Error, Heartbeat, Message, Overflow, Queue, SendError, SendOptions,
-    Server, Session, SlowSession, Stats,
-};
+use everlink::config::{Backoff, Delivery, Heartbeat, Overflow, Queue, SendOptions, SlowSession};
+use everlink::stats::Stats;
+use everlink::{Client, Error, Message, SendError, Server, Session};
 
 /// A port on which nobody listens.
 fn nobody() -> String {

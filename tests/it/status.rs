@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU16, AtomicU32, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use crate::support::*;
+use everlink::config::{Backoff, Heartbeat, Timeouts};
+use everlink::failure::FailureKind;
 use everlink::{
-    Answer, Backoff, Client, ClientStatus, Error, Event, Failure, FailureKind, Heartbeat,
-    LoginError, OpeningRequest, Server, State, Timeouts,
+    Answer, Client, ClientStatus, Error, Event, Failure, LoginError, OpeningRequest, Server, State,
 };
 
 #[test]
@@ -247,7 +248,7 @@ fn basic_and_bearer_authentication_go_by_their_names() {
     client.close();
     let listener = Listener::new();
     let count = AtomicU32::new(0);
-    let builder = listener.client().backoff(everlink::Backoff::fixed(ms(1)));
+    let builder = listener.client().backoff(everlink::config::Backoff::fixed(ms(1)));
     let builder = builder.bearer_auth_with(move || Ok(format!("t{}", count.fetch_add(1, SeqCst))));
     let client = builder.start().unwrap();
     for expected in ["authorization: bearer t0", "authorization: bearer t1"] {

@@ -5,10 +5,8 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 
 use crate::support::*;
-use everlink::{
-    Backoff, Client, ClientBuilder, Error, Event, Failure, Framing, Heartbeat, Prefix, SendError,
-    SocketOptions, State,
-};
+use everlink::config::{Backoff, Framing, Heartbeat, Prefix, SocketOptions};
+use everlink::{Client, ClientBuilder, Error, Event, Failure, SendError, State};
 
 fn client(listener: &Listener) -> ClientBuilder {
     Client::builder(&format!("tcp://{}", listener.address()))
@@ -299,7 +297,7 @@ fn a_broken_framing_ends_the_link_without_close_codes_and_the_next_one_starts_af
         drop(stream);
         let cause = watch.disconnected();
         assert!(matches!(&*cause, Failure::Framing { .. }), "{cause:?}");
-        assert_eq!(cause.kind(), everlink::FailureKind::Protocol);
+        assert_eq!(cause.kind(), everlink::failure::FailureKind::Protocol);
         let said = cause.to_string();
         assert!(said.contains(word) && !said.contains("close"), "{said} does not say {word:?}");
         let _next = listener.accept_raw();

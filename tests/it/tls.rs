@@ -7,14 +7,13 @@ use std::thread;
 
 use crate::support::*;
 use everlink::chaos::{FaultProxy, Faults};
+use everlink::config::{Framing, Heartbeat, Timeouts, Tls};
+use everlink::failure::{HandshakeError, TlsError};
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::rustls::{
     self, HandshakeKind, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
-use everlink::{
-    Client, ClientBuilder, Error, Failure, Framing, HandshakeError, Heartbeat, Message, Server,
-    Timeouts, Tls, TlsError,
-};
+use everlink::{Client, ClientBuilder, Error, Failure, Message, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 /// A certificate authority of this test's own.
@@ -92,7 +91,7 @@ impl Identity {
 fn client(address: std::net::SocketAddr, tls: Tls) -> ClientBuilder {
     Client::builder(&format!("wss://localhost:{}", address.port()))
         .connect_to(address)
-        .backoff(everlink::Backoff::fixed(ms(1)))
+        .backoff(everlink::config::Backoff::fixed(ms(1)))
         .tls(tls)
 }
 
@@ -658,7 +657,7 @@ fn a_server_that_wants_a_certificate_is_permanent_without_a_handshake_of_message
         let builder = Client::builder(&url)
             .connect_to(listener.address())
             .heartbeat(Heartbeat::off())
-            .backoff(everlink::Backoff::fixed(ms(1)))
+            .backoff(everlink::config::Backoff::fixed(ms(1)))
             .tls(authority.tls());
         let (builder, watch) = watch(builder);
         let server = thread::spawn(move || serve_to_the_end(&listener, &config));

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::support::*;
-use everlink::{
-    Client, Decision, Delivery, Error, Event, Failure, Limits, Server, State, Undelivered,
-};
+use everlink::config::{Delivery, Limits};
+use everlink::failure::{Decision, Undelivered};
+use everlink::{Client, Error, Event, Failure, Server, State};
 
 const LIMIT: usize = 64 << 10;
 
@@ -44,7 +44,7 @@ fn the_sender_is_told_which_message_was_too_large_and_the_others_arrive() {
         let (server, sizes) = server();
         let (builder, watch) = watch(
             Client::builder(&format!("ws://{}", server.local_addr()))
-                .backoff(everlink::Backoff::fixed(ms(1)))
+                .backoff(everlink::config::Backoff::fixed(ms(1)))
                 .delivery(delivery),
         );
         let client = builder.start().unwrap();
@@ -83,7 +83,7 @@ fn several_that_are_too_large_go_one_by_one_and_none_of_the_others_with_them() {
     let (server, sizes) = server();
     let (builder, watch) = watch(
         Client::builder(&format!("ws://{}", server.local_addr()))
-            .backoff(everlink::Backoff::fixed(ms(1)))
+            .backoff(everlink::config::Backoff::fixed(ms(1)))
             .delivery(Delivery::AtLeastOnce),
     );
     let client = builder.start().unwrap();

@@ -5,6 +5,10 @@ use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::iter::FusedIterator;
 
+use everlink::config::*;
+use everlink::failure::*;
+use everlink::stats::*;
+use everlink::transport::*;
 use everlink::*;
 
 /// Asserts that each type has all of the traits: a list that compiles.

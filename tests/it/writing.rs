@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use crate::support::bare::*;
 use crate::support::*;
-use everlink::{
-    Client, Delivery, Duplex, Framing, Hangup, Heartbeat, ReadHalf, Timeouts, Tls, WriteHalf,
-    rustls,
-};
+use everlink::config::{Delivery, Framing, Heartbeat, Timeouts, Tls};
+use everlink::transport::{Duplex, Hangup, ReadHalf, WriteHalf};
+use everlink::{Client, rustls};
 
 /// A connection of the program's own make.
 #[derive(Debug)]
@@ -150,7 +149,7 @@ fn nothing_comes_twice(breaks: impl Iterator<Item = usize>, tls: Option<&Certifi
         let config = tls.map(|certificate| Arc::clone(&certificate.config));
         let client = builder
             .delivery(Delivery::AtMostOnce)
-            .backoff(everlink::Backoff::fixed(ms(1)))
+            .backoff(everlink::config::Backoff::fixed(ms(1)))
             .connector(move |_: &str, _| {
                 let left = lefts.lock().unwrap()();
                 Ok(Own::duplex(TcpStream::connect(address)?, None, left))

@@ -147,8 +147,9 @@ fn a_page_in_chromium_takes_part_in_the_chat() {
 #[test]
 fn who_loses_the_network_for_ten_seconds_misses_nothing_of_the_chat() {
     use crate::support::ms;
+    use everlink::State;
     use everlink::chaos::{Cut, FaultProxy, Faults};
-    use everlink::{Backoff, State};
+    use everlink::config::Backoff;
 
     let mut chat = example("chat");
     let command = chat.arg("127.0.0.1:0").stdout(Stdio::piped());

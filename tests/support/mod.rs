@@ -14,7 +14,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use everlink::{Backoff, Client, ClientBuilder, Event, Heartbeat, Server, Session};
+use everlink::config::{Backoff, Heartbeat};
+use everlink::{Client, ClientBuilder, Event, Server, Session};
 use socket2::SockRef;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};

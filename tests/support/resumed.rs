@@ -3,9 +3,9 @@
 
 use crossbeam_channel::{Receiver, unbounded};
 use everlink::chaos::{Cut, FaultProxy};
+use everlink::config::{Backoff, Heartbeat, Resume};
 use everlink::{
-    Backoff, Client, ClientBuilder, Event, Heartbeat, Message, Resume, Server, ServerBuilder,
-    Session, SessionStart,
+    Client, ClientBuilder, Event, Message, Server, ServerBuilder, Session, SessionStart,
 };
 
 use super::{PATIENCE, Watch, init_log, ms, watch};

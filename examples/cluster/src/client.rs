@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use everlink::{Backoff, Client, Heartbeat, Timeouts};
+use everlink::config::{Backoff, Heartbeat, Timeouts};
+use everlink::Client;
 
 use crate::Result;
 use crate::wire::{Ask, Hello, Position, Tell};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use everlink::{Client, Decision, Error, Event};
+use everlink::failure::Decision;
+use everlink::{Client, Error, Event};
 use redis::Commands;
 
 use crate::client::{Chatter, Ledger, random_word};

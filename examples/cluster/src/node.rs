@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use everlink::http::StatusCode;
-use everlink::{Answer, Limits, Queue, Server, Session, Timeouts};
+use everlink::config::{Limits, Queue, Timeouts};
+use everlink::{Answer, Server, Session};
 
 use crate::room::{Room, TRY_AGAIN, tell};
 use crate::store::{Pool, Store};

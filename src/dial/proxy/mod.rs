@@ -23,7 +23,7 @@ use crate::transport::Stream;
 /// Its `Debug` leaves the credentials out.
 ///
 /// ```
-/// use everlink::Proxy;
+/// use everlink::config::Proxy;
 ///
 /// let http = Proxy::new("http://user:password@proxy.internal:3128")?;
 /// let socks = Proxy::new("socks5://127.0.0.1:1080")?;

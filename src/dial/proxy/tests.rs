@@ -62,9 +62,9 @@ fn a_refusal_of_http_carries_its_status() {
     assert!(
         matches!(&failure, Failure::Proxy(ProxyError::Rejected { status, .. }) if is_407(status))
     );
-    assert_eq!(failure.decision(), crate::Decision::GiveUp);
+    assert_eq!(failure.decision(), crate::failure::Decision::GiveUp);
     let (result, ..) = talk("proxy:3128", b"HTTP/1.1 502 No\r\n\r\n");
-    assert_eq!(result.unwrap_err().decision(), crate::Decision::Retry);
+    assert_eq!(result.unwrap_err().decision(), crate::failure::Decision::Retry);
 }
 
 #[test]
@@ -137,10 +137,10 @@ fn a_refusal_of_socks5_says_why() {
     let (result, ..) = talk("socks5://proxy", &[5, 0, 5, 5, 0, 1]);
     let failure = result.unwrap_err();
     assert!(failure.report().to_string().contains("connection refused"), "{failure:?}");
-    assert_eq!(failure.decision(), crate::Decision::Retry);
+    assert_eq!(failure.decision(), crate::failure::Decision::Retry);
     for says in [&[5, 0xff][..], &[5, 2, 1, 1]] {
         let (result, ..) = talk("socks5://u:p@proxy", says);
-        assert_eq!(result.unwrap_err().decision(), crate::Decision::GiveUp);
+        assert_eq!(result.unwrap_err().decision(), crate::failure::Decision::GiveUp);
     }
 }
 

@@ -21,7 +21,8 @@ use crate::failure::{Failure, TlsError};
 /// verifier decides instead.
 ///
 /// ```no_run
-/// use everlink::{Client, Tls};
+/// use everlink::config::Tls;
+/// use everlink::Client;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let tls = Tls::new().root_certificates_pem(&std::fs::read("ca.pem")?);

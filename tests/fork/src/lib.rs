@@ -7,7 +7,8 @@ use std::time::Duration;
 use everlink::chaos::{Cut, FaultProxy, Faults};
 use everlink::rustls::ServerConfig;
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use everlink::{Client, Server, Tls};
+use everlink::config::Tls;
+use everlink::{Client, Server};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 

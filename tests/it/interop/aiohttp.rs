@@ -6,11 +6,10 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
+use everlink::config::{Heartbeat, Limits, Tls};
 use everlink::rustls::pki_types::PrivateKeyDer;
 use everlink::rustls::{self, ServerConfig};
-use everlink::{
-    Answer, Client, CloseFrame, Event, Failure, Heartbeat, Limits, Message, Server, Tls,
-};
+use everlink::{Answer, Client, CloseFrame, Event, Failure, Message, Server};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };

@@ -2,7 +2,8 @@
 
 use std::sync::mpsc;
 
-use everlink::{Answer, Limits, Server};
+use everlink::config::Limits;
+use everlink::{Answer, Server};
 
 use super::Deflate;
 use crate::support::browser::Browser;

@@ -8,7 +8,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use everlink::{Client, Framing, Heartbeat, Message, Server, Session};
+use everlink::config::{Framing, Heartbeat};
+use everlink::{Client, Message, Server, Session};
 
 use crate::support::{PATIENCE, eventually, init_log, ms};
 

@@ -3,7 +3,8 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use everlink::{Backoff, Client, ClientBuilder, Compression, Event, Message, Tls};
+use everlink::config::{Backoff, Compression, Tls};
+use everlink::{Client, ClientBuilder, Event, Message};
 
 use super::{Contender, Echoes, Load, Result, Watch};
 use crate::server::Server;
