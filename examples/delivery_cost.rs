@@ -45,7 +45,7 @@ fn main() -> Result<()> {
         times[0].push(send(address, with(Delivery::AtMostOnce))?);
         times[1].push(send(address, with(Delivery::AtLeastOnce))?);
         times[2].push(send(own, with(Delivery::AtLeastOnce))?);
-        times[3].push(send(own, |builder| builder.resume(true))?);
+        times[3].push(send(own, |builder| builder.resume(Resume::new()))?);
     }
     let rates = times.map(|mut times| {
         times.sort();

@@ -76,7 +76,7 @@ fn run() -> Result<bool> {
     let (report, outages) = crossbeam_channel::unbounded();
     let client = Client::builder(&format!("ws://{}", proxy.address()))
         // the session goes on over the next connection
-        .resume(true)
+        .resume(Resume::new())
         .heartbeat(Heartbeat::every(PING_INTERVAL).dead_after(Duration::from_secs(2)))
         .backoff(
             Backoff::exponential().initial(Duration::from_millis(200)).max(Duration::from_secs(1)),

@@ -41,8 +41,8 @@ impl Service {
     fn start(address: &str, done: &Arc<AtomicU32>) -> Result<Self> {
         let ((stop, stopping), (finish, finished)) = (bounded(0), unbounded());
         let done = Arc::clone(done);
-        let server = Server::builder().channel().bind(address, move |session| {
-            if let Err(error) = work(&session, &stopping, &done) {
+        let server = Server::builder().bind_with_channel(address, move |session, jobs| {
+            if let Err(error) = work(&session, &jobs, &stopping, &done) {
                 println!("session {}: {error}", session.id());
             }
             let _ = finish.send(session.id());
@@ -65,8 +65,12 @@ impl Service {
 }
 
 /// Does jobs until the session is over or the service stops.
-fn work(session: &Session, stopping: &Receiver<Infallible>, done: &AtomicU32) -> Result<()> {
-    let jobs = session.receiver()?;
+fn work(
+    session: &Session,
+    jobs: &Receiver<Message>,
+    stopping: &Receiver<Infallible>,
+    done: &AtomicU32,
+) -> Result<()> {
     loop {
         select! {
             recv(jobs) -> job => match job {

@@ -69,7 +69,7 @@ fn live(is_secure: bool, has_session: bool) -> Result<()> {
         .delivery(Delivery::AtLeastOnce)
         .tls(tls);
     if has_session {
-        client = client.resume(true);
+        client = client.resume(Resume::new());
     }
     let client = client.connect()?;
     for number in 0..MESSAGES {

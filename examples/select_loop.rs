@@ -67,9 +67,9 @@ fn forward(
     count: u64,
 ) -> Result<()> {
     // the subscription begins before the client does, or the first events would be missed
-    let source = Client::builder(source).channel().start()?;
+    let (source, messages) = Client::builder(source).start_with_channel()?;
     let sink = Client::builder(sink).start()?;
-    let (messages, timer) = (source.receiver()?, tick(Duration::from_secs(1)));
+    let timer = tick(Duration::from_secs(1));
     let (of_source, of_sink) = (source.subscribe(), sink.subscribe());
     let mut forwarded = 0;
     loop {

@@ -120,7 +120,7 @@ fn heartbeat() -> Heartbeat {
 /// The client's process: prints what it has received.
 fn client(url: &str, options: &Options) -> Result<()> {
     let builder = Client::builder(url)
-        .resume(true)
+        .resume(Resume::new())
         .heartbeat(heartbeat())
         .timeouts(Timeouts::new().handshake(Duration::from_secs(1)))
         .backoff(Backoff::fixed(Duration::from_millis(2)));

@@ -134,11 +134,6 @@ impl Error {
         Self::InvalidSetting { setting, reason: reason.into() }
     }
 
-    /// There is no channel of received messages.
-    pub(crate) fn no_channel() -> Self {
-        Self::setting("channel", "receiver() is for builders that were told so with channel()")
-    }
-
     /// The error with its sources, on one line: for logs. Its `Display` is the same.
     pub fn report(&self) -> impl fmt::Display + '_ {
         Chain(self)

@@ -45,7 +45,7 @@
 //! re-exported so that it uses the same versions: [`http`] (statuses, headers, the server's answer),
 //! `rustls` (configurations and certificates, with the feature `tls`) and [`Bytes`] (what a long
 //! [`Payload`] shares without a copy). [`crossbeam_channel`] is there for `select!` over
-//! [`Client::receiver`] and [`Events::receiver`]. Nothing of tungstenite is: it serves inside.
+//! [what was received](ClientBuilder::connect_with_channel) and [`Events::receiver`]. Nothing of tungstenite is: it serves inside.
 //!
 //! # JSON and configurations
 //!

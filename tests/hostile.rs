@@ -189,9 +189,7 @@ fn the_bound_in_bytes_holds_for_a_channel_too() {
     let _alone = alone();
     let (hold, held) = crossbeam_channel::bounded::<()>(0);
     let server = roomy()
-        .channel()
-        .bind(LOOPBACK, move |session| {
-            let _channel = session.receiver().unwrap();
+        .bind_with_channel(LOOPBACK, move |_session, _channel| {
             let _ = held.recv();
         })
         .unwrap();

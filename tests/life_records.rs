@@ -173,7 +173,7 @@ fn sessions_that_can_be_resumed() {
     let server = server.bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let client = Client::builder(&format!("ws://{}", proxy.address())).name("returns");
-    let (builder, watch) = watch(client.resume(true).backoff(Backoff::fixed(ms(1))));
+    let (builder, watch) = watch(client.resume(Resume::new()).backoff(Backoff::fixed(ms(1))));
     let _client = builder.start().unwrap();
     watch.connected();
     proxy.cut(Cut::Reset);

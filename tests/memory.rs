@@ -17,7 +17,7 @@ use std::thread;
 
 use everlink::chaos::{Direction, FaultProxy, Faults};
 use everlink::config::{Backoff, Compression, Heartbeat, Queue, Resume};
-use everlink::{ClientBuilder, Failure, Server, ServerBuilder, Session};
+use everlink::{ClientBuilder, Failure, MessageRef, Sender, Server, ServerBuilder, Session};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::bare::*;
 use support::*;
@@ -125,15 +125,22 @@ fn upgrade_compressed(listener: &Listener) -> TcpStream {
 }
 
 /// A server whose handlers do not receive until what is returned is dropped.
-fn busy_server(builder: ServerBuilder) -> (Server, crossbeam_channel::Sender<()>) {
+fn busy_server(
+    builder: ServerBuilder,
+    has_channel: bool,
+) -> (Server, crossbeam_channel::Sender<()>) {
     let (hold, held) = crossbeam_channel::bounded::<()>(0);
-    let server = builder
-        .compression(Compression::new())
-        .bind(LOOPBACK, move |session| {
-            let _ = held.recv();
-            session.abort();
-        })
-        .unwrap();
+    let builder = builder.compression(Compression::new());
+    let hold_up = move |session: Session| {
+        let _ = held.recv();
+        session.abort();
+    };
+    let server = if has_channel {
+        builder.bind_with_channel(LOOPBACK, move |session, _| hold_up(session))
+    } else {
+        builder.bind(LOOPBACK, hold_up)
+    };
+    let server = server.unwrap();
     (server, hold)
 }
 
@@ -145,8 +152,7 @@ fn sessions_whose_handlers_do_not_receive_stay_within_the_memory_limit() {
     for (name, first, payload) in worst() {
         for has_channel in [false, true] {
             let builder = Server::builder().memory_limit(LIMIT);
-            let builder = if has_channel { builder.channel() } else { builder };
-            let (server, hold) = busy_server(builder);
+            let (server, hold) = busy_server(builder, has_channel);
             let mut peers: Vec<TcpStream> =
                 (0..SESSIONS).map(|_| open_compressed(&server)).collect();
             let frames = chunk(&masked(first, &payload));
@@ -174,9 +180,7 @@ fn a_session_whose_handler_does_not_receive_holds_an_inbox_and_two_messages() {
     let _alone = alone();
     for (name, first, payload) in worst() {
         for has_channel in [false, true] {
-            let builder = Server::builder();
-            let builder = if has_channel { builder.channel() } else { builder };
-            let (server, hold) = busy_server(builder);
+            let (server, hold) = busy_server(Server::builder(), has_channel);
             let mut peer = open_compressed(&server);
             let frames = chunk(&masked(first, &payload));
             let (grown, ()) = peak(|| flood(&mut peer, &frames, 32 * MIB));
@@ -204,14 +208,17 @@ fn a_client_that_does_not_receive_holds_an_inbox_and_two_messages() {
             let listener = Listener::new();
             let (hold, held) = crossbeam_channel::bounded::<()>(0);
             let builder = listener.client().compression(Compression::new());
-            let builder = match mode {
-                Mode::Mailbox => builder,
-                Mode::Channel => builder.channel(),
-                Mode::Handler => builder.on_message(move |_, _| {
-                    let _ = held.recv();
-                }),
+            let client = match mode {
+                Mode::Mailbox => builder.start(),
+                Mode::Channel => builder.start_with_channel().map(|(client, _)| client),
+                Mode::Handler => {
+                    let hold_up = move |_: &Sender, _: MessageRef<'_>| {
+                        let _ = held.recv();
+                    };
+                    builder.on_message(hold_up).start()
+                }
             };
-            let client = builder.start().unwrap();
+            let client = client.unwrap();
             let mut peer = upgrade_compressed(&listener);
             let frames = chunk(&frame(first, &payload));
             let (grown, ()) = peak(|| flood(&mut peer, &frames, 32 * MIB));
@@ -280,12 +287,11 @@ fn what_logins_keep_is_bounded_over_all_links_of_a_client_that_does_not_receive(
     let _alone = alone();
     for resumes in [false, true] {
         let listener = Listener::new();
-        let (builder, events) = watch(
-            // a reader that waits for the program does not see the end of the stream
-            logging_in(&listener)
-                .resume(resumes)
-                .heartbeat(Heartbeat::every(ms(20)).dead_after(PATIENCE)),
-        );
+        let builder = logging_in(&listener);
+        let builder = if resumes { builder.resume(Resume::new()) } else { builder };
+        // a reader that waits for the program does not see the end of the stream
+        let (builder, events) =
+            watch(builder.heartbeat(Heartbeat::every(ms(20)).dead_after(PATIENCE)));
         let client = builder.start().unwrap();
         let kept = [frame(BINARY, &vec![0; 255 * KIB]).repeat(4), frame(TEXT, b"ok")].concat();
         let (grown, ()) = peak(|| {
@@ -382,7 +388,7 @@ fn memory_that_comes_back_late_is_not_kept_by_an_idle_session() {
 fn a_session_that_is_claimed_again_and_again_gets_no_more_into_its_inbox() {
     let _alone = alone();
     for (name, first, payload) in worst() {
-        let (server, hold) = busy_server(Server::builder().resume(Resume::within(PATIENCE)));
+        let (server, hold) = busy_server(Server::builder().resume(Resume::within(PATIENCE)), false);
         let frames = chunk(&masked(first, &payload));
         let mut ask = "new".to_owned();
         let (grown, ()) = peak(|| {

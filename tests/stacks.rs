@@ -221,7 +221,7 @@ fn places() {
         })
         .bind("127.0.0.1:0", echo)
         .unwrap();
-    let client = Client::builder(&format!("ws://{}", server.local_addr())).resume(true);
+    let client = Client::builder(&format!("ws://{}", server.local_addr())).resume(Resume::new());
     let client = client.timeouts(Timeouts::new().close(ms(500))).connect().unwrap();
     client.send("one").unwrap();
     assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "one");

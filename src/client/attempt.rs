@@ -135,7 +135,7 @@ impl Opener {
             return Err(Failure::Interrupted);
         }
         match &result {
-            Ok(_) => self.network.succeeded(&opening, self.settings.resume()),
+            Ok(_) => self.network.succeeded(&opening, self.settings.resume.is_some()),
             Err(_) => self.network.failed(&opening),
         }
         result

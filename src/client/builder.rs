@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crossbeam_channel::unbounded;
+use crossbeam_channel::{Receiver, unbounded};
 
 use super::attempt::{Hooks, Opener, RequestHook, TokenHook};
 use super::core::Core;
@@ -22,8 +22,8 @@ use crate::dial::{Connector, Dialer, Environment, Interrupt, Proxy, Resolver, Sy
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
 use crate::handshake::{Jar, OpeningRequest, dialable};
-use crate::message::MessageRef;
-use crate::policy::{Delivery, Unconfirmed};
+use crate::message::{Message, MessageRef};
+use crate::policy::Delivery;
 use crate::queues::inbox::{Handler, Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
 use crate::sender::Sender;
@@ -70,7 +70,8 @@ type EventHook = Box<dyn FnMut(&Event) + Send>;
 /// | `outbox`, `inbox`: messages, bytes | 1 and up; the outbox's bytes not under a `Limits::message` that is set too | always; the inbox without `on_message` |
 /// | `heartbeat`: interval and limit | 1 ms to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
 /// | `compression`: level, window bits | 1 to 9, 9 to 15 | on `ws://` and `wss://` |
-/// | `channel` | | without `on_message` |
+/// | `on_message` | | without a channel |
+/// | `resume` | see [`Resume`](crate::config::Resume) | on `ws://` and `wss://` |
 /// | `max_retry_after` | 0 to 1000 days | on `ws://` and `wss://` |
 /// | `stable_after` | any | always |
 /// | `backoff`: `initial`, `max` | over 0 to 1000 days | `exponential()`, as `jitter` |
@@ -452,24 +453,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Has received messages come through a crossbeam channel, for `select!`: `receiver()` of
-    /// the client or session is that channel. The inbox keeps its bounds. Each client or session
-    /// has a thread more then, which hands messages over one by one; without it they are handed
-    /// over in batches, which is several times as fast for small messages.
-    pub fn channel(mut self) -> Self {
-        self.settings.has_channel = true;
-        self
-    }
-
-    /// How much may be written that the server has not confirmed yet, in a session that survives
-    /// its connection ([`resume`](Self::resume)). It is kept beside the outbox's bounds; more
-    /// waits in the outbox. At least 1 each; a message that is larger goes alone. Default: 4096
-    /// messages, 4 MiB.
-    pub fn unconfirmed(mut self, messages: usize, bytes: usize) -> Self {
-        self.settings.unconfirmed = Some(Unconfirmed { messages, bytes });
-        self
-    }
-
     /// Starts the client and returns at once; it keeps trying in the background.
     ///
     /// ```
@@ -490,6 +473,23 @@ impl ClientBuilder {
     pub fn start(self) -> Result<Client, Error> {
         let (core, manager) = self.build()?;
         launch(core, manager)
+    }
+
+    /// The same, and everything received comes through a crossbeam channel, for `select!`. It
+    /// disconnects when the client is closed; that a client gave up shows in its
+    /// [events](Client::subscribe) only. The [inbox](Self::inbox) keeps its bounds. The client has a
+    /// thread more, which hands messages over one by one; without it they are handed over in batches,
+    /// which is several times as fast for small messages.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`start`](Self::start), and [`Error::InvalidSetting`] with
+    /// [`on_message`](Self::on_message).
+    #[doc(alias = "channel")]
+    #[doc(alias = "receiver")]
+    pub fn start_with_channel(mut self) -> Result<(Client, Receiver<Message>), Error> {
+        self.settings.has_channel = true;
+        self.start().map(Client::with_channel)
     }
 
     /// Starts the client and waits for the first attempt, which decides: if it succeeds the
@@ -519,6 +519,37 @@ impl ClientBuilder {
             // an event callback has closed the client
             Err(_) => Err(Error::Closed),
         }
+    }
+
+    /// [`connect`](Self::connect) with the channel of
+    /// [`start_with_channel`](Self::start_with_channel).
+    ///
+    /// ```no_run
+    /// use everlink::crossbeam_channel::{select, tick};
+    /// use everlink::Client;
+    ///
+    /// let (client, messages) = Client::builder("ws://localhost:9001").connect_with_channel()?;
+    /// let timer = tick(std::time::Duration::from_secs(1));
+    /// loop {
+    ///     select! {
+    ///         recv(messages) -> message => match message {
+    ///             Ok(message) => println!("{message:?}"),
+    ///             Err(_) => break,
+    ///         },
+    ///         recv(timer) -> _ => client.send("tick")?,
+    ///     }
+    /// }
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`connect`](Self::connect) and [`start_with_channel`](Self::start_with_channel).
+    #[doc(alias = "channel")]
+    #[doc(alias = "receiver")]
+    pub fn connect_with_channel(mut self) -> Result<(Client, Receiver<Message>), Error> {
+        self.settings.has_channel = true;
+        self.connect().map(Client::with_channel)
     }
 
     fn build(mut self) -> Result<(Arc<Core>, Manager), Error> {
@@ -692,15 +723,23 @@ impl ClientBuilder {
             let why = "there is no login hook";
             no_effect(why, &[("Timeouts::login", timeouts.login.is_some())])?;
         }
+        if settings.has_channel {
+            let why = "everything received comes through the channel";
+            no_effect(why, &[("on_message", self.on_message.is_some())])?;
+        }
         if self.on_message.is_some() {
             let why = "with on_message nothing is queued to be received";
-            let inbox = [("inbox", settings.inbox.is_some()), ("channel", settings.has_channel)];
-            no_effect(why, &inbox)?;
+            no_effect(why, &[("inbox", settings.inbox.is_some())])?;
         }
-        if !settings.resume() {
-            let why = "without resume(true) no session is kept";
-            no_effect(why, &[("unconfirmed", settings.unconfirmed.is_some())])?;
-        }
+        let resume = settings.resume.unwrap_or_default();
+        no_effect(
+            "the server decides how long a session waits, and how much",
+            &[
+                ("Resume::within", resume.within.is_some()),
+                ("Resume::sessions", resume.sessions.is_some()),
+                ("Resume::bytes", resume.bytes.is_some()),
+            ],
+        )?;
         Ok(())
     }
 }

@@ -33,7 +33,7 @@ pub struct CloseReport {
     /// handler, a hook or a resolver that does not return; the system's lookup of a name, too), or if
     /// one of the client's own threads called; they end as soon as they can.
     ///
-    /// The thread of a [`channel`](crate::ClientBuilder::channel) is not waited for while messages are
+    /// The thread of a [channel](crate::ClientBuilder::start_with_channel) is not waited for while messages are
     /// left in the inbox: it ends when the last of them is taken, or with the last handle.
     pub ended: bool,
     /// Messages that were accepted and not delivered, in order: those never written, and with

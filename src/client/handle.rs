@@ -90,6 +90,12 @@ impl Client {
         ClientBuilder::new(url)
     }
 
+    /// The client and the channel that it was started with.
+    pub(super) fn with_channel(self) -> (Self, Receiver<Message>) {
+        let receiver = self.guard.plain().0.mailbox.receiver();
+        (self, receiver)
+    }
+
     pub(crate) fn new(core: Arc<Core>) -> Self {
         Self {
             sender: Sender::new(Arc::<Core>::clone(&core)),
@@ -199,35 +205,6 @@ impl Client {
     /// ```
     pub fn iter(&self) -> Iter<'_> {
         Iter { client: self }
-    }
-
-    /// The channel of received messages, for `select!`. It disconnects when the client is
-    /// closed; that a client gave up shows in its [events](Self::subscribe) only.
-    ///
-    /// ```no_run
-    /// use everlink::crossbeam_channel::{select, tick};
-    /// use everlink::Client;
-    ///
-    /// let client = Client::builder("ws://localhost:9001").channel().connect()?;
-    /// let (messages, timer) = (client.receiver()?, tick(std::time::Duration::from_secs(1)));
-    /// loop {
-    ///     select! {
-    ///         recv(messages) -> message => match message {
-    ///             Ok(message) => println!("{message:?}"),
-    ///             Err(_) => break,
-    ///         },
-    ///         recv(timer) -> _ => client.send("tick")?,
-    ///     }
-    /// }
-    /// # Ok::<(), everlink::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidSetting`] unless the builder was told so:
-    /// [`channel`](ClientBuilder::channel).
-    pub fn receiver(&self) -> Result<&Receiver<Message>, Error> {
-        self.core()?.mailbox.receiver().ok_or_else(Error::no_channel)
     }
 
     /// Subscribes to the client's events from here on; after [`connect`](ClientBuilder::connect) the

@@ -136,7 +136,7 @@ impl ClientSession {
 
     /// What to ask for at this endpoint.
     pub(super) fn offer(&self, endpoint: &Endpoint) -> Option<Offer> {
-        self.settings.resume().then(|| match self.held() {
+        self.settings.resume.is_some().then(|| match self.held() {
             Some(held) if held.endpoint.is_same_origin(endpoint) => {
                 let (token, received) = (held.token.clone(), held.counts.received());
                 Offer::Resume { token, received }
@@ -184,7 +184,10 @@ impl ClientSession {
             }
             (Start::New { held, login }, _) => {
                 let before = self.replace(SessionState::Held(held));
-                self.outbox.begin_session(self.settings.unconfirmed(), login);
+                self.outbox.begin_session(
+                    self.settings.resume.unwrap_or_default().max_unconfirmed(),
+                    login,
+                );
                 before.unwrap_or(SessionStart::New)
             }
             // nothing is resumed that is not held

@@ -4,30 +4,44 @@ use std::time::Duration;
 
 use super::MAX_DURATION;
 
-/// How a server keeps sessions whose connection is lost, for
-/// [`ServerBuilder::resume`](crate::ServerBuilder::resume).
+/// How sessions survive their connection, for either builder.
+///
+/// | | default | range | has an effect |
+/// | --- | --- | --- | --- |
+/// | [`within`](Self::within) | 2 minutes | 1 s to 1000 days | for a server, which tells its clients |
+/// | [`sessions`](Self::sessions) | as many as there may be connections | 1 and up | for a server |
+/// | [`bytes`](Self::bytes) | 256 MiB | 1 and up | for a server |
+/// | [`unconfirmed`](Self::unconfirmed) | 4096 messages, 4 MiB | 1 and up each | for both |
 ///
 /// ```
 /// use std::time::Duration;
 /// use everlink::config::Resume;
+/// use everlink::{Client, Server};
 ///
 /// let resume = Resume::within(Duration::from_secs(60)).sessions(500).bytes(64 << 20);
-/// # let _ = resume;
+/// let server = Server::builder().resume(resume);
+/// let client = Client::builder("ws://localhost:9001").resume(Resume::new());
+/// # let _ = (server, client);
 /// ```
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 #[must_use]
 pub struct Resume {
-    pub(crate) window: Duration,
+    pub(crate) within: Option<Duration>,
     pub(crate) sessions: Option<usize>,
-    pub(crate) bytes: usize,
-    pub(crate) unconfirmed: Unconfirmed,
+    pub(crate) bytes: Option<usize>,
+    unconfirmed: Option<Unconfirmed>,
 }
 
 impl Resume {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// For so long after its connection was lost a session waits for its client. At least a
-    /// second; clients are told whole ones.
+    /// second; clients are told whole ones. Default: two minutes.
     pub fn within(window: Duration) -> Self {
-        Self { window, sessions: None, bytes: 256 << 20, unconfirmed: Unconfirmed::default() }
+        Self { within: Some(window), ..Self::default() }
     }
 
     /// How many sessions may wait without a connection. One more ends the one that has waited
@@ -43,36 +57,49 @@ impl Resume {
     /// included that were sent and not confirmed. More ends the session that has waited longest.
     /// Default: 256 MiB.
     pub fn bytes(mut self, limit: usize) -> Self {
-        self.bytes = limit;
+        self.bytes = Some(limit);
         self
     }
 
-    /// How much a session may have sent that its client has not confirmed yet; it is kept beside
+    /// How much a session may have sent that the peer has not confirmed yet; it is kept beside
     /// the outbox's bounds. More waits in the outbox. At least 1 each; a message that is larger
     /// goes alone. Default: 4096 messages, 4 MiB.
     pub fn unconfirmed(mut self, messages: usize, bytes: usize) -> Self {
-        self.unconfirmed = Unconfirmed { messages, bytes };
+        self.unconfirmed = Some(Unconfirmed { messages, bytes });
         self
     }
 
+    /// How long a session waits.
+    pub(crate) fn window(&self) -> Duration {
+        self.within.unwrap_or(Duration::from_secs(120))
+    }
+
+    /// How many bytes may wait in all sessions without a connection.
+    pub(crate) fn max_bytes(&self) -> usize {
+        self.bytes.unwrap_or(256 << 20)
+    }
+
+    /// How much a session may have sent that is not confirmed.
+    pub(crate) fn max_unconfirmed(&self) -> Unconfirmed {
+        self.unconfirmed.unwrap_or(Unconfirmed { messages: 4096, bytes: 4 << 20 })
+    }
+
     pub(crate) fn check(&self) -> Result<(), String> {
-        if self.window < Duration::from_secs(1) {
-            return Err(format!("{:?} is less than a second", self.window));
+        let window = self.window();
+        if window < Duration::from_secs(1) {
+            return Err(format!("{window:?} is less than a second"));
         }
-        if self.window > MAX_DURATION {
-            return Err(format!("{:?} is over the limit of {MAX_DURATION:?}", self.window));
+        if window > MAX_DURATION {
+            return Err(format!("{window:?} is over the limit of {MAX_DURATION:?}"));
         }
-        if self.sessions == Some(0) || self.bytes == 0 {
+        if self.sessions == Some(0) || self.bytes == Some(0) {
             return Err("zero lets no session wait".into());
         }
-        self.unconfirmed.check()
-    }
-}
-
-impl Default for Resume {
-    /// [`Resume::within`] two minutes.
-    fn default() -> Self {
-        Self::within(Duration::from_secs(120))
+        let Unconfirmed { messages, bytes } = self.max_unconfirmed();
+        if messages == 0 || bytes == 0 {
+            return Err("zero unconfirmed lets nothing through".into());
+        }
+        Ok(())
     }
 }
 
@@ -81,19 +108,4 @@ impl Default for Resume {
 pub(crate) struct Unconfirmed {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
-}
-
-impl Unconfirmed {
-    pub(crate) fn check(&self) -> Result<(), String> {
-        if self.messages == 0 || self.bytes == 0 {
-            return Err("zero unconfirmed lets nothing through".into());
-        }
-        Ok(())
-    }
-}
-
-impl Default for Unconfirmed {
-    fn default() -> Self {
-        Self { messages: 4096, bytes: 4 << 20 }
-    }
 }

@@ -162,7 +162,7 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// client's handler, and without a link in any closure that the client calls; a quarter of a second after the message was
     /// queued on a thread that is the only one to have received from this client or session so far,
     /// if none has begun to by then. What was taken from a channel
-    /// ([`Client::receiver`](crate::Client::receiver)) counts for none.
+    /// ([`connect_with_channel`](crate::ClientBuilder::connect_with_channel)) counts for none.
     pub fn call(
         &self,
         sender: &Sender,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 
+use crossbeam_channel::Receiver;
+
 use super::admission::{Admission, ConnectionLimits};
 use super::answer::Answer;
 use super::registry::Registry;
@@ -14,7 +16,8 @@ use super::{Incoming, OnRequest, Server, ServerCore, ServerHandle, accept};
 use crate::error::Error;
 use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
-use crate::policy::{Framing, Overflow, Resume};
+use crate::message::Message;
+use crate::policy::{Framing, Overflow};
 use crate::settings::{Settings, Side, no_effect, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Budget, Mutex, Ours, Repeats, Signal};
@@ -50,7 +53,6 @@ pub struct ServerBuilder {
     slow: Option<SlowSession>,
     on_request: Option<OnRequest>,
     subprotocols: Option<Vec<String>>,
-    resume: Option<Resume>,
     on_resume: Option<OnResume>,
     /// Or what is wrong with them.
     origins: Option<Result<Origins, String>>,
@@ -70,7 +72,6 @@ impl ServerBuilder {
             slow: None,
             on_request: None,
             subprotocols: None,
-            resume: None,
             on_resume: None,
             origins: None,
             any_origin: false,
@@ -79,15 +80,6 @@ impl ServerBuilder {
     }
 
     shared_setters!();
-
-    /// Has received messages come through a crossbeam channel, for `select!`: `receiver()` of
-    /// the session is that channel. The inbox keeps its bounds. Each session
-    /// has a thread more then, which hands messages over one by one; without it they are handed
-    /// over in batches, which is several times as fast for small messages.
-    pub fn channel(mut self) -> Self {
-        self.settings.has_channel = true;
-        self
-    }
 
     /// Speaks plain TCP with this framing instead of WebSocket.
     ///
@@ -243,22 +235,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Lets sessions survive their connection, with clients that offer it
-    /// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)): nothing lost, nothing twice, in order, both
-    /// ways. When a connection is lost the handler does not notice; what it sends is queued, and
-    /// its client comes back to it or the time is over. Each such session has a thread more than
-    /// others. Default: a session ends with its connection.
-    ///
-    /// What goes over the wire and what is not guaranteed: [`resumption`](crate::resumption).
-    ///
-    /// A client names its session with a secret that only the two know, so a session can be taken
-    /// over by whoever has that secret. [`on_request`](Self::on_request) is asked again for each
-    /// request that resumes; [`on_resume`](Self::on_resume) can bind a session to its user.
-    pub fn resume(mut self, resume: Resume) -> Self {
-        self.resume = Some(resume);
-        self
-    }
-
     /// Decides whether a request that has a session's secret may go on with it: whether it comes
     /// from the user whose session it is, say. One that may not gets a session of its own. It runs
     /// on the thread of the connection. Default: it may.
@@ -304,6 +280,47 @@ impl ServerBuilder {
         self
     }
 
+    /// [`bind`](Self::bind), where everything that a session receives comes through a crossbeam
+    /// channel, for `select!`. It disconnects at the session's end. The [inbox](Self::inbox) keeps its
+    /// bounds. Each session has a thread more, which hands messages over one by one; without it they
+    /// are handed over in batches, which is several times as fast for small messages.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::crossbeam_channel::{select, tick};
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::builder().bind_with_channel("127.0.0.1:0", |session, messages| {
+    ///     let timer = tick(Duration::from_millis(10));
+    ///     loop {
+    ///         select! {
+    ///             recv(messages) -> message => if message.is_err() { return },
+    ///             recv(timer) -> _ => drop(session.try_send("tick")),
+    ///         }
+    ///     }
+    /// })?;
+    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.recv()?, "tick");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind).
+    #[doc(alias = "channel")]
+    #[doc(alias = "receiver")]
+    pub fn bind_with_channel(
+        mut self,
+        address: impl ToSocketAddrs,
+        handler: impl Fn(Session, Receiver<Message>) + Send + Sync + 'static,
+    ) -> Result<Server, Error> {
+        self.settings.has_channel = true;
+        self.bind(address, move |session| {
+            let messages = session.channel();
+            handler(session, messages);
+        })
+    }
+
     fn is_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
@@ -334,7 +351,7 @@ impl ServerBuilder {
             let why = "no outbox is ever full, since it drops messages";
             no_effect(why, &[("slow_session", self.slow.is_some())])?;
         }
-        if self.resume.is_none() {
+        if settings.resume.is_none() {
             let why = "without resume no session is resumed";
             no_effect(why, &[("on_resume", self.on_resume.is_some())])?;
             let why = "without resume nothing is sent again";
@@ -349,7 +366,7 @@ impl ServerBuilder {
                     ("origins", self.origins.is_some()),
                     ("any_origin", self.any_origin),
                     ("host_names", self.names.is_some()),
-                    ("resume", self.resume.is_some()),
+                    ("resume", settings.resume.is_some()),
                     ("on_resume", self.on_resume.is_some()),
                 ],
             )?;
@@ -406,9 +423,6 @@ impl ServerBuilder {
             let reason = format!("{limit} bytes hold no message of {least} bytes");
             return Err(Error::setting("memory_limit", reason));
         }
-        if let Some(resume) = &self.resume {
-            resume.check().map_err(|reason| Error::setting("resume", reason))?;
-        }
         let wrong = |setting| move |reason: String| Error::setting(setting, reason);
         let listed = self.origins.transpose().map_err(wrong("origins"))?.unwrap_or_default();
         let origins = if self.any_origin { Origins::any() } else { listed };
@@ -440,7 +454,7 @@ impl ServerBuilder {
             gate: Gate { origins, names, is_tls },
             subprotocols,
             registry: Registry::default(),
-            resumption: self
+            resumption: settings
                 .resume
                 .map(|resume| Arc::new(Resumption::new(resume, self.connections, self.on_resume))),
             stop: Signal::new(),

@@ -76,7 +76,7 @@ use totals::Totals;
 /// be received ([`inbox`](ServerBuilder::inbox), 1 MiB and a message) and what waits to be sent to a
 /// client that does not read ([`outbox`](ServerBuilder::outbox), 16 MiB). For 1024 connections
 /// that is 3 GiB if handlers receive nothing and 16 more if they go on sending.
-/// What came compressed counts as what it inflates to. A [channel](ServerBuilder::channel) has one message
+/// What came compressed counts as what it inflates to. A [channel](ServerBuilder::bind_with_channel) has one message
 /// more in its hands.
 ///
 /// [`memory_limit`](ServerBuilder::memory_limit) puts a bound on the sum: besides it there are 48 KiB

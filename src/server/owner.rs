@@ -114,7 +114,7 @@ impl SessionOwner {
         peer: SocketAddr,
     ) -> io::Result<(Self, Session)> {
         let token = Token::generate()?;
-        let unconfirmed = Some(resumption.settings().unconfirmed);
+        let unconfirmed = Some(resumption.settings().max_unconfirmed());
         let core = Arc::new(SessionCore::new(server, id, unconfirmed));
         let (shared, orders) = Resumable::new(&core, resumption, peer);
         let attachment: Arc<dyn Attachment> = Arc::clone(&shared) as _;
@@ -166,7 +166,7 @@ impl SessionOwner {
     }
 
     fn answer(&self, received: Option<u64>) -> Answer {
-        let window = self.resumption.settings().window.as_secs();
+        let window = self.resumption.settings().window().as_secs();
         Answer { token: self.token.clone(), window, received }
     }
 
@@ -326,7 +326,7 @@ impl SessionOwner {
 
     /// The session waits for its client, unless it is over.
     fn wait(&self, cause: Arc<Failure>, after: After) -> Phase {
-        let window = self.resumption.settings().window;
+        let window = self.resumption.settings().window();
         let window = match after {
             After::Over => return Phase::Over(cause),
             After::Detached => window,

@@ -196,7 +196,7 @@ impl Resumption {
     }
 
     fn evict(&self, table: &mut Table) {
-        while table.detached.len() > self.limits.total || table.bytes > self.settings.bytes {
+        while table.detached.len() > self.limits.total || table.bytes > self.settings.max_bytes() {
             let Some((oldest, _)) = table.detached.first_key_value() else { return };
             let oldest = *oldest;
             table.evict(oldest);

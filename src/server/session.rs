@@ -317,35 +317,9 @@ impl Session {
         SessionIter { session: self }
     }
 
-    /// The channel of received messages, for `select!`. It disconnects at the end.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use crossbeam_channel::{select, tick};
-    /// use everlink::{Client, Server};
-    ///
-    /// let server = Server::builder().channel().bind("127.0.0.1:0", |session| {
-    ///     let Ok(messages) = session.receiver() else { return };
-    ///     let timer = tick(Duration::from_millis(10));
-    ///     loop {
-    ///         select! {
-    ///             recv(messages) -> message => if message.is_err() { return },
-    ///             recv(timer) -> _ => drop(session.try_send("tick")),
-    ///         }
-    ///     }
-    /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
-    /// assert_eq!(client.recv()?, "tick");
-    /// # Ok::<(), everlink::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::InvalidSetting`] unless the builder was told so:
-    /// [`channel`](crate::ServerBuilder::channel).
-    pub fn receiver(&self) -> Result<&Receiver<Message>, Error> {
-        let mailbox = self.inner.get().ok_or(Error::Closed)?.core.mailbox();
-        mailbox.receiver().ok_or_else(Error::no_channel)
+    /// The channel of received messages, if its server has them.
+    pub(super) fn channel(&self) -> Receiver<Message> {
+        self.inner.plain().core.mailbox().receiver()
     }
 
     /// Why the session is over; `None` while it is not.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::Error;
 use crate::policy::{
     Backoff, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, MaxSizes, OnDropped,
-    Queue, Resolved, SocketOptions, Timeouts, Unconfirmed,
+    Queue, Resolved, Resume, SocketOptions, Timeouts,
 };
 use crate::sync::Budget;
 use crate::sync::threads::{LEAST_STACK, usual_stack};
@@ -27,8 +27,6 @@ macro_rules! settings {
             pub(crate) budget: Budget,
             /// Whether received messages come through a channel.
             pub(crate) has_channel: bool,
-            /// How much such a session of a client's keeps.
-            pub(crate) unconfirmed: Option<Unconfirmed>,
             $($(pub(crate) $name: Option<$type>,)*)*
         }
 
@@ -99,6 +97,29 @@ settings! {
         /// what that does to secrets. Default: nothing is compressed, and nothing offered.
         #[cfg(feature = "deflate")]
         compression: Compression, set(compression: crate::policy::Compression) => compression;
+
+        /// Lets sessions survive their connection, if the peer does too: then nothing is lost and nothing
+        /// comes twice, in order, both ways, whatever happens to connections meanwhile. What goes over
+        /// the wire and what is not guaranteed: [`resumption`](crate::resumption). Default: a session
+        /// ends with its connection.
+        ///
+        /// A client asks for such sessions. With a server that has none it is an ordinary client, and the
+        /// [`delivery`](crate::ClientBuilder::delivery) holds, which also says what becomes of messages
+        /// in doubt when a session is over; [`Event::Connected`](crate::Event::Connected) says which it
+        /// is. The login hook is called for a new session only, and what it sends belongs to that session.
+        ///
+        /// A server keeps such sessions for clients that ask. When a connection is lost the handler does
+        /// not notice; what it sends is queued, and its client comes back to it or the time is over. Each
+        /// such session has a thread more than others. A client names its session with a secret that only
+        /// the two know, so a session can be taken over by whoever has that secret:
+        /// [`on_request`](crate::ServerBuilder::on_request) is asked again for each request that resumes,
+        /// and [`on_resume`](crate::ServerBuilder::on_resume) can bind a session to its user.
+        ///
+        /// A session is over with a close frame, a violation of the protocol, a handler that panics,
+        /// and when it has waited for its client as long as the server says. With
+        /// [`reconnect`](crate::Client::reconnect) it goes on.
+        #[doc(alias = "reconnect")]
+        resume: Resume, set(resume: crate::policy::Resume) => resume;
 
         /// How many links may end with the same message under way, at least 1. Default 10.
         ///
@@ -182,24 +203,6 @@ settings! {
         /// keeps boundaries.
         delivery: Delivery = Delivery::default(), set(delivery: crate::policy::Delivery) => delivery;
 
-        /// Asks the server for a session that survives its connection: then nothing is lost and
-        /// nothing comes twice, in order, both ways, whatever happens to connections meanwhile. Default:
-        /// false.
-        ///
-        /// It takes a server that offers it, like [`Server`](crate::Server) with
-        /// [`ServerBuilder::resume`](crate::ServerBuilder::resume). With any other server this is an
-        /// ordinary client, and the [`delivery`](Self::delivery) holds; it also says what becomes of
-        /// messages in doubt when a session is over. [`Event::Connected`](crate::Event::Connected) says
-        /// which it is. The login hook is called for a new session only, and what it sends belongs to
-        /// that session.
-        ///
-        /// A session is over with a close frame, a violation of the protocol, a handler that panics,
-        /// and when the server says so: it waits for its client only so long. With
-        /// [`reconnect`](crate::Client::reconnect) it goes on.
-        ///
-        /// What goes over the wire and what is not guaranteed: [`resumption`](crate::resumption).
-        resume: bool = false, set(wanted: bool) => wanted;
-
         /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`](crate::config::Framing::lines).
         framing: Framing = Framing::lines(), set(framing: crate::policy::Framing) => framing;
     }
@@ -274,10 +277,6 @@ impl Settings {
         self.backoff.clone().unwrap_or_default()
     }
 
-    pub(crate) fn unconfirmed(&self) -> Unconfirmed {
-        self.unconfirmed.unwrap_or_default()
-    }
-
     /// Whether the peer can be asked what it has: its answers come in order.
     pub(crate) fn is_confirmable(&self, is_websocket: bool) -> bool {
         is_websocket || self.heartbeat().has_answer() && self.framing().keeps_boundaries()
@@ -314,7 +313,9 @@ impl Settings {
         if let Some(compression) = &self.compression {
             compression.check().map_err(|reason| Error::setting("compression", reason))?;
         }
-        self.unconfirmed().check().map_err(|reason| Error::setting("unconfirmed", reason))?;
+        if let Some(resume) = &self.resume {
+            resume.check().map_err(|reason| Error::setting("resume", reason))?;
+        }
         self.framing().check_options().map_err(|reason| Error::setting("framing", reason))?;
         let heartbeat = self.heartbeat().check(is_websocket);
         heartbeat.map_err(|reason| Error::setting("heartbeat", reason))?;

@@ -58,7 +58,6 @@ fn what_can_have_no_effect_is_refused_with_words() {
         ("Timeouts::handshake", framed().timeouts(Timeouts::new().handshake(second))),
         ("Timeouts::login", websocket().timeouts(Timeouts::new().login(second))),
         ("inbox", websocket().on_message(|_, _| {}).inbox(Queue::new())),
-        ("channel", websocket().on_message(|_, _| {}).channel()),
         ("inbox", websocket().inbox(Queue::new().message_ttl(second))),
         ("heartbeat", websocket().heartbeat(Heartbeat::listen(second).interval(second))),
         ("heartbeat", websocket().heartbeat(Heartbeat::listen(second).always())),
@@ -189,14 +188,15 @@ fn framed_tcp_has_its_heartbeat_chosen_by_the_program() {
 }
 
 #[test]
-fn the_channel_is_there_for_who_has_asked_for_it() {
-    let client = websocket().start().unwrap();
-    let error = client.receiver().unwrap_err();
-    assert!(error.to_string().contains("channel()"), "{error}");
-    client.close();
-    let client = websocket().channel().start().unwrap();
-    assert!(client.receiver().unwrap().is_empty());
-    client.close();
+fn what_comes_through_a_channel_goes_to_no_handler() {
+    for result in [
+        websocket().on_message(|_, _| {}).start_with_channel(),
+        websocket().on_message(|_, _| {}).connect_with_channel(),
+    ] {
+        let (setting, reason) = refusal(result.expect_err("accepted"));
+        assert_eq!(setting, "on_message");
+        assert!(reason.contains("can have no effect"), "{reason}");
+    }
 }
 
 #[test]
@@ -255,9 +255,9 @@ fn absurd_bounds_of_queues_take_no_memory_and_panic_nowhere() {
     for messages in [50_000_000, usize::MAX] {
         for overflow in [Overflow::Wait, Overflow::Fail, Overflow::DropOldest] {
             let queue = Queue::new().messages(messages).bytes(usize::MAX).overflow(overflow);
-            let server = Server::builder().inbox(queue).outbox(queue).channel();
-            let server = server.bind("127.0.0.1:0", |session| {
-                for message in session.receiver().unwrap() {
+            let server = Server::builder().inbox(queue).outbox(queue);
+            let server = server.bind_with_channel("127.0.0.1:0", |session, messages| {
+                for message in messages {
                     session.send(message).unwrap();
                 }
             });
@@ -265,14 +265,13 @@ fn absurd_bounds_of_queues_take_no_memory_and_panic_nowhere() {
             let client = Client::builder(&format!("ws://{}", server.local_addr()))
                 .inbox(queue)
                 .outbox(queue)
-                .channel()
                 .limits(Limits::new().message(usize::MAX))
-                .connect()
-                .unwrap();
+                .connect_with_channel();
+            let (client, messages) = client.unwrap();
             client.send("x").unwrap();
             assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("x"));
             client.send("y").unwrap();
-            let received = client.receiver().unwrap().recv_timeout(PATIENCE).unwrap();
+            let received = messages.recv_timeout(PATIENCE).unwrap();
             assert_eq!(received.as_text(), Some("y"));
             client.close();
         }

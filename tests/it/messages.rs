@@ -341,7 +341,7 @@ fn a_busy_program_does_not_hide_that_the_link_is_dead() {
 #[test]
 fn messages_come_by_every_way_of_receiving() {
     let listener = Listener::new();
-    let client = listener.client().channel().start().unwrap();
+    let (client, receiver) = listener.client().start_with_channel().unwrap();
     let mut peer = listener.accept();
     assert!(client.try_recv().unwrap().is_none());
     assert!(matches!(client.recv_timeout(ms(10)), Err(Error::Timeout)));
@@ -351,11 +351,10 @@ fn messages_come_by_every_way_of_receiving() {
     assert_eq!(client.recv().unwrap().as_text(), Some("a"));
     assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("b"));
     select! {
-        recv(client.receiver().unwrap()) -> message => assert_eq!(message.unwrap().as_text(), Some("c")),
+        recv(receiver) -> message => assert_eq!(message.unwrap().as_text(), Some("c")),
         default(PATIENCE) => panic!("nothing came"),
     }
     assert_eq!(client.iter().next().unwrap().as_text(), Some("d"));
-    let receiver = client.receiver().unwrap().clone();
     drop(peer);
     drop(listener);
     client.close();

@@ -286,7 +286,7 @@ fn each_link_that_a_session_loses_is_counted_with_its_cause() {
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let client =
         Client::builder(&format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1)));
-    let (builder, watch) = watch(client.resume(true));
+    let (builder, watch) = watch(client.resume(Resume::new()));
     let client = builder.start().unwrap();
     watch.connected();
     let session = sessions.recv_timeout(PATIENCE).unwrap();

@@ -233,7 +233,7 @@ fn what_a_jar_keeps_fits_into_a_request_that_a_server_of_this_crate_takes() {
         .unwrap();
     let builder = Client::builder(&format!("ws://{}", server.local_addr()))
         .keep_cookies()
-        .resume(true)
+        .resume(everlink::config::Resume::new())
         .header("X-Own", &"x".repeat(10_000))
         .backoff(Backoff::fixed(ms(10)));
     #[cfg(feature = "deflate")]

@@ -83,7 +83,7 @@ fn both_ends_say_what_becomes_of_the_session() {
 #[test]
 fn a_client_is_an_ordinary_one_with_a_server_that_offers_no_sessions() {
     let listener = Listener::new();
-    let (builder, events) = watch(listener.client().resume(true));
+    let (builder, events) = watch(listener.client().resume(everlink::config::Resume::new()));
     let server = thread::spawn(move || {
         reset(listener.accept());
         let mut peer = listener.accept();
@@ -485,7 +485,7 @@ fn a_login_that_fails_leaves_no_ghost() {
     let server = server.unwrap();
     let failed = AtomicBool::new(false);
     let client = Client::builder(&format!("ws://{}", server.local_addr()))
-        .resume(true)
+        .resume(everlink::config::Resume::new())
         .backoff(everlink::config::Backoff::fixed(ms(1)))
         .login(move |session| {
             session.send("hello")?;
@@ -537,7 +537,9 @@ fn what_a_client_could_not_deliver_is_handed_back() {
 #[test]
 fn unconfirmed_messages_have_bounds_of_their_own() {
     let pair = Pair::with(resuming_server(), |client| {
-        client.unconfirmed(10, 1 << 20).outbox(Queue::new().messages(5).overflow(Overflow::Fail))
+        client
+            .resume(everlink::config::Resume::new().unconfirmed(10, 1 << 20))
+            .outbox(Queue::new().messages(5).overflow(Overflow::Fail))
     });
     let session = pair.session();
     pair.client.flush(PATIENCE).unwrap();
@@ -587,19 +589,23 @@ fn a_handler_of_messages_sees_each_once() {
 
 #[test]
 fn settings_that_can_have_no_effect_are_refused() {
+    use everlink::config::Resume;
+    let client = || Client::builder("ws://127.0.0.1:1");
     for (builder, name) in [
-        (Client::builder("tcp://127.0.0.1:1").resume(true), "resume"),
-        (Client::builder("ws://127.0.0.1:1").unconfirmed(1, 1), "unconfirmed"),
-        (Client::builder("ws://127.0.0.1:1").resume(true).unconfirmed(0, 1), "unconfirmed"),
+        (Client::builder("tcp://127.0.0.1:1").resume(everlink::config::Resume::new()), "resume"),
+        (client().resume(Resume::new().unconfirmed(0, 1)), "resume"),
+        (client().resume(Resume::within(PATIENCE)), "Resume::within"),
+        (client().resume(Resume::new().sessions(1)), "Resume::sessions"),
+        (client().resume(Resume::new().bytes(1)), "Resume::bytes"),
     ] {
         let error = builder.start().unwrap_err();
         assert!(matches!(error, Error::InvalidSetting { setting, .. } if setting == name));
     }
-    let resume = everlink::config::Resume::within(PATIENCE);
+    let resume = Resume::within(PATIENCE);
     for (builder, name) in [
         (Server::builder().resume(resume).framing(everlink::config::Framing::lines()), "resume"),
         (Server::builder().on_resume(|_, _| true), "on_resume"),
-        (Server::builder().resume(everlink::config::Resume::within(ms(10))), "resume"),
+        (Server::builder().resume(Resume::within(ms(10))), "resume"),
         (Server::builder().resume(resume.sessions(0)), "resume"),
         (Server::builder().resume(resume.unconfirmed(1, 0)), "resume"),
     ] {

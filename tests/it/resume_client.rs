@@ -111,7 +111,8 @@ fn next_offer(listener: &Listener) -> (Bare, String) {
 
 /// A client that holds a session, and the server's end of its link.
 fn held(listener: &Listener, delivery: Delivery) -> (Client, Watch, Bare) {
-    let (builder, events) = watch(listener.client().resume(true).delivery(delivery));
+    let (builder, events) =
+        watch(listener.client().resume(everlink::config::Resume::new()).delivery(delivery));
     let client = builder.start().unwrap();
     let mut server = Bare::accept(listener);
     assert_eq!(server.offer(), Some("new"));
@@ -181,7 +182,10 @@ fn an_answer_that_does_not_fit_ends_the_session_and_the_client_asks_for_another_
     ] {
         let listener = Listener::new();
         // so long that nobody could take it for "at once"
-        let builder = listener.client().resume(true).delivery(Delivery::AtLeastOnce);
+        let builder = listener
+            .client()
+            .resume(everlink::config::Resume::new())
+            .delivery(Delivery::AtLeastOnce);
         let (builder, events) = watch(builder.backoff(Backoff::fixed(ms(2000))));
         let client = builder.start().unwrap();
         let mut server = Bare::open(&listener, &new());
@@ -274,7 +278,10 @@ fn close_frames_end_a_session_and_other_ends_do_not() {
         (Vec::new(), true),
     ] {
         let listener = Listener::new();
-        let builder = listener.client().resume(true).decide(|_| everlink::failure::Decision::Retry);
+        let builder = listener
+            .client()
+            .resume(everlink::config::Resume::new())
+            .decide(|_| everlink::failure::Decision::Retry);
         let (builder, events) = watch(builder);
         let client = builder.start().unwrap();
         let mut server = Bare::open(&listener, &new());
@@ -356,7 +363,7 @@ fn a_token_goes_to_its_origin_and_nowhere_else() {
         format!("HTTP/1.1 307 x\r\nLocation: {}/there\r\nContent-Length: 0\r\n\r\n", to.url())
     };
     // the session is where a redirect leads
-    let (builder, events) = watch(home.client().resume(true));
+    let (builder, events) = watch(home.client().resume(everlink::config::Resume::new()));
     let client = builder.start().unwrap();
     let (mut server, offer) = next_offer(&home);
     assert_eq!(offer, "new");
@@ -385,7 +392,7 @@ fn a_token_goes_to_its_origin_and_nowhere_else() {
 #[test]
 fn a_fallback_gets_no_token_and_its_link_ends_the_session() {
     let [first, second] = [Listener::new(), Listener::new()];
-    let builder = first.client().resume(true).fallback(&second.url());
+    let builder = first.client().resume(everlink::config::Resume::new()).fallback(&second.url());
     let (builder, events) = watch(builder);
     let client = builder.start().unwrap();
     let server = Bare::open(&first, &new());
@@ -417,12 +424,13 @@ fn a_fallback_gets_no_token_and_its_link_ends_the_session() {
 #[test]
 fn a_login_in_a_session_reports_before_it_answers_pings() {
     let listener = Listener::new();
-    let (builder, events) = watch(listener.client().resume(true).login(|session| {
-        session.send("hello")?;
-        session.recv()?;
-        session.recv()?;
-        Ok(())
-    }));
+    let (builder, events) =
+        watch(listener.client().resume(everlink::config::Resume::new()).login(|session| {
+            session.send("hello")?;
+            session.recv()?;
+            session.recv()?;
+            Ok(())
+        }));
     let client = builder.start().unwrap();
     let mut server = Bare::open(&listener, &new());
     assert_eq!(server.recv(), "hello");

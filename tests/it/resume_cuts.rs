@@ -59,7 +59,7 @@ fn cut_at_every(
         let before = proxy.cuts();
         let url = format!("{scheme}://{}/{place}", proxy.address());
         let client = Client::builder(&url)
-            .resume(true)
+            .resume(everlink::config::Resume::new())
             .backoff(Backoff::fixed(ms(1)))
             .timeouts(everlink::config::Timeouts::new().handshake(ms(300)))
             .heartbeat(Heartbeat::every(ms(30)).dead_after(ms(120)));

@@ -160,7 +160,11 @@ fn who_loses_the_network_for_ten_seconds_misses_nothing_of_the_chat() {
     let proxy = FaultProxy::start(address.as_str()).unwrap();
     let url = format!("ws://{}/ws", proxy.address());
     let backoff = Backoff::fixed(ms(10));
-    let away = Client::builder(&url).resume(true).backoff(backoff).connect().unwrap();
+    let away = Client::builder(&url)
+        .resume(everlink::config::Resume::new())
+        .backoff(backoff)
+        .connect()
+        .unwrap();
     let other = Client::connect(&format!("ws://{address}/ws")).unwrap();
     let next = || away.recv_timeout(PATIENCE).unwrap().as_text().unwrap().to_owned();
     assert!(next().starts_with("welcome"));

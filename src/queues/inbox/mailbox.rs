@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, never};
 
 use super::channel::Channel;
 use super::state::{Held, State};
@@ -288,9 +288,9 @@ impl Mailbox {
         Ok(())
     }
 
-    /// The channel, if there is one.
-    pub(crate) fn receiver(&self) -> Option<&Receiver<Message>> {
-        self.channel.get().map(Channel::receiver)
+    /// The channel; one in which nothing comes if there is none.
+    pub(crate) fn receiver(&self) -> Receiver<Message> {
+        self.channel.get().map_or_else(never, |channel| channel.receiver().clone())
     }
 
     /// Has everybody who waits here look at the conditions again.

@@ -63,7 +63,7 @@ fn the_channel_holds_one_message_beside_what_the_bounds_allow() {
     let limits = Queue::new().messages(100).bytes(1000).overflow(Overflow::DropNewest);
     let mailbox = Arc::new(Mailbox::new(limits));
     mailbox.open_channel(&Threads::of(0, LEAST_STACK)).unwrap();
-    let receiver = mailbox.receiver().unwrap().clone();
+    let receiver = mailbox.receiver();
     for _ in 0..20 {
         mailbox.push(&mut sized(&[600]), || Room::Within);
     }
