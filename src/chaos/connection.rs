@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use super::Shared;
 use super::faults::{Cut, Direction, Faults, Place};
 use crate::sync::Mutex;
-use crate::transport::reset::Resettable;
+use crate::transport::Socket;
 
 /// How often a throttled second is divided.
 const SLICES: u64 = 20;
 
 #[derive(Debug)]
 pub(super) struct Connection {
-    client: Resettable<TcpStream>,
+    client: Socket,
     /// `None` for a client that is left alone.
-    server: Option<Resettable<TcpStream>>,
+    server: Option<Socket>,
     end: AtomicU8,
     directions: AtomicU8,
     budget: Mutex<Budget>,
@@ -39,8 +39,8 @@ struct Budget {
 impl Connection {
     pub(super) fn new(client: TcpStream, server: Option<TcpStream>) -> Self {
         Self {
-            client: Resettable::new(client),
-            server: server.map(Resettable::new),
+            client: Socket::new(client),
+            server: server.map(Socket::new),
             end: AtomicU8::new(WHOLE),
             directions: AtomicU8::new(2),
             budget: Mutex::default(),
@@ -71,11 +71,11 @@ impl Connection {
                 Cut::Silence if std::ptr::eq(side, &self.client) => continue,
                 Cut::Silence => Shutdown::Both,
                 Cut::Reset => {
-                    side.reset();
+                    side.disconnect();
                     continue;
                 }
             };
-            let _ = side.socket().shutdown(down);
+            side.shut(down);
         }
     }
 
@@ -121,19 +121,19 @@ pub(super) fn forward(shared: &Shared, connection: &Connection, direction: Direc
         _ => Some(&connection.client),
     };
     if let Some(to) = to.filter(|_| connection.is_whole() && connection.server.is_some()) {
-        let _ = to.socket().shutdown(Shutdown::Write);
+        to.shut(Shutdown::Write);
     }
     if connection.end.load(SeqCst) == SILENT && direction == Direction::ToServer {
         // holds the client's end until the client gives up
-        let _ = io::copy(&mut &connection.client, &mut io::sink());
+        let _ = io::copy(&mut connection.client.clone(), &mut io::sink());
     }
 }
 
 fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::Result<()> {
-    let client = &connection.client;
-    let Some(server) = &connection.server else {
+    let mut client = connection.client.clone();
+    let Some(server) = connection.server.clone() else {
         if direction == Direction::ToServer {
-            io::copy(&mut &*client, &mut io::sink())?;
+            io::copy(&mut client, &mut io::sink())?;
         }
         return Ok(());
     };

@@ -3,214 +3,23 @@
 mod blocking;
 pub(crate) mod body;
 mod connect;
+mod duplex;
+mod halves;
 pub(crate) mod head;
 mod prefixed;
 mod read_buffer;
-pub(crate) mod reset;
 mod resolve;
 mod socket;
 mod timed;
 #[cfg(feature = "tls")]
 pub(crate) mod tls;
 
-use std::fmt::{self, Debug};
-use std::io::{self, IoSlice, Read, Write};
-use std::sync::Arc;
-use std::time::Duration;
-
-use blocking::Blocking;
 pub use connect::Connect;
+pub use duplex::Duplex;
+pub(crate) use halves::{Advanced, NoDataYet, ReadingFailed};
+pub use halves::{Hangup, ReadHalf, WriteHalf};
 pub(crate) use read_buffer::ReadBuffer;
 pub use resolve::Resolve;
+#[cfg(feature = "chaos")]
+pub(crate) use socket::Socket;
 pub(crate) use timed::{LINGER, Stream, Timed};
-
-/// The half of a connection that one thread reads.
-///
-/// `read` returns 0 at the end of the stream, and an error of the kind `WouldBlock` or
-/// `TimedOut` when its timeout has passed. After one of the kind `Interrupted`, which a signal
-/// causes, it is called again with what is left of the time. It has to block until then: a
-/// connection whose `read`, or [`WriteHalf`]'s `write`, comes back at once again and again fails with an error
-/// that says so.
-pub trait ReadHalf: Read + Send + Debug {
-    /// How long one `read` may block; `None` for as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// Whatever is in the way; the link dies of it.
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
-
-    /// Reads from what was received before, without asking the connection; 0 if there is nothing.
-    /// What can be read like this is delivered together. A transport that keeps nothing back has
-    /// nothing, as this says.
-    ///
-    /// # Errors
-    ///
-    /// Those of `read`.
-    fn read_buffered(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let _ = buf;
-        Ok(0)
-    }
-
-    /// The connection is idle: a transport that holds on to memory for a burst gives it back. One
-    /// without buffers of its own has nothing to do, as this says.
-    fn relax(&mut self) {}
-
-    /// Whether the last reads have left something for the other half to flush: an alert, where
-    /// `read` has failed. Asking takes the answer back. A transport without a protocol of its own
-    /// says no, as this does. After a failure that leaves something, `read` is called again: it
-    /// discards what still comes, and returns 0 at the end of the stream.
-    fn wants_write(&mut self) -> bool {
-        false
-    }
-}
-
-/// What a `read` is interrupted by that has received something and has no data to show for it: a
-/// sign of life, which a signal is not.
-#[derive(Debug)]
-pub(crate) struct NoDataYet;
-
-/// What a `write` or `flush` is interrupted by that has handed on some of what was accepted
-/// before, and is to be called again.
-#[derive(Debug)]
-pub(crate) struct Advanced;
-
-/// What a `write` fails with once the reading half has failed for good. What the transport had to
-/// say about that is written by then; the reader has the cause.
-#[derive(Debug)]
-pub(crate) struct ReadingFailed;
-
-/// Gives an error of this crate's own, which nobody else's can be taken for.
-macro_rules! reason {
-    ($name:ident, $kind:ident, $words:literal) => {
-        impl $name {
-            pub(crate) fn is_in(error: &io::Error) -> bool {
-                error.get_ref().is_some_and(|inner| inner.is::<Self>())
-            }
-        }
-
-        impl std::error::Error for $name {}
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str($words)
-            }
-        }
-
-        impl From<$name> for io::Error {
-            fn from(reason: $name) -> Self {
-                Self::new(io::ErrorKind::$kind, reason)
-            }
-        }
-    };
-}
-
-reason!(NoDataYet, Interrupted, "what was received is no data yet");
-reason!(Advanced, Interrupted, "some of what was accepted is written");
-reason!(ReadingFailed, BrokenPipe, "what was received has broken the transport");
-
-/// The half of a connection that one thread writes. What `write` has accepted is on its way;
-/// after an error it is called again with the same bytes, or not at all. `Interrupted` is no more
-/// an end than for a [`ReadHalf`]. `write` and its brothers never return 0: the link dies of that
-/// with [`WriteZero`](io::ErrorKind::WriteZero).
-pub trait WriteHalf: Write + Send + Debug {
-    /// How long one `write` may block without taking a byte; `None` for as long as it takes.
-    ///
-    /// # Errors
-    ///
-    /// Whatever is in the way; the link dies of it.
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
-
-    /// Writes what fits without blocking; an error of the kind `WouldBlock` if that is nothing.
-    /// A transport that cannot tell says that always, as this does.
-    ///
-    /// # Errors
-    ///
-    /// Those of `write`.
-    fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let _ = buf;
-        Err(io::ErrorKind::WouldBlock.into())
-    }
-
-    /// The same from several buffers, of which the first ones are written first. A transport that
-    /// takes one buffer at a time takes the first that is not empty, as this does.
-    ///
-    /// # Errors
-    ///
-    /// Those of `write`.
-    fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        let first = bufs.iter().find(|buf| !buf.is_empty());
-        first.map_or(Ok(0), |first| self.try_write(first))
-    }
-
-    /// Flushes without blocking; an error of the kind `WouldBlock` if something that `write` has
-    /// accepted could not be handed on. A transport that keeps nothing back has nothing to do, as
-    /// this says.
-    ///
-    /// # Errors
-    ///
-    /// Those of `flush`.
-    fn try_flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Says that no more data follows, where the transport can say so without ending.
-    ///
-    /// # Errors
-    ///
-    /// Those of `write`.
-    fn say_goodbye(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    /// Ends the stream in this direction: the peer reads all that was written, then the end.
-    ///
-    /// # Errors
-    ///
-    /// Those of `write`.
-    fn finish(&mut self) -> io::Result<()>;
-}
-
-/// Ends both halves of a connection, from any thread.
-pub trait Hangup: Send + Sync + Debug {
-    /// Wakes whoever blocks in `read` or `write`, and makes both fail from here on. What has
-    /// already arrived can still be read.
-    fn hang_up(&self);
-
-    /// Has the connection end with a reset once all its pieces are dropped: what was written
-    /// and has not reached the peer yet is taken back, and a peer that is stuck in a write
-    /// learns at once that nobody reads. A transport that cannot do that does nothing.
-    fn reset_when_dropped(&self) {}
-
-    /// Ends both halves with a reset, at once, whatever has arrived or is on its way: a peer that
-    /// takes the end of the stream for a goodbye must not see one.
-    fn reset(&self) {
-        self.reset_when_dropped();
-        self.hang_up();
-    }
-}
-
-/// A connection to a peer, in pieces that different threads own. A `TcpStream` converts into
-/// one, and so does a `UnixStream`; if it is in non-blocking mode, as what an async runtime gives
-/// away (`into_std`) is, it is put into blocking mode.
-#[derive(Debug)]
-#[must_use = "a connection that nobody holds is at its end"]
-pub struct Duplex {
-    pub(crate) reader: Box<dyn ReadHalf>,
-    pub(crate) writer: Box<dyn WriteHalf>,
-    pub(crate) hangup: Arc<dyn Hangup>,
-}
-
-impl Duplex {
-    /// A connection of any other make.
-    pub fn new(
-        reader: impl ReadHalf + 'static,
-        writer: impl WriteHalf + 'static,
-        hangup: impl Hangup + 'static,
-    ) -> Self {
-        Self {
-            reader: Box::new(Blocking::new(reader)),
-            writer: Box::new(Blocking::new(writer)),
-            hangup: Arc::new(hangup),
-        }
-    }
-}

@@ -3,26 +3,19 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
-use super::{Duplex, ReadHalf};
-
-impl Duplex {
-    /// Has these bytes read before any other.
-    pub(crate) fn put_back(self, bytes: Vec<u8>) -> Self {
-        if bytes.is_empty() {
-            return self;
-        }
-        let reader = Prefixed { bytes: io::Cursor::new(bytes), reader: self.reader };
-        Self { reader: Box::new(reader), ..self }
-    }
-}
+use super::ReadHalf;
 
 #[derive(Debug)]
-struct Prefixed {
+pub(super) struct Prefixed {
     bytes: io::Cursor<Vec<u8>>,
     reader: Box<dyn ReadHalf>,
 }
 
 impl Prefixed {
+    pub(super) fn new(bytes: Vec<u8>, reader: Box<dyn ReadHalf>) -> Self {
+        Self { bytes: io::Cursor::new(bytes), reader }
+    }
+
     /// Frees what was read; returns how much of the prefix went into the buffer.
     fn take(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let count = self.bytes.read(buf)?;
@@ -54,7 +47,46 @@ impl ReadHalf for Prefixed {
         }
     }
 
+    fn relax(&mut self) {
+        self.reader.relax();
+    }
+
     fn wants_write(&mut self) -> bool {
         self.reader.wants_write()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    /// Holds on to memory until it is told not to.
+    #[derive(Debug)]
+    struct Hoarder(Arc<AtomicBool>);
+
+    impl Read for Hoarder {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Ok(0)
+        }
+    }
+
+    impl ReadHalf for Hoarder {
+        fn set_read_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn relax(&mut self) {
+            self.0.store(true, Relaxed);
+        }
+    }
+
+    #[test]
+    fn an_idle_transport_gives_memory_back_behind_a_prefix_too() {
+        let relaxed = Arc::new(AtomicBool::new(false));
+        let mut half = Prefixed::new(b"x".to_vec(), Box::new(Hoarder(Arc::clone(&relaxed))));
+        half.relax();
+        assert!(relaxed.load(Relaxed));
     }
 }

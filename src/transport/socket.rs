@@ -1,65 +1,100 @@
-//! A plain socket: one descriptor, shared by both halves.
+//! A plain socket, which threads share.
 
-use std::fmt::Debug;
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, TcpStream};
 #[cfg(unix)]
-use std::os::unix::net::UnixStream;
+use std::io::IoSlice;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use socket2::SockRef;
+use super::{Hangup, ReadHalf, WriteHalf};
 
-use super::reset::{Disconnect, Resettable};
-use super::{Duplex, Hangup, ReadHalf, WriteHalf};
+/// One descriptor, of which every piece of a connection has a clone. One thread at a time reads, and
+/// others write.
+///
+/// It can end with a reset, and without the end of the stream before it: what `shutdown` does says the end
+/// of the stream first, and what a drop does comes when the last user is gone.
+#[derive(Debug, Clone)]
+pub(crate) struct Socket(Arc<Shared>);
 
-/// What the halves need of a stream; TCP and Unix streams have it all.
-trait Socket: Disconnect + Send + Sync + Debug + 'static {
-    fn receive(&self, buf: &mut [u8]) -> io::Result<usize>;
-    fn send(&self, buf: &[u8]) -> io::Result<usize>;
+#[derive(Debug)]
+struct Shared {
+    socket: socket2::Socket,
+    is_reading: AtomicBool,
+    is_reset: AtomicBool,
+}
 
-    /// Sends what fits without blocking.
-    fn try_send(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        #[cfg(unix)]
-        return self
-            .options()
-            .send_vectored_with_flags(bufs, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL);
-        #[cfg(not(unix))]
-        {
-            let _ = bufs;
-            Err(io::ErrorKind::WouldBlock.into())
+impl Socket {
+    pub(crate) fn new(socket: impl Into<socket2::Socket>) -> Self {
+        let (is_reading, is_reset) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self(Arc::new(Shared { socket: socket.into(), is_reading, is_reset }))
+    }
+
+    /// Has threads wait in it; what is no socket any more shows in its first read.
+    pub(super) fn block(&self) {
+        let _ = self.0.socket.set_nonblocking(false);
+    }
+
+    /// The only error is a socket that is down already.
+    pub(crate) fn shut(&self, how: Shutdown) {
+        let _ = self.0.socket.shutdown(how);
+    }
+
+    /// Sends a reset, and wakes whoever blocks.
+    pub(crate) fn disconnect(&self) {
+        self.0.is_reset.store(true, SeqCst);
+        if self.0.is_reading.load(SeqCst) {
+            // ends the read, and tells the peer nothing: whoever reads sends the reset
+            self.shut(Shutdown::Read);
+        } else {
+            self.send_reset();
         }
     }
 
-    fn options(&self) -> SockRef<'_>;
-}
-
-impl Socket for TcpStream {
-    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
-        (&mut &*self).read(buf)
-    }
-
-    fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        (&mut &*self).write(buf)
-    }
-
-    fn options(&self) -> SockRef<'_> {
-        self.into()
+    /// Sends a reset, where there is such a thing: a Unix socket has none, and a kernel may refuse it
+    /// while a thread waits in a read or a write (Linux of 2023 does).
+    fn send_reset(&self) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        let is_done = rustix::net::connect_unspec(&self.0.socket).is_ok();
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let is_done = false;
+        if !is_done {
+            // wakes whoever is stuck in a write; the end of the stream stays behind what they
+            // could not send
+            self.shut(Shutdown::Both);
+        }
     }
 }
 
-#[cfg(unix)]
-impl Socket for UnixStream {
-    fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
-        (&mut &*self).read(buf)
+/// Reads, unless the socket is reset.
+impl Read for Socket {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.is_reading.store(true, SeqCst);
+        let result = if self.0.is_reset.load(SeqCst) {
+            Err(io::ErrorKind::ConnectionReset.into())
+        } else {
+            (&self.0.socket).read(buf)
+        };
+        self.0.is_reading.store(false, SeqCst);
+        if self.0.is_reset.load(SeqCst) {
+            self.send_reset();
+        }
+        result
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        // a program in C has not asked for the signal to be ignored, as Rust's runtime does
+        #[cfg(unix)]
+        return self.0.socket.send_with_flags(buf, libc::MSG_NOSIGNAL);
+        #[cfg(not(unix))]
+        (&self.0.socket).write(buf)
     }
 
-    fn send(&self, buf: &[u8]) -> io::Result<usize> {
-        (&mut &*self).write(buf)
-    }
-
-    fn options(&self) -> SockRef<'_> {
-        self.into()
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -69,91 +104,45 @@ fn least(time: Duration) -> Duration {
     time.max(Duration::from_micros(1))
 }
 
-#[derive(Debug)]
-struct Half<S>(Arc<Resettable<S>>);
-
-impl<S: Socket> Read for Half<S> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        self.0.enter(|socket| socket.receive(buf))
-    }
-}
-
-impl<S: Socket> ReadHalf for Half<S> {
+impl ReadHalf for Socket {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.socket().options().set_read_timeout(timeout.map(least))
+        self.0.socket.set_read_timeout(timeout.map(least))
     }
 }
 
-impl<S: Socket> Write for Half<S> {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.socket().send(buf)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<S: Socket> WriteHalf for Half<S> {
+impl WriteHalf for Socket {
     fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.socket().options().set_write_timeout(timeout.map(least))
+        self.0.socket.set_write_timeout(timeout.map(least))
     }
 
+    #[cfg(unix)]
     fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.0.socket().try_send(&[IoSlice::new(buf)])
+        self.try_write_vectored(&[IoSlice::new(buf)])
     }
 
+    #[cfg(unix)]
     fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.socket().try_send(bufs)
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        self.0.socket.send_vectored_with_flags(bufs, flags)
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.0.socket().shut(Shutdown::Write)
+        self.0.socket.shutdown(Shutdown::Write)
     }
 }
 
-impl<S: Socket> Hangup for Half<S> {
+impl Hangup for Socket {
     fn hang_up(&self) {
-        // the only error is a socket that is down already
-        let _ = self.0.socket().shut(Shutdown::Both);
+        self.shut(Shutdown::Both);
     }
 
     fn reset(&self) {
         self.reset_when_dropped();
-        self.0.reset();
+        self.disconnect();
     }
 
     fn reset_when_dropped(&self) {
         // best effort: without it the kernel goes on trying for a while
-        let _ = self.0.socket().options().set_linger(Some(Duration::ZERO));
-    }
-}
-
-/// How much of what the system has taken may wait there without being on its way.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const NOT_SENT: u32 = 128 * 1024;
-
-fn duplex<S: Socket>(stream: S) -> Duplex {
-    // threads wait in it; what is no socket any more shows in its first read
-    let _ = stream.options().set_nonblocking(false);
-    let socket = Arc::new(Resettable::new(stream));
-    let half = || Half(Arc::clone(&socket));
-    Duplex { reader: Box::new(half()), writer: Box::new(half()), hangup: Arc::new(half()) }
-}
-
-impl From<TcpStream> for Duplex {
-    fn from(stream: TcpStream) -> Self {
-        // a peer that takes what is sent is alive, and only what the system takes of us shows that: it
-        // could hide megabytes, seconds of a slow peer, behind which the heartbeat's ping stands
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let _ = SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT);
-        duplex(stream)
-    }
-}
-
-#[cfg(unix)]
-impl From<UnixStream> for Duplex {
-    fn from(stream: UnixStream) -> Self {
-        duplex(stream)
+        let _ = self.0.socket.set_linger(Some(Duration::ZERO));
     }
 }
