@@ -95,7 +95,7 @@ fn tracker(address: SocketAddr, number: &'static str) -> Result<Client> {
     let client = Client::builder(&format!("tcp://{address}"))
         .framing(framing())
         .heartbeat(Heartbeat::every(BEAT).message(*b"H", |answer| answer.as_bytes() == b"H"))
-        .login(move |session| Ok(session.send(format!("L{number}").into_bytes())?))
+        .login(move |login| login.send(format!("L{number}").into_bytes()))
         .on_message(|sender, message| {
             if let [b'C', high, low, words @ ..] = message.as_bytes() {
                 let mut answer = vec![b'R', *high, *low];

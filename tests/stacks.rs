@@ -127,7 +127,7 @@ fn websockets() {
         })
         .login(|session: &mut LoginSession<'_>| {
             runs("login");
-            Ok(session.send("hello")?)
+            session.send("hello")
         })
         .on_event(|_| {
             runs("on_event");

@@ -99,24 +99,29 @@ impl<'a> LoginSession<'a> {
         self.response
     }
 
-    /// Sends a message ahead of everything in the outbox.
+    /// Sends a message ahead of everything in the outbox. A hook may end with it.
     ///
     /// ```
     /// use everlink::Client;
     ///
-    /// let client = Client::builder("ws://localhost:9001").login(|session| {
-    ///     session.send(r#"{"op":"auth","key":"..."}"#)?;
-    ///     Ok(())
-    /// });
+    /// let client = Client::builder("ws://localhost:9001")
+    ///     .login(|login| login.send(r#"{"op":"auth","key":"..."}"#));
     /// # let _ = client;
     /// ```
     ///
     /// # Errors
     ///
-    /// [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut), and a message
-    /// that the framing cannot carry [`InvalidInput`](io::ErrorKind::InvalidInput).
-    pub fn send(&mut self, message: impl Into<Message>) -> Result<(), Failure> {
-        let message = message.into();
+    /// A [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut), and a message
+    /// that the framing cannot carry [`InvalidInput`](io::ErrorKind::InvalidInput). It is of the type
+    /// that a hook ends with.
+    pub fn send(
+        &mut self,
+        message: impl Into<Message>,
+    ) -> Result<(), Box<dyn StdError + Send + Sync>> {
+        self.write(message.into()).map_err(Into::into)
+    }
+
+    fn write(&mut self, message: Message) -> Result<(), Failure> {
         if let Err(why) = self.opened.protocol.check(&message) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why).into());
         }
@@ -333,9 +338,11 @@ impl fmt::Debug for LoginSession<'_> {
 /// });
 /// # let _ = client;
 /// ```
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
 pub struct LoginError {
-    pub(crate) permanent: bool,
-    pub(crate) source: Box<dyn StdError + Send + Sync>,
+    permanent: bool,
+    source: Box<dyn StdError + Send + Sync>,
 }
 
 impl LoginError {
@@ -360,28 +367,6 @@ pub(crate) fn failure(error: Box<dyn StdError + Send + Sync>) -> Failure {
     match error.downcast::<LoginError>() {
         Ok(error) => Failure::Login { permanent: error.permanent, source: error.source },
         Err(source) => Failure::Login { permanent: false, source },
-    }
-}
-
-/// What it is about.
-impl fmt::Display for LoginError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.source.fmt(f)
-    }
-}
-
-impl StdError for LoginError {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        Some(&*self.source)
-    }
-}
-
-impl fmt::Debug for LoginError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LoginError")
-            .field("permanent", &self.permanent)
-            .field("source", &self.source)
-            .finish()
     }
 }
 

@@ -223,7 +223,7 @@ fn a_message_of_the_login_hook_goes_as_it_is() {
     let client = listener
         .client()
         .compression(Compression::new())
-        .login(move |session| Ok(session.send(text.as_str())?))
+        .login(move |login| login.send(text.as_str()))
         .start()
         .unwrap();
     let (mut stream, _) = answer(&listener, AGREED);
@@ -252,7 +252,7 @@ fn what_a_login_hook_receives_may_be_compressed() {
         .unwrap();
     let client = Client::builder(&format!("ws://{}", server.local_addr()))
         .compression(Compression::new())
-        .login(move |session| Ok(sender.send(session.recv()?)?))
+        .login(move |login| Ok(sender.send(login.recv()?)?))
         .connect()
         .unwrap();
     let expected = Message::from("welcome ".repeat(100));
