@@ -53,7 +53,7 @@ fn main() -> Result<(), Box<dyn StdError>> {
 
 /// One link and no second: each case looks at a link from its beginning to its end.
 fn builder(url: &str) -> ClientBuilder {
-    Client::builder(url).compression(Compression::new()).decide(|_| Decision::GiveUp)
+    Client::builder(url).compression(Compression::new()).decide(|_, _| Decision::GiveUp)
 }
 
 fn case_count(url: &str) -> Result<u32, Box<dyn StdError>> {

@@ -168,7 +168,7 @@ fn builder(options: &Options) -> Result<ClientBuilder, Box<dyn std::error::Error
         Backoff::exponential().initial(options.backoff_initial).max(backoff_max)
     };
     let mut builder =
-        Client::builder(&options.url).heartbeat(heartbeat).backoff(backoff).decide(|failure| {
+        Client::builder(&options.url).heartbeat(heartbeat).backoff(backoff).decide(|_, failure| {
             if is_normal_close(failure) { Decision::GiveUp } else { failure.decision() }
         });
     if is_framed {
@@ -209,7 +209,7 @@ fn builder(options: &Options) -> Result<ClientBuilder, Box<dyn std::error::Error
         builder = builder.max_attempts(limit);
     }
     if options.events {
-        builder = builder.on_event(|event| match event {
+        builder = builder.on_event(|_, event| match event {
             // the peer has said that all is done
             Event::GaveUp { cause, .. } if is_normal_close(cause) => {}
             event => eprintln!("{}", json!(event)),

@@ -82,7 +82,7 @@ fn run() -> Result<bool> {
             Backoff::exponential().initial(Duration::from_millis(200)).max(Duration::from_secs(1)),
         )
         .stable_after(Duration::from_millis(300))
-        .on_event(move |event| {
+        .on_event(move |_, event| {
             clock.event(event);
             if let Event::Connected { session: SessionStart::Resumed { .. }, .. } = event {
                 let _ = report.send(());

@@ -43,7 +43,7 @@ fn connect(url: &str, wake: &Sender<Wake>) -> Result<Client> {
         .backoff(Backoff::fixed(Duration::from_millis(100)))
         // the window may be gone: nobody is there to be told then
         .on_message(move |_, message| drop(received.send(Wake::Received(message.into_owned()))))
-        .on_event(move |event| drop(happened.send(Wake::Connection(event.clone()))))
+        .on_event(move |_, event| drop(happened.send(Wake::Connection(event.clone()))))
         // not connect(): that would wait for the server
         .start()?;
     Ok(client)

@@ -59,7 +59,7 @@ fn main() -> Result<()> {
             session.send(Message::from_json(&Request::Subscribe { symbols })?)?;
             Ok(())
         })
-        .on_event(|event| println!("client    {event}"))
+        .on_event(|_, event| println!("client    {event}"))
         .connect()?;
     follow(&client)?;
     client.close();

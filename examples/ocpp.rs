@@ -122,7 +122,7 @@ fn station(url: &str, name: &str) -> Result<(Client, Pending)> {
         .basic_auth(name, "0cpp")
         .subprotocol("ocpp1.6")
         // who is replaced does not fight for the place
-        .decide(|failure| match failure.close_frame() {
+        .decide(|_, failure| match failure.close_frame() {
             Some(frame) if frame.code.0 == REPLACED => Decision::GiveUp,
             _ => failure.decision(),
         })
@@ -135,7 +135,7 @@ fn station(url: &str, name: &str) -> Result<(Client, Pending)> {
             Err(error) => println!("the back end sends no JSON: {error}"),
         })
         // what was asked on a link that is gone gets no answer on the next
-        .on_event(move |event| {
+        .on_event(move |_, event| {
             if matches!(event, Event::Disconnected { .. }) {
                 lost.fail_all();
             }

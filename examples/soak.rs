@@ -252,9 +252,9 @@ fn start(proxy: &FaultProxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result
                 .max(Duration::from_millis(500)),
         )
         // a proxy that cuts a handshake in two is no reason to give up
-        .decide(|_| Decision::Retry)
+        .decide(|_, _| Decision::Retry)
         .on_message(|_, _| {})
-        .on_event(move |event| match event {
+        .on_event(move |_, event| match event {
             Event::Disconnected { .. } => {
                 if let Some(struck) = *lock(&struck) {
                     record(&mut lock(&times).detection, struck.elapsed());

@@ -42,7 +42,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .max_attempts(5)
         // a link that was up for this long makes the count start anew
         .stable_after(BEAT * 2)
-        .on_event(move |event| say(event.to_string()))
+        .on_event(move |_, event| say(event.to_string()))
         .connect()?;
     let exchange = |text: &str| -> Result<(), Error> {
         client.send(text)?;

@@ -28,7 +28,7 @@ fn upload(url: &str, mut say: impl FnMut(&Event) + Send + 'static) -> Result<(),
         .heartbeat(Heartbeat::every(Duration::from_millis(100)))
         .timeouts(Timeouts::new().handshake(Duration::from_millis(500)))
         .backoff(Backoff::fixed(Duration::from_millis(10)))
-        .on_event(move |event| say(event))
+        .on_event(move |_, event| say(event))
         .start()?;
     for number in 0..COUNT {
         client.send(number.to_string())?;

@@ -73,12 +73,12 @@ fn main() -> Result<()> {
         .bearer_auth_with(move || Ok(tokens.issue()))
         // "unauthorized" ends things unless it is said that a new token helps; the 401 of a locked
         // account still does
-        .decide(|failure| match failure.close_frame() {
+        .decide(|_, failure| match failure.close_frame() {
             Some(frame) if frame.code.0 == EXPIRED => Decision::Retry,
             _ => failure.decision(),
         })
         .backoff(Backoff::fixed(Duration::from_millis(20)))
-        .on_event(|event| {
+        .on_event(|_, event| {
             if !matches!(event, Event::Connecting { .. }) {
                 println!("{event}");
             }

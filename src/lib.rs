@@ -166,8 +166,8 @@ pub mod transport;
 mod wire;
 
 pub use client::{
-    Client, ClientBuilder, ClientStatus, CloseReport, Event, Events, Iter, LoginError,
-    LoginSession, SessionStart, State,
+    Client, ClientBuilder, ClientHandle, ClientStatus, CloseReport, Event, Events, Iter,
+    LoginError, LoginSession, SessionStart, State,
 };
 pub use error::Error;
 pub use failure::cause::Failure;

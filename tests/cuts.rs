@@ -48,7 +48,7 @@ fn a_client_whose_server_is_cut_off_at_any_byte_says_so_once() {
         let answer_length = upgraded(REQUEST).len();
         for cut in 0..=answer_length + frames.len() {
             let listener = Listener::new();
-            let (builder, watch) = watch(listener.client().decide(|_| Decision::GiveUp));
+            let (builder, watch) = watch(listener.client().decide(|_, _| Decision::GiveUp));
             let client = builder.start().unwrap();
             let mut stream = listener.accept_raw();
             let request = read_head(&mut stream);

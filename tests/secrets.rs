@@ -192,7 +192,7 @@ fn credentials_are_never_logged_nor_shown() {
             .client()
             .header("X-Api-Key", "opensesame")
             .bearer_auth("swordfish")
-            .decide(|_| Decision::GiveUp),
+            .decide(|_, _| Decision::GiveUp),
     );
     let client = builder.start().unwrap();
     let mut stream = listener.accept_raw();
@@ -245,7 +245,7 @@ fn a_peer_cannot_forge_a_record_of_the_log() {
     const FORGED: &str = "bye)\n[ERROR root] forged\u{1b}[2J\u{202e}";
     capture();
     let listener = Listener::new();
-    let (builder, watch) = watch(listener.client().decide(|_| Decision::Retry));
+    let (builder, watch) = watch(listener.client().decide(|_, _| Decision::Retry));
     let client = builder.start().unwrap();
     for head in ["HTTP/1.1 404 ", "HTTP/1.1 101 Yes\r\nUpgrade: ", "SSH-2.0-"] {
         drop(listener.answer(&format!("{head}{FORGED}\r\n\r\n")));

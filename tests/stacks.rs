@@ -129,12 +129,12 @@ fn websockets() {
             runs("login");
             session.send("hello")
         })
-        .on_event(|_| {
+        .on_event(|_, _| {
             runs("on_event");
             // for so long that somebody says so
             thread::sleep(ms(30));
         })
-        .decide(|failure: &Failure| {
+        .decide(|_, failure: &Failure| {
             runs("decide");
             failure.decision()
         })

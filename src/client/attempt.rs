@@ -112,12 +112,14 @@ impl Opener {
         let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
         self.dialed = Some(request.endpoint.to_string());
         if let Some(make) = &mut self.hooks.token {
-            let token = core.watched(TOKEN, || guarded(TOKEN, make))?.map_err(Failure::Request)?;
+            let token = core
+                .watched(core.patience, TOKEN, || guarded(TOKEN, make))?
+                .map_err(Failure::Request)?;
             request.bearer_auth(&token).map_err(|error| Failure::Request(error.into()))?;
         }
         if let Some(hook) = &mut self.hooks.request {
             let code = || guarded(REQUEST, || hook(&mut request));
-            core.watched(REQUEST, code)?.map_err(Failure::Request)?;
+            core.watched(core.patience, REQUEST, code)?.map_err(Failure::Request)?;
         }
         let mut opening = Opening::new(self.settings.timeouts(), request.endpoint.clone());
         let first = match session.go_back() {
@@ -254,7 +256,7 @@ impl Opener {
         // a hook that waits for the server is let be until its time is over
         let patience = core.patience.max(self.settings.timeouts().login);
         let code = || guarded(LOGIN, || hook(&mut session));
-        let mut result = core.watched_after(patience, LOGIN, code)?;
+        let mut result = core.watched(patience, LOGIN, code)?;
         if result.is_ok() {
             result = session.check_kept().map_err(Into::into);
         }

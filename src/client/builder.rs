@@ -4,40 +4,35 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::Receiver;
 
 use super::attempt::{Hooks, Opener, RequestHook, TokenHook};
+use super::client_handle::ClientHandle;
 use super::core::Core;
 use super::event::Event;
-use super::events::Publisher;
 use super::handle::Client;
-use super::life::{Decide, Manager};
+use super::life::{Decide, EventHook, Manager};
 use super::login::{Hook, LoginSession};
 use super::network::Network;
 use super::route::Route;
-use super::status::Status;
-use crate::dial::{Connector, Dialer, Environment, Interrupt, Proxy, Resolver, System};
+use crate::dial::{Connector, Dialer, Environment, Proxy, Resolver, System};
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
 use crate::handshake::{Jar, OpeningRequest, dialable};
 use crate::message::{Message, MessageRef};
 use crate::policy::Delivery;
-use crate::queues::inbox::{Handler, Inbox, Mailbox};
+use crate::queues::inbox::{Handler, Inbox};
 use crate::queues::outbox::Outbox;
 use crate::sender::Sender;
 use crate::settings::{Settings, client_setters, no_effect, shared_setters};
-use crate::stats::Counters;
-use crate::sync::threads::{Role, Threads, next_id};
-use crate::sync::{Mutex, Signal};
+use crate::sync::threads::{Role, next_id};
 #[cfg(feature = "tls")]
 use crate::transport::tls::Tls;
 use crate::transport::{Connect, Resolve};
 
 /// Makes the handler, once there is a sender for it to answer with.
 type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
-type EventHook = Box<dyn FnMut(&Event) + Send>;
 
 /// Every setting of a [`Client`](crate::Client), from [`Client::builder`](crate::Client::builder).
 ///
@@ -227,7 +222,7 @@ impl ClientBuilder {
 
     /// Calls this on each fresh link, before anything queued is sent: to authenticate, to
     /// subscribe. It runs on the thread of the attempt. See [`LoginSession`].
-    /// An error of the hook's fails the attempt and is retried, unless it is a
+    /// Any error may end the hook: it fails the attempt, which is retried, unless it is a
     /// [`LoginError`](crate::LoginError) that says otherwise.
     ///
     /// ```
@@ -291,37 +286,42 @@ impl ClientBuilder {
         self
     }
 
-    /// Calls this with each event, on the manager thread: keep it short. Messages may be received before
-    /// it is told of their link, see [`on_message`](Self::on_message).
+    /// Calls this with the client and each event, on the manager thread: keep it short. Messages may be
+    /// received before it is told of their link, see [`on_message`](Self::on_message).
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// use everlink::{Client, Event};
     ///
     /// let client = Client::builder(&url)
-    ///     .on_event(|event| match event {
+    ///     .on_event(|client, event| match event {
     ///         Event::Disconnected { cause, unconfirmed, .. } => {
     ///             eprintln!("lost: {cause}; {unconfirmed} messages may have to be sent again");
     ///         }
+    ///         // this program ends with its feed
+    ///         Event::GaveUp { .. } => drop(client.start_close(1001, "no feed")),
     ///         other => eprintln!("{other}"),
     ///     })
     ///     .connect()?;
     /// # let _ = client;
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    pub fn on_event(mut self, callback: impl FnMut(&Event) + Send + 'static) -> Self {
+    pub fn on_event(
+        mut self,
+        callback: impl FnMut(&ClientHandle, &Event) + Send + 'static,
+    ) -> Self {
         self.on_event = Some(Box::new(callback));
         self
     }
 
-    /// Decides what to do after a failure, instead of [`Failure::decision`]. It runs on the
-    /// manager thread.
+    /// Decides what to do after a failure, instead of [`Failure::decision`]. It is lent the client, as
+    /// [`on_event`](Self::on_event) is, and runs on the manager thread too.
     ///
     /// ```
     /// use everlink::failure::Decision;
     /// use everlink::{Client, Failure};
     ///
-    /// let client = Client::builder("ws://localhost:9001").decide(|failure| match failure {
+    /// let client = Client::builder("ws://localhost:9001").decide(|_, failure| match failure {
     ///     // this service closes with 4001 when the token has expired for good
     ///     Failure::Closed(Some(frame)) if frame.code.0 == 4001 => Decision::GiveUp,
     ///     // a normal close is the end of the feed
@@ -332,7 +332,10 @@ impl ClientBuilder {
     /// });
     /// # let _ = client;
     /// ```
-    pub fn decide(mut self, decide: impl FnMut(&Failure) -> Decision + Send + 'static) -> Self {
+    pub fn decide(
+        mut self,
+        decide: impl FnMut(&ClientHandle, &Failure) -> Decision + Send + 'static,
+    ) -> Self {
         self.decide = Some(Box::new(decide));
         self
     }
@@ -586,14 +589,7 @@ impl ClientBuilder {
         }
         let id = next_id();
         settings.name.get_or_insert_with(|| id.to_string());
-        let threads = Threads::of(id, settings.stack_size());
         let settings = Arc::new(settings);
-        let counters = Arc::new(Counters::default());
-        let (commands, inbound_commands) = unbounded();
-        let mailbox = Arc::new(Mailbox::new(settings.inbox()));
-        if settings.has_channel {
-            mailbox.open_channel(&threads).map_err(Error::Thread)?;
-        }
         let outbox = Outbox::new(
             settings.outbox(),
             settings.limits().message,
@@ -603,27 +599,9 @@ impl ClientBuilder {
         )
         .telling(settings.on_dropped.clone())
         .giving_up_after(settings.max_deliveries());
-        let core = Arc::new(Core {
-            id,
-            #[cfg(feature = "metrics")]
-            outlet: crate::metrics::Outlet::new("client", settings.label().to_owned()),
-            outbox: Arc::new(outbox),
-            mailbox: Arc::clone(&mailbox),
-            counters,
-            status: Status::new(),
-            publisher: Publisher::new(self.on_event),
-            commands,
-            interrupt: Interrupt::new(),
-            done: Signal::new(),
-            undelivered: Mutex::default(),
-            has_handler: self.on_message.is_some(),
-            threads: threads.clone(),
-            label: settings.label().to_owned(),
-            close_timeout: settings.timeouts().close,
-            patience: settings.heartbeat().interval,
-            closing_since: Mutex::default(),
-            has_link: AtomicBool::new(false),
-        });
+        let (has_channel, has_handler) = (settings.has_channel, self.on_message.is_some());
+        let (core, commands) = Core::new(id, &settings, outbox, has_handler);
+        let core = Arc::new(core);
         #[cfg(feature = "metrics")]
         {
             let core: std::sync::Weak<Core> = Arc::downgrade(&core);
@@ -631,14 +609,15 @@ impl ClientBuilder {
         }
         let inbox = match self.on_message {
             Some(handler) => Inbox::Handler(handler(Sender::new(Arc::<Core>::clone(&core)))),
-            None => Inbox::Mailbox(mailbox),
+            None => Inbox::Mailbox(Arc::clone(&core.mailbox)),
         };
+        let resolve = self.resolve.unwrap_or_else(|| Arc::new(System));
         let network = Network::new(
-            Resolver::new(self.resolve.unwrap_or_else(|| Arc::new(System)), threads.clone()),
-            Dialer::new(settings.socket(), threads.clone()),
+            Resolver::new(resolve, core.threads.clone()),
+            Dialer::new(settings.socket(), core.threads.clone()),
             self.route,
             self.connect_to,
-            self.connector.map(|connect| Connector::new(connect, threads)),
+            self.connector.map(|connect| Connector::new(connect, core.threads.clone())),
             #[cfg(feature = "tls")]
             self.tls.unwrap_or_default().build(is_websocket)?,
         );
@@ -647,7 +626,12 @@ impl ClientBuilder {
         let jar = self.cookies.then(Jar::default);
         let opener = Opener::new(Arc::clone(&settings), network, jar, requests, hooks);
         let shared = Arc::clone(&core);
-        let manager = Manager::new(shared, settings, opener, inbox, inbound_commands, self.decide);
+        let (on_event, decide) = (self.on_event, self.decide);
+        let manager = Manager::new(shared, settings, opener, inbox, commands, on_event, decide);
+        // last: nothing that is refused leaves a thread behind
+        if has_channel {
+            core.mailbox.open_channel(&core.threads).map_err(Error::Thread)?;
+        }
         Ok((core, manager))
     }
 
@@ -752,7 +736,11 @@ fn launch(core: Arc<Core>, manager: Manager) -> Result<Client, Error> {
         .start(Role::Manager, move || {
             manager.run();
         })
-        .map_err(Error::Thread)?;
+        .map_err(|error| {
+            // with it ends the thread of a channel
+            core.mailbox.abandon();
+            Error::Thread(error)
+        })?;
     Ok(Client::new(core))
 }
 

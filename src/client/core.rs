@@ -1,14 +1,17 @@
 //! What a client's handles and its manager share.
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender as Commands;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use log::kv::Value;
 
-use super::events::Publisher;
-use super::status::Status;
+use super::event::Event;
+use super::events::{Events, Publisher};
+use super::status::{State, Status};
 use crate::dial::Interrupt;
 use crate::error::Error;
 use crate::link::{InboxSlot, Opened, Owner, Parts};
@@ -20,7 +23,6 @@ use crate::sender::End;
 use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
 use crate::sync::Mutex;
-use crate::sync::Signal;
 use crate::sync::threads::{self, Role, Threads, thread_prefix};
 
 /// How long `close` waits for threads that have nothing to wait for: most of the 100 ms that it
@@ -35,39 +37,68 @@ pub(crate) enum Command {
     Close(CloseFrame),
 }
 
-/// Nothing of the program's that the builder was given is kept here but its callbacks for events and
-/// dropped messages, which go with the manager: handles outlive the client.
+/// Nothing of the program's that the builder was given is kept here but its callback for dropped
+/// messages, which goes with the manager: handles outlive the client.
 pub(crate) struct Core {
     pub(crate) id: u64,
-    pub(crate) threads: Threads,
+    pub(super) threads: Threads,
     /// What metrics and log records call it.
-    pub(crate) label: String,
-    pub(crate) close_timeout: Duration,
+    label: String,
+    close_timeout: Duration,
     /// How long the program may hold the manager up before that is said.
-    pub(crate) patience: Duration,
+    pub(super) patience: Duration,
     /// Since when it is being closed: all who close it have one time for that.
-    pub(crate) closing_since: Mutex<Option<Instant>>,
-    /// Whether there is a link that is not buried.
-    pub(crate) has_link: AtomicBool,
-    pub(crate) outbox: Arc<Outbox>,
-    pub(crate) mailbox: Arc<Mailbox>,
-    pub(crate) counters: Arc<Counters>,
-    pub(crate) status: Status,
-    pub(crate) publisher: Publisher,
-    pub(crate) commands: Commands<Command>,
-    pub(crate) interrupt: Interrupt,
-    /// Raised when the manager has ended, and everything with it.
-    pub(crate) done: Signal,
-    pub(crate) undelivered: Mutex<Vec<Message>>,
+    closing_since: OnceLock<Instant>,
+    /// Whether there is a link that is not joined.
+    pub(super) has_link: AtomicBool,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) status: Status,
+    publisher: Publisher,
+    commands: Sender<Command>,
+    pub(super) interrupt: Interrupt,
+    undelivered: Mutex<Vec<Message>>,
     /// Whether everything received goes to a handler.
-    pub(crate) has_handler: bool,
+    has_handler: bool,
     #[cfg(feature = "metrics")]
-    pub(crate) outlet: crate::metrics::Outlet,
+    outlet: crate::metrics::Outlet,
 }
 
 impl Core {
+    /// The commands are for the manager.
+    pub(super) fn new(
+        id: u64,
+        settings: &Settings,
+        outbox: Outbox,
+        has_handler: bool,
+    ) -> (Self, Receiver<Command>) {
+        let (commands, received) = unbounded();
+        let core = Self {
+            id,
+            threads: Threads::of(id, settings.stack_size()),
+            label: settings.label().to_owned(),
+            close_timeout: settings.timeouts().close,
+            patience: settings.heartbeat().interval,
+            closing_since: OnceLock::new(),
+            has_link: AtomicBool::new(false),
+            outbox: Arc::new(outbox),
+            mailbox: Arc::new(Mailbox::new(settings.inbox())),
+            counters: Arc::default(),
+            status: Status::new(),
+            publisher: Publisher::default(),
+            commands,
+            interrupt: Interrupt::new(),
+            undelivered: Mutex::default(),
+            has_handler,
+            #[cfg(feature = "metrics")]
+            outlet: crate::metrics::Outlet::new("client", settings.label().to_owned()),
+        };
+        (core, received)
+    }
+
     /// What a link of this client is made of.
-    pub(crate) fn link_parts(
+    pub(super) fn link_parts(
         &self,
         settings: &Arc<Settings>,
         inbox: &InboxSlot,
@@ -89,19 +120,14 @@ impl Core {
         }
     }
 
-    pub(crate) fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         thread_prefix(self.id)
     }
 
-    /// What metrics and log records call it.
-    pub(crate) fn label(&self) -> &str {
-        &self.label
-    }
-
-    pub(crate) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+    pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
         if self.has_handler {
             let reason = "every message goes to the handler of on_message()";
-            return Err(Error::WouldWaitForever { reason });
+            return Err(self.status.end().unwrap_or(Error::WouldWaitForever { reason }));
         }
         let now = Instant::now();
         let would_wait = deadline.is_none_or(|deadline| deadline > now);
@@ -128,7 +154,7 @@ impl Core {
         threads::belongs_to(self.id) && !self.status.is_up_now()
     }
 
-    pub(crate) fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
+    pub(super) fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
         let now = Instant::now();
         if !threads::belongs_to(self.id) {
             return self.status.wait_connected(now.checked_add(timeout));
@@ -139,7 +165,7 @@ impl Core {
         }
     }
 
-    pub(crate) fn reconnect(&self) -> Result<(), Error> {
+    pub(super) fn reconnect(&self) -> Result<(), Error> {
         // first, for by the time that this thread goes on the manager may have given up again
         self.status.resume();
         self.outbox.rest(None);
@@ -147,7 +173,7 @@ impl Core {
     }
 
     fn command(&self, command: Command) -> Result<(), Error> {
-        if self.done.is_raised() {
+        if self.status.state() == State::Closed {
             return Err(Error::Closed);
         }
         self.commands.send(command).map_err(|_| Error::Closed)
@@ -155,7 +181,7 @@ impl Core {
 
     /// Closes, and waits until every thread has ended; returns whether all have. A thread of the
     /// client's own does not wait: it would wait for itself.
-    pub(crate) fn close(&self, frame: CloseFrame) -> bool {
+    pub(super) fn close(&self, frame: CloseFrame) -> bool {
         let had_link = self.has_link.load(SeqCst);
         let since = self.begin_close(frame);
         if threads::belongs_to(self.id) {
@@ -175,7 +201,7 @@ impl Core {
 
     /// Starts to close; returns when that was first done.
     fn begin_close(&self, frame: CloseFrame) -> Instant {
-        let since = *self.closing_since.lock().get_or_insert_with(Instant::now);
+        let since = *self.closing_since.get_or_init(Instant::now);
         self.outbox.shut();
         let _ = self.command(Command::Close(frame));
         self.interrupt.raise();
@@ -183,16 +209,90 @@ impl Core {
     }
 
     /// Puts aside what was not delivered and could be sent again; returns how much it is.
-    pub(crate) fn keep_undelivered(&self) -> usize {
+    pub(super) fn keep_undelivered(&self) -> usize {
         let left = self.outbox.drain();
         let count = left.len();
         self.undelivered.lock().extend(left);
         count
     }
 
-    pub(crate) fn stats(&self) -> Stats {
+    /// What [`keep_undelivered`](Self::keep_undelivered) has put aside, for the first who asks.
+    pub(super) fn take_undelivered(&self) -> Vec<Message> {
+        std::mem::take(&mut *self.undelivered.lock())
+    }
+
+    pub(super) fn subscribe(&self) -> Events {
+        self.publisher.subscribe()
+    }
+
+    pub(super) fn stats(&self) -> Stats {
         let (uptime, total_downtime) = self.status.times();
         Stats { uptime, total_downtime, ..self.counters.stats(&self.outbox, &self.mailbox) }
+    }
+
+    /// Tells the subscriptions.
+    pub(super) fn publish(&self, event: Event) {
+        self.publisher.publish(event);
+    }
+
+    /// Runs code of the program's on the manager thread, or on one for which that waits. Nothing goes
+    /// on while it does, so another thread says if that takes so long. If there is none to be had,
+    /// nobody does.
+    pub(super) fn watched<T>(
+        self: &Arc<Self>,
+        waiting: Duration,
+        callback: &'static str,
+        code: impl FnOnce() -> T,
+    ) -> T {
+        let (returns, returned) = bounded::<Infallible>(0);
+        let core = Arc::clone(self);
+        let _ = self.threads.start(Role::Watch, move || {
+            if returned.recv_timeout(waiting) == Err(RecvTimeoutError::Timeout) {
+                let event = Event::CallbackStalled { client: core.id, callback, waiting };
+                core.record(&event);
+                core.publisher.publish(event);
+            }
+        });
+        let result = code();
+        drop(returns);
+        result
+    }
+
+    /// Logs an event, and brings the metrics up to date.
+    #[inline(never)]
+    pub(super) fn note(&self, event: &Event) {
+        self.record(event);
+        #[cfg(feature = "metrics")]
+        self.publish_step(matches!(event, Event::Closed { .. }));
+    }
+
+    /// Logs a step. What a link itself says while it lives is logged there.
+    fn record(&self, event: &Event) {
+        let level = event.level();
+        // the link has said so, where the wait was seen
+        let is_said =
+            matches!(event, Event::ReceiverStalled { .. } | Event::ConfirmationsMissing { .. });
+        if is_said || !log::log_enabled!(level) {
+            return;
+        }
+        let mut fields: Vec<(&str, Value<'_>)> = vec![
+            ("client", self.id.into()),
+            ("name", self.label.as_str().into()),
+            ("event", event.name().into()),
+        ];
+        fields.extend(event.fields());
+        let (thread, module) = (self.name(), module_path!());
+        log::logger().log(
+            &log::Record::builder()
+                .level(level)
+                .target(module)
+                .module_path_static(Some(module))
+                .file_static(Some(file!()))
+                .line(Some(line!()))
+                .key_values(&fields.as_slice())
+                .args(format_args!("{thread}: {event}"))
+                .build(),
+        );
     }
 }
 
@@ -207,7 +307,7 @@ impl crate::metrics::Source for Core {
 #[cfg(feature = "metrics")]
 impl Core {
     /// A step in its life is published. Nobody has asked: no ping is owed for that.
-    pub(crate) fn publish_step(&self, is_last: bool) {
+    pub(super) fn publish_step(&self, is_last: bool) {
         use crate::metrics::Extent;
         self.publish_to(if is_last { Extent::Last } else { Extent::Step });
     }
@@ -247,7 +347,6 @@ impl End for Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::State;
     use crate::client::status::Step;
     use crate::failure::Failure;
     use crate::policy::Delivery;
@@ -257,36 +356,12 @@ mod tests {
     fn a_client_is_sent_off_before_its_manager_hears_of_it() {
         // a manager that hears of it first may have given up again by then, and what the caller
         // changes after that would have everybody wait for an attempt that nobody makes
-        let settings = Arc::new(Settings::default());
-        let counters = Arc::new(Counters::default());
-        let (commands, heard) = crossbeam_channel::bounded(0);
-        let core = Core {
-            id: next_id(),
-            outbox: Arc::new(Outbox::new(
-                settings.outbox(),
-                settings.limits().message,
-                None,
-                Delivery::default(),
-                true,
-            )),
-            mailbox: Arc::new(Mailbox::new(settings.inbox())),
-            counters,
-            status: Status::new(),
-            publisher: Publisher::new(None),
-            commands,
-            interrupt: Interrupt::new(),
-            done: Signal::new(),
-            undelivered: Mutex::default(),
-            has_handler: false,
-            #[cfg(feature = "metrics")]
-            outlet: crate::metrics::Outlet::new("client", String::new()),
-            threads: Threads::of(0, threads::LEAST_STACK),
-            label: String::new(),
-            close_timeout: settings.timeouts().close,
-            patience: settings.heartbeat().interval,
-            closing_since: Mutex::default(),
-            has_link: AtomicBool::new(false),
-        };
+        let settings = Settings::default();
+        let (outbox, delivery) = (settings.outbox(), Delivery::default());
+        let outbox = Outbox::new(outbox, settings.limits().message, None, delivery, true);
+        let (mut core, _) = Core::new(next_id(), &settings, outbox, false);
+        let (commands, heard) = bounded(0);
+        core.commands = commands;
         core.status.enter(Step::GaveUp(Arc::new(Failure::ClosedAbnormally)));
         std::thread::scope(|scope| {
             let caller = scope.spawn(|| core.reconnect());

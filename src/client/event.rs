@@ -186,9 +186,9 @@ impl Event {
     /// share.
     ///
     /// ```no_run
-    /// use everlink::{Client, Event};
+    /// use everlink::{Client, ClientHandle, Event};
     ///
-    /// fn log(event: &Event) {
+    /// fn log(_: &ClientHandle, event: &Event) {
     ///     println!("client {}: {event}", event.client());
     /// }
     ///

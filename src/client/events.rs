@@ -1,15 +1,14 @@
 //! How a program is told of events.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use super::event::Event;
-use crate::failure::guarded;
-use crate::sync::{Mutex, Ours};
+use crate::error::Error;
+use crate::sync::{Mutex, Ours, Signal};
 
 /// A subscription to a client's events, from [`Client::subscribe`](crate::Client::subscribe).
 ///
@@ -19,9 +18,6 @@ use crate::sync::{Mutex, Ours};
 #[must_use = "a subscription ends when it is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct Events {
     shared: Ours<Subscription>,
-    number: u64,
-    /// Where it is entered.
-    list: Ours<Mutex<Subscriptions>>,
 }
 
 #[derive(Debug)]
@@ -30,15 +26,15 @@ struct Subscription {
     receiver: Receiver<Event>,
     missed: AtomicU64,
     /// Raised with the last event.
-    ended: crate::sync::Signal,
+    ended: Signal,
 }
 
 impl Events {
     /// A subscription that has ended.
     pub(super) fn none() -> Self {
-        let publisher = Publisher::default();
-        publisher.subscriptions.lock().ended = true;
-        publisher.subscribe()
+        let subscription = Arc::new(Subscription::new());
+        subscription.ended.raise();
+        Self { shared: Ours::new(subscription) }
     }
 
     /// How many events a subscription holds.
@@ -77,7 +73,7 @@ impl Events {
     ///
     /// let events = client.subscribe();
     /// let nothing = events.recv_timeout(Duration::from_millis(10));
-    /// assert!(matches!(nothing, Err(Error::Timeout)));
+    /// assert!(matches!(nothing, Err(crate::Error::Timeout)));
     /// # Ok::<(), everlink::Error>(())
     /// ```
     ///
@@ -86,14 +82,14 @@ impl Events {
     /// [`Error::Timeout`](crate::Error::Timeout) if there was none, and
     /// [`Error::Closed`](crate::Error::Closed) once the client is closed and all events were
     /// taken.
-    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, crate::error::Error> {
-        let shared = self.shared.get().ok_or(crate::error::Error::Closed)?;
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, Error> {
+        let shared = self.shared.get().ok_or(Error::Closed)?;
         crossbeam_channel::select_biased! {
-            recv(shared.receiver) -> event => event.map_err(|_| crate::error::Error::Closed),
+            recv(shared.receiver) -> event => event.map_err(|_| Error::Closed),
             recv(shared.ended.raised()) -> _ => {
-                shared.receiver.try_recv().map_err(|_| crate::error::Error::Closed)
+                shared.receiver.try_recv().map_err(|_| Error::Closed)
             }
-            default(timeout) => Err(crate::error::Error::Timeout),
+            default(timeout) => Err(Error::Timeout),
         }
     }
 
@@ -136,91 +132,42 @@ impl Iterator for Events {
     }
 }
 
-impl Drop for Events {
-    fn drop(&mut self) {
-        let Some(list) = self.list.get() else { return };
-        // what it holds is dropped without the lock
-        let entry = list.lock().entries.remove(&self.number);
-        drop(entry);
-    }
-}
-
 /// After the last event there is none.
 impl std::iter::FusedIterator for Events {}
 
-type Callback = Box<dyn FnMut(&Event) + Send>;
-
-/// Hands events to the callback of the builder and to every subscription.
+/// Hands events to every subscription.
 #[derive(Default)]
-pub(crate) struct Publisher {
-    /// Called on the manager thread only, so the lock is never contended.
-    callback: Mutex<Option<Callback>>,
-    subscriptions: Arc<Mutex<Subscriptions>>,
-}
+pub(super) struct Publisher(Mutex<Subscriptions>);
 
-/// Those that have not been dropped, by their numbers.
 #[derive(Debug, Default)]
 struct Subscriptions {
-    entries: BTreeMap<u64, Arc<Subscription>>,
-    next: u64,
+    /// Each until the program has dropped it.
+    entries: Vec<Weak<Subscription>>,
     ended: bool,
 }
 
 impl Publisher {
-    pub(crate) fn new(callback: Option<Callback>) -> Self {
-        Self { callback: Mutex::new(callback), subscriptions: Arc::default() }
-    }
-
-    pub(crate) fn subscribe(&self) -> Events {
-        let (sender, receiver) = bounded(Events::CAPACITY);
-        let ended = crate::sync::Signal::new();
-        let shared = Arc::new(Subscription { sender, receiver, missed: AtomicU64::new(0), ended });
-        let mut subscriptions = self.subscriptions.lock();
-        let number = subscriptions.next;
-        subscriptions.next += 1;
+    pub(super) fn subscribe(&self) -> Events {
+        let mut subscriptions = self.0.lock();
         if subscriptions.ended {
-            shared.ended.raise();
-        } else {
-            subscriptions.entries.insert(number, Arc::clone(&shared));
+            return Events::none();
         }
-        Events {
-            shared: Ours::new(shared),
-            number,
-            list: Ours::new(Arc::clone(&self.subscriptions)),
-        }
+        let subscription = Arc::new(Subscription::new());
+        subscriptions.entries.retain(|entry| entry.strong_count() > 0);
+        subscriptions.entries.push(Arc::downgrade(&subscription));
+        Events { shared: Ours::new(subscription) }
     }
 
-    /// Tells the callback alone. Called on the manager thread.
-    pub(crate) fn call_back(&self, event: &Event) {
-        let mut slot = self.callback.lock();
-        if let Some(callback) = slot.as_mut() {
-            if let Err(panic) = guarded("event callback", || callback(event)) {
-                log::error!("{panic}");
-            }
-        }
-        if matches!(event, Event::Closed { .. }) {
-            // it may hold a handle to this very client
-            let callback = slot.take();
-            drop(slot);
-            drop(callback);
-        }
-    }
-
-    /// Whether there is a callback.
-    pub(crate) fn calls_back(&self) -> bool {
-        self.callback.lock().is_some()
-    }
-
-    /// Tells the subscriptions.
-    pub(crate) fn publish(&self, event: Event) {
+    pub(super) fn publish(&self, event: Event) {
         let last = matches!(event, Event::Closed { .. });
-        let mut subscriptions = self.subscriptions.lock();
+        let mut subscriptions = self.0.lock();
         if subscriptions.ended {
             // said by another thread than the last
             return;
         }
         subscriptions.ended = last;
-        let entries: Vec<_> = subscriptions.entries.values().cloned().collect();
+        // what one holds is dropped without the lock
+        let entries: Vec<_> = subscriptions.entries.iter().filter_map(Weak::upgrade).collect();
         drop(subscriptions);
         for subscription in entries {
             subscription.put(event.clone());
@@ -232,6 +179,11 @@ impl Publisher {
 }
 
 impl Subscription {
+    fn new() -> Self {
+        let (sender, receiver) = bounded(Events::CAPACITY);
+        Self { sender, receiver, missed: AtomicU64::new(0), ended: Signal::new() }
+    }
+
     fn put(&self, mut event: Event) {
         while let Err(TrySendError::Full(back)) = self.sender.try_send(event) {
             event = back;
@@ -267,10 +219,11 @@ mod tests {
         let publisher = Publisher::default();
         let stays = publisher.subscribe();
         drop(publisher.subscribe());
-        assert_eq!(publisher.subscriptions.lock().entries.len(), 1);
+        let other = publisher.subscribe();
+        assert_eq!(publisher.0.lock().entries.len(), 2);
         publisher.publish(stalled(1));
         assert!(stays.recv().is_some());
-        drop((publisher, stays));
+        drop((publisher, stays, other));
     }
 
     #[test]

@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 
 use super::ClientBuilder;
-use super::close::{CloseReport, Guard};
 use super::core::Core;
 use super::events::Events;
-use super::iter::Iter;
 use super::status::{ClientStatus, State};
 use crate::error::{Error, close_frame};
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::sender::{Sender, sends};
 use crate::stats::Stats;
 use crate::sync::Ours;
+use crate::sync::threads::{self, Role};
 
 /// A WebSocket client that stays connected.
 ///
@@ -106,10 +105,6 @@ impl Client {
     /// Nobody's in the child of a `fork`.
     fn core(&self) -> Result<&Core, Error> {
         self.guard.get().map(|guard| &*guard.0).ok_or(Error::Closed)
-    }
-
-    pub(super) fn name(&self) -> String {
-        self.guard.plain().0.name()
     }
 
     /// The number in the names of this client's threads and in its log records, which no other
@@ -222,7 +217,7 @@ impl Client {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn subscribe(&self) -> Events {
-        self.core().map_or_else(|_| Events::none(), |core| core.publisher.subscribe())
+        self.core().map_or_else(|_| Events::none(), |core| core.subscribe())
     }
 
     /// What the client is doing: its state and since when, the endpoint, the last failure, the time
@@ -239,7 +234,7 @@ impl Client {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn status(&self) -> ClientStatus {
-        self.core().map_or_else(|_| ClientStatus::closed(), |core| core.status.snapshot())
+        self.core().map_or_else(|_| ClientStatus::of(State::Closed), |core| core.status.snapshot())
     }
 
     /// The state at this moment.
@@ -355,9 +350,7 @@ impl Client {
         let Ok(core) = self.core() else {
             return CloseReport { ended: true, undelivered: Vec::new() };
         };
-        let ended = core.close(frame);
-        let mut slot = core.undelivered.lock();
-        CloseReport { ended, undelivered: std::mem::take(&mut *slot) }
+        CloseReport { ended: core.close(frame), undelivered: core.take_undelivered() }
     }
 }
 
@@ -367,5 +360,72 @@ impl fmt::Debug for Client {
             .field("id", &self.id())
             .field("state", &self.state())
             .finish_non_exhaustive()
+    }
+}
+
+/// Closes the client with the last handle.
+struct Guard(Arc<Core>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.close(CloseFrame::new(CloseCode::NORMAL, ""));
+        // nobody is left who could receive
+        self.0.mailbox.abandon();
+        if !threads::belongs_to(self.0.id) {
+            let at_once = Instant::now() + Duration::from_millis(10);
+            self.0.threads.join(at_once, |role| role == Role::Inbox);
+        }
+    }
+}
+
+/// How closing went, from [`Client::close`](crate::Client::close).
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CloseReport {
+    /// Whether every thread has ended, and is joined; then whatever closures the client was given are
+    /// dropped, with what they had captured. False if the program's own code still holds one up (a
+    /// handler, a hook or a resolver that does not return; the system's lookup of a name, too), or if
+    /// one of the client's own threads called; they end as soon as they can.
+    ///
+    /// The thread of a [channel](crate::ClientBuilder::start_with_channel) is not waited for while messages are
+    /// left in the inbox: it ends when the last of them is taken, or with the last handle.
+    pub ended: bool,
+    /// Messages that were accepted and not delivered, in order: those never written, and with
+    /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) those never confirmed. Only the
+    /// first caller gets them.
+    pub undelivered: Vec<Message>,
+}
+
+/// Messages as they come, from [`Client::iter`].
+#[derive(Debug)]
+#[must_use = "an iterator receives nothing until it is iterated over"]
+pub struct Iter<'a> {
+    client: &'a Client,
+}
+
+impl Iterator for Iter<'_> {
+    type Item = Message;
+
+    fn next(&mut self) -> Option<Message> {
+        self.client
+            .recv()
+            .inspect_err(|error| {
+                if matches!(error, Error::WouldWaitForever { .. }) {
+                    log::error!(
+                        "{}: no message to iterate over: {error}",
+                        self.client.guard.plain().0.name()
+                    );
+                }
+            })
+            .ok()
+    }
+}
+
+impl<'a> IntoIterator for &'a Client {
+    type Item = Message;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
     }
 }

@@ -12,10 +12,11 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, bounded, select};
 
 use super::attempt::{Opener, Success};
+use super::client_handle::ClientHandle;
 use super::core::{Command, Core};
 use super::event::Event;
 use super::session::{ClientSession, SessionStart};
-use super::status::{Details, Step};
+use super::status::Step;
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, Next, guarded};
 use crate::link::{Ended, InboxSlot, Link};
@@ -33,8 +34,11 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// How long a link that is given up on request has for its goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
 
+/// Told of each event.
+pub(crate) type EventHook = Box<dyn FnMut(&ClientHandle, &Event) + Send>;
+
 /// Decides what to do after a failure.
-pub(crate) type Decide = Box<dyn FnMut(&Failure) -> Decision + Send>;
+pub(crate) type Decide = Box<dyn FnMut(&ClientHandle, &Failure) -> Decision + Send>;
 
 pub(crate) struct Manager {
     core: Arc<Core>,
@@ -43,6 +47,9 @@ pub(crate) struct Manager {
     session: ClientSession,
     inbox: InboxSlot,
     commands: Receiver<Command>,
+    /// Lent to the two callbacks.
+    handle: ClientHandle,
+    on_event: Option<EventHook>,
     decide: Option<Decide>,
     /// Gets the result of the first attempt, which then decides.
     first: Option<Sender<Result<(), Arc<Failure>>>>,
@@ -90,15 +97,6 @@ impl NextStep {
     }
 }
 
-/// Says that the manager has ended, and everything with it, however that came about.
-struct Done(Arc<Core>);
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        self.0.done.raise();
-    }
-}
-
 impl Manager {
     pub(crate) fn new(
         core: Arc<Core>,
@@ -106,15 +104,18 @@ impl Manager {
         opener: Opener,
         inbox: Inbox,
         commands: Receiver<Command>,
+        on_event: Option<EventHook>,
         decide: Option<Decide>,
     ) -> Self {
         Self {
+            handle: ClientHandle::new(&core),
             session: ClientSession::new(core.id, &settings, &core.counters, &core.outbox),
             core,
             settings,
             opener,
             inbox: Arc::new(Mutex::new(Some(inbox))),
             commands,
+            on_event,
             decide,
             first: None,
             since: Instant::now(),
@@ -132,7 +133,6 @@ impl Manager {
 
     /// Runs until the client is closed.
     pub(crate) fn run(&mut self) {
-        let _done = Done(Arc::clone(&self.core));
         let clean = match guarded("manager", || self.live()) {
             Ok(clean) => clean,
             Err(panic) => {
@@ -185,12 +185,29 @@ impl Manager {
     }
 
     /// Makes an event known that carries the number of this client.
-    fn say(&self, event: impl FnOnce(u64) -> Event) {
-        self.core.make_known(event(self.core.id));
+    fn say(&mut self, event: impl FnOnce(u64) -> Event) {
+        self.make_known(event(self.core.id));
+    }
+
+    /// Logs an event, brings the metrics up to date and tells the program.
+    // what it takes of the stack is not to stay resident
+    #[inline(never)]
+    fn make_known(&mut self, event: Event) {
+        self.core.note(&event);
+        self.call_back(&event);
+        self.core.publish(event);
+    }
+
+    fn call_back(&mut self, event: &Event) {
+        let Some(callback) = &mut self.on_event else { return };
+        let code = || guarded("event callback", || callback(&self.handle, event));
+        if let Err(panic) = self.core.watched(self.core.patience, "event callback", code) {
+            log::error!("{panic}");
+        }
     }
 
     #[inline(never)]
-    fn say_connecting(&self) {
+    fn say_connecting(&mut self) {
         let (attempt, endpoint) = (self.streak.attempts, self.opener.upcoming());
         self.core.status.enter(Step::Connecting(endpoint.clone()));
         self.say(|client| Event::Connecting { client, attempt, endpoint });
@@ -226,8 +243,9 @@ impl Manager {
         self.link += 1;
         let attempts = std::mem::take(&mut self.streak.attempts);
         let (response, compression) = (response.map(Arc::new), link.compression());
-        let details = Details { response: response.clone(), compression };
-        let downtime = self.core.status.enter(Step::Connected(endpoint.clone(), details));
+        let (shown, answer) = (endpoint.clone(), response.clone());
+        let step = Step::Connected { endpoint: shown, response: answer, compression };
+        let downtime = self.core.status.enter(step);
         link.announce();
         let event = Event::Connected {
             client: self.core.id,
@@ -240,12 +258,12 @@ impl Manager {
             session,
         };
         match self.first.take() {
-            None => self.core.make_known(event),
+            None => self.make_known(event),
             // nobody can have subscribed before this; later subscribers start with what follows
             Some(first) => {
                 self.core.note(&event);
                 let _ = first.send(Ok(()));
-                self.core.call_back(&event);
+                self.call_back(&event);
             }
         }
         link
@@ -300,8 +318,8 @@ impl Manager {
         let decision = match &mut self.decide {
             None => self.opener.decision(cause),
             Some(decide) => {
-                let decide = || guarded("decision function", || decide(cause));
-                self.core.watched("decision function", decide)?
+                let decide = || guarded("decision function", || decide(&self.handle, cause));
+                self.core.watched(self.core.patience, "decision function", decide)?
             }
         };
         let not_before = match decision {
@@ -316,7 +334,11 @@ impl Manager {
         let (retry, outage) = (self.streak.retries, self.streak.outage(self.since));
         let backoff = &self.settings.backoff();
         let delay = || guarded("backoff", || backoff.delay(retry, outage));
-        let delay = if backoff.is_custom() { self.core.watched("backoff", delay) } else { delay() };
+        let delay = if backoff.is_custom() {
+            self.core.watched(self.core.patience, "backoff", delay)
+        } else {
+            delay()
+        };
         Ok(Some(delay?.max(not_before).min(MAX_DURATION)))
     }
 
@@ -405,13 +427,13 @@ impl Manager {
 
     /// Joins the threads of a dead link, and settles with outbox and session what it had taken.
     fn join(&mut self, link: Link) -> Ended {
-        let (ended, outbox) = (link.bury(), &self.core.outbox);
+        let ended = link.bury();
         if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
-            if let Some(TooLarge { size, message }) = outbox.take_too_large() {
+            if let Some(TooLarge { size, message }) = self.core.outbox.take_too_large() {
                 self.say(|client| Event::MessageTooLarge { client, size, message });
             }
         }
-        outbox.suspect_first(&ended.cause, ended.is_answered);
+        self.core.outbox.suspect_first(&ended.cause, ended.is_answered);
         self.session.link_ended(&ended.cause);
         ended
     }
@@ -478,7 +500,7 @@ impl Manager {
             self.opener.next_endpoint();
         }
         self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
-        self.core.make_known(Event::Disconnected {
+        self.make_known(Event::Disconnected {
             client: self.core.id,
             link: self.link,
             cause,

@@ -2,13 +2,11 @@
 
 mod attempt;
 mod builder;
-mod close;
+mod client_handle;
 mod core;
 mod event;
 mod events;
 mod handle;
-mod iter;
-mod journal;
 mod life;
 mod login;
 mod network;
@@ -20,11 +18,10 @@ mod status;
 mod streak;
 
 pub use builder::ClientBuilder;
-pub use close::CloseReport;
+pub use client_handle::ClientHandle;
 pub use event::Event;
 pub use events::Events;
-pub use handle::Client;
-pub use iter::Iter;
+pub use handle::{Client, CloseReport, Iter};
 pub use login::{LoginError, LoginSession};
 pub use session::SessionStart;
 pub use status::{ClientStatus, State};

@@ -17,7 +17,7 @@ use super::Event;
 ///
 /// let client = Client::builder("ws://localhost:9001")
 ///     // {"event":"connecting","client":1,"attempt":1,"endpoint":"ws://localhost:9001/"}
-///     .on_event(|event| match serde_json::to_string(event) {
+///     .on_event(|_, event| match serde_json::to_string(event) {
 ///         Ok(line) => eprintln!("{line}"),
 ///         Err(error) => eprintln!("{error}"),
 ///     })

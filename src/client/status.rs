@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::Receiver;
 
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::policy::AgreedCompression;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard, Signal};
 
 /// The state of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -72,10 +72,10 @@ pub struct ClientStatus {
 }
 
 impl ClientStatus {
-    /// What is known in a process that has no client.
-    pub(super) fn closed() -> Self {
+    /// The state, and nothing else yet.
+    pub(super) fn of(state: State) -> Self {
         Self {
-            state: State::Closed,
+            state,
             since: Instant::now(),
             endpoint: String::new(),
             last_failure: None,
@@ -92,21 +92,18 @@ impl ClientStatus {
     }
 }
 
-/// What is known of a link that is up.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Details {
-    pub(crate) response: Option<Arc<http::Response<()>>>,
-    pub(crate) compression: Option<AgreedCompression>,
-}
-
 /// What a client does from here on, with all that belongs to it: a state and its details are set in
 /// one step, so that nobody sees the one without the other.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(super) enum Step {
     /// An attempt goes to this endpoint.
     Connecting(String),
-    /// A link to this endpoint is up.
-    Connected(String, Details),
+    /// A link is up.
+    Connected {
+        endpoint: String,
+        response: Option<Arc<http::Response<()>>>,
+        compression: Option<AgreedCompression>,
+    },
     /// The link to this endpoint is gone, for this reason as far as is known.
     Disconnected(String, Arc<Failure>),
     /// The next attempt is made then.
@@ -119,44 +116,31 @@ pub(crate) enum Step {
 
 /// Written by the manager thread, and by [`Status::resume`]; read and waited for by everybody.
 #[derive(Debug)]
-pub(crate) struct Status {
+pub(super) struct Status {
     inner: Mutex<Inner>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct Inner {
-    state: State,
-    /// Why the client gave up.
-    cause: Option<Arc<Failure>>,
-    since: Instant,
-    endpoint: String,
-    last_failure: Option<Arc<Failure>>,
-    next_attempt: Option<Instant>,
-    details: Details,
+    shown: ClientStatus,
     up_since: Option<Instant>,
     down_since: Instant,
+    /// In all, but for an outage that is not over.
     downtime: Duration,
-    /// Disconnects when nothing more will be received; replaced when a client that gave up is
-    /// sent off again.
-    ended: (Option<Sender<Infallible>>, Receiver<Infallible>),
+    /// Raised when nothing more will be received; replaced when a client that gave up is sent off
+    /// again.
+    ended: Signal,
 }
 
 impl Status {
-    pub(crate) fn new() -> Self {
-        let (sender, receiver) = bounded(0);
+    pub(super) fn new() -> Self {
         let inner = Inner {
-            state: State::Connecting,
-            cause: None,
-            since: Instant::now(),
-            endpoint: String::new(),
-            last_failure: None,
-            next_attempt: None,
-            details: Details::default(),
+            shown: ClientStatus::of(State::Connecting),
             up_since: None,
             down_since: Instant::now(),
             downtime: Duration::ZERO,
-            ended: (Some(sender), receiver),
+            ended: Signal::new(),
         };
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
     }
@@ -165,66 +149,41 @@ impl Status {
         self.inner.lock()
     }
 
-    pub(crate) fn state(&self) -> State {
-        self.inner().state
+    pub(super) fn state(&self) -> State {
+        self.inner().shown.state
     }
 
     /// Whether there is a link.
-    pub(crate) fn is_up_now(&self) -> bool {
+    pub(super) fn is_up_now(&self) -> bool {
         self.inner().up_since.is_some()
     }
 
-    pub(crate) fn snapshot(&self) -> ClientStatus {
-        let inner = self.inner();
-        ClientStatus {
-            state: inner.state,
-            since: inner.since,
-            endpoint: inner.endpoint.clone(),
-            last_failure: inner.last_failure.clone(),
-            next_attempt: inner.next_attempt,
-            response: inner.details.response.clone(),
-            compression: inner.details.compression,
-        }
+    pub(super) fn snapshot(&self) -> ClientStatus {
+        self.inner().shown.clone()
     }
 
     /// An attempt has failed, or more is known of why a link has died. The state stays.
-    pub(crate) fn failed(&self, endpoint: String, cause: Arc<Failure>) {
+    pub(super) fn failed(&self, endpoint: String, cause: Arc<Failure>) {
         let mut inner = self.inner();
-        (inner.endpoint, inner.last_failure) = (endpoint, Some(cause));
+        (inner.shown.endpoint, inner.shown.last_failure) = (endpoint, Some(cause));
     }
 
     /// Moves on. Returns how long there has been no link: of interest when it is up again.
-    pub(crate) fn enter(&self, step: Step) -> Duration {
-        let state = step.state();
+    pub(super) fn enter(&self, step: Step) -> Duration {
         let mut inner = self.inner();
-        let now = Instant::now();
-        let was_up = inner.up_since.is_some();
-        let is_up = matches!(state, State::Connected | State::Closing);
-        let mut down = Duration::ZERO;
-        if is_up && !was_up {
-            down = now.saturating_duration_since(inner.down_since);
-            inner.downtime += down;
-            inner.up_since = Some(now);
-        } else if was_up && !is_up {
-            inner.up_since = None;
-            inner.down_since = now;
-        } else if !was_up && state == State::Closed {
-            // the last outage is over with the client
-            down = now.saturating_duration_since(inner.down_since);
-            inner.downtime += down;
-        }
         inner.set(step);
+        let downtime = inner.keep_time();
         drop(inner);
         self.changed.notify_all();
-        down
+        downtime
     }
 
     /// Leaves `GaveUp` and `Connected` at once, for calls that come right after `reconnect()` and
     /// before the manager has heard of it: they wait for the next link.
-    pub(crate) fn resume(&self) {
+    pub(super) fn resume(&self) {
         let mut inner = self.inner();
-        if matches!(inner.state, State::GaveUp | State::Connected) {
-            let endpoint = std::mem::take(&mut inner.endpoint);
+        if matches!(inner.shown.state, State::GaveUp | State::Connected) {
+            let endpoint = std::mem::take(&mut inner.shown.endpoint);
             inner.set(Step::Connecting(endpoint));
         }
         drop(inner);
@@ -232,10 +191,10 @@ impl Status {
     }
 
     /// Waits for a link.
-    pub(crate) fn wait_connected(&self, deadline: Option<Instant>) -> Result<(), Error> {
+    pub(super) fn wait_connected(&self, deadline: Option<Instant>) -> Result<(), Error> {
         let mut inner = self.inner();
         loop {
-            if inner.state == State::Connected {
+            if inner.shown.state == State::Connected {
                 return Ok(());
             }
             if let Some(error) = inner.end() {
@@ -255,76 +214,87 @@ impl Status {
     }
 
     /// What a call meets that needs a link now or later, if there will be none.
-    pub(crate) fn end(&self) -> Option<Error> {
+    pub(super) fn end(&self) -> Option<Error> {
         self.inner().end()
     }
 
     /// Disconnects when nothing more will be received.
-    pub(crate) fn ended(&self) -> Receiver<Infallible> {
-        self.inner().ended.1.clone()
+    pub(super) fn ended(&self) -> Receiver<Infallible> {
+        self.inner().ended.raised().clone()
     }
 
     /// For how long the link has been up, and for how long there was none in all.
-    pub(crate) fn times(&self) -> (Option<Duration>, Duration) {
+    pub(super) fn times(&self) -> (Option<Duration>, Duration) {
         let inner = self.inner();
         let uptime = inner.up_since.map(|since| since.elapsed());
-        let now_down = match (uptime, inner.state) {
-            (Some(_), _) | (None, State::Closed) => Duration::ZERO,
-            (None, _) => inner.down_since.elapsed(),
-        };
-        (uptime, inner.downtime + now_down)
-    }
-}
-
-impl Step {
-    fn state(&self) -> State {
-        match self {
-            Self::Connecting(_) => State::Connecting,
-            Self::Connected(..) => State::Connected,
-            Self::Disconnected(..) => State::Disconnected,
-            Self::BackingOff(_) => State::BackingOff,
-            Self::GaveUp(_) => State::GaveUp,
-            Self::Closing => State::Closing,
-            Self::Closed => State::Closed,
-        }
+        let is_down = uptime.is_none() && inner.shown.state != State::Closed;
+        let outage = if is_down { inner.down_since.elapsed() } else { Duration::ZERO };
+        (uptime, inner.downtime + outage)
     }
 }
 
 impl Inner {
     fn set(&mut self, step: Step) {
-        let state = step.state();
-        let ends = matches!(state, State::GaveUp | State::Closed);
-        if ends {
-            self.ended.0 = None;
-        } else if self.ended.0.is_none() {
-            let (sender, receiver) = bounded(0);
-            self.ended = (Some(sender), receiver);
+        let shown = &mut self.shown;
+        shown.next_attempt = None;
+        if !matches!(step, Step::Closing) {
+            (shown.response, shown.compression) = (None, None);
         }
-        if self.state != state {
-            self.since = Instant::now();
-        }
-        if !matches!(state, State::Connected | State::Closing) {
-            self.details = Details::default();
-        }
-        self.next_attempt = None;
-        self.cause = None;
-        self.state = state;
-        match step {
-            Step::Connecting(endpoint) => self.endpoint = endpoint,
-            Step::Connected(endpoint, details) => {
-                (self.endpoint, self.details) = (endpoint, details);
+        let state = match step {
+            Step::Connecting(endpoint) => {
+                shown.endpoint = endpoint;
+                State::Connecting
+            }
+            Step::Connected { endpoint, response, compression } => {
+                (shown.endpoint, shown.response, shown.compression) =
+                    (endpoint, response, compression);
+                State::Connected
             }
             Step::Disconnected(endpoint, cause) => {
-                (self.endpoint, self.last_failure) = (endpoint, Some(cause));
+                (shown.endpoint, shown.last_failure) = (endpoint, Some(cause));
+                State::Disconnected
             }
-            Step::BackingOff(due) => self.next_attempt = Some(due),
-            Step::GaveUp(cause) => self.cause = Some(cause),
-            Step::Closing | Step::Closed => {}
+            Step::BackingOff(due) => {
+                shown.next_attempt = Some(due);
+                State::BackingOff
+            }
+            Step::GaveUp(cause) => {
+                shown.last_failure = Some(cause);
+                State::GaveUp
+            }
+            Step::Closing => State::Closing,
+            Step::Closed => State::Closed,
+        };
+        if shown.state != state {
+            (shown.state, shown.since) = (state, Instant::now());
+        }
+        if matches!(state, State::GaveUp | State::Closed) {
+            self.ended.raise();
+        } else if self.ended.is_raised() {
+            self.ended = Signal::new();
         }
     }
 
+    /// Notes that a link has come up or gone. Returns the length of an outage that is over.
+    fn keep_time(&mut self) -> Duration {
+        let (state, now) = (self.shown.state, Instant::now());
+        let is_up = matches!(state, State::Connected | State::Closing);
+        match self.up_since {
+            Some(_) if !is_up => (self.up_since, self.down_since) = (None, now),
+            // the last outage is over with the client
+            None if is_up || state == State::Closed => {
+                let outage = now.saturating_duration_since(self.down_since);
+                self.downtime += outage;
+                self.up_since = is_up.then_some(now);
+                return outage;
+            }
+            Some(_) | None => {}
+        }
+        Duration::ZERO
+    }
+
     fn end(&self) -> Option<Error> {
-        match (self.state, &self.cause) {
+        match (self.shown.state, &self.shown.last_failure) {
             (State::Closed, _) => Some(Error::Closed),
             (State::GaveUp, Some(cause)) => Some(Error::GaveUp(Arc::clone(cause))),
             _ => None,

@@ -313,7 +313,7 @@ impl Failure {
     /// use everlink::Client;
     ///
     /// // this service closes with 4401 when a key is wrong
-    /// let builder = Client::builder("wss://feed.example.org").decide(|failure| {
+    /// let builder = Client::builder("wss://feed.example.org").decide(|_, failure| {
     ///     match failure.close_frame().map(|frame| frame.code.0) {
     ///         Some(4401) => Decision::GiveUp,
     ///         _ => failure.decision(),

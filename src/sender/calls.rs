@@ -42,7 +42,7 @@ const NO_RECEIVER: Duration = Duration::from_millis(250);
 ///         }
 ///     })
 ///     // a question that went with a link gets no answer on the next; leave this out if it does
-///     .on_event(move |event| {
+///     .on_event(move |_, event| {
 ///         if matches!(event, Event::Disconnected { .. }) {
 ///             pending.fail_all();
 ///         }

@@ -381,7 +381,7 @@ impl Session {
     ///     let _ = session.close_with(4001, "the token has expired");
     /// })?;
     /// let client = Client::builder(&format!("ws://{}", server.local_addr()))
-    ///     .decide(|failure| match failure.close_frame() {
+    ///     .decide(|_, failure| match failure.close_frame() {
     ///         Some(frame) if frame.code.0 == 4001 => Decision::GiveUp,
     ///         _ => failure.decision(),
     ///     })

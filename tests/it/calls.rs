@@ -34,7 +34,7 @@ fn client(server: &Server, calls: &Calls<u64, String>) -> Client {
             let (key, value) = message.as_text().unwrap().split_once(' ').unwrap();
             answers.complete(&key.parse().unwrap(), value.to_owned());
         })
-        .on_event(move |event| {
+        .on_event(move |_, event| {
             if matches!(event, Event::Disconnected { .. }) {
                 pending.fail_all();
             }
@@ -203,7 +203,7 @@ fn a_callback_that_no_link_can_come_before_does_not_wait_for_one() {
     let listener = Listener::new();
     let (give, given) = crossbeam_channel::bounded::<Client>(1);
     let (tell, told) = crossbeam_channel::unbounded();
-    let builder = listener.client().on_event(move |event| {
+    let builder = listener.client().on_event(move |_, event| {
         if !matches!(event, Event::Disconnected { .. }) {
             return;
         }
@@ -326,7 +326,7 @@ fn a_call_that_failed_before_it_was_written_is_not_executed_later() {
 fn a_call_that_failed_with_its_link_is_not_sent_again() {
     let (listener, calls) = (Listener::new(), Calls::<u64, String>::new());
     let pending = calls.clone();
-    let client = listener.client().delivery(Delivery::AtLeastOnce).on_event(move |event| {
+    let client = listener.client().delivery(Delivery::AtLeastOnce).on_event(move |_, event| {
         if matches!(event, Event::Disconnected { .. }) {
             pending.fail_all();
         }

@@ -42,7 +42,7 @@ fn who_subscribes_after_connecting_is_told_what_comes_next() {
         echo(listener.accept());
     });
     // nobody has subscribed by the time that this has the event
-    let builder = Client::builder(&format!("ws://{address}")).on_event(|event| {
+    let builder = Client::builder(&format!("ws://{address}")).on_event(|_, event| {
         if matches!(event, Event::Connected { .. }) {
             thread::park_timeout(ms(50));
         }

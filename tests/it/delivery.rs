@@ -59,7 +59,7 @@ fn torture(delivery: Delivery) -> Tortured {
         .timeouts(Timeouts::new().handshake(ms(500)))
         .backoff(Backoff::fixed(ms(0)))
         // a proxy that cuts inside a handshake is no reason to stop
-        .decide(|_| everlink::failure::Decision::Retry);
+        .decide(|_, _| everlink::failure::Decision::Retry);
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
     for number in 0..TORTURE {
@@ -186,7 +186,7 @@ fn survive_kills(url: impl Fn(u16) -> ClientBuilder, cert: Option<&str>) {
         .delivery(Delivery::AtLeastOnce)
         .backoff(Backoff::fixed(ms(5)))
         .timeouts(Timeouts::new().handshake(ms(2000)))
-        .decide(|_| everlink::failure::Decision::Retry)
+        .decide(|_, _| everlink::failure::Decision::Retry)
         .start()
         .unwrap();
     // there is something to send as long as servers are killed

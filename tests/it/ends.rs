@@ -28,7 +28,7 @@ fn a_client_answers_a_close_frame_whatever_follows_it() {
     for (what, follow) in follows {
         for _ in 0..20 {
             let listener = Listener::new();
-            let (builder, watch) = watch(listener.client().decide(|_| Decision::GiveUp));
+            let (builder, watch) = watch(listener.client().decide(|_, _| Decision::GiveUp));
             let client = builder.start().unwrap();
             let mut stream = upgrade(&listener);
             stream.write_all(&frame(CLOSE, &close_body(4001, "bye"))).unwrap();
@@ -342,7 +342,7 @@ fn a_stalled_write_ends_at_its_timeout_after_the_last_byte() {
     let listener = Listener::new();
     let heartbeat = Heartbeat::off();
     let builder = listener.client().timeouts(Timeouts::new().write(timeout)).heartbeat(heartbeat);
-    let (builder, watch) = watch(builder.decide(|_| Decision::GiveUp));
+    let (builder, watch) = watch(builder.decide(|_, _| Decision::GiveUp));
     let client = builder.start().unwrap();
     let stream = upgrade(&listener);
     watch.connected();

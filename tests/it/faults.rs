@@ -335,7 +335,7 @@ fn the_delays_of_many_clients_are_spread_over_the_whole_window() {
             let hour = Duration::from_secs(3600);
             Client::builder(&format!("ws://{}", proxy.address()))
                 .backoff(Backoff::exponential().initial(hour).max(hour))
-                .on_event(move |event| {
+                .on_event(move |_, event| {
                     if let Event::Disconnected { next: Next::Redial { delay, .. }, .. } = event {
                         let _ = delays.send(*delay);
                     }
@@ -364,7 +364,7 @@ fn child_without_descriptors() {
         return;
     }
     let proxy = proxy();
-    let (builder, watch) = watch(client(&proxy).decide(|_| Decision::Retry));
+    let (builder, watch) = watch(client(&proxy).decide(|_, _| Decision::Retry));
     let client = builder.connect().unwrap();
     watch.connected();
     let before = getrlimit(Resource::Nofile);

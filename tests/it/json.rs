@@ -199,7 +199,7 @@ fn an_event_says_whose_it_is() {
     let (sender, events) = crossbeam_channel::unbounded();
     let start = || {
         let sender = sender.clone();
-        let builder = listener.client().on_event(move |event: &Event| {
+        let builder = listener.client().on_event(move |_, event: &Event| {
             let _ = sender.send(event.clone());
         });
         builder.start().unwrap()

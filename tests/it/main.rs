@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod callbacks;
 mod calls;
 mod chaos;
 mod compression;

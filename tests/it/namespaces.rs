@@ -38,7 +38,7 @@ fn child_side() {
         .timeouts(Timeouts::new().connect(ms(1000)))
         .inbox(Queue::new().overflow(Overflow::DropOldest))
         .outbox(Queue::new().overflow(Overflow::DropOldest))
-        .on_event(|event| match event {
+        .on_event(|_, event| match event {
             Event::Connected { .. } => say("connected"),
             Event::Disconnected { cause, .. } => say(&format!("disconnected: {}", cause.report())),
             Event::AttemptFailed { cause, .. } => say(&format!("failed: {}", cause.report())),

@@ -341,7 +341,7 @@ fn a_link_that_never_gets_stable_counts_as_a_failed_attempt() {
 #[test]
 fn the_program_can_decide_otherwise() {
     let listener = Listener::new();
-    let (builder, watch) = watch(listener.client().decide(|failure| match failure {
+    let (builder, watch) = watch(listener.client().decide(|_, failure| match failure {
         Failure::Rejected { status, .. } if status.as_u16() == 404 => Decision::RetryAfter(ms(200)),
         Failure::Closed(Some(frame)) if frame.code.0 == 1000 => Decision::GiveUp,
         other => other.decision(),
@@ -364,7 +364,7 @@ fn the_program_can_decide_otherwise() {
 #[test]
 fn a_policy_that_panics_ends_it_with_that_cause() {
     let listener = Listener::new();
-    let (builder, first) = watch(listener.client().decide(|_| panic!("undecided")));
+    let (builder, first) = watch(listener.client().decide(|_, _| panic!("undecided")));
     let _client = builder.start().unwrap();
     reset(listener.accept());
     assert_eq!(first.gave_up().to_string(), "decision function panicked: undecided");

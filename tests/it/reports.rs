@@ -161,7 +161,7 @@ fn closing_in_a_callback_and_twice_waits_for_nothing() {
     let client = Arc::new(Mutex::new(None::<Client>));
     let theirs = Arc::clone(&client);
     let builder =
-        listener.client().timeouts(Timeouts::new().close(PATIENCE)).on_event(move |event| {
+        listener.client().timeouts(Timeouts::new().close(PATIENCE)).on_event(move |_, event| {
             if let Event::Disconnected { .. } = event {
                 let client = theirs.lock().unwrap();
                 let client = client.as_ref().unwrap();
@@ -187,11 +187,12 @@ fn closing_in_a_callback_and_twice_waits_for_nothing() {
 #[test]
 fn a_close_frame_during_the_login_is_what_the_login_fails_with() {
     let listener = Listener::new();
-    let builder =
-        listener.client().decide(|failure| match failure.close_frame().map(|frame| frame.code.0) {
+    let builder = listener.client().decide(|_, failure| {
+        match failure.close_frame().map(|frame| frame.code.0) {
             Some(4401) => Decision::GiveUp,
             _ => failure.decision(),
-        });
+        }
+    });
     let (builder, watch) = watch(builder);
     let client = builder
         .login(|session| {

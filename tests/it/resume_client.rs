@@ -281,7 +281,7 @@ fn close_frames_end_a_session_and_other_ends_do_not() {
         let builder = listener
             .client()
             .resume(everlink::config::Resume::new())
-            .decide(|_| everlink::failure::Decision::Retry);
+            .decide(|_, _| everlink::failure::Decision::Retry);
         let (builder, events) = watch(builder);
         let client = builder.start().unwrap();
         let mut server = Bare::open(&listener, &new());

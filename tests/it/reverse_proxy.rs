@@ -147,7 +147,7 @@ impl ReverseProxy {
 
     fn client(&self) -> Client {
         Client::builder(&format!("ws://{}/feed", self.address))
-            .decide(|_| Decision::GiveUp)
+            .decide(|_, _| Decision::GiveUp)
             .connect()
             .unwrap()
     }
@@ -333,7 +333,7 @@ fn names_and_origins_count(program: Program) {
         if let Some(origin) = origin {
             builder = builder.header("Origin", origin);
         }
-        match builder.decide(|_| Decision::GiveUp).connect() {
+        match builder.decide(|_, _| Decision::GiveUp).connect() {
             Ok(_) => 101,
             Err(Error::Connect(cause)) => match &*cause {
                 Failure::Rejected { status, .. } => status.as_u16(),

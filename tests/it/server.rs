@@ -53,7 +53,7 @@ fn a_session_has_its_request_its_peer_and_its_counters() {
             .header("X-Token", "abc")
             .subprotocol("v2.chat")
             .subprotocol("v1.chat")
-            .decide(|_| everlink::failure::Decision::GiveUp),
+            .decide(|_, _| everlink::failure::Decision::GiveUp),
     );
     let client = builder.connect().unwrap();
     let Event::Connected { response: Some(response), .. } = watch.connected() else {
@@ -342,7 +342,7 @@ fn shutdown_says_goodbye_drains_and_joins() {
     let clients: Vec<_> = (0..10)
         .map(|_| {
             let builder =
-                Client::builder(&url(&server)).decide(|_| everlink::failure::Decision::GiveUp);
+                Client::builder(&url(&server)).decide(|_, _| everlink::failure::Decision::GiveUp);
             let (builder, watch) = watch(builder);
             (builder.connect().unwrap(), watch)
         })

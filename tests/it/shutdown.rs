@@ -70,7 +70,7 @@ fn hanging(
         ("login", Client::builder(url).login(move |_| login())),
         (
             "decide",
-            refused().decide(move |failure| {
+            refused().decide(move |_, failure| {
                 let _ = decide();
                 failure.decision()
             }),
@@ -89,7 +89,7 @@ fn hanging(
                 Err(std::io::ErrorKind::Other.into())
             }),
         ),
-        ("event", refused().on_event(move |_| drop(event()))),
+        ("event", refused().on_event(move |_, _| drop(event()))),
     ]
 }
 
@@ -157,7 +157,7 @@ fn after_a_close_that_ended_no_thread_is_left_and_nothing_that_a_closure_capture
             })
             .request(move |_| request())
             .login(move |_| login())
-            .decide(move |failure| {
+            .decide(move |_, failure| {
                 let _ = decide();
                 failure.decision()
             })
@@ -165,7 +165,7 @@ fn after_a_close_that_ended_no_thread_is_left_and_nothing_that_a_closure_capture
                 let _ = backoff();
                 ms(1)
             }))
-            .on_event(move |_| drop(event()))
+            .on_event(move |_, _| drop(event()))
             .on_message(move |_, _| drop(message()))
             .on_dropped(move |_, _| drop(dropped()))
             .compression(everlink::config::Compression::new().only_if(move |_| {
@@ -419,7 +419,7 @@ fn an_event_callback_may_close_or_drop_the_last_handle() {
     let listener = Listener::new();
     let (give, given) = mpsc::channel::<Client>();
     let (said, heard) = mpsc::channel();
-    let builder = listener.client().on_event(move |event| match event {
+    let builder = listener.client().on_event(move |_, event| match event {
         Event::Connected { .. } => drop(given.recv_timeout(PATIENCE).unwrap()),
         Event::Closed { .. } => said.send(()).unwrap(),
         _ => {}

@@ -281,7 +281,7 @@ fn a_callback_that_does_not_return_is_said_while_it_holds_the_client_up() {
     let client = listener
         .client()
         .heartbeat(Heartbeat::every(ms(20)).dead_after(PATIENCE))
-        .on_event(move |event| {
+        .on_event(move |_, event| {
             if matches!(event, Event::Disconnected { .. }) {
                 let _ = held.recv();
             }

@@ -481,6 +481,18 @@ fn what_is_no_certificate_is_refused_at_once() {
     assert!(error(Tls::new().root_certificate_der(b"nonsense")).contains("root certificates"));
 }
 
+#[test]
+fn a_client_that_is_refused_leaves_no_thread_behind() {
+    if !alone("tls::a_client_that_is_refused_leaves_no_thread_behind") {
+        return;
+    }
+    let builder = Client::builder("wss://localhost");
+    let tls = Tls::new().root_certificates_pem(b"nonsense");
+    let refused = builder.tls(tls).start_with_channel();
+    assert!(matches!(refused, Err(Error::InvalidSetting { setting: "tls", .. })), "{refused:?}");
+    assert_eq!(everlink_threads(), [""; 0]);
+}
+
 /// A server's configuration that asks for a certificate that the authority has signed.
 fn mutual(
     authority: &Authority,

@@ -106,7 +106,7 @@ fn several_that_are_too_large_go_one_by_one_and_none_of_the_others_with_them() {
 fn the_program_may_still_give_up_for_it() {
     let (server, _sizes) = server();
     let (builder, watch) =
-        watch(Client::builder(&format!("ws://{}", server.local_addr())).decide(|failure| {
+        watch(Client::builder(&format!("ws://{}", server.local_addr())).decide(|_, failure| {
             match failure {
                 Failure::Closed(Some(frame)) if frame.code.0 == 1009 => Decision::GiveUp,
                 other => other.decision(),

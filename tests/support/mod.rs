@@ -198,7 +198,7 @@ pub struct Watch {
 /// Has the builder report all its events.
 pub fn watch(builder: ClientBuilder) -> (ClientBuilder, Watch) {
     let (sender, events) = crossbeam_channel::unbounded();
-    let builder = builder.on_event(move |event| {
+    let builder = builder.on_event(move |_, event| {
         let _ = sender.send(event.clone());
     });
     (builder, Watch { events })

@@ -87,7 +87,7 @@ impl Faults {
 
     fn give_up(&self) -> Result<Client> {
         let url = format!("ws://{}/ws", self.cluster.node_address(0));
-        Ok(Client::builder(&url).decide(|_| Decision::GiveUp).start()?)
+        Ok(Client::builder(&url).decide(|_, _| Decision::GiveUp).start()?)
     }
 
     /// A client that gives up when its connection ends.
