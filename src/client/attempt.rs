@@ -9,10 +9,10 @@ use std::time::Instant;
 use tungstenite::protocol::Role;
 
 use super::core::Core;
-use super::login::{self, Hook, LoginSession, timed_out};
+use super::login::{Hook, LoginSession};
 use super::network::{Network, Opening};
 use super::session::{ClientSession, Start};
-use crate::failure::{Decision, Failure, HandshakeError, guarded};
+use crate::failure::{Decision, Failure, HandshakeError};
 use crate::handshake;
 use crate::handshake::{Handshake, Jar, OpeningRequest, built_in};
 use crate::link::Opened;
@@ -24,7 +24,7 @@ const TOKEN: &str = "token closure";
 const REQUEST: &str = "request closure";
 const LOGIN: &str = "login hook";
 
-/// The program's say in the request of each attempt.
+/// Lets the program change the request of each attempt.
 pub(crate) type RequestHook =
     Box<dyn FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
 
@@ -32,7 +32,7 @@ pub(crate) type RequestHook =
 pub(crate) type TokenHook =
     Box<dyn FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send>;
 
-/// What the program does in each attempt, if it does.
+/// The program's code in each attempt.
 pub(crate) struct Hooks {
     pub(crate) token: Option<TokenHook>,
     pub(crate) request: Option<RequestHook>,
@@ -58,8 +58,6 @@ pub(crate) struct Success {
     pub(super) opened: Opened,
     /// What the server said to the opening handshake, where there is one.
     pub(super) response: Option<http::Response<()>>,
-    /// For events and logs.
-    pub(super) endpoint: String,
     pub(super) start: Start,
 }
 
@@ -74,8 +72,8 @@ impl Opener {
         Self { settings, network, jar, requests, dialed: None, hooks }
     }
 
-    /// What to do after a failure, if the program does not say: a token that was refused is not the
-    /// last one of a closure.
+    /// What to do after a failure, unless the program decides. A 401 is retried if each attempt has a
+    /// new token.
     pub(super) fn decision(&self, cause: &Failure) -> Decision {
         match cause {
             Failure::Rejected { status, .. }
@@ -112,14 +110,11 @@ impl Opener {
         let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
         self.dialed = Some(request.endpoint.to_string());
         if let Some(make) = &mut self.hooks.token {
-            let token = core
-                .watched(core.patience, TOKEN, || guarded(TOKEN, make))?
-                .map_err(Failure::Request)?;
+            let token = core.call(TOKEN, make)?.map_err(Failure::Request)?;
             request.bearer_auth(&token).map_err(|error| Failure::Request(error.into()))?;
         }
         if let Some(hook) = &mut self.hooks.request {
-            let code = || guarded(REQUEST, || hook(&mut request));
-            core.watched(core.patience, REQUEST, code)?.map_err(Failure::Request)?;
+            core.call(REQUEST, || hook(&mut request))?.map_err(Failure::Request)?;
         }
         let mut opening = Opening::new(self.settings.timeouts(), request.endpoint.clone());
         let first = match session.go_back() {
@@ -153,7 +148,7 @@ impl Opener {
         session: &mut ClientSession,
     ) -> Result<Success, Failure> {
         let mut redirects = 0;
-        // a server may lead on to what it was told
+        // a redirect may repeat what the server was told
         let secrets = home.secrets(None);
         let mut request = first;
         loop {
@@ -200,11 +195,11 @@ impl Opener {
     ) -> Result<Success, Failure> {
         let endpoint = &request.endpoint;
         let mut duplex = self.network.connect(endpoint, opening, &core.interrupt)?;
-        let (name, limits) = (self.endpoint(), self.settings.limits());
+        let limits = self.settings.limits();
         if !endpoint.scheme.is_websocket() {
             let protocol = Protocol::Framed(self.settings.framing());
             let opened = Opened::new(duplex, protocol, limits, Vec::new());
-            return Ok(Success { opened, response: None, endpoint: name, start: Start::Ordinary });
+            return Ok(Success { opened, response: None, start: Start::Ordinary });
         }
         let protocol = Protocol::WebSocket(Role::Client);
         let (compression, offer) = (self.settings.compression.as_ref(), session.offer(endpoint));
@@ -234,7 +229,7 @@ impl Opener {
         let start = session.answered(offer.as_ref(), answer.as_ref(), endpoint)?;
         let mut opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
         opened.secrets = secrets;
-        Ok(Success { opened, response: Some(response), endpoint: name, start })
+        Ok(Success { opened, response: Some(response), start })
     }
 
     fn log_in(&mut self, mut success: Success, core: &Arc<Core>) -> Result<Success, Failure> {
@@ -253,18 +248,10 @@ impl Opener {
             self.settings.inbox(),
             start.new_counts(),
         );
-        // a hook that waits for the server is let be until its time is over
-        let patience = core.patience.max(self.settings.timeouts().login);
-        let code = || guarded(LOGIN, || hook(&mut session));
-        let mut result = core.watched(patience, LOGIN, code)?;
-        if result.is_ok() {
-            result = session.check_kept().map_err(Into::into);
-        }
-        if result.is_ok() && Instant::now() >= deadline {
-            result = Err(timed_out());
-        }
-        let sent = session.end(result.is_ok());
-        result.map_err(login::failure)?;
+        // a hook may wait for the server until the timeout of the login
+        let patience = core.stalled_after.max(self.settings.timeouts().login);
+        let result = core.call_within(patience, LOGIN, || hook(&mut session))?;
+        let sent = session.end(result)?;
         if let Start::New { login, .. } = start {
             *login = sent;
         }

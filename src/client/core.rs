@@ -10,15 +10,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use log::kv::Value;
 
 use super::event::Event;
-use super::events::{Events, Publisher};
+use super::events::Publisher;
 use super::status::{State, Status};
 use crate::dial::Interrupt;
 use crate::error::Error;
-use crate::link::{InboxSlot, Opened, Owner, Parts};
+use crate::failure::{Failure, guarded};
 use crate::message::{CloseFrame, Message};
 use crate::queues::inbox::{Mailbox, NoMessage};
 use crate::queues::outbox::Outbox;
-use crate::resume::Counts;
 use crate::sender::End;
 use crate::settings::Settings;
 use crate::stats::{Counters, Stats};
@@ -45,9 +44,9 @@ pub(crate) struct Core {
     /// What metrics and log records call it.
     label: String,
     close_timeout: Duration,
-    /// How long the program may hold the manager up before that is said.
-    pub(super) patience: Duration,
-    /// Since when it is being closed: all who close it have one time for that.
+    /// A callback that runs longer is said to have stalled.
+    pub(super) stalled_after: Duration,
+    /// When closing began: all callers of `close` share one timeout.
     closing_since: OnceLock<Instant>,
     /// Whether there is a link that is not joined.
     pub(super) has_link: AtomicBool,
@@ -55,7 +54,7 @@ pub(crate) struct Core {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) status: Status,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     commands: Sender<Command>,
     pub(super) interrupt: Interrupt,
     undelivered: Mutex<Vec<Message>>,
@@ -79,7 +78,7 @@ impl Core {
             threads: Threads::of(id, settings.stack_size()),
             label: settings.label().to_owned(),
             close_timeout: settings.timeouts().close,
-            patience: settings.heartbeat().interval,
+            stalled_after: settings.heartbeat().interval,
             closing_since: OnceLock::new(),
             has_link: AtomicBool::new(false),
             outbox: Arc::new(outbox),
@@ -95,29 +94,6 @@ impl Core {
             outlet: crate::metrics::Outlet::new("client", settings.label().to_owned()),
         };
         (core, received)
-    }
-
-    /// What a link of this client is made of.
-    pub(super) fn link_parts(
-        &self,
-        settings: &Arc<Settings>,
-        inbox: &InboxSlot,
-        link: u32,
-        opened: Opened,
-        session: Option<Arc<Counts>>,
-    ) -> Parts {
-        Parts {
-            opened,
-            settings: Arc::clone(settings),
-            outbox: Arc::clone(&self.outbox),
-            inbox: Arc::clone(inbox),
-            mailbox: Arc::clone(&self.mailbox),
-            counters: Arc::clone(&self.counters),
-            session,
-            owner: Owner::Client,
-            id: self.id,
-            link,
-        }
     }
 
     pub(super) fn name(&self) -> String {
@@ -142,14 +118,14 @@ impl Core {
                 Err(NoMessage::Ended) => Err(Error::Closed),
                 Err(NoMessage::Interrupted) => match self.status.end() {
                     Some(error) => Err(error),
-                    // it was sent off again in between
+                    // `reconnect()` came in between
                     None => continue,
                 },
             };
         }
     }
 
-    /// Whether the current thread has to go on before there can be a link.
+    /// Whether the manager waits for the current thread, so that no link can come up.
     fn is_awaited_here(&self) -> bool {
         threads::belongs_to(self.id) && !self.status.is_up_now()
     }
@@ -166,7 +142,7 @@ impl Core {
     }
 
     pub(super) fn reconnect(&self) -> Result<(), Error> {
-        // first, for by the time that this thread goes on the manager may have given up again
+        // before the command: after it the manager may have given up again, and this would undo that
         self.status.resume();
         self.outbox.rest(None);
         self.command(Command::Reconnect)
@@ -189,11 +165,11 @@ impl Core {
         }
         let join = |deadline| {
             self.threads.join(deadline, |role| role != Role::Inbox)
-                // the one that offers messages to the program ends with the last of them
+                // the thread of a channel ends when the last message is taken
                 && (self.mailbox.len() > 0
                     || self.threads.join(deadline, |role| role == Role::Inbox))
         };
-        // without a link nothing is waited for but what hangs in the program's own code
+        // without a link only the program's own code can take longer
         join(since + AT_ONCE)
             || (had_link || self.has_link.load(SeqCst))
                 && join(since + self.close_timeout + AT_ONCE)
@@ -208,7 +184,7 @@ impl Core {
         since
     }
 
-    /// Puts aside what was not delivered and could be sent again; returns how much it is.
+    /// Keeps the messages that were not delivered for `close`. Returns how many.
     pub(super) fn keep_undelivered(&self) -> usize {
         let left = self.outbox.drain();
         let count = left.len();
@@ -221,29 +197,32 @@ impl Core {
         std::mem::take(&mut *self.undelivered.lock())
     }
 
-    pub(super) fn subscribe(&self) -> Events {
-        self.publisher.subscribe()
-    }
-
     pub(super) fn stats(&self) -> Stats {
         let (uptime, total_downtime) = self.status.times();
         Stats { uptime, total_downtime, ..self.counters.stats(&self.outbox, &self.mailbox) }
     }
 
-    /// Tells the subscriptions.
-    pub(super) fn publish(&self, event: Event) {
-        self.publisher.publish(event);
+    /// Runs code of the program's on the manager thread, or on one for which that waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Panicked`].
+    pub(super) fn call<T>(
+        self: &Arc<Self>,
+        callback: &'static str,
+        code: impl FnOnce() -> T,
+    ) -> Result<T, Failure> {
+        self.call_within(self.stalled_after, callback, code)
     }
 
-    /// Runs code of the program's on the manager thread, or on one for which that waits. Nothing goes
-    /// on while it does, so another thread says if that takes so long. If there is none to be had,
-    /// nobody does.
-    pub(super) fn watched<T>(
+    /// The same. Nothing goes on while the code runs, so another thread says if it takes so long; if
+    /// there is no thread to be had, nobody does.
+    pub(super) fn call_within<T>(
         self: &Arc<Self>,
         waiting: Duration,
         callback: &'static str,
         code: impl FnOnce() -> T,
-    ) -> T {
+    ) -> Result<T, Failure> {
         let (returns, returned) = bounded::<Infallible>(0);
         let core = Arc::clone(self);
         let _ = self.threads.start(Role::Watch, move || {
@@ -253,17 +232,21 @@ impl Core {
                 core.publisher.publish(event);
             }
         });
-        let result = code();
+        let result = guarded(callback, code);
         drop(returns);
         result
     }
 
-    /// Logs an event, and brings the metrics up to date.
+    /// Logs an event, and brings the metrics up to date. Nobody has asked for the counters: no ping is
+    /// sent for them.
     #[inline(never)]
     pub(super) fn note(&self, event: &Event) {
         self.record(event);
         #[cfg(feature = "metrics")]
-        self.publish_step(matches!(event, Event::Closed { .. }));
+        self.publish_to(match event {
+            Event::Closed { .. } => crate::metrics::Extent::Last,
+            _ => crate::metrics::Extent::Step,
+        });
     }
 
     /// Logs a step. What a link itself says while it lives is logged there.
@@ -306,12 +289,6 @@ impl crate::metrics::Source for Core {
 
 #[cfg(feature = "metrics")]
 impl Core {
-    /// A step in its life is published. Nobody has asked: no ping is owed for that.
-    pub(super) fn publish_step(&self, is_last: bool) {
-        use crate::metrics::Extent;
-        self.publish_to(if is_last { Extent::Last } else { Extent::Step });
-    }
-
     fn publish_to(&self, extent: crate::metrics::Extent) {
         self.outlet
             .publish(extent, || crate::metrics::of_client(self.status.is_up_now(), &self.stats()));
@@ -348,14 +325,13 @@ impl End for Core {
 mod tests {
     use super::*;
     use crate::client::status::Step;
-    use crate::failure::Failure;
     use crate::policy::Delivery;
     use crate::sync::threads::next_id;
 
     #[test]
     fn a_client_is_sent_off_before_its_manager_hears_of_it() {
-        // a manager that hears of it first may have given up again by then, and what the caller
-        // changes after that would have everybody wait for an attempt that nobody makes
+        // if the manager heard of it first, it could give up again before the caller changes the state,
+        // and everybody would wait for an attempt that nobody makes
         let settings = Settings::default();
         let (outbox, delivery) = (settings.outbox(), Delivery::default());
         let outbox = Outbox::new(outbox, settings.limits().message, None, delivery, true);
@@ -365,7 +341,7 @@ mod tests {
         core.status.enter(Step::GaveUp(Arc::new(Failure::ClosedAbnormally)));
         std::thread::scope(|scope| {
             let caller = scope.spawn(|| core.reconnect());
-            // it is held up until somebody listens
+            // `reconnect` blocks until the command is received
             let deadline = Instant::now() + Duration::from_secs(30);
             while core.status.state() == State::GaveUp && Instant::now() < deadline {
                 std::thread::yield_now();

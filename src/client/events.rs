@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, after, bounded, never, select_biased};
 
 use super::event::Event;
 use crate::error::Error;
@@ -12,8 +12,8 @@ use crate::sync::{Mutex, Ours, Signal};
 
 /// A subscription to a client's events, from [`Client::subscribe`](crate::Client::subscribe).
 ///
-/// It holds the newest 256 events that were not taken yet: whoever reads too slowly misses old
-/// ones ([`Events::missed`]), and nobody's memory grows. Dropping it ends the subscription.
+/// It holds the newest 256 events that were not taken yet: a slow reader misses older ones
+/// ([`Events::missed`]), and memory does not grow. Dropping it ends the subscription.
 #[derive(Debug)]
 #[must_use = "a subscription ends when it is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct Events {
@@ -56,11 +56,7 @@ impl Events {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn recv(&self) -> Option<Event> {
-        let shared = self.shared.get()?;
-        crossbeam_channel::select_biased! {
-            recv(shared.receiver) -> event => event.ok(),
-            recv(shared.ended.raised()) -> _ => shared.receiver.try_recv().ok(),
-        }
+        self.wait(&never()).ok()
     }
 
     /// Waits for the next event, at most for `timeout`.
@@ -68,12 +64,12 @@ impl Events {
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
-    /// use std::time::Duration;
+    /// use std::time::{Duration, Instant};
     /// use everlink::Error;
     ///
     /// let events = client.subscribe();
     /// let nothing = events.recv_timeout(Duration::from_millis(10));
-    /// assert!(matches!(nothing, Err(crate::Error::Timeout)));
+    /// assert!(matches!(nothing, Err(Error::Timeout)));
     /// # Ok::<(), everlink::Error>(())
     /// ```
     ///
@@ -83,13 +79,17 @@ impl Events {
     /// [`Error::Closed`](crate::Error::Closed) once the client is closed and all events were
     /// taken.
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, Error> {
+        self.wait(&after(timeout))
+    }
+
+    fn wait(&self, timeout: &Receiver<Instant>) -> Result<Event, Error> {
         let shared = self.shared.get().ok_or(Error::Closed)?;
-        crossbeam_channel::select_biased! {
+        select_biased! {
             recv(shared.receiver) -> event => event.map_err(|_| Error::Closed),
             recv(shared.ended.raised()) -> _ => {
                 shared.receiver.try_recv().map_err(|_| Error::Closed)
             }
-            default(timeout) => Err(Error::Timeout),
+            recv(timeout) -> _ => Err(Error::Timeout),
         }
     }
 
@@ -162,7 +162,7 @@ impl Publisher {
         let last = matches!(event, Event::Closed { .. });
         let mut subscriptions = self.0.lock();
         if subscriptions.ended {
-            // said by another thread than the last
+            // the thread that watches a callback may be late
             return;
         }
         subscriptions.ended = last;

@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    /// Nobody's in the child of a `fork`.
+    /// Out of reach in the child of a `fork`.
     fn core(&self) -> Result<&Core, Error> {
         self.guard.get().map(|guard| &*guard.0).ok_or(Error::Closed)
     }
@@ -217,7 +217,7 @@ impl Client {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn subscribe(&self) -> Events {
-        self.core().map_or_else(|_| Events::none(), |core| core.subscribe())
+        self.core().map_or_else(|_| Events::none(), |core| core.publisher.subscribe())
     }
 
     /// What the client is doing: its state and since when, the endpoint, the last failure, the time
@@ -271,8 +271,8 @@ impl Client {
         core.stats()
     }
 
-    /// Makes a new link now: leaves off resting after giving up, cuts a backoff short, or
-    /// replaces the present link (its cause is then
+    /// Makes a new link now: after giving up, during a backoff, or in place of the present link (whose
+    /// cause is then
     /// [`ReconnectRequested`](crate::Failure::ReconnectRequested)). An attempt that is under way
     /// goes on; should it fail, the next follows at once, one for however many calls. Counters of
     /// failures start anew.

@@ -19,7 +19,7 @@ use super::session::{ClientSession, SessionStart};
 use super::status::Step;
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, Next, guarded};
-use crate::link::{Ended, InboxSlot, Link};
+use crate::link::{Ended, InboxSlot, Link, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
 use crate::queues::inbox::Inbox;
@@ -28,11 +28,15 @@ use crate::settings::Settings;
 use crate::sync::Mutex;
 use crate::sync::threads::Role;
 
-/// How long the end of a link may wait for what had come to be delivered.
+/// How long the end of a link is held back for received messages to be delivered.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// How long a link that is given up on request has for its goodbye.
+/// How long the closing handshake of a link may take that `reconnect()` replaces.
 const GOODBYE: Duration = Duration::from_millis(500);
+
+const EVENT: &str = "event callback";
+const DECISION: &str = "decision function";
+const BACKOFF: &str = "backoff";
 
 /// Told of each event.
 pub(crate) type EventHook = Box<dyn FnMut(&ClientHandle, &Event) + Send>;
@@ -57,6 +61,8 @@ pub(crate) struct Manager {
     since: Instant,
     /// The number of the present link, or of the last one.
     link: u32,
+    /// Attempts since the last link was lost.
+    attempts: u32,
     streak: FailureStreak,
 }
 
@@ -64,19 +70,7 @@ pub(crate) struct Manager {
 struct Up {
     link: Link,
     response: Option<http::Response<()>>,
-    endpoint: String,
     session: SessionStart,
-}
-
-/// What ends a link that was up.
-#[derive(Debug, PartialEq, Eq)]
-enum Ending {
-    /// Its own death.
-    Died,
-    /// The program wants another one.
-    ReconnectRequested,
-    /// The program wants no more.
-    CloseRequested,
 }
 
 /// What comes after an attempt or a link.
@@ -120,6 +114,7 @@ impl Manager {
             first: None,
             since: Instant::now(),
             link: 0,
+            attempts: 0,
             streak: FailureStreak::default(),
         }
     }
@@ -150,11 +145,11 @@ impl Manager {
     }
 
     /// The life cycle; returns whether it ended with a closing handshake.
-    // what it touches of the stack stays resident while it waits: what comes and goes has frames of
-    // its own
+    // the stack of this frame stays resident while the client waits, so short steps have frames of
+    // their own
     fn live(&mut self) -> bool {
         loop {
-            self.streak.attempts += 1;
+            self.attempts += 1;
             self.say_connecting();
             let had_session = self.session.is_held();
             let next = match self.open() {
@@ -190,45 +185,54 @@ impl Manager {
     }
 
     /// Logs an event, brings the metrics up to date and tells the program.
-    // what it takes of the stack is not to stay resident
+    // its stack is not to stay resident
     #[inline(never)]
     fn make_known(&mut self, event: Event) {
         self.core.note(&event);
         self.call_back(&event);
-        self.core.publish(event);
+        self.core.publisher.publish(event);
     }
 
     fn call_back(&mut self, event: &Event) {
         let Some(callback) = &mut self.on_event else { return };
-        let code = || guarded("event callback", || callback(&self.handle, event));
-        if let Err(panic) = self.core.watched(self.core.patience, "event callback", code) {
+        if let Err(panic) = self.core.call(EVENT, || callback(&self.handle, event)) {
             log::error!("{panic}");
         }
     }
 
     #[inline(never)]
     fn say_connecting(&mut self) {
-        let (attempt, endpoint) = (self.streak.attempts, self.opener.upcoming());
+        let (attempt, endpoint) = (self.attempts, self.opener.upcoming());
         self.core.status.enter(Step::Connecting(endpoint.clone()));
         self.say(|client| Event::Connecting { client, attempt, endpoint });
     }
 
-    /// Makes an attempt, on a thread of its own, whose stack goes with it: to open a connection
-    /// touches many times of it what watching over one does.
+    /// Makes an attempt on a thread of its own: opening a connection touches many times the stack that
+    /// watching over one does, and it goes with the thread.
     #[inline(never)]
-    fn open(&mut self) -> Result<Box<Up>, Failure> {
+    fn open(&mut self) -> Result<Up, Failure> {
         let Self { opener, session, core, settings, inbox, .. } = self;
-        let (link, attempt) = (self.link + 1, self.streak.attempts);
+        let (link, attempt) = (self.link + 1, self.attempts);
         let threads = core.threads.clone();
         thread::scope(|scope| {
             let open = move || {
-                let Success { opened, response, endpoint, start } =
-                    opener.open(attempt, core, session)?;
+                let Success { opened, response, start } = opener.open(attempt, core, session)?;
                 let start = session.begin(start);
-                let parts = core.link_parts(settings, inbox, link, opened, session.counts());
-                // one without a thread may have written already
+                let parts = Parts {
+                    opened,
+                    settings: Arc::clone(settings),
+                    outbox: Arc::clone(&core.outbox),
+                    inbox: Arc::clone(inbox),
+                    mailbox: Arc::clone(&core.mailbox),
+                    counters: Arc::clone(&core.counters),
+                    session: session.counts(),
+                    owner: Owner::Client,
+                    id: core.id,
+                    link,
+                };
+                // a link that lacks a thread may have written already
                 let link = Link::start(parts).inspect_err(|failure| session.link_ended(failure))?;
-                Ok(Box::new(Up { link, response, endpoint, session: start }))
+                Ok(Up { link, response, session: start })
             };
             let thread = threads.spawn_scoped(scope, Role::Opening, open);
             let thread = thread.map_err(Failure::Thread)?;
@@ -237,14 +241,14 @@ impl Manager {
     }
 
     #[inline(never)]
-    fn announce(&mut self, up: Box<Up>) -> Link {
-        let Up { link, response, endpoint, session } = *up;
+    fn announce(&mut self, up: Up) -> Link {
+        let Up { link, response, session } = up;
         self.core.counters.connects.fetch_add(1, Relaxed);
         self.link += 1;
-        let attempts = std::mem::take(&mut self.streak.attempts);
+        let attempts = std::mem::take(&mut self.attempts);
         let (response, compression) = (response.map(Arc::new), link.compression());
-        let (shown, answer) = (endpoint.clone(), response.clone());
-        let step = Step::Connected { endpoint: shown, response: answer, compression };
+        let (endpoint, shown) = (self.opener.endpoint(), response.clone());
+        let step = Step::Connected { endpoint: endpoint.clone(), response: shown, compression };
         let downtime = self.core.status.enter(step);
         link.announce();
         let event = Event::Connected {
@@ -273,18 +277,13 @@ impl Manager {
     fn attempt_failed(&mut self, failure: Failure, has_lost_session: bool) -> NextStep {
         self.since = Instant::now();
         self.core.counters.failures.add(failure.kind());
-        self.streak.failed += 1;
-        self.streak.goes_on(self.since);
-        let attempts = self.streak.attempts;
+        self.streak.fail(self.since);
+        let attempts = self.attempts;
         let (cause, mut step) = self.judge(Arc::new(failure));
-        match &mut step {
+        let is_not_resumed = has_lost_session && matches!(*cause, Failure::NotResumed);
+        if is_not_resumed && matches!(step, NextStep::Redial(_)) {
             // the attempt that asks for another session has no reason to wait
-            NextStep::Redial(delay)
-                if has_lost_session && matches!(*cause, Failure::NotResumed) =>
-            {
-                *delay = Duration::ZERO;
-            }
-            _ => {}
+            step = NextStep::Redial(Duration::ZERO);
         }
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
@@ -317,29 +316,21 @@ impl Manager {
     fn delay_after(&mut self, cause: &Failure) -> Result<Option<Duration>, Failure> {
         let decision = match &mut self.decide {
             None => self.opener.decision(cause),
-            Some(decide) => {
-                let decide = || guarded("decision function", || decide(&self.handle, cause));
-                self.core.watched(self.core.patience, "decision function", decide)?
-            }
+            Some(decide) => self.core.call(DECISION, || decide(&self.handle, cause))?,
         };
         let not_before = match decision {
             Decision::Retry => Duration::ZERO,
             Decision::RetryAfter(delay) => spread(delay, cause),
             Decision::GiveUp => return Ok(None),
         };
-        if self.settings.max_attempts.is_some_and(|most| self.streak.failed >= most) {
+        if self.settings.max_attempts.is_some_and(|most| self.streak.failed() >= most) {
             return Ok(None);
         }
-        self.streak.retries += 1;
-        let (retry, outage) = (self.streak.retries, self.streak.outage(self.since));
+        let (retry, outage) = self.streak.retry(self.since);
         let backoff = &self.settings.backoff();
-        let delay = || guarded("backoff", || backoff.delay(retry, outage));
-        let delay = if backoff.is_custom() {
-            self.core.watched(self.core.patience, "backoff", delay)
-        } else {
-            delay()
-        };
-        Ok(Some(delay?.max(not_before).min(MAX_DURATION)))
+        let delay = || backoff.delay(retry, outage);
+        let delay = if backoff.is_custom() { self.core.call(BACKOFF, delay)? } else { delay() };
+        Ok(Some(delay.max(not_before).min(MAX_DURATION)))
     }
 
     /// Lets the delay pass, which began with the failure, unless the program wants something else.
@@ -354,13 +345,13 @@ impl Manager {
 
     /// Does nothing until the program wants something.
     fn rest(&mut self, cause: Arc<Failure>) -> NextStep {
-        let attempts = self.streak.failed;
+        let attempts = self.streak.failed();
         self.core.status.enter(Step::GaveUp(Arc::clone(&cause)));
         self.core.mailbox.look_again();
         self.core.outbox.rest(Some(Arc::clone(&cause)));
         self.say(|client| Event::GaveUp { client, cause, attempts });
         let next = self.obey(self.commands.recv());
-        // once more: it may have come before this client gave up
+        // `reconnect()` may have done so before the outbox rested
         self.core.outbox.rest(None);
         next
     }
@@ -378,15 +369,15 @@ impl Manager {
 
     /// The program wants to start over.
     fn redial_at_once(&mut self) -> NextStep {
-        self.streak.start_over();
+        self.streak = FailureStreak::default();
         NextStep::Redial(Duration::ZERO)
     }
 
     /// Watches over a link until it is dead and joined.
     fn serve(&mut self, link: Link, close: Option<Command>) -> NextStep {
         let born = Instant::now();
-        let ending = self.watch(&link, close);
-        if ending == Ending::CloseRequested {
+        let command = self.watch(&link, close);
+        if matches!(command, Some(Command::Close(_))) {
             let ended = link.bury();
             self.core.counters.disconnects.add(ended.cause.kind());
             return NextStep::Close { clean: ended.is_clean };
@@ -395,13 +386,13 @@ impl Manager {
         let uptime = self.since.duration_since(born);
         let cause = link.ended().cause;
         self.core.status.enter(Step::Disconnected(self.opener.endpoint(), cause));
-        // what had come is delivered in a moment, and can tell more of the cause; unless a handler
-        // is running, and the end is made known without waiting for that
+        // what the reader still delivers can tell more of the cause; a handler that is running may take
+        // long, and the end is made known without waiting for it
         if link.read().recv_deadline(self.since + MOMENT) == Err(RecvTimeoutError::Disconnected) {
             let ended = self.join(link);
-            return self.link_ended(ending, ended, uptime);
+            return self.link_ended(command.is_some(), ended, uptime);
         }
-        let next = self.link_ended(ending, link.ended(), uptime);
+        let next = self.link_ended(command.is_some(), link.ended(), uptime);
         let command = self.outlast_handler(&link);
         self.join(link);
         match command {
@@ -410,8 +401,8 @@ impl Manager {
         }
     }
 
-    /// The handler is the next link's too, so that waits until it has had what came on this one, or
-    /// until the program wants something else.
+    /// The next link has the same handler, so it waits until the handler has had what came on this link,
+    /// or until the program wants something else.
     fn outlast_handler(&mut self, link: &Link) -> Option<Command> {
         let command = select! {
             recv(link.read()) -> _ => return None,
@@ -438,61 +429,54 @@ impl Manager {
         ended
     }
 
-    /// Waits for the end of a link, or brings it about.
-    fn watch(&mut self, link: &Link, mut close: Option<Command>) -> Ending {
+    /// Waits for the end of a link, or brings it about. Returns the command that it ended with, unless
+    /// it died.
+    fn watch(&mut self, link: &Link, close: Option<Command>) -> Option<Command> {
         let handle = link.handle();
-        loop {
-            let command = match close.take() {
-                Some(command) => command,
-                None => select! {
-                    recv(self.commands) -> command => match command {
-                        Ok(command) => command,
-                        // the core holds a sender as long as this manager runs
-                        Err(_) => continue,
-                    },
-                    recv(handle.died()) -> _ => return Ending::Died,
-                    recv(link.notices()) -> notice => {
-                        if let Ok(notice) = notice {
-                            self.say(|client| Event::noticed(client, notice));
-                        }
-                        continue;
-                    }
-                },
-            };
-            match command {
-                Command::Close(frame) => {
-                    self.core.status.enter(Step::Closing);
-                    handle.close_after_data(frame.clone());
-                    handle.wait_until(Instant::now() + self.settings.timeouts().close);
-                    handle.end_close(frame);
-                    return Ending::CloseRequested;
-                }
-                Command::Reconnect => {
-                    handle.expect(Failure::ReconnectRequested);
-                    // a close frame would end the session
-                    if !self.session.is_resumable(&Failure::ReconnectRequested) {
-                        handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
-                        handle.wait_until(Instant::now() + GOODBYE);
-                    }
-                    handle.replace(Failure::ReconnectRequested);
-                    return Ending::ReconnectRequested;
+        let mut command = close;
+        while command.is_none() {
+            select! {
+                // no error comes: the core holds a sender as long as this manager runs
+                recv(self.commands) -> received => command = received.ok(),
+                recv(handle.died()) -> _ => return None,
+                recv(link.notices()) -> notice => if let Ok(notice) = notice {
+                    self.say(|client| Event::noticed(client, notice));
                 }
             }
         }
+        match &command {
+            Some(Command::Close(frame)) => {
+                self.core.status.enter(Step::Closing);
+                handle.close_after_data(frame.clone());
+                handle.wait_until(Instant::now() + self.settings.timeouts().close);
+                handle.end_close(frame.clone());
+            }
+            Some(Command::Reconnect) | None => {
+                handle.expect(Failure::ReconnectRequested);
+                // a close frame would end the session
+                if !self.session.is_resumable(&Failure::ReconnectRequested) {
+                    handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
+                    handle.wait_until(Instant::now() + GOODBYE);
+                }
+                handle.replace(Failure::ReconnectRequested);
+            }
+        }
+        command
     }
 
     /// Decides what comes after a link, and makes it known.
-    fn link_ended(&mut self, ending: Ending, ended: Ended, uptime: Duration) -> NextStep {
-        self.streak.failed += 1;
+    fn link_ended(&mut self, is_replaced: bool, ended: Ended, uptime: Duration) -> NextStep {
         if uptime >= self.settings.stable_after() {
-            self.streak = FailureStreak::default();
+            self.streak = FailureStreak::of_stable_link(self.since);
+        } else {
+            self.streak.fail(self.since);
         }
-        self.streak.goes_on(self.since);
         let resumable = self.session.is_resumable(&ended.cause);
-        let (cause, step) = match ending {
-            // whatever else ended it meanwhile
-            Ending::ReconnectRequested => (ended.cause, self.redial_at_once()),
-            Ending::Died | Ending::CloseRequested => self.judge(ended.cause),
+        let (cause, step) = if is_replaced {
+            // even if something else ended the link meanwhile
+            (ended.cause, self.redial_at_once())
+        } else {
+            self.judge(ended.cause)
         };
         self.core.counters.disconnects.add(cause.kind());
         let endpoint = self.opener.endpoint();

@@ -36,18 +36,18 @@ pub struct LoginSession<'a> {
     deadline: Instant,
     response: Option<&'a http::Response<()>>,
     counters: &'a Counters,
-    /// How much may be kept for the program, how much is, and whether that was not enough.
+    /// How much may be kept for the program.
     inbox: Queue,
     kept_bytes: usize,
     has_kept_too_much: bool,
-    /// What the session has counted that begins with this link, if there is one.
+    /// The counts of the session that begins with this link, if one does.
     session: Option<Arc<Counts>>,
     /// What was sent in it.
     sent: Vec<Message>,
 }
 
 impl<'a> LoginSession<'a> {
-    pub(crate) fn new(
+    pub(super) fn new(
         opened: &'a mut Opened,
         deadline: Instant,
         response: Option<&'a http::Response<()>>,
@@ -71,8 +71,34 @@ impl<'a> LoginSession<'a> {
         }
     }
 
-    /// What a login fails with that has kept more than the inbox would hold.
-    pub(crate) fn check_kept(&self) -> io::Result<()> {
+    /// The hook has returned. Returns what it has sent if a session begins, which keeps it as it keeps
+    /// later messages. If the login has failed, the server is told that its session is over.
+    pub(super) fn end(
+        mut self,
+        result: Result<(), Box<dyn StdError + Send + Sync>>,
+    ) -> Result<Vec<Message>, Failure> {
+        let result = result.and_then(|()| {
+            self.check_kept()?;
+            // no call has told the hook so
+            if Instant::now() >= self.deadline {
+                return Err(io::Error::from(io::ErrorKind::TimedOut).into());
+            }
+            Ok(())
+        });
+        let Err(error) = result else { return Ok(self.sent) };
+        if self.session.is_some() {
+            self.sent.drain(..).for_each(|_| self.counters.is_sent_at_login());
+            let frame = CloseFrame::new(CloseCode::NORMAL, "");
+            self.say_goodbye(Some(&frame), Instant::now() + GOODBYE);
+        }
+        Err(match error.downcast::<LoginError>() {
+            Ok(error) => Failure::Login { permanent: error.permanent, source: error.source },
+            Err(source) => Failure::Login { permanent: false, source },
+        })
+    }
+
+    /// Fails if the hook has kept more than the inbox would hold.
+    fn check_kept(&self) -> io::Result<()> {
         if !self.has_kept_too_much {
             return Ok(());
         }
@@ -81,17 +107,6 @@ impl<'a> LoginSession<'a> {
             "what came during the login and was kept for the program is more than an inbox of \
              {messages} messages and {bytes} bytes holds"
         )))
-    }
-
-    /// The hook has returned. Returns what it has sent in a session, which keeps that as it keeps
-    /// what is sent later; a server that has begun one in vain is told so.
-    pub(crate) fn end(mut self, is_logged_in: bool) -> Vec<Message> {
-        if !is_logged_in && self.session.is_some() {
-            self.sent.drain(..).for_each(|_| self.counters.is_sent_at_login());
-            let frame = CloseFrame::new(CloseCode::NORMAL, "");
-            self.say_goodbye(Some(&frame), Instant::now() + GOODBYE);
-        }
-        self.sent
     }
 
     /// The server's answer to the opening handshake; `None` on `tcp://`, which has none.
@@ -321,8 +336,8 @@ impl fmt::Debug for LoginSession<'_> {
     }
 }
 
-/// A failure of the login about which the program has more to say than an error does: that trying
-/// again cannot help. Any error may end the hook, and is retried.
+/// An error of a login hook which says that trying again cannot help. Any other error may end the hook
+/// too, and is retried.
 ///
 /// ```no_run
 /// use everlink::{Client, LoginError};
@@ -360,17 +375,4 @@ impl LoginError {
     pub fn is_permanent(&self) -> bool {
         self.permanent
     }
-}
-
-/// What the hook has ended with, as a failure.
-pub(crate) fn failure(error: Box<dyn StdError + Send + Sync>) -> Failure {
-    match error.downcast::<LoginError>() {
-        Ok(error) => Failure::Login { permanent: error.permanent, source: error.source },
-        Err(source) => Failure::Login { permanent: false, source },
-    }
-}
-
-/// Said by a hook that ran past the login's time without a call that could have told it so.
-pub(crate) fn timed_out() -> Box<dyn StdError + Send + Sync> {
-    io::Error::from(io::ErrorKind::TimedOut).into()
 }

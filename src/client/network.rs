@@ -65,13 +65,19 @@ impl Network {
             None => self.dial(endpoint, opening, interrupt)?,
         };
         // the clock of the opening runs from the first connection on
-        let deadline = opening.deadline();
-        if !endpoint.scheme.is_tls() {
-            return Ok(duplex);
+        opening.deadline();
+        #[cfg(feature = "tls")]
+        if endpoint.scheme.is_tls() {
+            use crate::transport::tls;
+            let is_home = endpoint.is_same_origin(&opening.home);
+            let anonymous = (!is_home).then(|| tls::without_identity(&self.tls));
+            let config = anonymous.as_ref().unwrap_or(&self.tls);
+            let secured = tls::client_connection(config, &endpoint.host)
+                .and_then(|connection| tls::open(duplex, connection, opening.deadline()));
+            return secured.map_err(|failure| failure.in_time(opening.timeouts.handshake));
         }
-        let is_home = endpoint.is_same_origin(&opening.home);
-        let secured = self.secure(duplex, endpoint, is_home, deadline);
-        secured.map_err(|failure| failure.in_time(opening.timeouts.handshake))
+        // without TLS no endpoint gets here that needs it
+        Ok(duplex)
     }
 
     fn dial(
@@ -108,26 +114,6 @@ impl Network {
         Ok(duplex)
     }
 
-    #[cfg(feature = "tls")]
-    fn secure(
-        &self,
-        duplex: Duplex,
-        endpoint: &Endpoint,
-        is_home: bool,
-        deadline: Instant,
-    ) -> Result<Duplex, Failure> {
-        use crate::transport::tls;
-        let anonymous = (!is_home).then(|| tls::without_identity(&self.tls));
-        let config = anonymous.as_ref().unwrap_or(&self.tls);
-        tls::open(duplex, tls::client_connection(config, &endpoint.host)?, deadline)
-    }
-
-    /// An endpoint that needs TLS does not get here without it.
-    #[cfg(not(feature = "tls"))]
-    fn secure(&self, duplex: Duplex, _: &Endpoint, _: bool, _: Instant) -> Result<Duplex, Failure> {
-        Ok(duplex)
-    }
-
     /// The opening has led to a link, which the next one is to follow to its address if
     /// `has_session`.
     pub(super) fn succeeded(&mut self, opening: &Opening, has_session: bool) {
@@ -144,10 +130,11 @@ impl Network {
 
 /// One opening, over all its redirects.
 pub(super) struct Opening {
-    /// What the program has asked for: whatever proves who it is stays there.
+    /// The endpoint that the program has named: the client's certificate goes to no other origin.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "only TLS has an identity"))]
     home: Endpoint,
     timeouts: Resolved,
-    /// Known once there was a connection: from there on there is one time for everything.
+    /// Set by the first connection: all that follows has one timeout.
     deadline: Option<Instant>,
     /// The address that the last connection led to.
     address: Option<SocketAddr>,
@@ -158,7 +145,7 @@ impl Opening {
         Self { home, timeouts, deadline: None, address: None }
     }
 
-    /// When all of it has to be done. The first to ask has the clock started.
+    /// When all of it has to be done. The first call starts the clock.
     pub(super) fn deadline(&mut self) -> Instant {
         *self.deadline.get_or_insert_with(|| Instant::now() + self.timeouts.handshake)
     }
@@ -169,7 +156,7 @@ impl Opening {
         self.deadline.map_or(own, |deadline| deadline.min(own))
     }
 
-    /// A step behind a redirect that had less than its own time says so.
+    /// A step behind a redirect fails with the timeout of the whole, if that left less than its own.
     pub(super) fn blame_the_clock(&self, failure: Failure, redirects: u32) -> Failure {
         let is_over = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
         let is_about_time = matches!(

@@ -1,4 +1,4 @@
-//! Whether and through what a connection goes.
+//! Which proxy a connection goes through, if any.
 
 use crate::dial::{Environment, Proxy};
 use crate::error::Error;

@@ -213,7 +213,7 @@ impl Status {
         }
     }
 
-    /// What a call meets that needs a link now or later, if there will be none.
+    /// Why there will be no link, if there will be none.
     pub(super) fn end(&self) -> Option<Error> {
         self.inner().end()
     }

@@ -6,40 +6,44 @@ use crate::failure::Failure;
 
 /// What has happened since the last link that stayed up.
 #[derive(Debug, Default)]
-pub(crate) struct FailureStreak {
-    /// Attempts since the last link was lost.
-    pub(super) attempts: u32,
+pub(super) struct FailureStreak {
     /// Attempts in a row that led to no stable link.
-    pub(super) failed: u32,
+    failed: u32,
     /// Redials in a row.
-    pub(super) retries: u32,
+    retries: u32,
     /// When it began: with the death of a link that had stayed up, or the first failed attempt.
     began: Option<Instant>,
 }
 
 impl FailureStreak {
-    /// Something has failed at this time.
-    pub(super) fn goes_on(&mut self, at: Instant) {
+    /// It begins with the death of a link that had stayed up.
+    pub(super) fn of_stable_link(died: Instant) -> Self {
+        Self { began: Some(died), ..Self::default() }
+    }
+
+    /// An attempt has failed, or an unstable link died.
+    pub(super) fn fail(&mut self, at: Instant) {
+        self.failed += 1;
         self.began.get_or_insert(at);
     }
 
-    /// The program wants an attempt now, whatever has failed. It is one more of this outage.
-    pub(super) fn start_over(&mut self) {
-        *self = Self { attempts: self.attempts, ..Self::default() };
+    pub(super) fn failed(&self) -> u32 {
+        self.failed
     }
 
-    /// How long it has been going on by then.
-    pub(super) fn outage(&self, at: Instant) -> Duration {
-        self.began.map_or(Duration::ZERO, |began| at.saturating_duration_since(began))
+    /// A redial follows. Returns which it is, and how long the outage has lasted by then.
+    pub(super) fn retry(&mut self, at: Instant) -> (u32, Duration) {
+        self.retries += 1;
+        let outage = self.began.map(|began| at.saturating_duration_since(began));
+        (self.retries, outage.unwrap_or_default())
     }
 }
 
-/// Over how much time clients come back that a server has told to wait, at least and at most.
+/// The bounds of the random time that is added to a server's `Retry-After`.
 const SPREAD: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
-/// The wait that was decided on. A server that asks for one asks all of its clients for the same:
-/// each comes back some time after that, up to half as late again. What the program itself has
-/// decided stays as it is.
+/// Adds up to half of it to a wait that the server has asked for: it asks all of its clients for the
+/// same. A wait that the program has decided on stays as it is.
 pub(super) fn spread(wait: Duration, cause: &Failure) -> Duration {
     match cause {
         Failure::Rejected { waits: Some(asked), .. } if *asked == wait => {
@@ -94,9 +98,9 @@ mod tests {
     fn an_outage_lasts_from_the_first_failure_on() {
         let (first, second) = (Instant::now(), Instant::now() + Duration::from_secs(3));
         let mut streak = FailureStreak::default();
-        assert_eq!(streak.outage(first), Duration::ZERO);
-        streak.goes_on(first);
-        streak.goes_on(second);
-        assert_eq!(streak.outage(second), second - first);
+        assert_eq!(streak.retry(first), (1, Duration::ZERO));
+        streak.fail(first);
+        streak.fail(second);
+        assert_eq!(streak.retry(second), (2, second - first));
     }
 }

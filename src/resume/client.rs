@@ -24,7 +24,7 @@ pub(crate) fn judge(offer: &Offer, answer: Option<&Answer>, counts: Option<&Coun
         (Offer::New, Some(Answer { token, received: None, .. })) => Verdict::New(token.clone()),
         // nothing was asked to go on
         (Offer::New, Some(_)) => Verdict::Disagreed,
-        // it may have gone on, with the header cut out of the answer
+        // the server may have resumed it, with the header cut out of its answer
         (Offer::Resume { .. }, None) => Verdict::Disagreed,
         (Offer::Resume { token, .. }, Some(answer)) => match answer.received {
             None if answer.token != *token => Verdict::New(answer.token.clone()),
