@@ -113,7 +113,7 @@
 //!
 //! # Metrics
 //!
-//! [`Client::stats`] and [`Server::stats`] are snapshots, [`Stats::fields`](stats::Stats::fields) and [`ServerStats::fields`](stats::ServerStats::fields) have
+//! [`Client::stats`] and [`ServerHandle::stats`] are snapshots, [`Stats::fields`](stats::Stats::fields) and [`ServerStats::fields`](stats::ServerStats::fields) have
 //! their names and values.
 //! With the feature `metrics`, `publish_metrics` hands all of it to the facade of that name.
 
@@ -166,20 +166,18 @@ pub mod transport;
 mod wire;
 
 pub use client::{
-    Client, ClientBuilder, ClientHandle, ClientStatus, CloseReport, Event, Events, Iter,
-    LoginError, LoginSession, SessionStart, State,
+    Client, ClientBuilder, ClientHandle, ClientStatus, CloseReport, Event, Events, LoginError,
+    LoginSession, SessionStart, State,
 };
 pub use error::Error;
 pub use failure::cause::Failure;
 pub use handshake::OpeningRequest;
-pub use message::{CloseCode, CloseFrame, Message, MessageRef, Payload, Text};
+pub use message::{CloseCode, CloseFrame, Iter, Message, MessageRef, Payload, Text};
 #[cfg(feature = "metrics")]
 pub use metrics::publish_metrics;
 pub use queues::Receipt;
 pub use sender::{Calls, SendError, Sender};
-pub use server::{
-    Answer, Incoming, Server, ServerBuilder, ServerHandle, Session, SessionIter, ShutdownReport,
-};
+pub use server::{Answer, Incoming, Server, ServerBuilder, ServerHandle, Session, ShutdownReport};
 
 /// How a client, a server and their connections behave: plain values for the builders.
 pub mod config {

@@ -11,7 +11,7 @@ use super::core::Core;
 use super::events::Events;
 use super::status::{ClientStatus, State};
 use crate::error::{Error, close_frame};
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::{CloseCode, CloseFrame, Iter, Message, Receive};
 use crate::sender::{Sender, sends};
 use crate::stats::Stats;
 use crate::sync::Ours;
@@ -199,7 +199,7 @@ impl Client {
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn iter(&self) -> Iter<'_> {
-        Iter { client: self }
+        Iter::new(self)
     }
 
     /// Subscribes to the client's events from here on; after [`connect`](ClientBuilder::connect) the
@@ -354,6 +354,26 @@ impl Client {
     }
 }
 
+impl Receive for Client {
+    fn next(&self) -> Option<Message> {
+        let logged = |error: &Error| {
+            if matches!(error, Error::WouldWaitForever { .. }) {
+                log::error!("{}: no message to iterate over: {error}", self.guard.plain().0.name());
+            }
+        };
+        self.recv().inspect_err(logged).ok()
+    }
+}
+
+impl<'a> IntoIterator for &'a Client {
+    type Item = Message;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
@@ -394,38 +414,4 @@ pub struct CloseReport {
     /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) those never confirmed. Only the
     /// first caller gets them.
     pub undelivered: Vec<Message>,
-}
-
-/// Messages as they come, from [`Client::iter`].
-#[derive(Debug)]
-#[must_use = "an iterator receives nothing until it is iterated over"]
-pub struct Iter<'a> {
-    client: &'a Client,
-}
-
-impl Iterator for Iter<'_> {
-    type Item = Message;
-
-    fn next(&mut self) -> Option<Message> {
-        self.client
-            .recv()
-            .inspect_err(|error| {
-                if matches!(error, Error::WouldWaitForever { .. }) {
-                    log::error!(
-                        "{}: no message to iterate over: {error}",
-                        self.client.guard.plain().0.name()
-                    );
-                }
-            })
-            .ok()
-    }
-}
-
-impl<'a> IntoIterator for &'a Client {
-    type Item = Message;
-    type IntoIter = Iter<'a>;
-
-    fn into_iter(self) -> Iter<'a> {
-        self.iter()
-    }
 }

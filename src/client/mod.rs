@@ -21,7 +21,7 @@ pub use builder::ClientBuilder;
 pub use client_handle::ClientHandle;
 pub use event::Event;
 pub use events::Events;
-pub use handle::{Client, CloseReport, Iter};
+pub use handle::{Client, CloseReport};
 pub use login::{LoginError, LoginSession};
 pub use session::SessionStart;
 pub use status::{ClientStatus, State};

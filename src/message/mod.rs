@@ -2,6 +2,7 @@
 
 mod close;
 mod convert;
+mod iter;
 #[cfg(feature = "serde")]
 mod json;
 mod memory;
@@ -13,6 +14,8 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use close::{CloseCode, CloseFrame};
+pub use iter::Iter;
+pub(crate) use iter::Receive;
 pub(crate) use memory::{Maker, Pool};
 pub use payload::{Payload, Text};
 pub use received::MessageRef;

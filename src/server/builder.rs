@@ -8,11 +8,14 @@ use crossbeam_channel::Receiver;
 
 use super::admission::{Admission, ConnectionLimits};
 use super::answer::Answer;
+use super::core::{OnRequest, OnResume, ServerCore};
+use super::listener::Listener;
 use super::registry::Registry;
-use super::resumption::{OnResume, Resumption};
-use super::session::Session;
+use super::resumption::Resumption;
+use super::session::{ServerHandle, Session};
+use super::slow_session::SlowSession;
 use super::totals::Totals;
-use super::{Incoming, OnRequest, Server, ServerCore, ServerHandle, accept};
+use super::{Incoming, Server, accept};
 use crate::error::Error;
 use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
@@ -20,21 +23,8 @@ use crate::message::Message;
 use crate::policy::{Framing, Overflow};
 use crate::settings::{Settings, Side, no_effect, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
-use crate::sync::{Budget, Mutex, Ours, Repeats, Signal};
+use crate::sync::{Budget, Mutex, Repeats, Signal};
 use crate::transport::head::is_token;
-
-/// What a broadcast does to a session whose outbox is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum SlowSession {
-    /// The session misses this message (the default).
-    #[default]
-    Miss,
-    /// The session is ended: better no feed than one with gaps.
-    Disconnect,
-}
 
 /// Every setting of a [`Server`], from [`Server::builder`].
 ///
@@ -432,7 +422,7 @@ impl ServerBuilder {
             let reason = format!("{} is not an http token", quote(wrong));
             return Err(Error::setting("subprotocols", reason));
         }
-        let listener = accept::listen(address, self.backlog).map_err(Error::Bind)?;
+        let listener = Listener::bind(address, self.backlog).map_err(Error::Bind)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(Error::Bind)?;
         let mut settings = self.settings;
@@ -444,19 +434,19 @@ impl ServerBuilder {
             address,
             listener: Mutex::new(Some(Arc::clone(&listener))),
             accept: Mutex::default(),
-            framing: settings.framing,
             #[cfg(feature = "tls")]
             tls: self.tls,
             admission: Admission::new(self.connections),
             slow: self.slow.unwrap_or_default(),
             handler: Box::new(handler),
             on_request: self.on_request,
+            on_resume: self.on_resume,
             gate: Gate { origins, names, is_tls },
             subprotocols,
             registry: Registry::default(),
             resumption: settings
                 .resume
-                .map(|resume| Arc::new(Resumption::new(resume, self.connections, self.on_resume))),
+                .map(|resume| Arc::new(Resumption::new(resume, self.connections))),
             stop: Signal::new(),
             repeats: Repeats::new(),
             totals: Totals::default(),
@@ -473,7 +463,7 @@ impl ServerBuilder {
         let accept = core.threads.spawn(Role::Accept, move || accept::run(&server, &listener));
         let accept = accept.map_err(Error::Thread)?;
         *core.accept.lock() = Some(accept);
-        Ok(Server { handle: ServerHandle { core: Ours::new(core) } })
+        Ok(Server::new(ServerHandle::new(core)))
     }
 }
 

@@ -3,66 +3,65 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::ServerCore;
+use log::Level;
+
 use crate::failure::Failure;
 use crate::sync::threads::thread_prefix;
 
-/// Whose record it is: the number of the session, and where its connection came from.
+/// Logs what happens to one session.
 pub(super) struct Journal<'a> {
-    pub(super) server: &'a ServerCore,
-    pub(super) id: u64,
-    pub(super) peer: SocketAddr,
+    /// What log records call the server.
+    server: &'a str,
+    session: u64,
+    /// Where its connection came from.
+    peer: SocketAddr,
 }
 
-impl Journal<'_> {
+/// Writes a record with the keys that all have, and more.
+macro_rules! record {
+    ($journal:expr, $level:expr, $event:literal $(, [$($more:tt)+])?; $($text:tt)+) => {
+        log::log!(
+            $level,
+            session = $journal.session, server = $journal.server, event = $event,
+            peer:% = $journal.peer $(, $($more)+)?;
+            "{}: {} {}",
+            thread_prefix($journal.session), $journal.peer, format_args!($($text)+)
+        )
+    };
+}
+
+impl<'a> Journal<'a> {
+    pub(super) fn new(server: &'a str, session: u64, peer: SocketAddr) -> Self {
+        Self { server, session, peer }
+    }
+
     /// A connection has not become a session. An operator has nothing to learn from one that ends
     /// without a byte, as the health checks of load balancers do all day.
     pub(super) fn not_opened(&self, failure: &Failure, has_spoken: bool) {
-        let Self { server, id, peer } = self;
-        let level = if has_spoken { log::Level::Info } else { log::Level::Debug };
-        log::log!(
-            level,
-            session = *id, server = server.label(), event = "not_opened", peer:% = peer,
-            kind = failure.kind().as_str(), cause:% = failure.report();
-            "{}: {peer} did not open: {}", thread_prefix(*id), failure.report()
-        );
+        let level = if has_spoken { Level::Info } else { Level::Debug };
+        let (kind, cause) = (failure.kind().as_str(), failure.report());
+        record!(self, level, "not_opened", [kind, cause:%]; "did not open: {cause}");
     }
 
     pub(super) fn opened(&self) {
-        let Self { server, id, peer } = self;
-        log::info!(
-            session = *id, server = server.label(), event = "opened", peer:% = peer;
-            "{}: {peer} connected", thread_prefix(*id)
-        );
+        record!(self, Level::Info, "opened"; "connected");
     }
 
     /// The session waits for its client: its link is gone, which was up for so long.
     pub(super) fn lost(&self, cause: &Failure, uptime: Duration) {
-        let Self { server, id, peer } = self;
-        log::info!(
-            session = *id, server = server.label(), event = "lost", peer:% = peer,
-            kind = cause.kind().as_str(), cause:% = cause.report(), uptime = uptime.as_secs_f64();
-            "{}: {peer} lost: {}", thread_prefix(*id), cause.report()
-        );
+        let (kind, cause, uptime) = (cause.kind().as_str(), cause.report(), uptime.as_secs_f64());
+        record!(self, Level::Info, "lost", [kind, cause:%, uptime]; "lost: {cause}");
     }
 
     /// The client is back.
     pub(super) fn resumed(&self, resent: usize) {
-        let Self { server, id, peer } = self;
-        log::info!(
-            session = *id, server = server.label(), event = "resumed", peer:% = peer,
-            resent;
-            "{}: {peer} resumed, {resent} messages are sent again", thread_prefix(*id)
-        );
+        record!(self, Level::Info, "resumed", [resent]; "resumed, {resent} messages are sent again");
     }
 
     /// `uptime` is that of its last link, and `age` its own, with all the time that it waited.
     pub(super) fn ended(&self, cause: &Failure, uptime: Duration, age: Duration) {
-        let Self { server, id, peer } = self;
-        log::info!(
-            session = *id, server = server.label(), event = "ended", peer:% = peer,
-            kind = cause.kind().as_str(), cause:% = cause.report(), uptime = uptime.as_secs_f64(), age = age.as_secs_f64();
-            "{}: {peer} ended: {}", thread_prefix(*id), cause.report()
-        );
+        let (kind, cause) = (cause.kind().as_str(), cause.report());
+        let (uptime, age) = (uptime.as_secs_f64(), age.as_secs_f64());
+        record!(self, Level::Info, "ended", [kind, cause:%, uptime, age]; "ended: {cause}");
     }
 }

@@ -5,46 +5,36 @@ mod admission;
 mod answer;
 mod attachment;
 mod builder;
-mod handle;
+mod core;
 mod incoming;
 mod journal;
+mod listener;
 mod opening;
 mod owner;
 mod peer_info;
+mod pending_upgrade;
 mod registry;
 mod resumable;
 mod resumption;
 mod serve;
 mod session;
 mod session_core;
+mod shutdown_report;
+mod slow_session;
 mod totals;
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::net::ToSocketAddrs;
+use std::ops::Deref;
 
 pub use answer::Answer;
-pub use builder::{ServerBuilder, SlowSession};
-pub use handle::ServerHandle;
+pub use builder::ServerBuilder;
 pub use incoming::Incoming;
-pub use session::{Session, SessionIter};
+pub use session::{ServerHandle, Session};
+pub use shutdown_report::ShutdownReport;
+pub use slow_session::SlowSession;
 
 use crate::error::Error;
-use crate::failure::Failure;
-use crate::handshake::Gate;
-use crate::message::Message;
-use crate::policy::Framing;
-use crate::settings::Settings;
-use crate::stats::ServerStats;
-use crate::sync::threads::{Threads, thread_prefix};
-use crate::sync::{Mutex, Repeats, Signal};
-use admission::Admission;
-use registry::Registry;
-use resumption::Resumption;
-use totals::Totals;
 
 /// A server of WebSockets, or of framed TCP, on threads.
 ///
@@ -84,71 +74,18 @@ use totals::Totals;
 /// buffers are 72 KiB when a session is idle; under load 128 KiB are read at once, 64 KiB of short messages
 /// are on their way to the inbox, and 512 KiB that were messages are kept to be used again, for a second.
 ///
-/// Dropping it shuts it down like [`Server::shutdown`], with the closing timeout. A
+/// Dropping it shuts it down like [`ServerHandle::shutdown`], with the closing timeout. A
 /// [`ServerHandle`] does not.
 #[must_use = "the server is shut down when this is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct Server {
     handle: ServerHandle,
 }
 
-type Handler = Box<dyn Fn(Session) + Send + Sync>;
-type OnRequest = Box<dyn Fn(&Incoming) -> Answer + Send + Sync>;
-
-/// What a server's threads share.
-pub(crate) struct ServerCore {
-    id: u64,
-    address: SocketAddr,
-    /// Until the shutdown.
-    listener: Mutex<Option<Arc<TcpListener>>>,
-    accept: Mutex<Option<JoinHandle<()>>>,
-    settings: Arc<Settings>,
-    threads: Threads,
-    framing: Option<Framing>,
-    #[cfg(feature = "tls")]
-    tls: Option<Arc<rustls::ServerConfig>>,
-    admission: Arc<Admission>,
-    slow: SlowSession,
-    handler: Handler,
-    on_request: Option<OnRequest>,
-    gate: Gate,
-    /// Those of the server, the one that it likes best first.
-    subprotocols: Vec<String>,
-    registry: Registry,
-    /// There if sessions can be resumed.
-    resumption: Option<Arc<Resumption>>,
-    stop: Signal,
-    /// Records of what strangers can cause.
-    repeats: Repeats,
-    totals: Totals,
-    #[cfg(feature = "metrics")]
-    outlet: crate::metrics::Outlet,
-}
-
-/// How a shutdown went, from [`Server::shutdown`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Whether every session ended within the time, goodbye included. What a handler had not taken
-    /// from its inbox by then is not counted.
-    pub drained: bool,
-    /// Sessions whose handler has not returned even after their connection was cut. Their
-    /// threads end when it does.
-    pub stuck: usize,
-    /// Sessions that waited for their client, without a connection: they were ended at once.
-    pub detached: usize,
-    /// How many messages those held for their clients.
-    pub detached_messages: usize,
-}
-
-impl Default for ShutdownReport {
-    /// Nothing was left to be done.
-    fn default() -> Self {
-        Self { drained: true, stuck: 0, detached: 0, detached_messages: 0 }
-    }
-}
-
 impl Server {
+    fn new(handle: ServerHandle) -> Self {
+        Self { handle }
+    }
+
     /// Listens with default settings, and serves each connection with the handler.
     ///
     /// ```
@@ -182,94 +119,20 @@ impl Server {
     pub fn handle(&self) -> ServerHandle {
         self.handle.clone()
     }
+}
 
-    /// The address on which it listens: the one to ask after binding to port 0.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.handle.local_addr()
-    }
+/// What a handle can do, the server can: it has one of its own.
+impl Deref for Server {
+    type Target = ServerHandle;
 
-    /// The sessions that are open at the moment.
-    pub fn sessions(&self) -> Vec<Session> {
-        self.handle.sessions()
-    }
-
-    /// A snapshot of the counters.
-    pub fn stats(&self) -> ServerStats {
-        self.handle.stats()
-    }
-
-    /// [`ServerHandle::broadcast`]: queues a message for every open session, without waiting.
-    pub fn broadcast(&self, message: impl Into<Message>) -> usize {
-        self.handle.broadcast(message)
-    }
-
-    /// [`ServerHandle::shutdown`]: stops accepting, says goodbye to each session, and joins every
-    /// thread.
-    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
-        self.handle.shutdown(timeout)
+    fn deref(&self) -> &ServerHandle {
+        &self.handle
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let Some(core) = self.handle.core.get() else { return };
-        if !core.stop.is_raised() {
-            self.handle.shutdown(core.settings.timeouts().close);
-        }
-    }
-}
-
-impl ServerCore {
-    fn name(&self) -> String {
-        thread_prefix(self.id)
-    }
-
-    /// What metrics and log records call it.
-    fn label(&self) -> &str {
-        self.settings.label()
-    }
-
-    /// Logs what clients can cause as often as they like: once a second for each matter, with a count.
-    fn say(&self, level: log::Level, matter: (&'static str, &'static str), line: String) {
-        self.repeats.say(self.label(), level, matter, line);
-    }
-
-    /// A connection is not let in, for which this matter and line say why.
-    fn refused(&self, level: log::Level, why: &'static str, line: String) {
-        self.totals.counters.refused.fetch_add(1, Relaxed);
-        self.say(level, ("refused", why), line);
-    }
-
-    /// Whether a client can be told something before anything was agreed on.
-    fn speaks_plain_http(&self) -> bool {
-        #[cfg(feature = "tls")]
-        if self.tls.is_some() {
-            return false;
-        }
-        self.framing.is_none()
-    }
-
-    fn broadcast(&self, message: &Message, is_meant: impl Fn(&Session) -> bool) -> usize {
-        let mut queued = 0;
-        for session in self.registry.sessions().into_iter().filter(is_meant) {
-            let error = match session.try_send(message.clone()).map_err(Error::from) {
-                Ok(()) => {
-                    queued += 1;
-                    continue;
-                }
-                // it has ended: nobody is there to miss anything
-                Err(Error::Closed) => continue,
-                Err(error) => error,
-            };
-            session.misses_broadcast();
-            self.totals.counters.broadcasts_missed.fetch_add(1, Relaxed);
-            if matches!((&error, self.slow), (Error::Full, SlowSession::Disconnect)) {
-                session.kill(Failure::TooSlow);
-            } else {
-                log::debug!("{session:?} misses a broadcast: {error}");
-            }
-        }
-        queued
+        self.handle.shutdown_at_drop();
     }
 }
 

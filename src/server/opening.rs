@@ -7,17 +7,16 @@ use std::time::Instant;
 
 use http::{Method, StatusCode};
 use log::Level;
-use tungstenite::protocol::Role;
 
 use super::answer::Answer;
-use super::incoming::Certificates;
+use super::core::ServerCore;
+use super::incoming::{Certificates, Incoming};
 use super::peer_info::PeerInfo;
-use super::{Incoming, ServerCore};
+use super::pending_upgrade::PendingUpgrade;
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
 use crate::handshake::{Headers, Upgrade};
 use crate::link::Opened;
-use crate::resume;
 use crate::resume::Offer;
 use crate::transport::{Duplex, LINGER, Timed};
 use crate::wire::Protocol;
@@ -26,57 +25,6 @@ use crate::wire::Protocol;
 pub(super) enum Opening {
     Framed(Box<Opened>),
     WebSocket(Box<PendingUpgrade>, Option<Offer>),
-}
-
-/// A request for a WebSocket that is granted and not answered yet.
-pub(super) struct PendingUpgrade {
-    duplex: Duplex,
-    /// What was read past the request.
-    read: Vec<u8>,
-    upgrade: Upgrade,
-    /// When the opening handshake has to be done.
-    deadline: Instant,
-}
-
-impl PendingUpgrade {
-    pub(super) fn deadline(&self) -> Instant {
-        self.deadline
-    }
-
-    /// Sends the answer, with what the client is told of its session.
-    pub(super) fn answer(
-        &mut self,
-        server: &ServerCore,
-        session: Option<&resume::Answer>,
-    ) -> Result<(), Failure> {
-        let mut timed = Timed::new(&mut self.duplex, self.deadline);
-        let result = self.upgrade.write(&mut timed, session);
-        result.map_err(|failure| failure.in_time(server.settings.timeouts().handshake))
-    }
-
-    /// The session is there, and cannot be had in time.
-    pub(super) fn turn_away(mut self) {
-        let mut timed = Timed::new(&mut self.duplex, Instant::now() + LINGER);
-        let mut headers = Headers::default();
-        if let Ok(later) = handshake::Header::new("Retry-After", "1") {
-            headers.append(later);
-        }
-        let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, b"the session is busy");
-        if handshake::respond(&mut timed, &Method::GET, status, &headers, text).is_ok() {
-            let_read(&mut self.duplex);
-        }
-    }
-
-    /// It was answered, and is ready for messages.
-    pub(super) fn opened(self, server: &ServerCore) -> Opened {
-        let protocol = Protocol::WebSocket(Role::Server);
-        opened(server, self.duplex, protocol, self.read).compressed(self.upgrade.compression)
-    }
-}
-
-fn opened(server: &ServerCore, duplex: Duplex, protocol: Protocol, read: Vec<u8>) -> Opened {
-    let settings = &server.settings;
-    Opened::new(duplex, protocol, settings.limits(), read).within(&settings.budget)
 }
 
 /// Opens a connection, up to the answer of a WebSocket. `has_spoken` says whether any byte came, where
@@ -91,8 +39,11 @@ pub(super) fn open(
     let deadline = Instant::now() + timeout;
     let secured = secure(server, duplex, deadline, has_spoken);
     let (mut duplex, certificates) = secured.map_err(|failure| failure.in_time(timeout))?;
-    if let Some(framing) = server.framing {
-        let opened = opened(server, duplex, Protocol::Framed(framing), Vec::new());
+    if let Some(framing) = server.settings.framing {
+        let settings = &server.settings;
+        let protocol = Protocol::Framed(framing);
+        let opened = Opened::new(duplex, protocol, settings.limits(), Vec::new());
+        let opened = opened.within(&settings.budget);
         return Ok((Opening::Framed(Box::new(opened)), PeerInfo::of_framed(certificates)));
     }
     let mut timed = Timed::new(&mut duplex, deadline);
@@ -116,7 +67,7 @@ pub(super) fn open(
     let incoming = Incoming { request, peer, certificates };
     match grant(server, &mut timed, incoming) {
         Ok((upgrade, info)) => {
-            let pending = Box::new(PendingUpgrade { duplex, read, upgrade, deadline });
+            let pending = Box::new(PendingUpgrade::new(duplex, read, upgrade, deadline));
             Ok((Opening::WebSocket(pending, offer), info))
         }
         Err(failure) => {
@@ -138,7 +89,7 @@ fn grant(
     let answer = match &server.on_request {
         None => Answer::accept(),
         Some(decide) => guarded("request closure", || decide(&incoming)).unwrap_or_else(|panic| {
-            server.say(Level::Error, ("panicked", "request closure"), panic.to_string());
+            server.say_panicked("request closure", &panic);
             Answer::reject(StatusCode::INTERNAL_SERVER_ERROR)
         }),
     };

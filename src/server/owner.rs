@@ -9,15 +9,16 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, at, never, select};
 use log::Level;
 
-use super::ServerCore;
 use super::admission::Admitted;
 use super::attachment::Attachment;
+use super::core::ServerCore;
 use super::journal::Journal;
-use super::opening::PendingUpgrade;
+
 use super::peer_info::PeerInfo;
+use super::pending_upgrade::PendingUpgrade;
 use super::resumable::{Claim, Connection, Order, Resumable};
 use super::resumption::{Place, Resumption};
-use super::session::Session;
+use super::session::{ServerHandle, Session};
 use super::session_core::SessionCore;
 use crate::failure::{Failure, guarded};
 use crate::link::Link;
@@ -115,10 +116,11 @@ impl SessionOwner {
     ) -> io::Result<(Self, Session)> {
         let token = Token::generate()?;
         let unconfirmed = Some(resumption.settings().max_unconfirmed());
-        let core = Arc::new(SessionCore::new(server, id, unconfirmed));
+        let threads = server.threads.of_session(id);
+        let core = Arc::new(SessionCore::new(&server.settings, threads, id, unconfirmed));
         let (shared, orders) = Resumable::new(&core, resumption, peer);
         let attachment: Arc<dyn Attachment> = Arc::clone(&shared) as _;
-        let session = Session::new(server, &core, attachment, info)?;
+        let session = Session::new(&core, attachment, info, ServerHandle::new(Arc::clone(server)))?;
         let owner = Self {
             server: Arc::clone(server),
             resumption: Arc::clone(resumption),
@@ -144,7 +146,7 @@ impl SessionOwner {
         mut pending: PendingUpgrade,
         peer: SocketAddr,
     ) -> Result<Link, Failure> {
-        pending.answer(&self.server, Some(&self.answer(None)))?;
+        pending.answer(&self.server.settings, Some(&self.answer(None)))?;
         self.start_link(pending, peer)
     }
 
@@ -154,15 +156,13 @@ impl SessionOwner {
             let result = guarded("session handler", || (server.handler)(session));
             shared.order(Order::Returned(result));
         };
-        let threads = self.server.threads.of_session(self.core.id());
-        let started = threads.start(Role::Handler, handler);
-        if let Err(error) = started {
+        if let Err(error) = self.core.start_thread(Role::Handler, handler) {
             self.shared.order(Order::Returned(Err(Failure::Thread(error))));
         }
     }
 
     fn journal(&self, peer: SocketAddr) -> Journal<'_> {
-        Journal { server: &self.server, id: self.core.id(), peer }
+        Journal::new(self.server.label(), self.core.id(), peer)
     }
 
     fn answer(&self, received: Option<u64>) -> Answer {
@@ -172,7 +172,7 @@ impl SessionOwner {
 
     /// Starts the next link on a connection that was answered.
     fn start_link(&mut self, pending: PendingUpgrade, peer: SocketAddr) -> Result<Link, Failure> {
-        let (opened, counts) = (pending.opened(&self.server), Arc::clone(&self.counts));
+        let (opened, counts) = (pending.opened(&self.server.settings), Arc::clone(&self.counts));
         let link = self.core.start_link(opened, Some(counts), self.link + 1)?;
         self.link += 1;
         self.linked = Instant::now();
@@ -224,7 +224,7 @@ impl SessionOwner {
             select! {
                 recv(self.orders) -> order => match order {
                     Ok(Order::Claim(claim)) => {
-                        if self.is_final || !admits(&self.counts, claim.received) {
+                        if self.is_final || !admits(&self.counts, claim.received()) {
                             // the claimant has its connection back
                             continue;
                         }
@@ -340,7 +340,7 @@ impl SessionOwner {
     /// token: whatever that link was doing ends now.
     fn take_over(&mut self, link: Link, claim: &Claim) -> Phase {
         // whoever has the token has had the answer
-        self.counts.report(claim.received);
+        self.counts.report(claim.received());
         link.handle().kill(Failure::Interrupted);
         let (cause, after) = self.join(link, true);
         let next = if after == After::Over { None } else { self.attach(claim) };
@@ -361,7 +361,7 @@ impl SessionOwner {
             select! {
                 recv(self.orders) -> order => match order {
                     Ok(Order::Claim(claim)) => {
-                        if admits(&self.counts, claim.received) {
+                        if admits(&self.counts, claim.received()) {
                             if let Some(link) = self.attach(&claim) {
                                 return Phase::Attached(link);
                             }
@@ -371,13 +371,13 @@ impl SessionOwner {
                     Ok(Order::Close { frame, is_shutdown }) => self.closes(frame, is_shutdown),
                     Ok(Order::End(cause)) => return over(cause),
                     Ok(Order::Evict(of)) if of == place.number() => {
-                        self.server.totals.counters.evicted.fetch_add(1, Relaxed);
+                        self.server.totals.counters().evicted.fetch_add(1, Relaxed);
                         return over(Failure::Evicted);
                     }
                     Ok(Order::Evict(_)) | Err(_) => {}
                 },
                 recv(at(until)) -> _ => {
-                    self.server.totals.counters.expired.fetch_add(1, Relaxed);
+                    self.server.totals.counters().expired.fetch_add(1, Relaxed);
                     return over(Failure::NotResumed);
                 }
             }
@@ -388,25 +388,25 @@ impl SessionOwner {
     /// changes nothing: the client asks again, with the same number.
     fn attach(&mut self, claim: &Claim) -> Option<Link> {
         // or it was turned away meanwhile
-        let (mut pending, admitted) = claim.slot.lock().take()?;
+        let (mut pending, admitted) = claim.take()?;
         let answer = self.answer(Some(self.counts.received()));
-        if let Err(failure) = pending.answer(&self.server, Some(&answer)) {
-            self.journal(claim.peer).not_opened(&failure, true);
+        if let Err(failure) = pending.answer(&self.server.settings, Some(&answer)) {
+            self.journal(claim.peer()).not_opened(&failure, true);
             return None;
         }
-        self.counts.resume(claim.received);
-        let resent = self.core.outbox().resumed(claim.received);
-        match self.start_link(*pending, claim.peer) {
+        self.counts.resume(claim.received());
+        let resent = self.core.outbox().resumed(claim.received());
+        match self.start_link(*pending, claim.peer()) {
             Ok(link) => {
                 self.admitted = Some(admitted);
-                self.server.totals.counters.resumed.fetch_add(1, Relaxed);
+                self.server.totals.counters().resumed.fetch_add(1, Relaxed);
                 self.core.counters().resumed.fetch_add(1, Relaxed);
-                self.journal(claim.peer).resumed(resent);
+                self.journal(claim.peer()).resumed(resent);
                 self.begin_close(&link);
                 Some(link)
             }
             Err(failure) => {
-                let line = format!("{} refused: {}", claim.peer, failure.report());
+                let line = format!("{} refused: {}", claim.peer(), failure.report());
                 self.server.refused(Level::Error, "resources", line);
                 None
             }

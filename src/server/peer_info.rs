@@ -1,7 +1,6 @@
 //! What is known of a peer.
 
-use super::Incoming;
-use super::incoming::Certificates;
+use super::incoming::{Certificates, Incoming};
 
 /// Who has come, as far as that is known, and on what terms.
 #[derive(Clone, Default)]

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::admission::Admitted;
 use super::attachment::Attachment;
-use super::opening::PendingUpgrade;
+use super::pending_upgrade::PendingUpgrade;
 use super::resumption::Resumption;
 use super::session_core::SessionCore;
 use crate::error::Error;
@@ -38,17 +38,30 @@ pub(super) enum Order {
 
 /// A connection that wants to go on with a session.
 pub(super) struct Claim {
-    pub(super) slot: Slot,
-    /// How many messages of the session its client has.
-    pub(super) received: u64,
-    pub(super) peer: SocketAddr,
+    /// Where the connection is until one of the two threads takes it.
+    slot: Arc<Mutex<Option<Connection>>>,
+    received: u64,
+    peer: SocketAddr,
     /// Disconnects when the owner is done with it. If the slot is not empty then, the session is
     /// not for this client.
-    pub(super) _done: Sender<Infallible>,
+    _done: Sender<Infallible>,
 }
 
-/// Where the connection is until one of the two takes it.
-pub(super) type Slot = Arc<Mutex<Option<Connection>>>;
+impl Claim {
+    /// How many messages of the session its client has.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    pub(super) fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// The connection, unless its client was turned away meanwhile.
+    pub(super) fn take(&self) -> Option<Connection> {
+        self.slot.lock().take()
+    }
+}
 
 /// A connection whose request was read, and its place among those that are let in.
 pub(super) type Connection = (Box<PendingUpgrade>, Admitted);
@@ -122,6 +135,34 @@ impl Resumable {
     /// A session that is over takes no orders.
     pub(super) fn order(&self, order: Order) {
         let _ = self.orders.send(order);
+    }
+
+    /// Goes on with the session on this connection, whose client has received so much of it. Gives the
+    /// connection back if the session is not to be had; otherwise it is dealt with.
+    pub(super) fn claim(
+        &self,
+        connection: Connection,
+        received: u64,
+        peer: SocketAddr,
+    ) -> Result<(), Connection> {
+        let deadline = connection.0.deadline();
+        let slot = Arc::new(Mutex::new(Some(connection)));
+        let (_done, done) = bounded(0);
+        self.order(Order::Claim(Claim { slot: Arc::clone(&slot), received, peer, _done }));
+        let timed_out = done.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout);
+        let left = slot.lock().take();
+        match left {
+            None => {
+                // it is being answered, which has the same deadline
+                let _ = done.recv();
+                Ok(())
+            }
+            Some((pending, _)) if timed_out => {
+                pending.turn_away();
+                Ok(())
+            }
+            Some(connection) => Err(connection),
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut LinkState)) {

@@ -16,31 +16,21 @@
 //! handshake has taken too long.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
 use std::sync::Arc;
-
-use crossbeam_channel::{RecvTimeoutError, bounded};
 
 use super::admission::{ConnectionLimits, Network};
 use super::attachment::Attachment;
-use super::peer_info::PeerInfo;
-use super::resumable::{Claim, Connection, Order, Resumable};
+use super::resumable::{Order, Resumable};
 use super::session::Session;
-use super::{Incoming, ServerCore};
-use crate::failure::guarded;
 use crate::policy::Resume;
 use crate::resume::Token;
 use crate::sync::Mutex;
-
-/// The program's say in who goes on with a session.
-pub(super) type OnResume = Box<dyn Fn(&Incoming, &Session) -> bool + Send + Sync>;
 
 /// The sessions of a server that can be resumed.
 pub(super) struct Resumption {
     settings: Resume,
     /// How many sessions may wait, in all and of each address.
     limits: ConnectionLimits,
-    on_resume: Option<OnResume>,
     table: Mutex<Table>,
 }
 
@@ -81,72 +71,19 @@ impl Drop for Place {
 }
 
 impl Resumption {
-    pub(super) fn new(
-        settings: Resume,
-        connections: ConnectionLimits,
-        on_resume: Option<OnResume>,
-    ) -> Self {
+    pub(super) fn new(settings: Resume, connections: ConnectionLimits) -> Self {
         let total = settings.sessions.unwrap_or(connections.total);
-        Self {
-            settings,
-            limits: ConnectionLimits { total, ..connections },
-            on_resume,
-            table: Mutex::default(),
-        }
+        let limits = ConnectionLimits { total, ..connections };
+        Self { settings, limits, table: Mutex::default() }
     }
 
     pub(super) fn settings(&self) -> &Resume {
         &self.settings
     }
 
-    /// Goes on with a session on this connection. Gives the connection back if the session is not
-    /// to be had; otherwise it is dealt with.
-    pub(super) fn claim(
-        &self,
-        server: &ServerCore,
-        token: &Token,
-        received: u64,
-        connection: Connection,
-        (info, peer): (&PeerInfo, SocketAddr),
-    ) -> Result<(), Connection> {
-        let known = self.table.lock().tokens.get(token).cloned();
-        let Some((session, resumable)) = known else { return Err(connection) };
-        let is_same = info.asks_for_the_same_as(session.peer_info());
-        if !is_same || !self.is_allowed(server, info.incoming(), &session) {
-            return Err(connection);
-        }
-        let deadline = connection.0.deadline();
-        let slot = Arc::new(Mutex::new(Some(connection)));
-        let (_done, done) = bounded(0);
-        let claim = Claim { slot: Arc::clone(&slot), received, peer, _done };
-        resumable.order(Order::Claim(claim));
-        let timed_out = done.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout);
-        let left = slot.lock().take();
-        match left {
-            None => {
-                // it is being answered, which has the same deadline
-                let _ = done.recv();
-                Ok(())
-            }
-            Some((pending, _)) if timed_out => {
-                pending.turn_away();
-                Ok(())
-            }
-            Some(connection) => Err(connection),
-        }
-    }
-
-    fn is_allowed(
-        &self,
-        server: &ServerCore,
-        request: Option<&Incoming>,
-        session: &Session,
-    ) -> bool {
-        let (Some(decide), Some(request)) = (&self.on_resume, request) else { return true };
-        guarded("resume closure", || decide(request, session)).unwrap_or_else(|panic| {
-            server.say(log::Level::Error, ("panicked", "on_resume"), panic.to_string());
-            false
-        })
+    /// The session that has this token.
+    pub(super) fn find(&self, token: &Token) -> Option<(Session, Arc<Resumable>)> {
+        self.table.lock().tokens.get(token).cloned()
     }
 
     pub(super) fn enter(&self, token: &Token, session: Session, resumable: &Arc<Resumable>) {

@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use log::Level;
 
-use super::ServerCore;
 use super::admission::Admitted;
 use super::attachment::SingleLink;
+use super::core::ServerCore;
 use super::journal::Journal;
 use super::opening::{Opening, open};
 use super::owner;
 use super::peer_info::PeerInfo;
-use super::session::Session;
+use super::resumable::Resumable;
+use super::resumption::Resumption;
+use super::session::{ServerHandle, Session};
 use super::session_core::SessionCore;
 use crate::failure::{Failure, guarded};
 use crate::link::{Link, Opened};
@@ -30,7 +32,7 @@ pub(super) fn run(
     peer: SocketAddr,
     admitted: Admitted,
 ) {
-    let journal = Journal { server, id, peer };
+    let journal = Journal::new(server.label(), id, peer);
     let mut has_spoken = false;
     let (opening, info) = match open(server, duplex, peer, &mut has_spoken) {
         Err(failure) => return journal.not_opened(&failure, has_spoken),
@@ -41,9 +43,8 @@ pub(super) fn run(
         Opening::WebSocket(mut pending, offer) => {
             if let (Some(resumption), Some(offer)) = (&server.resumption, offer) {
                 let mut connection = (pending, admitted);
-                if let Offer::Resume { token, received } = offer {
-                    let who = (&info, peer);
-                    match resumption.claim(server, &token, received, connection, who) {
+                if let Some((session, received)) = claimed(server, resumption, offer, &info) {
+                    match session.claim(connection, received, peer) {
                         Ok(()) => return,
                         // whatever became of it, this client gets a new one
                         Err(refused) => connection = refused,
@@ -51,10 +52,10 @@ pub(super) fn run(
                 }
                 return owner::run(server, resumption, id, connection, (info, peer));
             }
-            if let Err(failure) = pending.answer(server, None) {
+            if let Err(failure) = pending.answer(&server.settings, None) {
                 return journal.not_opened(&failure, true);
             }
-            pending.opened(server)
+            pending.opened(&server.settings)
         }
     };
     let (link, core, session) = match start(server, id, opened, info, peer) {
@@ -96,6 +97,20 @@ pub(super) fn run(
     journal.ended(&ended.cause, uptime, uptime);
 }
 
+/// The session that a client offers to go on with, if it may, and how much of it the client has.
+fn claimed(
+    server: &ServerCore,
+    resumption: &Resumption,
+    offer: Offer,
+    info: &PeerInfo,
+) -> Option<(Arc<Resumable>, u64)> {
+    let Offer::Resume { token, received } = offer else { return None };
+    let (session, resumable) = resumption.find(&token)?;
+    let may_resume = info.asks_for_the_same_as(session.peer_info())
+        && server.may_resume(info.incoming()?, &session);
+    may_resume.then_some((resumable, received))
+}
+
 fn start(
     server: &Arc<ServerCore>,
     id: u64,
@@ -103,10 +118,12 @@ fn start(
     info: PeerInfo,
     peer: SocketAddr,
 ) -> Result<(Link, Arc<SessionCore>, Session), Failure> {
-    let core = Arc::new(SessionCore::new(server, id, None));
+    let threads = server.threads.of_session(id);
+    let core = Arc::new(SessionCore::new(&server.settings, threads, id, None));
     let link = core.start_link(opened, None, 1)?;
     let attachment = Arc::new(SingleLink::new(&link, peer));
-    let session = Session::new(server, &core, attachment, info).map_err(Failure::Thread)?;
+    let handle = ServerHandle::new(Arc::clone(server));
+    let session = Session::new(&core, attachment, info, handle).map_err(Failure::Thread)?;
     link.announce();
     Ok((link, core, session))
 }

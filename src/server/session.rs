@@ -4,23 +4,23 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 use super::attachment::Attachment;
+use super::incoming::Incoming;
 use super::peer_info::PeerInfo;
 use super::session_core::SessionCore;
-use super::{Incoming, ServerCore, ServerHandle};
+use super::shutdown_report::ShutdownReport;
 use crate::error::{Error, close_frame};
 use crate::failure::Failure;
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::{CloseCode, CloseFrame, Iter, Message, Receive};
 use crate::policy::AgreedCompression;
 use crate::queues::inbox::NoMessage;
 use crate::queues::outbox::Outbox;
 use crate::sender::{End, Sender, sends};
-use crate::stats::{Counters, Stats};
+use crate::stats::{Counters, ServerStats, Stats};
 use crate::sync::Ours;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
@@ -81,22 +81,18 @@ impl Session {
     ///
     /// What the system says if there is no thread for its channel.
     pub(super) fn new(
-        server: &Arc<ServerCore>,
         core: &Arc<SessionCore>,
         attachment: Arc<dyn Attachment>,
         peer: PeerInfo,
+        server: ServerHandle,
     ) -> io::Result<Self> {
         let core = Arc::clone(core);
         let outgoing = Outgoing { core: Arc::clone(&core), attachment: Arc::clone(&attachment) };
-        let server_handle = ServerHandle { core: Ours::new(Arc::clone(server)) };
-        let inner = Inner { core, attachment, peer, server: server_handle };
+        let sender = Sender::new(Arc::new(outgoing));
         let session =
-            Self { sender: Sender::new(Arc::new(outgoing)), inner: Ours::new(Arc::new(inner)) };
-        if server.settings.has_channel {
-            // its thread ends with the session
-            let core = session.core();
-            core.mailbox().open_channel(&server.threads.of_session(core.id()))?;
-        }
+            Self { sender, inner: Ours::new(Arc::new(Inner { core, attachment, peer, server })) };
+        // its thread ends with the session
+        session.core().open_channel()?;
         Ok(session)
     }
 
@@ -211,6 +207,34 @@ impl Session {
         self.inner.plain().server.broadcast(message)
     }
 
+    /// The same, to those sessions for which the closure says true:
+    /// [`ServerHandle::broadcast_where`](crate::ServerHandle::broadcast_where).
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     for message in &session {
+    ///         session.broadcast_where(message, |other| other.id() != session.id());
+    ///     }
+    /// })?;
+    /// let url = format!("ws://{}", server.local_addr());
+    /// let (one, other) = (Client::connect(&url)?, Client::connect(&url)?);
+    /// # while server.sessions().len() < 2 {
+    /// #     std::thread::yield_now();
+    /// # }
+    /// one.send("to everybody else")?;
+    /// assert_eq!(other.recv()?, "to everybody else");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn broadcast_where(
+        &self,
+        message: impl Into<Message>,
+        is_meant: impl Fn(&Session) -> bool,
+    ) -> usize {
+        self.inner.plain().server.broadcast_where(message, is_meant)
+    }
+
     /// Waits for the next message.
     ///
     /// ```
@@ -313,8 +337,8 @@ impl Session {
     /// assert_eq!(client.recv()?, "hello");
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    pub fn iter(&self) -> SessionIter<'_> {
-        SessionIter { session: self }
+    pub fn iter(&self) -> Iter<'_> {
+        Iter::new(self)
     }
 
     /// The channel of received messages, if its server has them.
@@ -451,11 +475,6 @@ impl Session {
         &self.inner.plain().peer
     }
 
-    /// The session has missed a broadcast.
-    pub(super) fn misses_broadcast(&self) {
-        self.counters().broadcasts_missed.fetch_add(1, Relaxed);
-    }
-
     pub(super) fn counters(&self) -> &Counters {
         self.core().counters()
     }
@@ -470,30 +489,18 @@ impl Session {
 
 impl<'a> IntoIterator for &'a Session {
     type Item = Message;
-    type IntoIter = SessionIter<'a>;
+    type IntoIter = Iter<'a>;
 
-    fn into_iter(self) -> SessionIter<'a> {
+    fn into_iter(self) -> Iter<'a> {
         self.iter()
     }
 }
 
-/// Messages as they come, from [`Session::iter`].
-#[derive(Debug)]
-#[must_use = "an iterator receives nothing until it is iterated over"]
-pub struct SessionIter<'a> {
-    session: &'a Session,
-}
-
-impl Iterator for SessionIter<'_> {
-    type Item = Message;
-
-    fn next(&mut self) -> Option<Message> {
-        self.session.recv().ok()
+impl Receive for Session {
+    fn next(&self) -> Option<Message> {
+        self.recv().ok()
     }
 }
-
-/// A session that is over stays so.
-impl std::iter::FusedIterator for SessionIter<'_> {}
 
 impl Drop for Inner {
     fn drop(&mut self) {
@@ -508,5 +515,156 @@ impl fmt::Debug for Session {
             .field("id", &self.id())
             .field("peer", &self.peer_addr())
             .finish_non_exhaustive()
+    }
+}
+
+/// What a server does for its handles.
+pub(super) trait ServerEnd: Send + Sync {
+    fn address(&self) -> SocketAddr;
+    fn sessions(&self) -> Vec<Session>;
+    fn stats(&self) -> ServerStats;
+    fn broadcast(&self, message: &Message, is_meant: &dyn Fn(&Session) -> bool) -> usize;
+    fn shutdown(&self, timeout: Duration) -> ShutdownReport;
+    fn shutdown_at_drop(&self);
+}
+
+/// A handle to a server, from [`Server::handle`](crate::Server::handle), and of a session's
+/// from [`Session::server`](crate::Session::server). It does not keep the server running: that ends
+/// with the [`Server`](crate::Server), or with [`shutdown`](Self::shutdown) from anywhere.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use everlink::Server;
+///
+/// # fn main() -> Result<(), everlink::Error> {
+/// let server = Server::bind("127.0.0.1:9001", |session| {
+///     for message in &session {
+///         // everybody else
+///         session.server().broadcast_where(message, |other| other.id() != session.id());
+///     }
+/// })?;
+/// let handle = server.handle();
+/// let (stop, stopped) = everlink::crossbeam_channel::bounded::<()>(1);
+/// std::thread::spawn(move || {
+///     let _ = stopped.recv();
+///     handle.shutdown(Duration::from_secs(5));
+/// });
+/// // from wherever it is known that it is over
+/// let _ = stop.send(());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+#[must_use = "a handle does nothing by itself, and does not keep the server running"]
+pub struct ServerHandle {
+    server: Ours<dyn ServerEnd>,
+}
+
+impl ServerHandle {
+    pub(super) fn new<T: ServerEnd + 'static>(server: Arc<T>) -> Self {
+        Self { server: Ours::new(server) }
+    }
+
+    /// The address on which the server listens: the one to ask after binding to port 0.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.server.plain().address()
+    }
+
+    /// The sessions that are open at the moment.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.server.get().map(|server| server.sessions()).unwrap_or_default()
+    }
+
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> ServerStats {
+        self.server.get().map(|server| server.stats()).unwrap_or_default()
+    }
+
+    /// Queues a message for every open session, those that wait for their client included, and
+    /// returns for how many. It never waits: what
+    /// happens to a session whose outbox is full says
+    /// [`ServerBuilder::slow_session`](crate::ServerBuilder::slow_session), and
+    /// [`ServerStats::broadcasts_missed`] how often that was.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # client.send("here")?;
+    /// # client.recv()?;
+    /// # let handle = server.handle();
+    /// // the client has said something already, so it is there
+    /// assert_eq!(handle.broadcast("to all"), 1);
+    /// assert_eq!(client.recv()?, "to all");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn broadcast(&self, message: impl Into<Message>) -> usize {
+        self.broadcast_where(message, |_| true)
+    }
+
+    /// The same, to those sessions for which the closure says true.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # client.send("here")?;
+    /// # client.recv()?;
+    /// # let handle = server.handle();
+    /// let path = "/news";
+    /// let reached = handle.broadcast_where("to some", |session| {
+    ///     session.incoming().is_some_and(|incoming| incoming.path() == path)
+    /// });
+    /// assert_eq!(reached, 0);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn broadcast_where(
+        &self,
+        message: impl Into<Message>,
+        is_meant: impl Fn(&Session) -> bool,
+    ) -> usize {
+        self.server.get().map_or(0, |server| server.broadcast(&message.into(), &is_meant))
+    }
+
+    /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
+    /// every thread; cuts what is left after `timeout`. Sessions that wait for their client are
+    /// ended at once. Whoever calls while another does waits for
+    /// the same end.
+    ///
+    /// From here on `send` fails in handlers, while `recv` still gives them what had come: one that
+    /// leaves its loop at the first `send` that fails drops the rest of its inbox. Where every message
+    /// has to be answered, tell the handlers to finish, wait for them, and shut down then, as
+    /// `examples/graceful_shutdown.rs` does.
+    /// It waits for handlers and for the closures of
+    /// [`on_request`](crate::ServerBuilder::on_request), until the timeout. Called in one of them it
+    /// would wait for that one too: have another thread do it.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// # let client = everlink::Client::connect(&url)?;
+    /// # client.send("here")?;
+    /// # client.recv()?;
+    /// # let handle = server.handle();
+    /// use std::time::Duration;
+    ///
+    /// let report = handle.shutdown(Duration::from_secs(5));
+    /// assert!(report.drained);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        self.server.get().map(|server| server.shutdown(timeout)).unwrap_or_default()
+    }
+
+    pub(super) fn shutdown_at_drop(&self) {
+        if let Some(server) = self.server.get() {
+            server.shutdown_at_drop();
+        }
+    }
+}
+
+impl fmt::Debug for ServerHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServerHandle")
+            .field("address", &self.local_addr())
+            .field("stats", &self.stats())
+            .finish()
     }
 }

@@ -1,9 +1,9 @@
 //! What a session consists of, whatever carries it.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::ServerCore;
 use crate::failure::Failure;
 use crate::link::{InboxSlot, Link, Opened, Owner, Parts};
 use crate::policy::{Delivery, Unconfirmed};
@@ -13,10 +13,12 @@ use crate::resume::Counts;
 use crate::settings::Settings;
 use crate::stats::Counters;
 use crate::sync::Mutex;
+use crate::sync::threads::{Role, Threads};
 
 /// What outlives the links of a session.
 pub(super) struct SessionCore {
     id: u64,
+    threads: Threads,
     settings: Arc<Settings>,
     outbox: Arc<Outbox>,
     mailbox: Arc<Mailbox>,
@@ -27,11 +29,16 @@ pub(super) struct SessionCore {
 
 impl SessionCore {
     /// `unconfirmed` is how much is kept of what was sent, if the session can be resumed.
-    pub(super) fn new(server: &ServerCore, id: u64, unconfirmed: Option<Unconfirmed>) -> Self {
-        let settings = Arc::clone(&server.settings);
-        let confirmable = settings.is_confirmable(server.framing.is_none());
+    pub(super) fn new(
+        settings: &Arc<Settings>,
+        threads: Threads,
+        id: u64,
+        unconfirmed: Option<Unconfirmed>,
+    ) -> Self {
+        let (settings, framing) = (Arc::clone(settings), settings.framing);
+        let confirmable = settings.is_confirmable(framing.is_none());
         let (limit, delivery) = (settings.limits().message, Delivery::AtMostOnce);
-        let outbox = Outbox::new(settings.outbox(), limit, server.framing, delivery, confirmable);
+        let outbox = Outbox::new(settings.outbox(), limit, framing, delivery, confirmable);
         let outbox = outbox
             .telling(settings.on_dropped.clone())
             .giving_up_after(settings.max_deliveries())
@@ -42,6 +49,7 @@ impl SessionCore {
         let mailbox = Arc::new(Mailbox::new(settings.inbox()).within(&settings.budget));
         Self {
             id,
+            threads,
             outbox: Arc::new(outbox),
             inbox: Arc::new(Mutex::new(Some(Inbox::Mailbox(Arc::clone(&mailbox))))),
             mailbox,
@@ -70,6 +78,20 @@ impl SessionCore {
             id: self.id,
             link: number,
         })
+    }
+
+    /// Has messages be received through a channel, if that is wanted.
+    pub(super) fn open_channel(&self) -> io::Result<()> {
+        if self.settings.has_channel { self.mailbox.open_channel(&self.threads) } else { Ok(()) }
+    }
+
+    /// Starts a thread of the session's.
+    pub(super) fn start_thread(
+        &self,
+        role: Role,
+        run: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        self.threads.start(role, run)
     }
 
     /// A number that no other session or client of this process has.

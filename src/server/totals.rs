@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::ServerCore;
 use super::session::Session;
 use crate::failure::Failure;
 use crate::stats::{Counters, ServerCounters, ServerStats};
@@ -13,11 +12,15 @@ use crate::sync::Mutex;
 /// not at all, and sums never go back.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
-    pub(super) counters: ServerCounters,
+    counters: ServerCounters,
     ended: Mutex<ServerStats>,
 }
 
 impl Totals {
+    pub(super) fn counters(&self) -> &ServerCounters {
+        &self.counters
+    }
+
     /// A link of a session with these counters has ended, for this reason; the session may go on.
     pub(super) fn link_ended(&self, counters: &Counters, cause: &Failure) {
         counters.disconnects.add(cause.kind());
@@ -32,7 +35,7 @@ impl Totals {
     }
 
     /// What is counted here, with the sums of these sessions and of those that have ended.
-    fn stats(&self, sessions: &[Session]) -> ServerStats {
+    pub(super) fn stats(&self, sessions: &[Session]) -> ServerStats {
         let ended = self.ended.lock();
         let mut sums = *ended;
         for counters in sessions.iter().map(Session::counters) {
@@ -41,39 +44,5 @@ impl Totals {
             }
         }
         self.counters.read(sums)
-    }
-}
-
-impl ServerCore {
-    pub(super) fn stats(&self) -> ServerStats {
-        let sessions = self.registry.sessions();
-        let (detached, _, detached_bytes) =
-            self.resumption.as_ref().map_or((0, 0, 0), |resumption| resumption.waiting());
-        ServerStats {
-            detached,
-            detached_bytes,
-            connections: self.admission.len(),
-            sessions: sessions.len(),
-            ..self.totals.stats(&sessions)
-        }
-    }
-}
-
-#[cfg(feature = "metrics")]
-impl crate::metrics::Source for ServerCore {
-    fn publish(&self) {
-        self.publish_to(crate::metrics::Extent::Whole);
-    }
-}
-
-#[cfg(feature = "metrics")]
-impl ServerCore {
-    /// It is shut down.
-    pub(super) fn publish_last(&self) {
-        self.publish_to(crate::metrics::Extent::Last);
-    }
-
-    fn publish_to(&self, extent: crate::metrics::Extent) {
-        self.outlet.publish(extent, || crate::metrics::of_server(self.stats()));
     }
 }

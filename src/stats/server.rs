@@ -7,7 +7,7 @@ use super::table::counted;
 use crate::failure::{FailureCounts, FailureTally};
 
 counted! {
-    /// A snapshot of a server's counters, from [`Server::stats`](crate::Server::stats).
+    /// A snapshot of a server's counters, from [`ServerHandle::stats`](crate::ServerHandle::stats).
     #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
     #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
     #[cfg_attr(feature = "serde", serde(default))]

@@ -27,7 +27,7 @@ are!(Debug, Send, Sync, Unpin => Client, ClientStatus, CloseReport, Event, Event
     AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix, Queue,
     SocketOptions, Timeouts, Undelivered, Writes, Receipt, Calls<u64, String>, SendError,
     SendOptions, Sender, Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session,
-    SessionIter<'_>, ShutdownReport, SlowSession, Bytes);
+    ShutdownReport, SlowSession, Bytes);
 #[cfg(feature = "deflate")]
 are!(Debug, Send, Sync, Unpin, Clone => Compression);
 #[cfg(feature = "tls")]
@@ -65,7 +65,7 @@ are!(Display => Field, FieldValue, Event, State, Next, FailureKind, CloseCode, C
 are!(StdError => Error, Failure, HandshakeError, ProxyError, TlsError, SendError, LoginError, Undelivered);
 
 are!(AsRef<[u8]> => Message, MessageRef<'_>, Payload, Body);
-are!(FusedIterator => Events, SessionIter<'_>);
+are!(FusedIterator => Events, Iter<'_>);
 
 // what a program replaces is an object that threads share
 are!(Send, Sync => dyn Resolve, dyn Connect, dyn Hangup);
