@@ -196,9 +196,7 @@ fn builder(options: &Options) -> Result<ClientBuilder, Box<dyn std::error::Error
         })?;
         builder = builder.header(name.trim(), value.trim());
     }
-    for name in &options.subprotocols {
-        builder = builder.subprotocol(name);
-    }
+    builder = builder.subprotocols(&options.subprotocols);
     if options.delivery == DeliveryName::AtLeastOnce {
         builder = builder.delivery(Delivery::AtLeastOnce);
     }

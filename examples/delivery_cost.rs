@@ -73,7 +73,7 @@ fn send(
     address: SocketAddr,
     prepare: impl FnOnce(ClientBuilder) -> ClientBuilder,
 ) -> Result<Duration> {
-    let client = prepare(Client::builder(&format!("ws://{address}"))).connect()?;
+    let client = prepare(Client::builder(format!("ws://{address}"))).connect()?;
     let begun = Instant::now();
     for _ in 0..COUNT {
         // each with a payload of its own, as a program has them: clones of one would have all

@@ -74,7 +74,7 @@ fn run() -> Result<bool> {
     let (server, at_server) = serve()?;
     let proxy = FaultProxy::start(server.local_addr())?;
     let (report, outages) = crossbeam_channel::unbounded();
-    let client = Client::builder(&format!("ws://{}", proxy.address()))
+    let client = Client::builder(format!("ws://{}", proxy.address()))
         // the session goes on over the next connection
         .resume(Resume::new())
         .heartbeat(Heartbeat::every(PING_INTERVAL).dead_after(Duration::from_secs(2)))

@@ -92,7 +92,7 @@ fn lock(trackers: &Trackers) -> std::sync::MutexGuard<'_, HashMap<String, Sessio
 
 /// A tracker, which says who it is on each link anew and obeys.
 fn tracker(address: SocketAddr, number: &'static str) -> Result<Client> {
-    let client = Client::builder(&format!("tcp://{address}"))
+    let client = Client::builder(format!("tcp://{address}"))
         .framing(framing())
         .heartbeat(Heartbeat::every(BEAT).message(*b"H", |answer| answer.as_bytes() == b"H"))
         .login(move |login| login.send(format!("L{number}").into_bytes()))

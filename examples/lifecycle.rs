@@ -61,7 +61,7 @@ fn live(is_secure: bool, has_session: bool) -> Result<()> {
     let server = server.bind("127.0.0.1:0", echo)?;
     let address = server.local_addr();
     let scheme = if is_secure { "wss" } else { "ws" };
-    let mut client = Client::builder(&format!("{scheme}://localhost:{}", address.port()))
+    let mut client = Client::builder(format!("{scheme}://localhost:{}", address.port()))
         .connect_to(address)
         .backoff(Backoff::fixed(Duration::from_millis(1)))
         .timeouts(timeouts)

@@ -46,7 +46,7 @@ fn main() -> Result<()> {
             println!("exchange  a session ended: {error}");
         }
     })?;
-    let client = Client::builder(&format!("ws://{}", exchange.local_addr()))
+    let client = Client::builder(format!("ws://{}", exchange.local_addr()))
         .backoff(Backoff::exponential().initial(Duration::from_millis(50)))
         .login(|session| {
             session.send(Message::from_json(&Request::Auth { key: "t0p-secret".into() })?)?;

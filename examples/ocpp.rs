@@ -120,7 +120,7 @@ fn station(url: &str, name: &str) -> Result<(Client, Pending)> {
     let (answers, lost) = (pending.clone(), pending.clone());
     let client = Client::builder(url)
         .basic_auth(name, "0cpp")
-        .subprotocol("ocpp1.6")
+        .subprotocols(["ocpp1.6"])
         // who is replaced does not fight for the place
         .decide(|_, failure| match failure.close_frame() {
             Some(frame) if frame.code.0 == REPLACED => Decision::GiveUp,

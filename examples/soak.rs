@@ -242,7 +242,7 @@ fn soak(
 
 fn start(proxy: &FaultProxy, struck: Struck, times: Arc<Mutex<Times>>) -> Result<Client> {
     let mut had_link = false;
-    Ok(Client::builder(&format!("ws://{}", proxy.address()))
+    Ok(Client::builder(format!("ws://{}", proxy.address()))
         .delivery(Delivery::AtLeastOnce)
         .heartbeat(Heartbeat::every(DEAD_AFTER / 3).dead_after(DEAD_AFTER))
         .timeouts(Timeouts::new().handshake(DEAD_AFTER))

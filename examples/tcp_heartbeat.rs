@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = serve("127.0.0.1:0")?;
     let address = server.local_addr().to_string();
 
-    let client = Client::builder(&format!("tcp://{address}"))
+    let client = Client::builder(format!("tcp://{address}"))
         .framing(Framing::lines())
         .heartbeat(Heartbeat::ping_pong().interval(BEAT).dead_after(BEAT * 5))
         // five attempts, the same time apart, then back to the program

@@ -69,7 +69,7 @@ fn main() -> Result<()> {
     let issuer = Arc::new(Issuer::default());
     let server = serve(Arc::clone(&issuer))?;
     let tokens = Arc::clone(&issuer);
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    let client = Client::builder(format!("ws://{}", server.local_addr()))
         .bearer_auth_with(move || Ok(tokens.issue()))
         // "unauthorized" ends things unless it is said that a new token helps; the 401 of a locked
         // account still does

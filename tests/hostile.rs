@@ -193,7 +193,7 @@ fn the_bound_in_bytes_holds_for_a_channel_too() {
             let _ = held.recv();
         })
         .unwrap();
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     let before = resident();
     for _ in 0..100 {
         if client.try_send(vec![7; 1 << 20]).is_err() {

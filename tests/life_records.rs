@@ -67,7 +67,7 @@ fn each_step_is_one_record_and_no_payload_is_in_any() {
     let server = server.unwrap();
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let (builder, watch) = watch(
-        Client::builder(&format!("ws://{}", proxy.address()))
+        Client::builder(format!("ws://{}", proxy.address()))
             .name("feed")
             .heartbeat(Heartbeat::every(ms(50)).dead_after(PATIENCE))
             .backoff(Backoff::fixed(ms(1))),
@@ -172,7 +172,7 @@ fn sessions_that_can_be_resumed() {
     let server = Server::builder().name("keeps").resume(Resume::within(ms(1000)));
     let server = server.bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
-    let client = Client::builder(&format!("ws://{}", proxy.address())).name("returns");
+    let client = Client::builder(format!("ws://{}", proxy.address())).name("returns");
     let (builder, watch) = watch(client.resume(Resume::new()).backoff(Backoff::fixed(ms(1))));
     let _client = builder.start().unwrap();
     watch.connected();
@@ -223,7 +223,7 @@ fn a_program_that_does_not_receive() {
     let server = server.unwrap();
     let (go_on, wait) = crossbeam_channel::bounded::<()>(0);
     let (builder, watch) = watch(
-        Client::builder(&format!("ws://{}", server.local_addr()))
+        Client::builder(format!("ws://{}", server.local_addr()))
             .name("busy")
             .heartbeat(Heartbeat::every(ms(50)).dead_after(PATIENCE))
             .on_message(move |_, _| {

@@ -27,7 +27,7 @@ fn the_end_is_known_whatever_panics_over_it() {
     log::set_logger(&Panics).unwrap();
     log::set_max_level(LevelFilter::Info);
     let server = Server::bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     let begun = Instant::now();
     let report = client.close();
     assert!(report.ended, "{report:?} after {:?}", begun.elapsed());

@@ -51,7 +51,7 @@ fn clients_and_servers_are_published_under_their_names() {
     let server = echo("gate");
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let (builder, watch) = watch(
-        Client::builder(&format!("ws://{}", proxy.address()))
+        Client::builder(format!("ws://{}", proxy.address()))
             .name("feed")
             .backoff(Backoff::fixed(ms(1))),
     );
@@ -97,7 +97,7 @@ fn clients_and_servers_are_published_under_their_names() {
 
     // without a name the label is the number
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
-    let client = Client::builder(&format!("ws://{}", nobody.local_addr().unwrap()));
+    let client = Client::builder(format!("ws://{}", nobody.local_addr().unwrap()));
     let client = client.start().unwrap();
     let text = render(handle);
     let up = format!("everlink_up{{client=\"{}\"}}", client.id());

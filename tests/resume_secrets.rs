@@ -87,7 +87,7 @@ fn the_secret_of_a_session_is_shown_to_nobody() {
     let address = server.local_addr();
     let tap = thread::spawn(move || tap(&listener, address));
     let builder = Client::builder(&url).resume(Resume::new()).backoff(Backoff::fixed(ms(1)));
-    let builder = builder.request(|request| {
+    let builder = builder.on_request(|request| {
         assert!(request.set_header("everlink-resume", "new").is_err());
         Ok(())
     });

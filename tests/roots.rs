@@ -74,7 +74,7 @@ fn connected(address: SocketAddr, store: &Path) -> String {
 fn the_client_of_a_child() {
     let Ok(port) = std::env::var("EVERLINK_TEST_PORT") else { return };
     let address = SocketAddr::from(([127, 0, 0, 1], port.parse().unwrap()));
-    let client = Client::builder(&format!("wss://localhost:{port}")).connect_to(address).connect();
+    let client = Client::builder(format!("wss://localhost:{port}")).connect_to(address).connect();
     match client {
         Ok(client) => println!("it is connected: {}", client.close().ended),
         Err(error) => println!("it is not: {error}"),

@@ -69,7 +69,7 @@ fn credentials_are_never_logged_nor_shown() {
     let builder = Client::builder(&url)
         .header("X-Api-Key", "opensesame")
         .heartbeat(Heartbeat::default().answer("swordfish", "swordfish"))
-        .request(|request| {
+        .on_request(|request| {
             request.set_header("Authorization", "Bearer swordfish")?;
             let shown = format!("{request:?}");
             assert_silent("the request", &shown);
@@ -111,7 +111,7 @@ fn credentials_are_never_logged_nor_shown() {
 
     // a proxy that refuses, with credentials of its own
     let proxies = TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = Proxy::new(&format!("http://user:swordfish@{}", proxies.local_addr().unwrap()));
+    let proxy = Proxy::new(format!("http://user:swordfish@{}", proxies.local_addr().unwrap()));
     let proxy = proxy.unwrap();
     assert_silent("the proxy", &format!("{proxy:?}"));
     let (builder, second) = watch(Client::builder("ws://example.invalid/").proxy(proxy));
@@ -171,7 +171,7 @@ fn credentials_are_never_logged_nor_shown() {
         ["LINE\r\n\r\n", "HTTP/1.1 407 LINE\r\nProxy-Authenticate: dXNlcjpzd29yZGZpc2g\r\n\r\n"]
     {
         let listener = Listener::new();
-        let proxy = Proxy::new(&format!("http://user:swordfish@{}", listener.address())).unwrap();
+        let proxy = Proxy::new(format!("http://user:swordfish@{}", listener.address())).unwrap();
         let builder = Client::builder("ws://example.invalid/").proxy(proxy).max_attempts(1);
         let (builder, watch) = watch(builder);
         let client = builder.start().unwrap();
@@ -261,7 +261,7 @@ fn a_peer_cannot_forge_a_record_of_the_log() {
 
     // and the other way round
     let server = Server::bind("127.0.0.1:0", |session| while session.recv().is_ok() {}).unwrap();
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     client.close_with(1000, FORGED).unwrap();
     server.shutdown(PATIENCE);
 

@@ -25,7 +25,7 @@ fn senseless_settings_leave_nothing_behind() {
         let error = refused(builder().header(name, value));
         assert!(matches!(error, Error::InvalidHeader { .. }), "{name:?}: {error:?}");
     }
-    assert!(matches!(refused(builder().subprotocol("a b")), Error::InvalidHeader { .. }));
+    assert!(matches!(refused(builder().subprotocols(["a b"])), Error::InvalidHeader { .. }));
 
     let (zero, absurd) = (Duration::ZERO, Duration::MAX);
     let setting = |error| match error {

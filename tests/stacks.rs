@@ -121,7 +121,7 @@ fn websockets() {
             runs("bearer_auth_with");
             Ok("token".into())
         })
-        .request(|_| {
+        .on_request(|_| {
             runs("request");
             Ok(())
         })
@@ -190,7 +190,7 @@ fn lines() {
     let server = Server::builder().framing(everlink::config::Framing::lines()).heartbeat(answers);
     let server = server.bind("127.0.0.1:0", echo).unwrap();
     let address = server.local_addr();
-    let client = Client::builder(&format!("tcp://{address}"))
+    let client = Client::builder(format!("tcp://{address}"))
         .connector(move |_: &str, _: u16| {
             runs("connector");
             Ok(TcpStream::connect(address)?.into())
@@ -206,7 +206,7 @@ fn lines() {
 /// A server that refuses the second client, and one whose client comes back.
 fn places() {
     let server = Server::builder().max_connections(1).bind("127.0.0.1:0", echo).unwrap();
-    let first = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let first = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     let mut second = TcpStream::connect(server.local_addr()).unwrap();
     second.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let _ = second.read_to_end(&mut Vec::new());
@@ -221,7 +221,7 @@ fn places() {
         })
         .bind("127.0.0.1:0", echo)
         .unwrap();
-    let client = Client::builder(&format!("ws://{}", server.local_addr())).resume(Resume::new());
+    let client = Client::builder(format!("ws://{}", server.local_addr())).resume(Resume::new());
     let client = client.timeouts(Timeouts::new().close(ms(500))).connect().unwrap();
     client.send("one").unwrap();
     assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "one");

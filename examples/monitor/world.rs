@@ -69,7 +69,7 @@ impl World {
             let backoff = Backoff::exponential()
                 .initial(Duration::from_millis(500))
                 .max(Duration::from_secs(4));
-            let builder = Client::builder(&format!("ws://{address}/{}", name.replace(' ', "-")))
+            let builder = Client::builder(format!("ws://{address}/{}", name.replace(' ', "-")))
                 .heartbeat(
                     Heartbeat::every(Duration::from_millis(500)).dead_after(Duration::from_secs(2)),
                 )

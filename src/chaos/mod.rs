@@ -16,7 +16,7 @@
 //!     }
 //! })?;
 //! let proxy = FaultProxy::start(server.local_addr())?;
-//! let client = Client::builder(&format!("ws://{}", proxy.address()))
+//! let client = Client::builder(format!("ws://{}", proxy.address()))
 //!     .heartbeat(Heartbeat::every(Duration::from_millis(50)))
 //!     .connect()?;
 //! let events = client.subscribe();
@@ -100,7 +100,7 @@ impl FaultProxy {
     /// use everlink::chaos::FaultProxy;
     ///
     /// let proxy = FaultProxy::start(server.local_addr())?;
-    /// let client = Client::connect(&format!("ws://{}", proxy.address()))?;
+    /// let client = Client::connect(format!("ws://{}", proxy.address()))?;
     /// client.send("through the proxy")?;
     /// assert_eq!(client.recv()?, "through the proxy");
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -206,7 +206,7 @@ impl FaultProxy {
     /// use everlink::{Client, Event};
     ///
     /// let proxy = FaultProxy::start(server.local_addr())?;
-    /// let client = Client::connect(&format!("ws://{}", proxy.address()))?;
+    /// let client = Client::connect(format!("ws://{}", proxy.address()))?;
     /// let mut events = client.subscribe();
     /// proxy.cut(Cut::Reset);
     /// assert!(events.any(|event| matches!(event, Event::Disconnected { .. })));

@@ -73,12 +73,12 @@ type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
 /// | `backoff`: `fixed` | 0 to 1000 days | always |
 /// | `max_attempts` | 1 and up | always |
 /// | `max_redirects` | any | on `ws://` and `wss://` |
-/// | `header`, `subprotocol`, `keep_cookies` | what HTTP allows | on `ws://` and `wss://` |
+/// | `header`, `subprotocols`, `keep_cookies` | what HTTP allows | on `ws://` and `wss://` |
 /// | `framing`: `max_length` | 1 and up | on `tcp://` and `tcps://`; `little_endian` and `inclusive` with a length prefix |
 /// | `connect_to`, `proxy`, `proxy_from_env` | | unless there is a connector |
 /// | `resolver` | | unless there is a connector or `connect_to` |
 /// | `stack_size` | 256 KiB and up | always |
-/// | `tls` | | where an endpoint wants it, or a redirect or `request` may lead to one that does |
+/// | `tls` | | where an endpoint wants it, or a redirect or `on_request` may lead to one that does |
 ///
 /// A value out of its range, and a setting that can have no effect, is refused at the start with
 /// [`Error::InvalidSetting`]; headers and subprotocols on `tcp://` with [`Error::InvalidHeader`].
@@ -144,6 +144,9 @@ impl ClientBuilder {
     /// let client = everlink::Client::builder("wss://localhost:9001").header("X-Api-Key", "...");
     /// # let _ = client;
     /// ```
+    #[doc(alias = "headers")]
+    #[doc(alias = "extra_headers")]
+    #[doc(alias = "custom_header")]
     pub fn header(self, name: &str, value: &str) -> Self {
         self.edit(|request| request.set_header(name, value))
     }
@@ -156,11 +159,15 @@ impl ClientBuilder {
     /// let client = everlink::Client::builder("wss://localhost:9001").basic_auth("user", "password");
     /// # let _ = client;
     /// ```
+    #[doc(alias = "username")]
+    #[doc(alias = "password")]
     pub fn basic_auth(self, user: &str, password: &str) -> Self {
         self.edit(|request| request.basic_auth(user, password))
     }
 
     /// Sends this token with the opening handshake (`Authorization: Bearer`, RFC 6750 section 2.1).
+    #[doc(alias = "token")]
+    #[doc(alias = "authorization")]
     pub fn bearer_auth(self, token: &str) -> Self {
         self.edit(|request| request.bearer_auth(token))
     }
@@ -190,10 +197,18 @@ impl ClientBuilder {
         self
     }
 
-    /// Offers a subprotocol; the first one offered is the one liked best. What the server chose
-    /// is in the response of [`Event::Connected`]; it may choose none.
-    pub fn subprotocol(self, name: &str) -> Self {
-        self.edit(|request| request.add_subprotocol(name))
+    /// The subprotocols that are offered, the one that is liked best first (RFC 6455 section 1.9).
+    /// What the server chose is in the response of [`Event::Connected`]; it may choose none. Set
+    /// again, it replaces those before. Default: none.
+    ///
+    /// ```
+    /// let client =
+    ///     everlink::Client::builder("ws://localhost:9001").subprotocols(["ocpp2.0.1", "ocpp1.6"]);
+    /// # let _ = client;
+    /// ```
+    #[doc(alias = "protocols")]
+    pub fn subprotocols(self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.edit(|request| request.set_subprotocols(names))
     }
 
     /// Calls this before each attempt with the request as the builder made it: for a fresh
@@ -203,14 +218,16 @@ impl ClientBuilder {
     /// ```
     /// use everlink::Client;
     ///
-    /// let client = Client::builder("wss://localhost:9001").request(|request| {
+    /// let client = Client::builder("wss://localhost:9001").on_request(|request| {
     ///     // the number of the attempt, so that the server's log shows it
     ///     let attempt = request.attempt().to_string();
     ///     Ok(request.set_header("X-Attempt", &attempt)?)
     /// });
     /// # let _ = client;
     /// ```
-    pub fn request(
+    #[doc(alias = "request")]
+    #[doc(alias = "before_connect")]
+    pub fn on_request(
         mut self,
         make: impl FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>>
         + Send
@@ -233,7 +250,7 @@ impl ClientBuilder {
     ///         let _ = session.send(format!("echo of {message}"));
     ///     }
     /// })?;
-    /// let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    /// let client = Client::builder(format!("ws://{}", server.local_addr()))
     ///     .login(|session| {
     ///         session.send("let me in")?;
     ///         session.recv_matching(|answer| answer == "echo of let me in")?;
@@ -245,6 +262,9 @@ impl ClientBuilder {
     /// assert_eq!(client.recv()?, "echo of hello");
     /// # Ok::<(), everlink::Error>(())
     /// ```
+    #[doc(alias = "authenticate")]
+    #[doc(alias = "subscribe")]
+    #[doc(alias = "handshake")]
     pub fn login(
         mut self,
         hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>>
@@ -276,6 +296,9 @@ impl ClientBuilder {
     ///     .connect()?;
     /// # Ok::<(), everlink::Error>(())
     /// ```
+    #[doc(alias = "on_text")]
+    #[doc(alias = "on_binary")]
+    #[doc(alias = "message_handler")]
     pub fn on_message(
         mut self,
         mut handler: impl FnMut(&Sender, MessageRef<'_>) + Send + 'static,
@@ -306,6 +329,12 @@ impl ClientBuilder {
     /// # let _ = client;
     /// # Ok::<(), everlink::Error>(())
     /// ```
+    #[doc(alias = "on_connect")]
+    #[doc(alias = "on_open")]
+    #[doc(alias = "on_close")]
+    #[doc(alias = "on_disconnect")]
+    #[doc(alias = "on_error")]
+    #[doc(alias = "on_reconnect")]
     pub fn on_event(
         mut self,
         callback: impl FnMut(&ClientHandle, &Event) + Send + 'static,
@@ -332,6 +361,8 @@ impl ClientBuilder {
     /// });
     /// # let _ = client;
     /// ```
+    #[doc(alias = "should_reconnect")]
+    #[doc(alias = "retry_if")]
     pub fn decide(
         mut self,
         decide: impl FnMut(&ClientHandle, &Failure) -> Decision + Send + 'static,
@@ -345,6 +376,7 @@ impl ClientBuilder {
     /// again by one. A cookie is sent to the very host that has set it. At most 50 are kept, of 4096 bytes
     /// each, and no more of them are sent, the newest, than make a request of 64 KiB, which is what a
     /// server of this crate takes. Default: none is kept.
+    #[doc(alias = "cookie_jar")]
     pub fn keep_cookies(mut self) -> Self {
         self.cookies = true;
         self
@@ -364,8 +396,11 @@ impl ClientBuilder {
     /// client.wait_connected(std::time::Duration::from_secs(10))?;
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    pub fn fallback(mut self, url: &str) -> Self {
-        self.fallbacks.push(url.into());
+    #[doc(alias = "endpoints")]
+    #[doc(alias = "servers")]
+    #[doc(alias = "urls")]
+    pub fn fallback(mut self, url: impl AsRef<str>) -> Self {
+        self.fallbacks.push(url.as_ref().into());
         self
     }
 
@@ -378,6 +413,9 @@ impl ClientBuilder {
 
     /// Whom to trust and who to be on `wss://` and `tcps://`. Default: Mozilla's root
     /// certificates, and no certificate of our own.
+    #[doc(alias = "ssl")]
+    #[doc(alias = "certificate")]
+    #[doc(alias = "root_certificates")]
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -399,13 +437,14 @@ impl ClientBuilder {
     /// # let _ = client;
     /// # Ok::<(), everlink::Error>(())
     /// ```
+    #[doc(alias = "dns")]
     pub fn resolver(mut self, resolve: impl Resolve) -> Self {
         self.resolve = Some(Arc::new(resolve));
         self
     }
 
     /// Connects to this address and port, whatever the URL says, be it a name or an address: for tests
-    /// and tunnels. It holds for fallbacks, redirects and URLs of [`request`](Self::request), too, and
+    /// and tunnels. It holds for fallbacks, redirects and URLs of [`on_request`](Self::on_request), too, and
     /// with a proxy in place of the proxy's address. The `Host` header and the name that a certificate
     /// is checked for stay those of the URL.
     ///
@@ -433,6 +472,8 @@ impl ClientBuilder {
     /// # let _ = client;
     /// # Ok::<(), everlink::Error>(())
     /// ```
+    #[doc(alias = "http_proxy")]
+    #[doc(alias = "socks5")]
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.route = Route::Through(proxy);
         self
@@ -451,6 +492,8 @@ impl ClientBuilder {
 
     /// Makes connections with this instead of TCP. Whatever concerns names, proxies and sockets is
     /// its own business, and refused at the start here.
+    #[doc(alias = "dialer")]
+    #[doc(alias = "transport")]
     pub fn connector(mut self, connector: impl Connect) -> Self {
         self.connector = Some(Arc::new(connector));
         self

@@ -107,7 +107,7 @@ pub enum Event {
     /// interval: [`on_event`](crate::ClientBuilder::on_event), [`decide`](crate::ClientBuilder::decide),
     /// a [`Backoff::custom`](crate::config::Backoff::custom),
     /// [`bearer_auth_with`](crate::ClientBuilder::bearer_auth_with),
-    /// [`request`](crate::ClientBuilder::request), or [`login`](crate::ClientBuilder::login), which
+    /// [`on_request`](crate::ClientBuilder::on_request), or [`login`](crate::ClientBuilder::login), which
     /// has its [timeout](crate::config::Timeouts::login) if that is longer. Until it does, nothing is dialed, and
     /// no other event comes. Said once for each such call, to subscriptions and in the log, while it lasts.
     #[non_exhaustive]

@@ -80,13 +80,13 @@ impl Client {
     /// # Errors
     ///
     /// [`Error::Connect`] if the attempt failed, and what [`ClientBuilder::start`] may return.
-    pub fn connect(url: &str) -> Result<Self, Error> {
+    pub fn connect(url: impl AsRef<str>) -> Result<Self, Error> {
         Self::builder(url).connect()
     }
 
     /// Every setting, with its default.
-    pub fn builder(url: &str) -> ClientBuilder {
-        ClientBuilder::new(url)
+    pub fn builder(url: impl AsRef<str>) -> ClientBuilder {
+        ClientBuilder::new(url.as_ref())
     }
 
     /// The client and the channel that it was started with.

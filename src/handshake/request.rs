@@ -15,7 +15,7 @@ use crate::resume::Offer;
 use crate::transport::head::is_token;
 
 /// The request of one opening handshake, given anew for each attempt to the closure of
-/// [`ClientBuilder::request`](crate::ClientBuilder::request).
+/// [`ClientBuilder::on_request`](crate::ClientBuilder::on_request).
 ///
 /// Its `Debug` shows the names of the headers, never their values.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl OpeningRequest {
     /// Dials this URL instead, this time.
     ///
     /// ```
-    /// let client = everlink::Client::builder("wss://localhost:9001").request(|request| {
+    /// let client = everlink::Client::builder("wss://localhost:9001").on_request(|request| {
     ///     // where to connect to changes each day
     ///     let url = std::fs::read_to_string("/run/feed/url")?;
     ///     Ok(request.set_url(url.trim())?)
@@ -63,7 +63,8 @@ impl OpeningRequest {
     /// # Errors
     ///
     /// [`Error::InvalidUrl`] and [`Error::TlsUnavailable`].
-    pub fn set_url(&mut self, url: &str) -> Result<(), Error> {
+    pub fn set_url(&mut self, url: impl AsRef<str>) -> Result<(), Error> {
+        let url = url.as_ref();
         let endpoint = dialable(url)?;
         self.check_kind(&endpoint)?;
         self.endpoint = endpoint;
@@ -84,7 +85,7 @@ impl OpeningRequest {
             return Err(invalid("set by the opening handshake itself"));
         }
         if header.name == header::SEC_WEBSOCKET_PROTOCOL {
-            return Err(invalid("use subprotocol() instead"));
+            return Err(invalid("use subprotocols() instead"));
         }
         self.headers.set(header);
         Ok(())
@@ -126,6 +127,15 @@ impl OpeningRequest {
         }
         self.subprotocols.push(name.into());
         Ok(())
+    }
+
+    /// Offers these subprotocols and no others.
+    pub(crate) fn set_subprotocols(
+        &mut self,
+        names: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<(), Error> {
+        self.subprotocols.clear();
+        names.into_iter().try_for_each(|name| self.add_subprotocol(name.as_ref()))
     }
 
     /// Refuses an endpoint that the client cannot take turns with.

@@ -182,7 +182,7 @@ mod tests {
             let mut bytes = [0; 1024];
             while matches!(std::io::Read::read(peer.get_mut(), &mut bytes), Ok(1..)) {}
         });
-        let client = Client::builder(&format!("ws://{address}")).heartbeat(heartbeat);
+        let client = Client::builder(format!("ws://{address}")).heartbeat(heartbeat);
         let client =
             client.timeouts(crate::policy::Timeouts::new().close(Duration::from_millis(50)));
         let client = client.connect().unwrap();
@@ -199,7 +199,7 @@ mod tests {
         let mut heartbeat = Heartbeat::off();
         heartbeat.dead_after = Duration::from_millis(10);
         let server = Server::bind("127.0.0.1:0", |session| for _ in &session {}).unwrap();
-        let client = Client::builder(&format!("ws://{}", server.local_addr()));
+        let client = Client::builder(format!("ws://{}", server.local_addr()));
         let client = client.heartbeat(heartbeat).connect().unwrap();
         let events = client.subscribe();
         client.send("x").unwrap();

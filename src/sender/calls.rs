@@ -138,7 +138,7 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// })?;
     /// let calls: Calls<u64, String> = Calls::new();
     /// let answers = calls.clone();
-    /// let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    /// let client = Client::builder(format!("ws://{}", server.local_addr()))
     ///     .on_message(move |_, message| {
     ///         if let Some((key, answer)) = message.as_text().and_then(|text| text.split_once(' ')) {
     ///             if let Ok(key) = key.parse() {

@@ -85,7 +85,7 @@ impl ServerBuilder {
     ///             let _ = session.send(line);
     ///         }
     ///     })?;
-    /// let client = Client::builder(&format!("tcp://{}", server.local_addr()))
+    /// let client = Client::builder(format!("tcp://{}", server.local_addr()))
     ///     .heartbeat(Heartbeat::ping_pong())
     ///     .connect()?;
     /// client.send("a line")?;
@@ -99,6 +99,8 @@ impl ServerBuilder {
 
     /// Speaks TLS with this configuration: `wss://`, or `tcps://` with a framing. Its handshake
     /// is part of the opening handshake and has the same deadline.
+    #[doc(alias = "ssl")]
+    #[doc(alias = "certificate")]
     #[cfg(feature = "tls")]
     pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
         self.tls = Some(config);
@@ -127,6 +129,9 @@ impl ServerBuilder {
     /// # let _ = server;
     /// // and in the handler: session.get::<User>()
     /// ```
+    #[doc(alias = "authorize")]
+    #[doc(alias = "on_handshake")]
+    #[doc(alias = "on_upgrade")]
     pub fn on_request(
         mut self,
         decide: impl Fn(&Incoming) -> Answer + Send + Sync + 'static,
@@ -146,8 +151,9 @@ impl ServerBuilder {
     /// let server = everlink::Server::builder().subprotocols(["ocpp2.0.1", "ocpp1.6"]);
     /// # let _ = server;
     /// ```
-    pub fn subprotocols<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        self.subprotocols = Some(names.into_iter().map(Into::into).collect());
+    #[doc(alias = "protocols")]
+    pub fn subprotocols(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.subprotocols = Some(names.into_iter().map(|name| name.as_ref().to_owned()).collect());
         self
     }
 
@@ -166,6 +172,8 @@ impl ServerBuilder {
     /// let server = everlink::Server::builder().origins(["https://app.example.org"]);
     /// # let _ = server;
     /// ```
+    #[doc(alias = "cors")]
+    #[doc(alias = "allowed_origins")]
     pub fn origins<O: AsRef<str>>(mut self, allowed: impl IntoIterator<Item = O>) -> Self {
         let allowed: Vec<O> = allowed.into_iter().collect();
         let origins = self.origins.unwrap_or_else(|| Ok(Origins::default()));
@@ -190,6 +198,7 @@ impl ServerBuilder {
     /// let server = everlink::Server::builder().host_names(["localhost", "feed.lan:9001"]);
     /// # let _ = server;
     /// ```
+    #[doc(alias = "allowed_hosts")]
     pub fn host_names<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
         let names: Vec<N> = names.into_iter().collect();
         self.names = Some(Names::new(names.iter().map(AsRef::as_ref)));
@@ -213,6 +222,7 @@ impl ServerBuilder {
 
     /// How many connections there may be, those that are opening included. One more is answered
     /// with 503, or cut at once on plain TCP. Default 1024.
+    #[doc(alias = "connection_limit")]
     pub fn max_connections(mut self, limit: usize) -> Self {
         self.connections.total = limit;
         self
@@ -289,7 +299,7 @@ impl ServerBuilder {
     ///         }
     ///     }
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// assert_eq!(client.recv()?, "tick");
     /// # Ok::<(), everlink::Error>(())
     /// ```
@@ -393,6 +403,8 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// [`Error::InvalidSetting`], [`Error::Bind`] and [`Error::Thread`].
+    #[doc(alias = "listen")]
+    #[doc(alias = "serve")]
     pub fn bind(
         self,
         address: impl ToSocketAddrs,

@@ -94,7 +94,7 @@ impl Server {
     /// let server = Server::bind("127.0.0.1:0", |session| {
     ///     let _ = session.send("hello");
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// assert_eq!(client.recv()?, "hello");
     /// # Ok::<(), everlink::Error>(())
     /// ```

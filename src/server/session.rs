@@ -159,7 +159,7 @@ impl Session {
     ///             let _ = session.send(format!("this is {name}"));
     ///         }
     ///     })?;
-    /// let client = Client::connect(&format!("ws://{}/lobby", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}/lobby", server.local_addr()))?;
     /// assert_eq!(client.recv()?, "this is /lobby");
     /// # Ok::<(), everlink::Error>(())
     /// ```
@@ -198,7 +198,7 @@ impl Session {
     ///         session.broadcast(message);
     ///     }
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// client.send("to all, and to me")?;
     /// assert_eq!(client.recv()?, "to all, and to me");
     /// # Ok::<(), everlink::Error>(())
@@ -246,7 +246,7 @@ impl Session {
     ///         let _ = session.send(message);
     ///     }
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// client.send("hello")?;
     /// assert_eq!(client.recv()?, "hello");
     /// # Ok::<(), everlink::Error>(())
@@ -278,7 +278,7 @@ impl Session {
     ///         Err(_) => drop(session.send("say something")),
     ///     }
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// assert_eq!(client.recv()?, "say something");
     /// # Ok::<(), everlink::Error>(())
     /// ```
@@ -304,7 +304,7 @@ impl Session {
     ///     }
     ///     let _ = session.send(lines.join(" "));
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// client.send("hello")?;
     /// assert_eq!(client.recv()?, "hello");
     /// # Ok::<(), everlink::Error>(())
@@ -332,7 +332,7 @@ impl Session {
     ///         let _ = session.send(message);
     ///     }
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// client.send("hello")?;
     /// assert_eq!(client.recv()?, "hello");
     /// # Ok::<(), everlink::Error>(())
@@ -357,7 +357,7 @@ impl Session {
     ///         println!("session {} is over: {cause}", session.id());
     ///     }
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// client.close();
     /// # Ok::<(), everlink::Error>(())
     /// ```
@@ -386,7 +386,7 @@ impl Session {
     ///     let _ = session.send("the last word");
     ///     session.close();
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// assert_eq!(client.recv()?, "the last word");
     /// # Ok::<(), everlink::Error>(())
     /// ```
@@ -404,7 +404,7 @@ impl Session {
     /// let server = Server::bind("127.0.0.1:0", |session| {
     ///     let _ = session.close_with(4001, "the token has expired");
     /// })?;
-    /// let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    /// let client = Client::builder(format!("ws://{}", server.local_addr()))
     ///     .decide(|_, failure| match failure.close_frame() {
     ///         Some(frame) if frame.code.0 == 4001 => Decision::GiveUp,
     ///         _ => failure.decision(),
@@ -438,7 +438,7 @@ impl Session {
     ///     let _ = session.recv();
     ///     session.abort();
     /// })?;
-    /// let client = Client::connect(&format!("ws://{}", server.local_addr()))?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
     /// let mut events = client.subscribe();
     /// client.send("break it off")?;
     /// let lost = events.any(|event| match event {

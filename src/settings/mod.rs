@@ -59,43 +59,66 @@ settings! {
         ///
         /// Two clients, or two servers, of one name share their metrics: counters add up, and gauges are
         /// those of the one that was started last.
+        #[doc(alias = "label")]
         name: String, set(name: impl Into<String>) => name.into();
 
         /// How long each step may take. Default: 5 s to close, 10 s for everything else. A value
         /// that is set again replaces the one before, whole.
+        #[doc(alias = "connect_timeout")]
+        #[doc(alias = "handshake_timeout")]
+        #[doc(alias = "write_timeout")]
+        #[doc(alias = "close_timeout")]
         timeouts: Timeouts, set(timeouts: crate::policy::Timeouts) => timeouts;
 
         /// How large messages and frames may be. Default: messages of 64 MiB for a client and 1 MiB
         /// for a server, in frames of whatever size.
+        #[doc(alias = "max_message_size")]
+        #[doc(alias = "max_frame_size")]
+        #[doc(alias = "max_payload")]
         limits: Limits, set(limits: crate::policy::Limits) => limits;
 
         /// What is set on sockets. Default: what the system chooses.
+        #[doc(alias = "keepalive")]
+        #[doc(alias = "nodelay")]
+        #[doc(alias = "send_buffer_size")]
         socket: SocketOptions, set(options: crate::policy::SocketOptions) => options;
 
         /// How the peer proves that it is alive. Default on a WebSocket: a ping after 20 s idle,
         /// death after 30 s of silence. On framed TCP, which has no pings of its own, there is no
         /// default: see [`Heartbeat`](crate::config::Heartbeat).
+        #[doc(alias = "ping_interval")]
+        #[doc(alias = "ping_timeout")]
+        #[doc(alias = "pong_timeout")]
+        #[doc(alias = "keep_alive")]
         heartbeat: Heartbeat, set(heartbeat: crate::policy::Heartbeat) => heartbeat;
 
         /// The bounds of the queue to be sent: a client's, which outlives links, or each session's.
         /// Default: 8192 messages and 64 MiB for a client, 1024 and 16 MiB for a session, or a
         /// message of [`Limits::message`](crate::config::Limits::message) if that is more; wait when full.
+        #[doc(alias = "send_queue")]
+        #[doc(alias = "send_buffer")]
+        #[doc(alias = "queue")]
         outbox: Queue, set(queue: crate::policy::Queue) => queue;
 
         /// The bounds of the queue of received messages: a client's, or each session's. Default:
         /// 4096 messages for a client, 64 for a session, 1 MiB, and reading stops when it is full.
         /// Without effect for a client with a handler.
+        #[doc(alias = "receive_queue")]
+        #[doc(alias = "receive_buffer")]
         inbox: Queue, set(queue: crate::policy::Queue) => queue;
 
         /// How much stack the threads have that run code of the program's: closures, its logger, its
         /// recorder of metrics ([which they are](crate::guide::threads)). At least 256 KiB. Default:
         /// as much as std gives, which is 2 MiB, or what `RUST_MIN_STACK` says. It is reserved, and takes
         /// memory only where it is used; less of it is for machines where address space is short.
+        #[doc(alias = "thread_stack_size")]
         stack_size: usize = usual_stack(), set(bytes: usize) => bytes;
 
         /// Compresses messages, if the peer does too; see [`Compression`](crate::config::Compression) for
         /// what that does to secrets. Default: nothing is compressed, and nothing offered.
         #[cfg(feature = "deflate")]
+        #[doc(alias = "permessage_deflate")]
+        #[doc(alias = "deflate")]
         compression: Compression, set(compression: crate::policy::Compression) => compression;
 
         /// Lets sessions survive their connection, if the peer does too: then nothing is lost and nothing
@@ -118,7 +141,8 @@ settings! {
         /// A session is over with a close frame, a violation of the protocol, a handler that panics,
         /// and when it has waited for its client as long as the server says. With
         /// [`reconnect`](crate::Client::reconnect) it goes on.
-        #[doc(alias = "reconnect")]
+        #[doc(alias = "reattach")]
+        #[doc(alias = "session_recovery")]
         resume: Resume, set(resume: crate::policy::Resume) => resume;
 
         /// How many links may end with the same message under way, at least 1. Default 10.
@@ -168,6 +192,7 @@ settings! {
         ///     .on_dropped(|message, why| eprintln!("{message:?} will not be sent: {why}"));
         /// # let _ = client;
         /// ```
+        #[doc(alias = "on_undelivered")]
         on_dropped: OnDropped,
             set(callback: impl Fn(crate::message::Message, crate::policy::Undelivered) + Send + Sync + 'static)
             => std::sync::Arc::new(callback);
@@ -175,10 +200,15 @@ settings! {
 
     client_setters {
         /// How long to wait before each redial. Default: 1 s, doubling, at most 30 s, full jitter.
+        #[doc(alias = "reconnect_interval")]
+        #[doc(alias = "reconnect_delay")]
+        #[doc(alias = "retry_interval")]
         backoff: Backoff, set(backoff: crate::policy::Backoff) => backoff;
 
         /// How many attempts in a row may fail before the client gives up, at least 1; an attempt
         /// that leads to a link which dies before it is stable counts as failed. Default: no limit.
+        #[doc(alias = "max_retries")]
+        #[doc(alias = "max_reconnects")]
         max_attempts: u32, set(limit: u32) => limit;
 
         /// How long a link must have been up for the backoff and the count of failed attempts to
@@ -189,6 +219,7 @@ settings! {
         /// origin the headers of the request go along, but for `Authorization`, `Proxy-Authorization`,
         /// `Cookie` and `Host`; the credentials of the URL and the client's certificate stay, too.
         /// Default 5.
+        #[doc(alias = "follow_redirects")]
         max_redirects: u32 = 5, set(limit: u32) => limit;
 
         /// The longest wait before a redial that a server may ask for with `Retry-After`; what it asks
@@ -201,9 +232,13 @@ settings! {
         ///
         /// On `tcp://` [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) needs a heartbeat with an answer and a framing that
         /// keeps boundaries.
+        #[doc(alias = "qos")]
+        #[doc(alias = "at_least_once")]
         delivery: Delivery = Delivery::default(), set(delivery: crate::policy::Delivery) => delivery;
 
         /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`](crate::config::Framing::lines).
+        #[doc(alias = "codec")]
+        #[doc(alias = "delimiter")]
         framing: Framing = Framing::lines(), set(framing: crate::policy::Framing) => framing;
     }
 }

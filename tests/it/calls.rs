@@ -29,7 +29,7 @@ fn server() -> Server {
 
 fn client(server: &Server, calls: &Calls<u64, String>) -> Client {
     let (answers, pending) = (calls.clone(), calls.clone());
-    Client::builder(&format!("ws://{}", server.local_addr()))
+    Client::builder(format!("ws://{}", server.local_addr()))
         .on_message(move |_, message| {
             let (key, value) = message.as_text().unwrap().split_once(' ').unwrap();
             answers.complete(&key.parse().unwrap(), value.to_owned());
@@ -155,7 +155,7 @@ fn is_in_vain<T: std::fmt::Debug>(result: Result<T, Error>) {
 fn what_a_handler_would_wait_for_itself_for_is_an_error_at_once() {
     let server = server();
     let (tell, told) = crossbeam_channel::unbounded();
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    let client = Client::builder(format!("ws://{}", server.local_addr()))
         .on_message(move |sender, _| {
             let (begun, calls) = (Instant::now(), Calls::<u64, String>::new());
             let receipt = sender.send_confirmed("1 a").unwrap();
@@ -186,7 +186,7 @@ fn what_a_handler_would_wait_for_itself_for_is_an_error_at_once() {
 #[test]
 fn a_client_with_a_handler_receives_nowhere_else() {
     let server = server();
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    let client = Client::builder(format!("ws://{}", server.local_addr()))
         .on_message(|_, _| {})
         .connect()
         .unwrap();
@@ -242,7 +242,7 @@ fn a_call_on_the_one_thread_that_receives_is_an_error() {
         }
     })
     .unwrap();
-    let client = Client::connect(&format!("ws://{}", asking.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", asking.local_addr())).unwrap();
     client.send("go").unwrap();
     let (result, took) = told.recv_timeout(PATIENCE).expect("the call returns");
     is_in_vain(result);
@@ -261,7 +261,7 @@ fn a_call_on_the_one_thread_that_receives_is_an_error() {
 #[test]
 fn a_thread_may_begin_to_receive_while_another_calls() {
     let (server, calls) = (server(), Calls::<u64, String>::new());
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     // this thread has received, as programs do with a greeting
     client.send("0 hello").unwrap();
     client.recv_timeout(PATIENCE).unwrap();

@@ -37,7 +37,7 @@ fn connect(
     compression: Option<Compression>,
     fragment_size: usize,
 ) -> (Client, Event) {
-    let mut builder = Client::builder(&format!("ws://{}", server.local_addr()))
+    let mut builder = Client::builder(format!("ws://{}", server.local_addr()))
         .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE))
         .limits(Limits::new().fragment(fragment_size));
     if let Some(compression) = compression {
@@ -250,7 +250,7 @@ fn what_a_login_hook_receives_may_be_compressed() {
             let _ = session.recv();
         })
         .unwrap();
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    let client = Client::builder(format!("ws://{}", server.local_addr()))
         .compression(Compression::new())
         .login(move |login| Ok(sender.send(login.recv()?)?))
         .connect()

@@ -42,7 +42,7 @@ fn who_subscribes_after_connecting_is_told_what_comes_next() {
         echo(listener.accept());
     });
     // nobody has subscribed by the time that this has the event
-    let builder = Client::builder(&format!("ws://{address}")).on_event(|_, event| {
+    let builder = Client::builder(format!("ws://{address}")).on_event(|_, event| {
         if matches!(event, Event::Connected { .. }) {
             thread::park_timeout(ms(50));
         }
@@ -74,8 +74,7 @@ fn start_returns_at_once_and_keeps_trying() {
     let address = listener.address();
     drop(listener);
     let (builder, watch) = watch(
-        Client::builder(&format!("ws://{address}"))
-            .backoff(everlink::config::Backoff::fixed(ms(1))),
+        Client::builder(format!("ws://{address}")).backoff(everlink::config::Backoff::fixed(ms(1))),
     );
     let client = builder.start().unwrap();
     for _ in 0..3 {
@@ -323,10 +322,7 @@ fn headers_subprotocols_and_credentials_reach_the_server() {
     let listener = Listener::new();
     let url = format!("ws://us%40er:p%3Aw@{}/chat?room=1", listener.address());
     let (builder, watch) = watch(
-        Client::builder(&url)
-            .header("X-Api-Key", "secret")
-            .subprotocol("v2.chat")
-            .subprotocol("v1.chat"),
+        Client::builder(&url).header("X-Api-Key", "secret").subprotocols(["v2.chat", "v1.chat"]),
     );
     let server = thread::spawn(move || {
         listener.accept_with(|request, response| {
@@ -366,7 +362,7 @@ fn what_other_clients_take_in_an_answer_is_taken() {
         drop(stream);
         drop(client);
     }
-    let proxy = everlink::config::Proxy::new(&format!("http://{}", listener.address())).unwrap();
+    let proxy = everlink::config::Proxy::new(format!("http://{}", listener.address())).unwrap();
     let (builder, watch) = watch(Client::builder("ws://server.test").proxy(proxy));
     let _client = builder.start().unwrap();
     let (mut stream, _) = listener.answer("HTTP/1.1 200 OK\r\nProxy-Agent : a\r\n\r\n");
@@ -388,7 +384,7 @@ fn an_empty_subprotocol_is_none_everywhere() {
                 Ok(())
             });
             if let Some(name) = offered {
-                builder = builder.subprotocol(name);
+                builder = builder.subprotocols([name]);
             }
             let (builder, watch) = watch(builder);
             let client = builder.start().unwrap();
@@ -430,7 +426,7 @@ fn the_request_is_made_anew_for_each_attempt() {
     let (first, second) = (Listener::new(), Listener::new());
     let urls = [first.url(), second.url()];
     let mut token = 0;
-    let (builder, watch) = watch(first.client().request(move |request| {
+    let (builder, watch) = watch(first.client().on_request(move |request| {
         token += 1;
         request.set_header("Authorization", &format!("Bearer {token}"))?;
         request.set_url(&urls[(token - 1) % 2])?;

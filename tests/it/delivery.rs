@@ -53,7 +53,7 @@ fn torture(delivery: Delivery) -> Tortured {
     let within = if delivery == Delivery::AtLeastOnce { 20_000 } else { 10_000 };
     let proxy = FaultProxy::with_seed(server, 7).unwrap();
     proxy.set(Faults::none().cut_within(within).at_most(CUTS)).unwrap();
-    let builder = Client::builder(&format!("ws://{}", proxy.address()))
+    let builder = Client::builder(format!("ws://{}", proxy.address()))
         .delivery(delivery)
         .heartbeat(Heartbeat::every(ms(30)).dead_after(ms(150)))
         .timeouts(Timeouts::new().handshake(ms(500)))
@@ -232,7 +232,7 @@ fn survive_kills(url: impl Fn(u16) -> ClientBuilder, cert: Option<&str>) {
 
 #[test]
 fn a_server_that_is_killed_and_restarted_costs_nothing() {
-    survive_kills(|port| Client::builder(&format!("ws://127.0.0.1:{port}")), None);
+    survive_kills(|port| Client::builder(format!("ws://127.0.0.1:{port}")), None);
 }
 
 #[cfg(feature = "tls")]
@@ -270,7 +270,7 @@ mod secure {
         std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
         let tls = Tls::new().root_certificates_pem(cert.pem().as_bytes());
         let builder = |port: u16| {
-            Client::builder(&format!("wss://localhost:{port}"))
+            Client::builder(format!("wss://localhost:{port}"))
                 .connect_to(([127, 0, 0, 1], port).into())
                 .tls(tls.clone())
         };
@@ -451,7 +451,7 @@ fn a_receipt_follows_its_message() {
 fn what_is_too_old_is_not_sent_any_more() {
     let address = Listener::new().address();
     let (builder, watch) = watch(
-        Client::builder(&format!("ws://{address}"))
+        Client::builder(format!("ws://{address}"))
             .backoff(Backoff::fixed(ms(1)))
             .outbox(Queue::new().message_ttl(ms(20))),
     );

@@ -91,7 +91,7 @@ fn connect_to_holds_for_addresses_redirects_fallbacks_and_proxies() {
         (dial("ws://[::1]:9"), "[::1]:9".into()),
         (dial("ws://server.test/redirect"), elsewhere.to_string()),
         (
-            dial("ws://127.0.0.1:1").request(move |request| Ok(request.set_url(&unused)?)),
+            dial("ws://127.0.0.1:1").on_request(move |request| Ok(request.set_url(&unused)?)),
             elsewhere.to_string(),
         ),
     ] {
@@ -100,7 +100,7 @@ fn connect_to_holds_for_addresses_redirects_fallbacks_and_proxies() {
         client.close();
     }
     // a proxy that is named by its address is reached there, too
-    let proxy = Proxy::new(&format!("http://{elsewhere}")).unwrap();
+    let proxy = Proxy::new(format!("http://{elsewhere}")).unwrap();
     let through = dial("ws://server.test").proxy(proxy).max_attempts(1).connect();
     let Err(Error::Connect(cause)) = through else { panic!("{through:?}") };
     assert!(matches!(&*cause, Failure::Proxy(ProxyError::Rejected { .. })), "{cause:?}");
@@ -126,7 +126,7 @@ fn a_resolver_is_asked_for_names_and_not_for_addresses() {
 #[test]
 fn a_black_hole_alone_fails_at_the_deadline_with_its_address() {
     let hole = BlackHole::new(LOOPBACK).unwrap();
-    let builder = Client::builder(&format!("ws://{}", hole.address))
+    let builder = Client::builder(format!("ws://{}", hole.address))
         .timeouts(Timeouts::new().connect(ms(300)));
     let begun = Instant::now();
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
@@ -141,7 +141,7 @@ fn a_black_hole_alone_fails_at_the_deadline_with_its_address() {
 fn each_failure_moves_on_to_the_next_endpoint() {
     let (first, second) = (Listener::new(), Listener::new());
     let refusing = Listener::new().url();
-    let builder = first.client().fallback(&refusing).fallback(&second.url());
+    let builder = first.client().fallback(&refusing).fallback(second.url());
     let (builder, watch) = watch(builder);
     let _client = builder.start().unwrap();
     for _ in 0..2 {
@@ -671,7 +671,7 @@ fn a_connector_that_hangs_fails_or_panics_holds_nothing_up() {
 fn a_socket_that_was_connected_to_itself_has_reached_nobody() {
     // whoever dials a dead port of its own machine is one day given that port as its own
     let free = TcpListener::bind(LOOPBACK).unwrap().local_addr().unwrap();
-    let builder = Client::builder(&format!("tcp://{free}"))
+    let builder = Client::builder(format!("tcp://{free}"))
         .heartbeat(Heartbeat::ping_pong())
         .socket(SocketOptions::new().local_address(free));
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
@@ -760,7 +760,7 @@ impl Drop for RealProxy {
 /// across the death of the proxy.
 fn through(scheme: &str, real: RealProxy) {
     let proxy = |userinfo: &str| {
-        Proxy::new(&format!("{scheme}://{userinfo}127.0.0.1:{}", real.port)).unwrap()
+        Proxy::new(format!("{scheme}://{userinfo}127.0.0.1:{}", real.port)).unwrap()
     };
     let server = echo_server();
     let url = format!("ws://localhost:{}", server.local_addr().port());
@@ -778,7 +778,7 @@ fn through(scheme: &str, real: RealProxy) {
             }
         })
         .unwrap();
-    let lines = Client::builder(&format!("tcp://{}", framed.local_addr()))
+    let lines = Client::builder(format!("tcp://{}", framed.local_addr()))
         .heartbeat(Heartbeat::ping_pong())
         .proxy(proxy("user:pw@"))
         .connect()
@@ -800,7 +800,7 @@ fn through(scheme: &str, real: RealProxy) {
     }
 
     let nobody = Listener::new().address();
-    let builder = Client::builder(&format!("ws://{nobody}")).proxy(proxy("user:pw@"));
+    let builder = Client::builder(format!("ws://{nobody}")).proxy(proxy("user:pw@"));
     let Error::Connect(cause) = builder.connect().unwrap_err() else { panic!("wrong error") };
     assert!(matches!(&*cause, Failure::Proxy(_)), "{cause:?}");
     assert_eq!(cause.decision(), everlink::failure::Decision::Retry, "{cause:?}");
@@ -833,7 +833,7 @@ fn a_proxy_that_says_nothing_fails_at_the_deadline() {
     let silent = Listener::new();
     let builder = Client::builder("ws://feed.test")
         .timeouts(Timeouts::new().handshake(ms(200)))
-        .proxy(Proxy::new(&format!("http://{}", silent.address())).unwrap());
+        .proxy(Proxy::new(format!("http://{}", silent.address())).unwrap());
     let server = thread::spawn(move || {
         let stream = silent.accept_raw();
         let _ = std::io::copy(&mut &stream, &mut std::io::sink());

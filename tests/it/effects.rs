@@ -103,7 +103,7 @@ fn what_can_have_no_effect_is_refused_with_words() {
         assert_eq!(refused, setting, "{reason}");
         assert!(reason.contains("can have no effect"), "{setting}: {reason}");
     }
-    for builder in [framed().header("X-A", "1"), framed().subprotocol("chat")] {
+    for builder in [framed().header("X-A", "1"), framed().subprotocols(["chat"])] {
         let error = builder.start().unwrap_err();
         assert!(matches!(error, Error::InvalidHeader { .. }), "{error:?}");
     }
@@ -115,7 +115,7 @@ fn what_can_have_no_effect_is_refused_with_words() {
         // a redirect, or the program, can lead to TLS
         accepted(websocket().tls(tls()));
         accepted(
-            framed().request(|_| Ok(())).tls(tls()).timeouts(Timeouts::new().handshake(second)),
+            framed().on_request(|_| Ok(())).tls(tls()).timeouts(Timeouts::new().handshake(second)),
         );
     }
     accepted(framed().proxy(proxy()).timeouts(Timeouts::new().handshake(second)));
@@ -243,7 +243,7 @@ fn what_the_kernel_would_refuse_is_refused_at_the_start_with_the_range() {
         let server =
             Server::builder().socket(SocketOptions::new().keepalive(time).user_timeout(time));
         let server = server.bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
-        let client = Client::builder(&format!("ws://{}", server.local_addr()))
+        let client = Client::builder(format!("ws://{}", server.local_addr()))
             .socket(SocketOptions::new().keepalive(time).user_timeout(time))
             .connect();
         client.unwrap().close();
@@ -262,7 +262,7 @@ fn absurd_bounds_of_queues_take_no_memory_and_panic_nowhere() {
                 }
             });
             let server = server.unwrap();
-            let client = Client::builder(&format!("ws://{}", server.local_addr()))
+            let client = Client::builder(format!("ws://{}", server.local_addr()))
                 .inbox(queue)
                 .outbox(queue)
                 .limits(Limits::new().message(usize::MAX))
@@ -289,7 +289,7 @@ fn an_outbox_holds_every_message_that_may_be_sent() {
     });
     let server = server.unwrap();
     let client =
-        Client::builder(&format!("ws://{}", server.local_addr())).limits(limits).connect().unwrap();
+        Client::builder(format!("ws://{}", server.local_addr())).limits(limits).connect().unwrap();
     assert_eq!(client.recv_timeout(PATIENCE).unwrap().len(), 70 << 20);
     client.try_send(vec![0; 75 << 20]).unwrap();
     client.close();

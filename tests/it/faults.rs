@@ -58,7 +58,7 @@ fn proxy() -> World {
 }
 
 fn client(proxy: &FaultProxy) -> ClientBuilder {
-    Client::builder(&format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1)))
+    Client::builder(format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1)))
 }
 
 /// A message goes there and back.
@@ -333,7 +333,7 @@ fn the_delays_of_many_clients_are_spread_over_the_whole_window() {
         .map(|_| {
             let delays = delays.clone();
             let hour = Duration::from_secs(3600);
-            Client::builder(&format!("ws://{}", proxy.address()))
+            Client::builder(format!("ws://{}", proxy.address()))
                 .backoff(Backoff::exponential().initial(hour).max(hour))
                 .on_event(move |_, event| {
                     if let Event::Disconnected { next: Next::Redial { delay, .. }, .. } = event {

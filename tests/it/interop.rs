@@ -169,8 +169,7 @@ fn client_against(peer: Peer, deflate: Deflate) {
         let (builder, watch) = watch(
             deflate
                 .client(Client::builder(url))
-                .subprotocol("v1")
-                .subprotocol("v2")
+                .subprotocols(["v1", "v2"])
                 .limits(Limits::new().fragment(fragment_size))
                 // pings of ours between the fragments and the messages
                 .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE)),

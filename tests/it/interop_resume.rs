@@ -94,7 +94,7 @@ fn the_client_resumes_against_a_python_server() {
     let server = Running::start(python.args(["server", &COUNT.to_string()]));
     let port = server.line();
     let proxy = FaultProxy::start(format!("127.0.0.1:{port}")).unwrap();
-    let builder = Client::builder(&format!("ws://{}", proxy.address()))
+    let builder = Client::builder(format!("ws://{}", proxy.address()))
         .resume(everlink::config::Resume::new())
         .backoff(Backoff::fixed(ms(2)))
         .heartbeat(Heartbeat::every(ms(100)).dead_after(ms(400)));

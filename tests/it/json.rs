@@ -29,7 +29,7 @@ fn values_travel_as_json_both_ways() {
         }
     })
     .unwrap();
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     client.send(json!({ "symbol": "BTC-EUR", "amount": 1 })).unwrap();
     let answer: Order = client.recv_timeout(PATIENCE).unwrap().json().unwrap();
     assert_eq!(answer, Order { symbol: "BTC-EUR".into(), amount: 2 });
@@ -156,7 +156,7 @@ fn words_are_written_as_they_are_named() {
 #[test]
 fn events_and_counters_are_flat_records() {
     let listener = Listener::new();
-    let (builder, watch) = watch(listener.client().subprotocol("v1.chat"));
+    let (builder, watch) = watch(listener.client().subprotocols(["v1.chat"]));
     let client = builder.start().unwrap();
     let record = |name: &str| {
         watch.until(|event| {

@@ -119,7 +119,7 @@ fn a_message_over_the_limit_is_refused_at_once() {
 /// A client that has no link, with an outbox of three.
 fn offline(overflow: Overflow) -> Client {
     let address = Listener::new().address();
-    Client::builder(&format!("ws://{address}"))
+    Client::builder(format!("ws://{address}"))
         .outbox(Queue::new().messages(3).overflow(overflow))
         .start()
         .unwrap()
@@ -197,7 +197,7 @@ fn wait_sent_returns_when_all_is_written_and_says_when_it_is_not() {
 fn a_send_that_waits_is_told_when_the_client_gives_up() {
     let address = Listener::new().address();
     let (builder, watch) = watch(
-        Client::builder(&format!("ws://{address}"))
+        Client::builder(format!("ws://{address}"))
             .backoff(everlink::config::Backoff::fixed(ms(50)))
             .max_attempts(4)
             .outbox(Queue::new().messages(1)),
@@ -212,7 +212,7 @@ fn a_send_that_waits_is_told_when_the_client_gives_up() {
 #[test]
 fn a_receipt_is_waited_for_while_the_client_tries_and_again_when_it_does() {
     let address = Listener::new().address();
-    let builder = Client::builder(&format!("ws://{address}")).max_attempts(3);
+    let builder = Client::builder(format!("ws://{address}")).max_attempts(3);
     let client = builder.backoff(everlink::config::Backoff::fixed(ms(50))).start().unwrap();
     let before = client.send_confirmed("before").unwrap();
     let gave_up = |receipt: &everlink::Receipt| {

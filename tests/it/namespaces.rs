@@ -32,7 +32,7 @@ fn child_side() {
         thread::park_timeout(Duration::from_secs(600));
         return;
     }
-    let client = Client::builder(&format!("ws://{SERVER}"))
+    let client = Client::builder(format!("ws://{SERVER}"))
         .heartbeat(Heartbeat::every(ms(400)).dead_after(LIMIT))
         .backoff(Backoff::fixed(ms(100)))
         .timeouts(Timeouts::new().connect(ms(1000)))

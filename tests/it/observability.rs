@@ -26,7 +26,7 @@ fn url(server: &Server) -> String {
 #[test]
 fn a_busy_link_has_round_trips_while_somebody_looks() {
     let server = busy_server();
-    let client = Client::builder(&url(&server))
+    let client = Client::builder(url(&server))
         .on_message(|_, _| {})
         .heartbeat(Heartbeat::every(ms(50)).dead_after(PATIENCE))
         .connect()
@@ -52,7 +52,7 @@ fn a_busy_link_has_round_trips_while_somebody_looks() {
 #[test]
 fn a_busy_link_carries_no_pings_while_nobody_looks() {
     let server = busy_server();
-    let client = Client::builder(&url(&server))
+    let client = Client::builder(url(&server))
         .on_message(|_, _| {})
         .heartbeat(Heartbeat::every(ms(200)).dead_after(PATIENCE))
         .connect()
@@ -96,7 +96,7 @@ fn a_peer_that_is_given_up_before_the_second_beat_was_missed_too() {
 fn a_peer_that_answers_is_missed_never() {
     let server = Server::bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
     let heartbeat = Heartbeat::every(ms(100)).dead_after(PATIENCE);
-    let client = Client::builder(&url(&server)).heartbeat(heartbeat).connect().unwrap();
+    let client = Client::builder(url(&server)).heartbeat(heartbeat).connect().unwrap();
     eventually("five round trips", || match client.stats() {
         stats if stats.round_trips.is_some_and(|trips| trips.count >= 5) => Ok(()),
         stats => Err(Box::new(stats)),
@@ -118,7 +118,7 @@ fn links_and_attempts_are_counted_by_why_they_failed() {
     let server = server.unwrap();
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let (builder, watch) =
-        watch(Client::builder(&format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1))));
+        watch(Client::builder(format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1))));
     let client = builder.start().unwrap();
     watch.connected();
     proxy.cut(Cut::Reset);
@@ -150,7 +150,7 @@ fn links_and_attempts_are_counted_by_why_they_failed() {
 #[test]
 fn a_link_that_is_closed_here_is_one_that_has_ended() {
     let server = Server::bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
-    let client = Client::connect(&url(&server)).unwrap();
+    let client = Client::connect(url(&server)).unwrap();
     assert_eq!(client.stats().disconnects.total(), 0);
     client.close();
     assert_eq!(client.stats().disconnects.of(FailureKind::ClosedHere), 1);
@@ -159,7 +159,7 @@ fn a_link_that_is_closed_here_is_one_that_has_ended() {
 #[test]
 fn rates_are_those_of_the_time_between_two_looks() {
     let server = busy_server();
-    let client = Client::builder(&url(&server)).on_message(|_, _| {}).connect().unwrap();
+    let client = Client::builder(url(&server)).on_message(|_, _| {}).connect().unwrap();
     let before = client.stats();
     eventually("messages", || match client.stats() {
         stats if stats.messages_received > before.messages_received + 100 => Ok(()),
@@ -228,7 +228,7 @@ fn a_servers_sums_count_each_session_once_and_never_go_back() {
             .map(|_| {
                 scope.spawn(|| {
                     for _ in 0..CLIENTS / 4 {
-                        let client = Client::connect(&url(&server)).unwrap();
+                        let client = Client::connect(url(&server)).unwrap();
                         for _ in 0..MESSAGES {
                             client.send("12345").unwrap();
                         }
@@ -263,7 +263,7 @@ fn a_sessions_counters_have_why_it_ended() {
         },
     );
     let server = server.unwrap();
-    let client = Client::connect(&url(&server)).unwrap();
+    let client = Client::connect(url(&server)).unwrap();
     let session = sessions.recv_timeout(PATIENCE).unwrap();
     client.close();
     eventually("the end", || match server.stats() {
@@ -285,7 +285,7 @@ fn each_link_that_a_session_loses_is_counted_with_its_cause() {
     let server = server.unwrap();
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let client =
-        Client::builder(&format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1)));
+        Client::builder(format!("ws://{}", proxy.address())).backoff(Backoff::fixed(ms(1)));
     let (builder, watch) = watch(client.resume(Resume::new()));
     let client = builder.start().unwrap();
     watch.connected();

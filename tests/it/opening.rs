@@ -72,7 +72,7 @@ fn names_of_headers_are_sent_as_they_are_written() {
 #[test]
 fn a_path_that_is_not_ascii_is_encoded() {
     let listener = Listener::new();
-    let builder = Client::builder(&format!("{}/alban\u{f8}?q=\u{fc}", listener.url()));
+    let builder = Client::builder(format!("{}/alban\u{f8}?q=\u{fc}", listener.url()));
     let server = thread::spawn(move || upgrade(&listener, "", ACCEPTED));
     let client = builder.connect().unwrap();
     let request = server.join().unwrap().1;
@@ -90,7 +90,7 @@ fn redirects_lead_where_the_rfc_says() {
         ("/caf\u{e9}", "/caf%C3%A9"),
     ] {
         let listener = Listener::new();
-        let builder = Client::builder(&format!("{}/a/b?q", listener.url()));
+        let builder = Client::builder(format!("{}/a/b?q", listener.url()));
         let server = thread::spawn(move || {
             drop(listener.answer(&format!("HTTP/1.1 302 Found\r\nLocation: {location}\r\n\r\n")));
             upgrade(&listener, "", ACCEPTED)
@@ -231,7 +231,7 @@ fn what_a_jar_keeps_fits_into_a_request_that_a_server_of_this_crate_takes() {
         })
         .bind("127.0.0.1:0", |_| {})
         .unwrap();
-    let builder = Client::builder(&format!("ws://{}", server.local_addr()))
+    let builder = Client::builder(format!("ws://{}", server.local_addr()))
         .keep_cookies()
         .resume(everlink::config::Resume::new())
         .header("X-Own", &"x".repeat(10_000))
@@ -387,7 +387,7 @@ fn a_proxys_refusal_is_told_in_its_own_words() {
 #[test]
 fn what_a_host_says_together_with_the_proxys_answer_is_not_lost() {
     let proxies = TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = Proxy::new(&format!("http://{}", proxies.local_addr().unwrap())).unwrap();
+    let proxy = Proxy::new(format!("http://{}", proxies.local_addr().unwrap())).unwrap();
     let server = thread::spawn(move || {
         let (mut stream, _) = proxies.accept().unwrap();
         read_head(&mut stream);
@@ -463,7 +463,7 @@ fn events_name_the_endpoint_that_was_dialed() {
     let refusing = Listener::new().address();
     let urls = [second.url() + "/chosen", first.url(), first.url()];
     let mut attempt = 0;
-    let (builder, watch) = watch(first.client().request(move |request| {
+    let (builder, watch) = watch(first.client().on_request(move |request| {
         attempt += 1;
         Ok(request.set_url(&urls[(attempt - 1) % 3])?)
     }));

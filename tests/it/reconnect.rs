@@ -184,7 +184,7 @@ fn what_is_queued_survives_outages_in_order() {
 fn after_the_last_attempt_the_program_decides() {
     let address = Listener::new().address();
     let (builder, watch) = watch(
-        Client::builder(&format!("ws://{address}")).backoff(Backoff::fixed(ms(1))).max_attempts(3),
+        Client::builder(format!("ws://{address}")).backoff(Backoff::fixed(ms(1))).max_attempts(3),
     );
     let client = builder.start().unwrap();
     let (cause, attempts) = watch.until(|event| match event {
@@ -375,11 +375,10 @@ fn a_policy_that_panics_ends_it_with_that_cause() {
     reset(listener.accept());
     assert_eq!(second.gave_up().to_string(), "backoff panicked: no patience");
 
-    let (builder, third) = watch(
-        listener
-            .client()
-            .request(|request| if request.attempt() == 1 { panic!("no request") } else { Ok(()) }),
-    );
+    let (builder, third) =
+        watch(listener.client().on_request(|request| {
+            if request.attempt() == 1 { panic!("no request") } else { Ok(()) }
+        }));
     let _client = builder.start().unwrap();
     assert_eq!(third.attempt_failed().to_string(), "request closure panicked: no request");
     drop(listener.accept());
@@ -389,7 +388,7 @@ fn a_policy_that_panics_ends_it_with_that_cause() {
 fn the_connected_event_tells_attempts_and_downtime() {
     let address = Listener::new().address();
     let (builder, watch) =
-        watch(Client::builder(&format!("ws://{address}")).backoff(Backoff::fixed(ms(5))));
+        watch(Client::builder(format!("ws://{address}")).backoff(Backoff::fixed(ms(5))));
     let client = builder.start().unwrap();
     watch.attempt_failed();
     watch.attempt_failed();

@@ -20,7 +20,7 @@ use everlink::{Client, Event, Server};
 fn a_child_process_inherits_no_socket() {
     let server = echo_server();
     let address = server.local_addr();
-    let client = Client::connect(&format!("ws://{address}")).unwrap();
+    let client = Client::connect(format!("ws://{address}")).unwrap();
     client.send("hello").unwrap();
     client.recv_timeout(PATIENCE).unwrap();
     let mut child = std::process::Command::new("cat")
@@ -239,7 +239,7 @@ fn a_login_that_is_refused_for_good_or_is_too_large_is_not_tried_again() {
 fn what_a_framing_cannot_carry_is_refused_at_login_and_as_a_beat() {
     let listener = Listener::new();
     let (said, heard) = crossbeam_channel::unbounded();
-    let client = Client::builder(&listener.url().replace("ws", "tcp"))
+    let client = Client::builder(listener.url().replace("ws", "tcp"))
         .heartbeat(
             everlink::config::Heartbeat::every(ms(20))
                 .dead_after(PATIENCE)

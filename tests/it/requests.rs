@@ -94,7 +94,7 @@ fn a_page_of_another_host_is_let_in_only_if_the_program_says_so() {
     assert_eq!(from(&server, "null"), "403");
     assert_eq!(status(&ask(&server, UPGRADE)), "101");
     // programs say none
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     drop(client);
 
     let server = bind(Server::builder().origins(["https://app.example", "null"]));

@@ -484,7 +484,7 @@ fn a_login_that_fails_leaves_no_ghost() {
     });
     let server = server.unwrap();
     let failed = AtomicBool::new(false);
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    let client = Client::builder(format!("ws://{}", server.local_addr()))
         .resume(everlink::config::Resume::new())
         .backoff(everlink::config::Backoff::fixed(ms(1)))
         .login(move |session| {

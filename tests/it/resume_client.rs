@@ -392,7 +392,7 @@ fn a_token_goes_to_its_origin_and_nowhere_else() {
 #[test]
 fn a_fallback_gets_no_token_and_its_link_ends_the_session() {
     let [first, second] = [Listener::new(), Listener::new()];
-    let builder = first.client().resume(everlink::config::Resume::new()).fallback(&second.url());
+    let builder = first.client().resume(everlink::config::Resume::new()).fallback(second.url());
     let (builder, events) = watch(builder);
     let client = builder.start().unwrap();
     let server = Bare::open(&first, &new());

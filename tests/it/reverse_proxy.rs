@@ -146,7 +146,7 @@ impl ReverseProxy {
     }
 
     fn client(&self) -> Client {
-        Client::builder(&format!("ws://{}/feed", self.address))
+        Client::builder(format!("ws://{}/feed", self.address))
             .decide(|_, _| Decision::GiveUp)
             .connect()
             .unwrap()
@@ -329,7 +329,7 @@ fn names_and_origins_count(program: Program) {
         assert_eq!(checks.recv_timeout(PATIENCE), Ok(false), "a check without a host is let in");
     }
     let status = |host: &str, origin: Option<&str>| {
-        let mut builder = Client::builder(&format!("ws://{host}/feed")).connect_to(proxy.address);
+        let mut builder = Client::builder(format!("ws://{host}/feed")).connect_to(proxy.address);
         if let Some(origin) = origin {
             builder = builder.header("Origin", origin);
         }
@@ -383,7 +383,7 @@ fn compressed_messages_pass_nginx() {
         .unwrap();
     let address = server.local_addr();
     let Some(proxy) = ReverseProxy::start(Program::Nginx, "deflate", address) else { return };
-    let client = Client::builder(&format!("ws://{}/feed", proxy.address))
+    let client = Client::builder(format!("ws://{}/feed", proxy.address))
         .compression(Compression::new())
         .connect()
         .unwrap();

@@ -61,7 +61,7 @@ fn sessions_have_receipts_and_flush_as_clients_have() {
             for _ in &session {}
         });
         let server = server.unwrap();
-        let client = Client::builder(&format!("{scheme}://{}", server.local_addr()))
+        let client = Client::builder(format!("{scheme}://{}", server.local_addr()))
             .heartbeat(Heartbeat::ping_pong());
         let client = client.connect().unwrap();
         let last = loop {
@@ -250,7 +250,7 @@ fn a_send_in_on_dropped_waits_for_nothing_and_holds_no_writing_up() {
     let sender: Arc<std::sync::OnceLock<Sender>> = Arc::default();
     let theirs = Arc::clone(&sender);
     let (tell, told) = unbounded();
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    let client = Client::builder(format!("ws://{}", server.local_addr()))
         .outbox(Queue::new().messages(1))
         .on_dropped(move |message, _| {
             // there is room for one of them at most, and nobody who would make more

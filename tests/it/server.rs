@@ -49,10 +49,9 @@ fn a_session_has_its_request_its_peer_and_its_counters() {
         })
         .unwrap();
     let (builder, watch) = watch(
-        Client::builder(&format!("{}/room/7", url(&server)))
+        Client::builder(format!("{}/room/7", url(&server)))
             .header("X-Token", "abc")
-            .subprotocol("v2.chat")
-            .subprotocol("v1.chat")
+            .subprotocols(["v2.chat", "v1.chat"])
             .decide(|_, _| everlink::failure::Decision::GiveUp),
     );
     let client = builder.connect().unwrap();
@@ -84,7 +83,7 @@ fn a_request_can_be_refused_or_answered_with_a_page() {
         })
         .bind(LOOPBACK, echo_all)
         .unwrap();
-    let Error::Connect(cause) = Client::connect(&format!("{}/private", url(&server))).unwrap_err()
+    let Error::Connect(cause) = Client::connect(format!("{}/private", url(&server))).unwrap_err()
     else {
         panic!("wrong error")
     };
@@ -110,7 +109,7 @@ fn framed_tcp_is_served_with_the_same_handler() {
     for framing in [Framing::lines(), Framing::length_prefixed(Prefix::U32), Framing::raw()] {
         let server = Server::builder().framing(framing).heartbeat(Heartbeat::ping_pong());
         let server = server.bind(LOOPBACK, echo_all).unwrap();
-        let client = Client::builder(&format!("tcp://{}", server.local_addr()))
+        let client = Client::builder(format!("tcp://{}", server.local_addr()))
             .framing(framing)
             .heartbeat(Heartbeat::ping_pong().interval(ms(50)).dead_after(PATIENCE))
             .connect()
@@ -147,7 +146,7 @@ fn bad_input_ends_its_own_session_with_a_clear_cause_and_no_other() {
         .unwrap();
     let web =
         Server::builder().limits(Limits::new().message(1000)).bind(LOOPBACK, handler).unwrap();
-    let good = Client::builder(&format!("tcp://{}", lines.local_addr()));
+    let good = Client::builder(format!("tcp://{}", lines.local_addr()));
     let good = good.heartbeat(Heartbeat::ping_pong()).connect().unwrap();
 
     let expect = |word: &str| {
@@ -219,7 +218,7 @@ fn a_thousand_connections_that_never_speak_are_bounded_and_removed() {
         left => Err(left),
     });
     drop(silent);
-    let client = Client::connect(&url(&server)).unwrap();
+    let client = Client::connect(url(&server)).unwrap();
     client.send("still serving").unwrap();
     assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("still serving"));
 }
@@ -227,14 +226,14 @@ fn a_thousand_connections_that_never_speak_are_bounded_and_removed() {
 #[test]
 fn one_client_too_many_is_told_so() {
     let server = Server::builder().max_connections(1).bind(LOOPBACK, echo_all).unwrap();
-    let first = Client::connect(&url(&server)).unwrap();
-    let Error::Connect(cause) = Client::connect(&url(&server)).unwrap_err() else {
+    let first = Client::connect(url(&server)).unwrap();
+    let Error::Connect(cause) = Client::connect(url(&server)).unwrap_err() else {
         panic!("wrong error")
     };
     let Failure::Rejected { status, .. } = &*cause else { panic!("{cause:?}") };
     assert_eq!(status.as_u16(), 503);
     first.close();
-    eventually("room for another", || Client::connect(&url(&server)).map(drop));
+    eventually("room for another", || Client::connect(url(&server)).map(drop));
 }
 
 #[test]
@@ -242,9 +241,9 @@ fn one_client_too_many_is_told_so() {
 fn one_address_cannot_take_all_places() {
     use socket2::{Domain, Socket, Type};
     let server = Server::builder().max_connections_per_address(2).bind(LOOPBACK, echo_all).unwrap();
-    let first = Client::connect(&url(&server)).unwrap();
-    let second = Client::connect(&url(&server)).unwrap();
-    let Error::Connect(cause) = Client::connect(&url(&server)).unwrap_err() else {
+    let first = Client::connect(url(&server)).unwrap();
+    let second = Client::connect(url(&server)).unwrap();
+    let Error::Connect(cause) = Client::connect(url(&server)).unwrap_err() else {
         panic!("wrong error")
     };
     let Failure::Rejected { status, body, .. } = &*cause else { panic!("{cause:?}") };
@@ -261,7 +260,7 @@ fn one_address_cannot_take_all_places() {
     let answer = crate::support::read_head(&mut stream);
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     first.close();
-    eventually("room for another", || Client::connect(&url(&server)).map(drop));
+    eventually("room for another", || Client::connect(url(&server)).map(drop));
     drop(second);
 }
 
@@ -301,7 +300,7 @@ fn a_broadcast_reaches_everybody_and_waits_for_nobody() {
             .unwrap();
         let slow = plain_client(server.local_addr());
         let slow_session = heard.recv_timeout(PATIENCE).unwrap();
-        let quick = Client::builder(&url(&server)).connect().unwrap();
+        let quick = Client::builder(url(&server)).connect().unwrap();
         heard.recv_timeout(PATIENCE).unwrap();
         assert_eq!(server.broadcast("to all"), 2);
         assert_eq!(quick.recv_timeout(PATIENCE).unwrap().as_text(), Some("to all"));
@@ -342,7 +341,7 @@ fn shutdown_says_goodbye_drains_and_joins() {
     let clients: Vec<_> = (0..10)
         .map(|_| {
             let builder =
-                Client::builder(&url(&server)).decide(|_, _| everlink::failure::Decision::GiveUp);
+                Client::builder(url(&server)).decide(|_, _| everlink::failure::Decision::GiveUp);
             let (builder, watch) = watch(builder);
             (builder.connect().unwrap(), watch)
         })
@@ -457,7 +456,7 @@ fn a_thread_that_ends_slowly_holds_nobody_up() {
     })
     .unwrap();
     for text in ["slow", "quick", "quick", "quick", "quick"] {
-        let client = Client::connect(&url(&server)).unwrap();
+        let client = Client::connect(url(&server)).unwrap();
         client.send(text).unwrap();
         assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some("done"));
         assert!(client.close().ended);
@@ -484,7 +483,7 @@ fn a_handler_whose_panic_panics_when_it_is_dropped_leaves_its_place() {
         std::panic::panic_any(Bomb);
     })
     .unwrap();
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     client.send("x").unwrap();
     eventually("its place is free", || match server.stats().connections {
         0 => Ok(()),
@@ -515,7 +514,7 @@ fn a_value_that_asks_its_server_when_it_is_dropped_holds_nobody_up() {
         .unwrap();
     *HANDLE.lock().unwrap() = Some(server.handle());
     for _ in 0..3 {
-        let client = Client::connect(&url(&server)).unwrap();
+        let client = Client::connect(url(&server)).unwrap();
         client.close();
         left.recv_timeout(PATIENCE).expect("the value is dropped");
     }

@@ -26,7 +26,7 @@ fn a_handle_broadcasts_counts_and_shuts_down_from_anywhere() {
         }
     });
     let server = server.unwrap();
-    let clients: Vec<_> = (0..3).map(|_| Client::connect(&url(&server)).unwrap()).collect();
+    let clients: Vec<_> = (0..3).map(|_| Client::connect(url(&server)).unwrap()).collect();
     let handle = server.handle();
     eventually("three sessions", || match handle.stats().sessions {
         3 => Ok(()),
@@ -58,7 +58,7 @@ fn an_aborted_session_is_over_at_once_without_a_goodbye() {
         let _ = over.send(session.failure());
     });
     let server = server.unwrap();
-    let (builder, watch) = watch(Client::builder(&url(&server)));
+    let (builder, watch) = watch(Client::builder(url(&server)));
     let client = builder.connect().unwrap();
     eventually("a session", || match server.sessions().first() {
         Some(session) => {
@@ -176,7 +176,7 @@ fn a_close_that_nobody_waits_for_ends_within_its_time() {
 #[test]
 fn a_client_can_start_to_close_and_go_on() {
     let server = Server::bind(LOOPBACK, |session| for _ in &session {}).unwrap();
-    let (builder, watch) = watch(Client::builder(&url(&server)));
+    let (builder, watch) = watch(Client::builder(url(&server)));
     let client = builder.connect().unwrap();
     client.start_close(4000, "done").unwrap();
     let clean = watch.until(|event| match event {
@@ -221,12 +221,10 @@ fn what_a_request_tells_goes_along_to_the_session() {
     let server = server.unwrap();
     let address = server.local_addr();
     let said = |userinfo: &str, header: Option<&str>, offered: &[&str]| {
-        let mut builder = Client::builder(&format!("ws://{userinfo}{address}/room?id=7"));
+        let mut builder = Client::builder(format!("ws://{userinfo}{address}/room?id=7"));
+        builder = builder.subprotocols(offered);
         if let Some(value) = header {
             builder = builder.header("Authorization", value);
-        }
-        for name in offered {
-            builder = builder.subprotocol(name);
         }
         let client = builder.max_attempts(1).connect()?;
         let said = client.recv_timeout(PATIENCE)?;

@@ -66,7 +66,7 @@ fn hanging(
     let (backoff, connector, event) = (hang(), hang(), hang());
     vec![
         ("token", Client::builder(url).bearer_auth_with(move || Ok(format!("{:?}", token())))),
-        ("request", Client::builder(url).request(move |_| request())),
+        ("request", Client::builder(url).on_request(move |_| request())),
         ("login", Client::builder(url).login(move |_| login())),
         (
             "decide",
@@ -155,7 +155,7 @@ fn after_a_close_that_ended_no_thread_is_left_and_nothing_that_a_closure_capture
                 let _ = token();
                 Ok("token".into())
             })
-            .request(move |_| request())
+            .on_request(move |_| request())
             .login(move |_| login())
             .decide(move |_, failure| {
                 let _ = decide();
@@ -208,7 +208,7 @@ fn while_connecting_to_a_black_hole() {
         .map(|_| thread::spawn(move || std::net::TcpStream::connect_timeout(&address, ms(300))))
         .collect();
     let fill: Vec<_> = fill.into_iter().filter_map(|thread| thread.join().unwrap().ok()).collect();
-    let client = Client::builder(&format!("ws://{address}")).start().unwrap();
+    let client = Client::builder(format!("ws://{address}")).start().unwrap();
     eventually("the thread that connects", || {
         let threads = everlink_threads();
         let connects = format!("everlink-{}-co", client.id());

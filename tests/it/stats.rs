@@ -73,7 +73,7 @@ fn pass(time: Duration) {
 
 #[test]
 fn downtime_never_goes_back_and_stops_with_the_client() {
-    let (builder, watch) = watch(Client::builder(&nobody()).backoff(Backoff::fixed(ms(1))));
+    let (builder, watch) = watch(Client::builder(nobody()).backoff(Backoff::fixed(ms(1))));
     let client = builder.start().unwrap();
     for _ in 0..5 {
         watch.attempt_failed();
@@ -90,7 +90,7 @@ fn downtime_never_goes_back_and_stops_with_the_client() {
 #[test]
 fn downtime_stops_with_a_client_that_was_connected() {
     let server = Server::bind("127.0.0.1:0", |session| drop(session.recv())).unwrap();
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     let during = client.stats();
     assert!(during.total_downtime > Duration::ZERO && during.uptime.is_some());
     client.close();
@@ -108,7 +108,7 @@ fn the_uptime_of_a_session_that_has_ended_stops() {
         let _ = released.recv();
     });
     let server = server.unwrap();
-    let client = Client::connect(&format!("ws://{}", server.local_addr())).unwrap();
+    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
     let session = sessions.recv_timeout(PATIENCE).unwrap();
     let begun = session.stats().uptime.unwrap();
     pass(ms(2));
@@ -166,7 +166,7 @@ fn what_the_login_hook_sends_and_receives_is_counted() {
         }
     });
     let server = server.unwrap();
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
+    let client = Client::builder(format!("ws://{}", server.local_addr()))
         .login(|login| {
             login.send("hello")?;
             login.recv()?;
@@ -188,7 +188,7 @@ fn what_the_login_hook_sends_and_receives_is_counted() {
 #[test]
 fn what_was_dropped_has_expired_or_was_handed_back_is_counted_once() {
     for overflow in [Overflow::DropOldest, Overflow::DropNewest, Overflow::Fail] {
-        let client = Client::builder(&nobody())
+        let client = Client::builder(nobody())
             .backoff(Backoff::fixed(ms(1)))
             .outbox(Queue::new().messages(8).overflow(overflow))
             .start()
@@ -220,7 +220,7 @@ fn counters_add_up_at_every_moment_of_a_life_with_outages() {
     for delivery in [Delivery::AtMostOnce, Delivery::AtLeastOnce] {
         let proxy = FaultProxy::start(server.local_addr()).unwrap();
         let (builder, watch) = watch(
-            Client::builder(&format!("ws://{}", proxy.address()))
+            Client::builder(format!("ws://{}", proxy.address()))
                 .backoff(Backoff::fixed(ms(1)))
                 .heartbeat(Heartbeat::every(ms(50)).dead_after(Duration::from_secs(20)))
                 .outbox(Queue::new().messages(64).overflow(Overflow::DropOldest))

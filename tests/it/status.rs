@@ -14,7 +14,7 @@ use everlink::{
 #[test]
 fn the_status_of_a_client_is_all_that_is_known() {
     let listener = Listener::new();
-    let builder = listener.client().subprotocol("v1.chat").backoff(Backoff::fixed(PATIENCE));
+    let builder = listener.client().subprotocols(["v1.chat"]).backoff(Backoff::fixed(PATIENCE));
     let (builder, watch) = watch(builder);
     let begun = Instant::now();
     let client = builder.start().unwrap();
@@ -69,8 +69,8 @@ fn a_state_and_its_details_change_together() {
             let _ = session.close_with(4000 + link, "");
         })
         .unwrap();
-    let client = Client::builder(&format!("ws://{}", server.local_addr()))
-        .subprotocol("v1.chat")
+    let client = Client::builder(format!("ws://{}", server.local_addr()))
+        .subprotocols(["v1.chat"])
         .backoff(Backoff::fixed(Duration::from_millis(1)))
         .start()
         .unwrap();
@@ -103,7 +103,7 @@ fn a_state_and_its_details_change_together() {
     client.close();
 
     for _ in 0..30 {
-        let client = Client::builder(&format!("ws://{}", server.local_addr())).start().unwrap();
+        let client = Client::builder(format!("ws://{}", server.local_addr())).start().unwrap();
         client.wait_connected(PATIENCE).unwrap();
         let status = client.status();
         assert!(status.state != State::Connected || status.response.is_some(), "{status:?}");
@@ -317,7 +317,7 @@ fn a_hook_of_an_attempt_that_does_not_return_is_said_while_it_holds_the_client_u
                 token("token closure");
                 Ok("token".into())
             })
-            .request(move |_| {
+            .on_request(move |_| {
                 request("request closure");
                 Ok(())
             })

@@ -9,7 +9,7 @@ use everlink::config::{Backoff, Framing, Heartbeat, Prefix, SocketOptions};
 use everlink::{Client, ClientBuilder, Error, Event, Failure, SendError, State};
 
 fn client(listener: &Listener) -> ClientBuilder {
-    Client::builder(&format!("tcp://{}", listener.address()))
+    Client::builder(format!("tcp://{}", listener.address()))
         .heartbeat(Heartbeat::ping_pong())
         .backoff(Backoff::fixed(ms(1)))
 }
@@ -115,7 +115,7 @@ fn simple_server(mut stream: TcpStream) {
 fn a_simple_server_is_kept_company_across_its_restart() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let builder = Client::builder(&format!("tcp://{address}"))
+    let builder = Client::builder(format!("tcp://{address}"))
         .framing(Framing::raw())
         .heartbeat(Heartbeat::ping_pong().interval(ms(50)).dead_after(ms(2000)))
         .backoff(Backoff::fixed(ms(10)));

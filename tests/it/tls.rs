@@ -89,7 +89,7 @@ impl Identity {
 
 /// A client of the server at this address, which it knows as `localhost`.
 fn client(address: std::net::SocketAddr, tls: Tls) -> ClientBuilder {
-    Client::builder(&format!("wss://localhost:{}", address.port()))
+    Client::builder(format!("wss://localhost:{}", address.port()))
         .connect_to(address)
         .backoff(everlink::config::Backoff::fixed(ms(1)))
         .tls(tls)
@@ -290,7 +290,7 @@ fn ended(scheme: &str, polite: bool) -> Arc<Failure> {
     let config = authority.issue("localhost", |_| {}).config();
     let listener = Listener::new();
     let (builder, watch) = watch(
-        Client::builder(&format!("{scheme}://localhost:{}", listener.address().port()))
+        Client::builder(format!("{scheme}://localhost:{}", listener.address().port()))
             .connect_to(listener.address())
             .heartbeat(Heartbeat::ping_pong())
             .tls(authority.tls()),
@@ -434,7 +434,7 @@ fn framed_tcp_over_tls_and_a_redirect_that_would_lose_it() {
         .bind("127.0.0.1:0", echo_all)
         .unwrap();
     let address = server.local_addr();
-    let lines = Client::builder(&format!("tcps://localhost:{}", address.port()))
+    let lines = Client::builder(format!("tcps://localhost:{}", address.port()))
         .heartbeat(Heartbeat::ping_pong())
         .connect_to(address)
         .tls(authority.tls())
@@ -608,7 +608,7 @@ fn the_clients_certificate_stays_with_the_origin_that_the_program_named() {
     let Identity { chain_pem, key_pem, .. } = authority.issue("me", |_| {});
     let tls = authority.tls().client_identity_pem(chain_pem.as_bytes(), key_pem.as_bytes());
     let port = home_address.port();
-    let builder = Client::builder(&format!("wss://localhost:{port}")).tls(tls).resolver(
+    let builder = Client::builder(format!("wss://localhost:{port}")).tls(tls).resolver(
         move |_: &str, port: u16| {
             let known = [home_address, other_address];
             Ok(known.into_iter().filter(|address| address.port() == port).collect())

@@ -43,7 +43,7 @@ fn the_sender_is_told_which_message_was_too_large_and_the_others_arrive() {
     ] {
         let (server, sizes) = server();
         let (builder, watch) = watch(
-            Client::builder(&format!("ws://{}", server.local_addr()))
+            Client::builder(format!("ws://{}", server.local_addr()))
                 .backoff(everlink::config::Backoff::fixed(ms(1)))
                 .delivery(delivery),
         );
@@ -82,7 +82,7 @@ fn the_sender_is_told_which_message_was_too_large_and_the_others_arrive() {
 fn several_that_are_too_large_go_one_by_one_and_none_of_the_others_with_them() {
     let (server, sizes) = server();
     let (builder, watch) = watch(
-        Client::builder(&format!("ws://{}", server.local_addr()))
+        Client::builder(format!("ws://{}", server.local_addr()))
             .backoff(everlink::config::Backoff::fixed(ms(1)))
             .delivery(Delivery::AtLeastOnce),
     );
@@ -106,7 +106,7 @@ fn several_that_are_too_large_go_one_by_one_and_none_of_the_others_with_them() {
 fn the_program_may_still_give_up_for_it() {
     let (server, _sizes) = server();
     let (builder, watch) =
-        watch(Client::builder(&format!("ws://{}", server.local_addr())).decide(|_, failure| {
+        watch(Client::builder(format!("ws://{}", server.local_addr())).decide(|_, failure| {
             match failure {
                 Failure::Closed(Some(frame)) if frame.code.0 == 1009 => Decision::GiveUp,
                 other => other.decision(),

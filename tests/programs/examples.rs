@@ -121,7 +121,7 @@ fn a_page_in_chromium_takes_part_in_the_chat() {
     let mut line = String::new();
     BufReader::new(chat.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let url = line.trim().strip_prefix("open ").expect("it says where").to_owned();
-    let member = Client::connect(&format!("{}/ws", url.replace("http", "ws"))).unwrap();
+    let member = Client::connect(format!("{}/ws", url.replace("http", "ws"))).unwrap();
     let hears = |expected: &str| {
         while member.recv_timeout(2 * PATIENCE).expect("a line in time") != expected {}
     };
@@ -165,7 +165,7 @@ fn who_loses_the_network_for_ten_seconds_misses_nothing_of_the_chat() {
         .backoff(backoff)
         .connect()
         .unwrap();
-    let other = Client::connect(&format!("ws://{address}/ws")).unwrap();
+    let other = Client::connect(format!("ws://{address}/ws")).unwrap();
     let next = || away.recv_timeout(PATIENCE).unwrap().as_text().unwrap().to_owned();
     assert!(next().starts_with("welcome"));
     away.send("Ada").unwrap();

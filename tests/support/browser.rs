@@ -47,7 +47,7 @@ impl Browser {
     pub fn evaluate(&self, expression: &str) -> String {
         let answers: Calls<u64, Value> = Calls::new();
         let answered = answers.clone();
-        let client = Client::builder(&self.page_url())
+        let client = Client::builder(self.page_url())
             .on_message(move |_, message| {
                 let answer: Value = message.json().expect("the browser speaks JSON");
                 if let Some(id) = answer["id"].as_u64() {

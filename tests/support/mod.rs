@@ -99,7 +99,7 @@ impl Listener {
 
     /// A client that redials at once and is otherwise as the defaults make it.
     pub fn client(&self) -> ClientBuilder {
-        Client::builder(&self.url()).backoff(Backoff::fixed(ms(1)))
+        Client::builder(self.url()).backoff(Backoff::fixed(ms(1)))
     }
 
     pub fn accept_raw(&self) -> TcpStream {

@@ -26,7 +26,7 @@ pub fn resuming_server() -> ServerBuilder {
 }
 
 pub fn resuming_client(proxy: &FaultProxy) -> ClientBuilder {
-    Client::builder(&format!("ws://{}", proxy.address()))
+    Client::builder(format!("ws://{}", proxy.address()))
         .resume(Resume::new())
         .backoff(Backoff::fixed(ms(1)))
         .heartbeat(Heartbeat::every(ms(500)).dead_after(ms(1500)))

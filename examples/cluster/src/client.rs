@@ -151,7 +151,7 @@ impl Chatter {
         let state = Arc::new(Mutex::new(State { since, ..State::default() }));
         let (greeting, hearing) = (Arc::clone(&state), Arc::clone(&state));
         let (name, me, word) = (user.clone(), user.clone(), random_word());
-        let client = Client::builder(&format!("ws://{address}/ws"))
+        let client = Client::builder(format!("ws://{address}/ws"))
             .heartbeat(Heartbeat::every(Duration::from_secs(5)).dead_after(Duration::from_secs(15)))
             .backoff(
                 Backoff::exponential()

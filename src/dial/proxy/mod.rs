@@ -53,8 +53,9 @@ impl Proxy {
     ///
     /// [`Error::InvalidUrl`], also for kinds of proxies that this crate does not speak with:
     /// `https://` (TLS to the proxy itself), `socks4://` and `socks://`.
-    pub fn new(url: &str) -> Result<Self, Error> {
-        Self::parse(url).map_err(|reason| Error::InvalidUrl { reason: format!("proxy: {reason}") })
+    pub fn new(url: impl AsRef<str>) -> Result<Self, Error> {
+        Self::parse(url.as_ref())
+            .map_err(|reason| Error::InvalidUrl { reason: format!("proxy: {reason}") })
     }
 
     fn parse(url: &str) -> Result<Self, String> {

@@ -40,7 +40,7 @@ pub extern "C" fn both_new(is_tls: bool) -> *mut Both {
     });
     let server = server.unwrap();
     let scheme = if is_tls { "wss" } else { "ws" };
-    let client = Client::builder(&format!("{scheme}://localhost:{}", server.local_addr().port()));
+    let client = Client::builder(format!("{scheme}://localhost:{}", server.local_addr().port()));
     let tls = Tls::new().root_certificate_der(&certificate);
     let client = if is_tls { client.tls(tls) } else { client };
     let proxy = FaultProxy::start(server.local_addr()).unwrap();

@@ -93,8 +93,7 @@ fn client_against(deflate: Deflate) {
         deflate
             .client(Client::builder(url))
             .tls(Tls::new().root_certificates_pem(certificates.authority.as_bytes()))
-            .subprotocol("v1")
-            .subprotocol("v2")
+            .subprotocols(["v1", "v2"])
             .heartbeat(Heartbeat::every(ms(10)).dead_after(PATIENCE)),
     );
     let client = builder.connect().unwrap();

@@ -52,7 +52,7 @@ impl Daemon {
     }
 
     fn client(&self) -> everlink::ClientBuilder {
-        Client::builder(&format!("tcp://{}", self.address))
+        Client::builder(format!("tcp://{}", self.address))
             .heartbeat(Heartbeat::listen(PATIENCE))
             .framing(Framing::lines())
     }

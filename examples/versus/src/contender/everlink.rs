@@ -18,7 +18,7 @@ fn builder(server: &Server, path: &str, tls: bool) -> Result<ClientBuilder> {
         let url = format!("wss://localhost:{}{path}", server.tls.port());
         Client::builder(&url).tls(Tls::new().config(server.client_tls()?))
     } else {
-        Client::builder(&format!("ws://{}{path}", server.plain))
+        Client::builder(format!("ws://{}{path}", server.plain))
     };
     Ok(builder.backoff(Backoff::fixed(Duration::ZERO)))
 }
