@@ -133,11 +133,11 @@ fn main() -> ExitCode {
         Err(Error::GaveUp(cause)) if is_normal_close(&cause) => ExitCode::SUCCESS,
         Err(Error::Closed) => ExitCode::SUCCESS,
         Err(Error::GaveUp(cause)) => {
-            eprintln!("cat: gave up: {}", cause.report());
+            eprintln!("cat: gave up: {}", cause);
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("cat: {}", error.report());
+            eprintln!("cat: {}", error);
             ExitCode::FAILURE
         }
     }

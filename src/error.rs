@@ -1,6 +1,5 @@
 //! Why a call failed.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -132,11 +131,6 @@ impl Error {
     /// This setting cannot be as it is.
     pub(crate) fn setting(setting: &'static str, reason: impl Into<String>) -> Self {
         Self::InvalidSetting { setting, reason: reason.into() }
-    }
-
-    /// The error with its sources, on one line: for logs. Its `Display` is the same.
-    pub fn report(&self) -> impl fmt::Display + '_ {
-        Chain(self)
     }
 }
 

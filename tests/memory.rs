@@ -256,7 +256,7 @@ fn a_login_that_is_flooded_fails_when_it_has_kept_what_an_inbox_holds() {
         });
         assert!(grown < 2 * MIB + MIB + BUFFERS, "{name}: {} KiB", grown / KIB);
         assert!(matches!(*cause, Failure::Login { permanent: false, .. }), "{name}: {cause:?}");
-        let words = cause.report().to_string();
+        let words = cause.to_string();
         assert!(words.contains("4096 messages and 1048576 bytes"), "{name}: {words}");
         drop(client);
     }
@@ -277,7 +277,7 @@ fn a_hook_that_keeps_too_much_has_not_logged_in_whatever_it_returns() {
     let client = builder.start().unwrap();
     let mut peer = upgrade(&listener);
     peer.write_all(&frame(TEXT, b"a").repeat(4)).unwrap();
-    let words = events.attempt_failed().report().to_string();
+    let words = events.attempt_failed().to_string();
     assert!(words.contains("3 messages"), "{words}");
     drop(client);
 }

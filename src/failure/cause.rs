@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use super::tls::{self, TlsError};
-use super::{Body, Chain, Decision, HandshakeError, OneLine, ProxyError, quote};
+use super::{Body, Chain, Decision, FailureKind, HandshakeError, OneLine, ProxyError, quote};
 use crate::message::{CloseCode, CloseFrame};
 use crate::sync::caught;
 
@@ -239,6 +239,41 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
+    /// What kind of a failure it is, for labels.
+    ///
+    /// ```
+    /// use everlink::failure::FailureKind;
+    /// use everlink::Failure;
+    ///
+    /// let kind = Failure::ClosedAbnormally.kind();
+    /// assert_eq!(kind, FailureKind::Lost);
+    /// assert_eq!(kind.as_str(), "lost");
+    /// ```
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Self::Dns { .. } => FailureKind::Dns,
+            Self::Connect { .. } | Self::Connector(_) | Self::Proxy(_) => FailureKind::Connect,
+            Self::Tls(_) => FailureKind::Tls,
+            Self::Handshake(_) => FailureKind::Handshake,
+            Self::Rejected { .. } => FailureKind::Rejected,
+            Self::Login { .. } | Self::Request(_) => FailureKind::Login,
+            Self::Io(_)
+            | Self::ClosedAbnormally
+            | Self::EndOfStream { .. }
+            | Self::NotResumed
+            | Self::Evicted => FailureKind::Lost,
+            Self::Closed(_) => FailureKind::ClosedByPeer,
+            Self::ClosedHere(_) | Self::ReconnectRequested | Self::Interrupted | Self::Aborted => {
+                FailureKind::ClosedHere
+            }
+            Self::HeartbeatTimeout { .. } => FailureKind::Silent,
+            Self::WriteTimeout { .. } | Self::TooSlow => FailureKind::Stuck,
+            Self::Protocol { .. } | Self::Framing { .. } => FailureKind::Protocol,
+            Self::Panicked { .. } => FailureKind::Program,
+            Self::Thread(_) | Self::LocalAddress { .. } => FailureKind::System,
+        }
+    }
+
     /// What the client does about this failure unless
     /// [`ClientBuilder::decide`](crate::ClientBuilder::decide) says otherwise.
     ///
@@ -328,9 +363,7 @@ impl Failure {
             _ => None,
         }
     }
-}
 
-impl Failure {
     /// A handshake that was cut off by its deadline says so.
     pub(crate) fn in_time(self, timeout: Duration) -> Self {
         match self {
@@ -342,9 +375,7 @@ impl Failure {
             other => other,
         }
     }
-}
 
-impl Failure {
     /// The same end of a stream, when the transport says that it had not ended before.
     pub(crate) fn cut_off(self) -> Self {
         match self {

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Deref;
 use std::time::Duration;
 
-use super::report::Chain;
+use super::text::Chain;
 
 /// What went wrong in the opening handshake.
 #[derive(Debug, thiserror::Error)]

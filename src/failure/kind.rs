@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use super::Failure;
-
 /// The kinds, each with its word, once: the order, the number and the words of them all are made of
 /// this list, so that none can be left out of one of them.
 macro_rules! kinds {
@@ -80,42 +78,5 @@ impl FailureKind {
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
-    }
-}
-
-impl Failure {
-    /// What kind of a failure it is, for labels.
-    ///
-    /// ```
-    /// use everlink::failure::FailureKind;
-    /// use everlink::Failure;
-    ///
-    /// let kind = Failure::ClosedAbnormally.kind();
-    /// assert_eq!(kind, FailureKind::Lost);
-    /// assert_eq!(kind.as_str(), "lost");
-    /// ```
-    pub fn kind(&self) -> FailureKind {
-        match self {
-            Self::Dns { .. } => FailureKind::Dns,
-            Self::Connect { .. } | Self::Connector(_) | Self::Proxy(_) => FailureKind::Connect,
-            Self::Tls(_) => FailureKind::Tls,
-            Self::Handshake(_) => FailureKind::Handshake,
-            Self::Rejected { .. } => FailureKind::Rejected,
-            Self::Login { .. } | Self::Request(_) => FailureKind::Login,
-            Self::Io(_)
-            | Self::ClosedAbnormally
-            | Self::EndOfStream { .. }
-            | Self::NotResumed
-            | Self::Evicted => FailureKind::Lost,
-            Self::Closed(_) => FailureKind::ClosedByPeer,
-            Self::ClosedHere(_) | Self::ReconnectRequested | Self::Interrupted | Self::Aborted => {
-                FailureKind::ClosedHere
-            }
-            Self::HeartbeatTimeout { .. } => FailureKind::Silent,
-            Self::WriteTimeout { .. } | Self::TooSlow => FailureKind::Stuck,
-            Self::Protocol { .. } | Self::Framing { .. } => FailureKind::Protocol,
-            Self::Panicked { .. } => FailureKind::Program,
-            Self::Thread(_) | Self::LocalAddress { .. } => FailureKind::System,
-        }
     }
 }

@@ -7,7 +7,6 @@ mod handshake;
 mod kind;
 mod next;
 mod proxy;
-mod report;
 mod secrets;
 mod text;
 mod tls;
@@ -20,9 +19,8 @@ pub use handshake::{Body, HandshakeError};
 pub use kind::FailureKind;
 pub use next::Next;
 pub use proxy::ProxyError;
-pub(crate) use report::Chain;
 pub(crate) use secrets::Secrets;
-pub(crate) use text::{OneLine, quote};
+pub(crate) use text::{Chain, OneLine, quote};
 pub use tls::TlsError;
 
 pub use crate::policy::Undelivered;

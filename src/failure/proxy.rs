@@ -6,7 +6,7 @@ use std::io;
 use http::StatusCode;
 
 use super::handshake::{Body, HandshakeError};
-use super::report::Chain;
+use super::text::Chain;
 use super::text::quote;
 
 /// What went wrong at a proxy.

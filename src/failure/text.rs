@@ -1,5 +1,6 @@
 //! Text of other people in errors and records: printable, on one line, and short.
 
+use std::error::Error as StdError;
 use std::fmt::{self, Display, Write};
 
 /// How many characters of a peer's text are quoted.
@@ -56,6 +57,27 @@ impl Write for Line<'_, '_> {
                 '"' | '\'' | '\\' => self.out.write_char(character)?,
                 other => write!(self.out, "{}", other.escape_debug())?,
             }
+        }
+        Ok(())
+    }
+}
+
+/// An error and its sources, on one printable line. A source that is in what was said already is
+/// not said again: many errors repeat theirs, as those of this crate do.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn StdError + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = OneLine(self.0).to_string();
+        f.write_str(&said)?;
+        let mut next = self.0.source();
+        while let Some(source) = next {
+            let words = OneLine(source).to_string();
+            if !said.contains(&words) {
+                write!(f, ": {words}")?;
+                said.push_str(&words);
+            }
+            next = source.source();
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 
-use super::report::Chain;
+use super::text::Chain;
 
 /// What went wrong with TLS.
 #[derive(Debug, thiserror::Error)]

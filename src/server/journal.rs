@@ -39,7 +39,7 @@ impl<'a> Journal<'a> {
     /// without a byte, as the health checks of load balancers do all day.
     pub(super) fn not_opened(&self, failure: &Failure, has_spoken: bool) {
         let level = if has_spoken { Level::Info } else { Level::Debug };
-        let (kind, cause) = (failure.kind().as_str(), failure.report());
+        let (kind, cause) = (failure.kind().as_str(), failure);
         record!(self, level, "not_opened", [kind, cause:%]; "did not open: {cause}");
     }
 
@@ -49,7 +49,7 @@ impl<'a> Journal<'a> {
 
     /// The session waits for its client: its link is gone, which was up for so long.
     pub(super) fn lost(&self, cause: &Failure, uptime: Duration) {
-        let (kind, cause, uptime) = (cause.kind().as_str(), cause.report(), uptime.as_secs_f64());
+        let (kind, cause, uptime) = (cause.kind().as_str(), cause, uptime.as_secs_f64());
         record!(self, Level::Info, "lost", [kind, cause:%, uptime]; "lost: {cause}");
     }
 
@@ -60,7 +60,7 @@ impl<'a> Journal<'a> {
 
     /// `uptime` is that of its last link, and `age` its own, with all the time that it waited.
     pub(super) fn ended(&self, cause: &Failure, uptime: Duration, age: Duration) {
-        let (kind, cause) = (cause.kind().as_str(), cause.report());
+        let (kind, cause) = (cause.kind().as_str(), cause);
         let (uptime, age) = (uptime.as_secs_f64(), age.as_secs_f64());
         record!(self, Level::Info, "ended", [kind, cause:%, uptime, age]; "ended: {cause}");
     }

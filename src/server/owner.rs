@@ -406,7 +406,7 @@ impl SessionOwner {
                 Some(link)
             }
             Err(failure) => {
-                let line = format!("{} refused: {}", claim.peer(), failure.report());
+                let line = format!("{} refused: {}", claim.peer(), failure);
                 self.server.refused(Level::Error, "resources", line);
                 None
             }

@@ -61,7 +61,7 @@ pub(super) fn run(
     let (link, core, session) = match start(server, id, opened, info, peer) {
         Ok(started) => started,
         Err(failure) => {
-            let line = format!("{peer} refused: {}", failure.report());
+            let line = format!("{peer} refused: {}", failure);
             return server.refused(Level::Error, "resources", line);
         }
     };

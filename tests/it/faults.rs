@@ -371,7 +371,7 @@ fn child_without_descriptors() {
     setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: before.maximum }).unwrap();
     proxy.cut(Cut::Reset);
     let cause: Arc<Failure> = watch.attempt_failed();
-    let text = cause.report().to_string();
+    let text = cause.to_string();
     assert!(text.contains("os error 24"), "{text}");
     setrlimit(Resource::Nofile, before).unwrap();
     watch.connected();

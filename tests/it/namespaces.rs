@@ -40,8 +40,8 @@ fn child_side() {
         .outbox(Queue::new().overflow(Overflow::DropOldest))
         .on_event(|_, event| match event {
             Event::Connected { .. } => say("connected"),
-            Event::Disconnected { cause, .. } => say(&format!("disconnected: {}", cause.report())),
-            Event::AttemptFailed { cause, .. } => say(&format!("failed: {}", cause.report())),
+            Event::Disconnected { cause, .. } => say(&format!("disconnected: {}", cause)),
+            Event::AttemptFailed { cause, .. } => say(&format!("failed: {}", cause)),
             _ => {}
         })
         .start()

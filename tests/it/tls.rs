@@ -191,7 +191,7 @@ fn a_rejected_certificate_is_permanent_and_says_which_check_failed() {
         let _client = builder.start().unwrap();
         let cause = watch.gave_up();
         assert!(matches!(&*cause, Failure::Tls(TlsError::Certificate { .. })), "{cause:?}");
-        let text = cause.report().to_string();
+        let text = cause.to_string();
         assert!(text.contains(words), "{text:?} does not say {words:?}");
     }
 }
@@ -262,7 +262,7 @@ fn a_server_can_ask_for_the_clients_certificate() {
     else {
         panic!("wrong error")
     };
-    let text = cause.report().to_string();
+    let text = cause.to_string();
     assert!(text.contains("CertificateRequired"), "{text}");
 }
 
@@ -329,7 +329,7 @@ fn a_stream_that_is_cut_off_reads_as_on_plain_tcp_and_says_so_in_plain_words() {
         // a WebSocket that has ended has said goodbye by itself
         let cause = ended("wss", polite);
         assert!(matches!(&*cause, Failure::ClosedAbnormally), "{cause:?}");
-        assert!(!cause.report().to_string().contains("http"), "{}", cause.report());
+        assert!(!cause.to_string().contains("http"), "{}", cause);
     }
 }
 
@@ -455,7 +455,7 @@ fn framed_tcp_over_tls_and_a_redirect_that_would_lose_it() {
     let (builder, watch) = watch(client(redirecting.local_addr(), authority.tls()));
     let _client = builder.start().unwrap();
     let cause = watch.gave_up();
-    assert!(cause.report().to_string().contains("from TLS to"), "{}", cause.report());
+    assert!(cause.to_string().contains("from TLS to"), "{}", cause);
 }
 
 #[test]
@@ -547,7 +547,7 @@ fn a_server_that_wants_a_certificate_is_permanent_in_every_version() {
                 matches!(&*cause, Failure::Tls(TlsError::OwnCertificate { .. })),
                 "{version:?}: {cause:?}"
             );
-            assert!(cause.report().to_string().contains(word), "{}", cause.report());
+            assert!(cause.to_string().contains(word), "{}", cause);
             client.close();
             server.join().unwrap();
         }

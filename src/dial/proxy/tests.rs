@@ -82,7 +82,7 @@ fn a_refusal_of_http_says_what_the_proxy_said() {
     assert_eq!((reason.as_str(), body.as_bytes()), ("Log first in", &b"ask Ellen"[..]));
     assert_eq!(schemes[0], "Basic");
     assert!(schemes.contains(&"NTLM".to_owned()), "{schemes:?}");
-    let report = failure.report().to_string();
+    let report = failure.to_string();
     for words in ["407", "Log first in", "Basic", "NTLM"] {
         assert!(report.contains(words), "{report}");
     }
@@ -136,7 +136,7 @@ fn socks5_with_and_without_a_password() {
 fn a_refusal_of_socks5_says_why() {
     let (result, ..) = talk("socks5://proxy", &[5, 0, 5, 5, 0, 1]);
     let failure = result.unwrap_err();
-    assert!(failure.report().to_string().contains("connection refused"), "{failure:?}");
+    assert!(failure.to_string().contains("connection refused"), "{failure:?}");
     assert_eq!(failure.decision(), crate::failure::Decision::Retry);
     for says in [&[5, 0xff][..], &[5, 2, 1, 1]] {
         let (result, ..) = talk("socks5://u:p@proxy", says);

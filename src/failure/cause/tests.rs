@@ -59,3 +59,48 @@ fn who_was_not_asked_has_not_left_questions_open() {
     assert_eq!(silent(0), "nothing heard from the peer for 2.0s");
     assert_eq!(silent(1), "nothing heard from the peer for 2.0s (1 ping unanswered)");
 }
+
+#[test]
+fn a_failure_is_one_printable_line_whatever_the_sources_say() {
+    let forged = "denied\n[ERROR root] forged\u{1b}[2J\u{202e}";
+    let source = std::io::Error::other(forged);
+    for failure in [
+        Failure::Login { permanent: true, source: forged.into() },
+        Failure::Request(forged.into()),
+        Failure::Connector(std::io::Error::other(forged)),
+        Failure::Dns { host: forged.into(), source },
+        Failure::Panicked { place: "handler", message: forged.into() },
+        Failure::Protocol { code: crate::message::CloseCode(1002), reason: forged.into() },
+    ] {
+        let line = failure.to_string();
+        let is_plain = |c: char| !c.is_control() && c != '\u{202e}';
+        assert!(line.chars().all(is_plain), "{line:?}");
+    }
+}
+
+#[test]
+fn a_failure_of_endless_words_ends() {
+    let endless = "x".repeat(60_000);
+    let failure = Failure::Login { permanent: false, source: endless.into() };
+    assert!(failure.to_string().len() < 1100);
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("outer: {0}")]
+struct SaysItsSource(#[source] std::io::Error);
+
+#[derive(Debug, thiserror::Error)]
+#[error("outer")]
+struct LeavesItOut(#[source] std::io::Error);
+
+#[test]
+fn no_source_is_said_twice_and_none_is_left_out() {
+    let inner = || std::io::Error::other("inner");
+    for source in [
+        Box::<dyn StdError + Send + Sync>::from(SaysItsSource(inner())),
+        LeavesItOut(inner()).into(),
+    ] {
+        let failure = Failure::Login { permanent: false, source };
+        assert_eq!(failure.to_string(), "login failed: outer: inner");
+    }
+}
