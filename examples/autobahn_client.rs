@@ -76,7 +76,7 @@ fn echo(url: &str) -> Result<Option<Arc<Failure>>, Error> {
         .connect()?;
     let events = client.subscribe();
     // the end may have come before the subscription
-    while client.state() != State::GaveUp && events.recv().is_some() {}
+    while client.state() != State::GaveUp && events.recv().is_ok() {}
     let end = client.status().last_failure;
     client.close();
     Ok(end)

@@ -23,7 +23,7 @@
 //!
 //! // the cable is pulled: nothing arrives, nothing is refused
 //! proxy.set(Faults::none().stall(Direction::Both))?;
-//! while !matches!(events.recv(), Some(Event::Disconnected { .. })) {}
+//! while !matches!(events.recv(), Ok(Event::Disconnected { .. })) {}
 //!
 //! // and plugged in again; but every connection is reset after 100,000 bytes
 //! proxy.set(Faults::none().cut_after(Cut::Reset, 100_000))?;

@@ -40,7 +40,7 @@ impl Events {
     /// How many events a subscription holds.
     pub const CAPACITY: usize = 256;
 
-    /// Waits for the next event; `None` once the client is closed and all events were taken.
+    /// Waits for the next event.
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
@@ -50,13 +50,17 @@ impl Events {
     /// let events = client.subscribe();
     /// client.wait_connected(std::time::Duration::from_secs(5))?;
     /// client.close();
-    /// while let Some(event) = events.recv() {
+    /// while let Ok(event) = events.recv() {
     ///     println!("{event}");
     /// }
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    pub fn recv(&self) -> Option<Event> {
-        self.wait(&never()).ok()
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] once the client is closed and all events were taken.
+    pub fn recv(&self) -> Result<Event, Error> {
+        self.wait(&never())
     }
 
     /// Waits for the next event, at most for `timeout`.
@@ -75,9 +79,7 @@ impl Events {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`](crate::Error::Timeout) if there was none, and
-    /// [`Error::Closed`](crate::Error::Closed) once the client is closed and all events were
-    /// taken.
+    /// [`Error::Timeout`] if there was none, and [`Error::Closed`] as [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Event, Error> {
         self.wait(&after(timeout))
     }
@@ -128,7 +130,7 @@ impl Iterator for Events {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {
-        self.recv()
+        self.recv().ok()
     }
 }
 
@@ -222,7 +224,7 @@ mod tests {
         let other = publisher.subscribe();
         assert_eq!(publisher.0.lock().entries.len(), 2);
         publisher.publish(stalled(1));
-        assert!(stays.recv().is_some());
+        assert!(stays.recv().is_ok());
         drop((publisher, stays, other));
     }
 
@@ -233,6 +235,6 @@ mod tests {
         publisher.publish(stalled(1));
         publisher.publish(Event::Closed { client: 1, clean: true, undelivered: 0 });
         assert_eq!(events.count(), 2);
-        assert!(publisher.subscribe().recv().is_none());
+        assert!(publisher.subscribe().recv().is_err());
     }
 }

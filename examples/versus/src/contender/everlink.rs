@@ -153,7 +153,7 @@ impl Contender for Everlink {
         let events = client.subscribe();
         let begun = Instant::now();
         client.send("go")?;
-        while !matches!(events.recv().ok_or("ended")?, Event::Connected { .. }) {}
+        while !matches!(events.recv()?, Event::Connected { .. }) {}
         Ok(Some(begun.elapsed()))
     }
 }
