@@ -228,7 +228,7 @@ fn tls(options: &Options) -> Result<Option<Tls>, Box<dyn std::error::Error>> {
         tls = tls.root_certificates_pem(&read(path)?);
     }
     if let (Some(cert), Some(key)) = (&options.cert, &options.key) {
-        tls = tls.client_identity_pem(&read(cert)?, &read(key)?);
+        tls = tls.identity_pem(&read(cert)?, &read(key)?);
     }
     if options.danger_accept_any_certificate {
         tls = tls.danger_accept_any_certificate();

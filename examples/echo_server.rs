@@ -9,16 +9,12 @@
 
 mod shared;
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 use crossbeam_channel::bounded;
-use everlink::config::{Compression, Heartbeat, Limits, Queue};
-use everlink::rustls::pki_types::pem::PemObject;
-use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use everlink::rustls::{self, ServerConfig};
+use everlink::config::{Compression, Heartbeat, Limits, Queue, Tls};
 use everlink::{Server, Session};
 
 #[derive(Debug, Parser)]
@@ -66,7 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let mut secure = "";
     if let [cert, key] = options.tls.as_slice() {
-        builder = builder.tls(tls(cert, key)?);
+        builder = builder.tls(Tls::new().identity_files(cert, key));
         secure = "s";
     }
     let server = builder.bind(address, echo)?;
@@ -80,17 +76,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let report = server.shutdown(Duration::from_secs(2));
     println!("{}", if report.drained { "all sessions ended" } else { "some sessions were cut" });
     Ok(())
-}
-
-fn tls(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, Box<dyn std::error::Error>> {
-    let chain = CertificateDer::pem_file_iter(cert)?.collect::<Result<Vec<_>, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(key)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    Ok(Arc::new(config))
 }
 
 fn echo(session: Session) {

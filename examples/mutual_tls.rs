@@ -5,17 +5,13 @@
 //! cargo run --example mutual_tls
 //! ```
 //!
-//! The authority and all certificates are made on the spot; in a real program they are PEM files,
-//! read with `std::fs::read`.
+//! The authority and all certificates are made on the spot; in a real program they are PEM files:
+//! `identity_files`, `client_authorities_file`, `root_certificates_file`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use everlink::config::Tls;
 use everlink::failure::TlsError;
-use everlink::rustls::pki_types::PrivateKeyDer;
-use everlink::rustls::server::WebPkiClientVerifier;
-use everlink::rustls::{RootCertStore, ServerConfig, crypto};
 use everlink::{Client, Error, Failure, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
@@ -25,25 +21,28 @@ type Authority = CertifiedIssuer<'static, KeyPair>;
 fn main() -> Result<()> {
     env_logger::init();
     let (company, stranger) = (authority("the company")?, authority("a stranger")?);
-    let server =
-        Server::builder().tls(server_config(&company)?).bind("127.0.0.1:0", |session| {
-            // verified already: this only says which of the company's clients it is
-            let certificate = session.peer_certificates().first().map_or(0, |der| der.len());
-            let _ = session.send(format!("hello, you with the certificate of {certificate} bytes"));
-            let _ = session.recv();
-        })?;
+    let (certificate, key) = issue(&company, "localhost")?;
+    // trusts the authority, and wants a certificate of it from every client
+    let tls = Tls::new()
+        .identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes())
+        .client_authorities_pem(company.pem().as_bytes());
+    let server = Server::builder().tls(tls).bind("127.0.0.1:0", |session| {
+        // verified already: this only says which of the company's clients it is
+        let certificate = session.peer_certificates().first().map_or(0, |der| der.len());
+        let _ = session.send(format!("hello, you with the certificate of {certificate} bytes"));
+        let _ = session.recv();
+    })?;
     let dial = |tls: Tls| {
         let url = format!("wss://localhost:{}", server.local_addr().port());
         // the certificate is for the name, and loopback has the address
-        Client::builder(&url).connect_to(server.local_addr()).tls(tls).connect()
+        Client::builder(url).connect_to(server.local_addr()).tls(tls).connect()
     };
     let trusting = || Tls::new().root_certificates_pem(company.pem().as_bytes());
 
     let (certificate, key) = issue(&company, "pump-7")?;
     let expected = certificate.der().len();
     let client = dial(
-        trusting()
-            .client_identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()),
+        trusting().identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()),
     )?;
     let greeting = client.recv_timeout(Duration::from_secs(5))?;
     println!("with a certificate of the company: {greeting}");
@@ -58,8 +57,7 @@ fn main() -> Result<()> {
         ("without a certificate", trusting()),
         (
             "with a stranger's certificate",
-            trusting()
-                .client_identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()),
+            trusting().identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()),
         ),
     ] {
         let error = match dial(tls) {
@@ -83,24 +81,6 @@ fn main() -> Result<()> {
 
 fn is_about_us(cause: &Failure) -> bool {
     matches!(cause, Failure::Tls(TlsError::OwnCertificate { .. }))
-}
-
-/// Trusts the authority, and wants a certificate of it from every client.
-fn server_config(authority: &Authority) -> Result<Arc<ServerConfig>> {
-    let provider = Arc::new(crypto::ring::default_provider());
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.der().clone())?;
-    let roots = Arc::new(roots);
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-    let (certificate, key) = issue(authority, "localhost")?;
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_client_cert_verifier(verifier.build()?)
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der())?,
-        )?;
-    Ok(Arc::new(config))
 }
 
 fn authority(name: &str) -> Result<Authority> {

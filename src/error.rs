@@ -128,6 +128,16 @@ impl Error {
         Self::WouldWaitForever { reason }
     }
 
+    /// Refuses the first of these settings that is set: it can have no effect, and why.
+    pub(crate) fn no_effect(why: &str, settings: &[(&'static str, bool)]) -> Result<(), Self> {
+        match settings.iter().find(|(_, is_set)| *is_set) {
+            Some((setting, _)) => {
+                Err(Self::setting(setting, format!("it can have no effect: {why}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// This setting cannot be as it is.
     pub(crate) fn setting(setting: &'static str, reason: impl Into<String>) -> Self {
         Self::InvalidSetting { setting, reason: reason.into() }

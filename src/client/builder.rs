@@ -25,7 +25,7 @@ use crate::policy::Delivery;
 use crate::queues::inbox::{Handler, Inbox};
 use crate::queues::outbox::Outbox;
 use crate::sender::Sender;
-use crate::settings::{Settings, client_setters, no_effect, shared_setters};
+use crate::settings::{Settings, client_setters, shared_setters};
 use crate::sync::threads::{Role, next_id};
 #[cfg(feature = "tls")]
 use crate::transport::tls::Tls;
@@ -417,8 +417,8 @@ impl ClientBuilder {
     #[doc(alias = "certificate")]
     #[doc(alias = "root_certificates")]
     #[cfg(feature = "tls")]
-    pub fn tls(mut self, tls: Tls) -> Self {
-        self.tls = Some(tls);
+    pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
+        self.tls = Some(tls.into());
         self
     }
 
@@ -662,7 +662,7 @@ impl ClientBuilder {
             self.connect_to,
             self.connector.map(|connect| Connector::new(connect, core.threads.clone())),
             #[cfg(feature = "tls")]
-            self.tls.unwrap_or_default().build(is_websocket)?,
+            self.tls.unwrap_or_default().client(is_websocket)?,
         );
         let hooks =
             Hooks { token: self.token_hook, request: self.request_hook, login: self.login_hook };
@@ -693,10 +693,10 @@ impl ClientBuilder {
         let has_proxy = self.connector.is_none() && (goes_through || goes_as_env_says);
         if is_websocket {
             let why = "ws:// has a framing of its own";
-            no_effect(why, &[("framing", settings.framing.is_some())])?;
+            Error::no_effect(why, &[("framing", settings.framing.is_some())])?;
         } else {
             let why = "tcp:// has no opening handshake";
-            no_effect(
+            Error::no_effect(
                 why,
                 &[
                     ("bearer_auth_with", self.token_hook.is_some()),
@@ -706,7 +706,7 @@ impl ClientBuilder {
                     ("resume", settings.resume.is_some()),
                 ],
             )?;
-            no_effect(
+            Error::no_effect(
                 "tcp:// has no frames",
                 &[
                     ("compression", settings.compression.is_some()),
@@ -718,21 +718,21 @@ impl ClientBuilder {
         #[cfg(feature = "tls")]
         if !may_be_tls {
             let why = "no endpoint wants TLS, and nothing leads to one that does";
-            no_effect(why, &[("tls", self.tls.is_some())])?;
+            Error::no_effect(why, &[("tls", self.tls.is_some())])?;
         }
         if !(is_websocket || may_be_tls || has_proxy) {
             let why = "plain tcp:// without a proxy shakes no hands";
-            no_effect(why, &[("Timeouts::handshake", timeouts.handshake.is_some())])?;
+            Error::no_effect(why, &[("Timeouts::handshake", timeouts.handshake.is_some())])?;
         }
         let lookup =
             [("resolver", self.resolve.is_some()), ("Timeouts::dns", timeouts.dns.is_some())];
         if self.connect_to.is_some() {
-            no_effect("connect_to says which address is dialed", &lookup)?;
+            Error::no_effect("connect_to says which address is dialed", &lookup)?;
         }
         if self.connector.is_some() {
             let why = "the connector makes the connections, and knows nothing of it";
-            no_effect(why, &lookup)?;
-            no_effect(
+            Error::no_effect(why, &lookup)?;
+            Error::no_effect(
                 why,
                 &[
                     ("connect_to", self.connect_to.is_some()),
@@ -748,18 +748,18 @@ impl ClientBuilder {
         }
         if self.login_hook.is_none() {
             let why = "there is no login hook";
-            no_effect(why, &[("Timeouts::login", timeouts.login.is_some())])?;
+            Error::no_effect(why, &[("Timeouts::login", timeouts.login.is_some())])?;
         }
         if settings.has_channel {
             let why = "everything received comes through the channel";
-            no_effect(why, &[("on_message", self.on_message.is_some())])?;
+            Error::no_effect(why, &[("on_message", self.on_message.is_some())])?;
         }
         if self.on_message.is_some() {
             let why = "with on_message nothing is queued to be received";
-            no_effect(why, &[("inbox", settings.inbox.is_some())])?;
+            Error::no_effect(why, &[("inbox", settings.inbox.is_some())])?;
         }
         let resume = settings.resume.unwrap_or_default();
-        no_effect(
+        Error::no_effect(
             "the server decides how long a session waits, and how much",
             &[
                 ("Resume::within", resume.within.is_some()),

@@ -105,7 +105,7 @@ mod from_rustls {
     fn about_own_certificate(alert: Alert) -> Option<&'static str> {
         Some(match alert {
             Alert::CertificateRequired | Alert::NoCertificate => {
-                "wants a certificate: give one with client_identity_pem"
+                "wants a certificate: give one with identity_pem"
             }
             Alert::BadCertificate | Alert::CertificateUnknown | Alert::UnsupportedCertificate => {
                 "rejects our certificate"

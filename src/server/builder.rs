@@ -21,10 +21,12 @@ use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
 use crate::message::Message;
 use crate::policy::{Framing, Overflow};
-use crate::settings::{Settings, Side, no_effect, shared_setters};
+use crate::settings::{Settings, Side, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Budget, Mutex, Repeats, Signal};
 use crate::transport::head::is_token;
+#[cfg(feature = "tls")]
+use crate::transport::tls::Tls;
 
 /// Every setting of a [`Server`], from [`Server::builder`].
 ///
@@ -37,7 +39,7 @@ use crate::transport::head::is_token;
 pub struct ServerBuilder {
     settings: Settings,
     #[cfg(feature = "tls")]
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Tls>,
     connections: ConnectionLimits,
     backlog: u32,
     slow: Option<SlowSession>,
@@ -97,13 +99,23 @@ impl ServerBuilder {
         self
     }
 
-    /// Speaks TLS with this configuration: `wss://`, or `tcps://` with a framing. Its handshake
-    /// is part of the opening handshake and has the same deadline.
+    /// Speaks TLS, `wss://` or `tcps://` with a framing, and shows the certificate that is given
+    /// here. Its handshake is part of the opening handshake and has the same deadline. Default: no
+    /// TLS.
+    ///
+    /// ```no_run
+    /// use everlink::Server;
+    /// use everlink::config::Tls;
+    ///
+    /// let tls = Tls::new().identity_files("cert.pem", "key.pem");
+    /// let server = Server::builder().tls(tls).bind("0.0.0.0:9001", |session| drop(session.recv()))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
     #[doc(alias = "ssl")]
     #[doc(alias = "certificate")]
     #[cfg(feature = "tls")]
-    pub fn tls(mut self, config: Arc<rustls::ServerConfig>) -> Self {
-        self.tls = Some(config);
+    pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
+        self.tls = Some(tls.into());
         self
     }
 
@@ -333,7 +345,7 @@ impl ServerBuilder {
         let settings = &self.settings;
         let timeouts = settings.timeouts.unwrap_or_default();
         let limits = settings.limits.unwrap_or_default();
-        no_effect(
+        Error::no_effect(
             "a server dials nobody and logs in nowhere",
             &[
                 ("Timeouts::dns", timeouts.dns.is_some()),
@@ -342,23 +354,23 @@ impl ServerBuilder {
             ],
         )?;
         let why = "a server listens where bind() says";
-        no_effect(
+        Error::no_effect(
             why,
             &[("SocketOptions::local_address", settings.socket().local_address.is_some())],
         )?;
         let overflow = settings.outbox().overflow;
         if matches!(overflow, Overflow::DropOldest | Overflow::DropNewest) {
             let why = "no outbox is ever full, since it drops messages";
-            no_effect(why, &[("slow_session", self.slow.is_some())])?;
+            Error::no_effect(why, &[("slow_session", self.slow.is_some())])?;
         }
         if settings.resume.is_none() {
             let why = "without resume no session is resumed";
-            no_effect(why, &[("on_resume", self.on_resume.is_some())])?;
+            Error::no_effect(why, &[("on_resume", self.on_resume.is_some())])?;
             let why = "without resume nothing is sent again";
-            no_effect(why, &[("max_deliveries", settings.max_deliveries.is_some())])?;
+            Error::no_effect(why, &[("max_deliveries", settings.max_deliveries.is_some())])?;
         }
         if settings.framing.is_some() {
-            no_effect(
+            Error::no_effect(
                 "with a framing there is no opening handshake",
                 &[
                     ("on_request", self.on_request.is_some()),
@@ -370,7 +382,7 @@ impl ServerBuilder {
                     ("on_resume", self.on_resume.is_some()),
                 ],
             )?;
-            no_effect(
+            Error::no_effect(
                 "with a framing there are no frames",
                 &[
                     ("compression", settings.compression.is_some()),
@@ -380,7 +392,7 @@ impl ServerBuilder {
             )?;
             if !self.is_tls() {
                 let why = "with a framing and without TLS there is no handshake";
-                no_effect(why, &[("Timeouts::handshake", timeouts.handshake.is_some())])?;
+                Error::no_effect(why, &[("Timeouts::handshake", timeouts.handshake.is_some())])?;
             }
         }
         Ok(())
@@ -434,6 +446,8 @@ impl ServerBuilder {
             let reason = format!("{} is not an http token", quote(wrong));
             return Err(Error::setting("subprotocols", reason));
         }
+        #[cfg(feature = "tls")]
+        let tls = self.tls.map(|tls| tls.server()).transpose()?;
         let listener = Listener::bind(address, self.backlog).map_err(Error::Bind)?;
         let listener = Arc::new(listener);
         let address = listener.local_addr().map_err(Error::Bind)?;
@@ -447,7 +461,7 @@ impl ServerBuilder {
             listener: Mutex::new(Some(Arc::clone(&listener))),
             accept: Mutex::default(),
             #[cfg(feature = "tls")]
-            tls: self.tls,
+            tls,
             admission: Admission::new(self.connections),
             slow: self.slow.unwrap_or_default(),
             handler: Box::new(handler),

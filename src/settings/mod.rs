@@ -372,14 +372,6 @@ impl Settings {
     }
 }
 
-/// Refuses the first of these settings that is set: it can have no effect, and why.
-pub(crate) fn no_effect(why: &str, settings: &[(&'static str, bool)]) -> Result<(), Error> {
-    match settings.iter().find(|(_, is_set)| *is_set) {
-        Some((setting, _)) => Err(Error::setting(setting, format!("it can have no effect: {why}"))),
-        None => Ok(()),
-    }
-}
-
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Settings")

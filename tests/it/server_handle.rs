@@ -290,7 +290,7 @@ fn who_has_shown_a_certificate_is_known_by_it() {
     let shown = certificate.der().to_vec();
     let tls = Tls::new()
         .root_certificates_pem(authority.pem().as_bytes())
-        .client_identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes());
+        .identity_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes());
     let expected = shown.clone();
     let server = Server::builder()
         .tls(Arc::new(config))

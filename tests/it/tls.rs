@@ -235,35 +235,96 @@ fn a_server_that_does_not_speak_tls_is_permanent() {
     assert!(text.contains("not TLS") && text.contains("ws://"), "{text}");
 }
 
+impl Identity {
+    fn tls(&self) -> Tls {
+        Tls::new().identity_pem(self.chain_pem.as_bytes(), self.key_pem.as_bytes())
+    }
+}
+
+fn serve(tls: Tls) -> Server {
+    let server = Server::builder().tls(tls);
+    let server = server.bind("127.0.0.1:0", |session| {
+        let _ = session.send(session.peer_certificates().len().to_string());
+        let _ = session.recv();
+    });
+    server.unwrap()
+}
+
 #[test]
 fn a_server_can_ask_for_the_clients_certificate() {
-    let authority = Authority::new();
-    let server_identity = authority.issue("localhost", |_| {});
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
-        authority.roots(),
-        Arc::clone(&provider),
-    )
-    .build()
-    .unwrap();
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(server_identity.chain, server_identity.key)
-        .unwrap();
-    let server = echo_server(Arc::new(config));
-    let me = authority.issue("me", |_| {});
-    let tls = authority.tls().client_identity_pem(me.chain_pem.as_bytes(), me.key_pem.as_bytes());
-    let known = client(server.local_addr(), tls).connect().unwrap();
-    known.send("hello").unwrap();
-    assert_eq!(known.recv_timeout(PATIENCE).unwrap().as_text(), Some("hello"));
-    let Error::Connect(cause) = client(server.local_addr(), authority.tls()).connect().unwrap_err()
-    else {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let known = authority.issue("me", |_| {});
+    let me = |tls: Tls, identity: &Identity| {
+        tls.identity_pem(identity.chain_pem.as_bytes(), identity.key_pem.as_bytes())
+    };
+    let tls = authority.issue("localhost", |_| {}).tls();
+    let tls = tls.client_authorities_pem(authority.issuer.pem().as_bytes());
+    let server = serve(tls.clone());
+    let client = |server: &Server, tls| client(server.local_addr(), tls).connect();
+    let said = |client: Client| client.recv_timeout(PATIENCE).unwrap().to_string();
+    assert_eq!(said(client(&server, me(authority.tls(), &known)).unwrap()), "1");
+    let Error::Connect(cause) = client(&server, authority.tls()).unwrap_err() else {
         panic!("wrong error")
     };
     let text = cause.to_string();
     assert!(text.contains("CertificateRequired"), "{text}");
+
+    let server = serve(tls.client_certificate_optional());
+    assert_eq!(said(client(&server, authority.tls()).unwrap()), "0");
+    assert_eq!(said(client(&server, me(authority.tls(), &known)).unwrap()), "1");
+    let stranger = other.issue("me", |_| {});
+    assert!(client(&server, me(authority.tls(), &stranger)).is_err());
+}
+
+#[test]
+fn a_certificate_comes_from_files_too() {
+    let authority = Authority::new();
+    let identity = authority.issue("localhost", |_| {});
+    let folder = std::env::temp_dir().join(format!("everlink-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (both, root) = (folder.join("both.pem"), folder.join("root.pem"));
+    std::fs::write(&both, format!("{}{}", identity.key_pem, identity.chain_pem)).unwrap();
+    std::fs::write(&root, authority.issuer.pem()).unwrap();
+    let server = serve(Tls::new().identity_files(&both, &both).client_authorities_file(&root));
+    let tls = Tls::new().root_certificates_file(&root).identity_files(&both, &both);
+    let client = client(server.local_addr(), tls).connect().unwrap();
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "1");
+    std::fs::remove_dir_all(&folder).unwrap();
+
+    let missing = Tls::new().identity_files(&both, &both);
+    let error = Server::builder().tls(missing).bind("127.0.0.1:0", |_| {}).unwrap_err();
+    assert!(error.to_string().contains("both.pem"), "{error}");
+}
+
+#[test]
+fn what_one_side_of_tls_does_not_have_is_refused_there() {
+    let authority = Authority::new();
+    let pem = authority.issuer.pem();
+    let own = || authority.issue("localhost", |_| {}).tls();
+    let setting = |error| match error {
+        Error::InvalidSetting { setting, reason } => (setting, reason),
+        other => panic!("{other:?}"),
+    };
+    let of_server =
+        |tls| setting(Server::builder().tls(tls).bind("127.0.0.1:0", |_| {}).unwrap_err());
+    let of_client = |tls| setting(Client::builder("wss://localhost").tls(tls).start().unwrap_err());
+    let config = || authority.issue("localhost", |_| {}).config();
+    for (name, (setting, reason)) in [
+        ("Tls::root_certificates_pem", of_server(own().root_certificates_pem(pem.as_bytes()))),
+        ("Tls::danger_accept_any_certificate", of_server(own().danger_accept_any_certificate())),
+        ("Tls::client_certificate_optional", of_server(own().client_certificate_optional())),
+        ("Tls::alpn", of_server(Tls::from(config()).alpn(["x"]))),
+        ("Tls::client_authorities_pem", of_client(own().client_authorities_pem(pem.as_bytes()))),
+    ] {
+        assert_eq!(setting, name, "{reason}");
+        assert!(reason.contains("can have no effect"), "{reason}");
+    }
+    for ((setting, reason), word) in
+        [(of_server(Tls::new()), "identity_files"), (of_client(Tls::from(config())), "of a server")]
+    {
+        assert_eq!(setting, "tls", "{reason}");
+        assert!(reason.contains(word), "{reason}");
+    }
 }
 
 #[test]
@@ -477,7 +538,7 @@ fn what_is_no_certificate_is_refused_at_once() {
         other => panic!("{other:?}"),
     };
     assert!(error(Tls::new().root_certificates_pem(b"nonsense")).contains("no certificate"));
-    assert!(error(Tls::new().client_identity_pem(b"nonsense", b"")).contains("no certificate"));
+    assert!(error(Tls::new().identity_pem(b"nonsense", b"")).contains("no certificate"));
     assert!(error(Tls::new().root_certificate_der(b"nonsense")).contains("root certificates"));
 }
 
@@ -528,7 +589,7 @@ fn serve_to_the_end(listener: &Listener, config: &Arc<ServerConfig>) {
 fn a_server_that_wants_a_certificate_is_permanent_in_every_version() {
     let authority = Authority::new();
     for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-        for (is_given, word) in [(false, "client_identity_pem"), (true, "rejects")] {
+        for (is_given, word) in [(false, "identity_pem"), (true, "rejects")] {
             let listener = Listener::new();
             let config = mutual(&authority, version);
             let mut tls = authority.tls();
@@ -537,7 +598,7 @@ fn a_server_that_wants_a_certificate_is_permanent_in_every_version() {
                     params.not_after = rcgen::date_time_ymd(2021, 1, 1);
                 };
                 let Identity { chain_pem, key_pem, .. } = authority.issue("me", expired);
-                tls = tls.client_identity_pem(chain_pem.as_bytes(), key_pem.as_bytes());
+                tls = tls.identity_pem(chain_pem.as_bytes(), key_pem.as_bytes());
             }
             let (builder, watch) = watch(client(listener.address(), tls));
             let server = thread::spawn(move || serve_to_the_end(&listener, &config));
@@ -606,7 +667,7 @@ fn the_clients_certificate_stays_with_the_origin_that_the_program_named() {
     let (home, other) = (Listener::new(), Listener::new());
     let [home_address, other_address] = [home.address(), other.address()];
     let Identity { chain_pem, key_pem, .. } = authority.issue("me", |_| {});
-    let tls = authority.tls().client_identity_pem(chain_pem.as_bytes(), key_pem.as_bytes());
+    let tls = authority.tls().identity_pem(chain_pem.as_bytes(), key_pem.as_bytes());
     let port = home_address.port();
     let builder = Client::builder(format!("wss://localhost:{port}")).tls(tls).resolver(
         move |_: &str, port: u16| {

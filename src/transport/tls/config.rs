@@ -1,6 +1,7 @@
 //! Whom to trust and who to be.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -8,38 +9,67 @@ use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::WebPkiClientVerifier;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, ServerConfig,
+    SignatureScheme,
+};
 
 use crate::error::Error;
 use crate::failure::{Failure, TlsError};
 
-/// How a client speaks TLS (1.2 and 1.3), for `wss://`.
+/// Whom to trust and who to be in TLS (1.2 and 1.3), for either builder.
 ///
-/// The default trusts Mozilla's root certificates (`webpki-roots`); with the crate feature
-/// `native-roots` those of the system as well, and with `platform-verifier` the system's own
-/// verifier decides instead.
+/// | | default | has an effect |
+/// | --- | --- | --- |
+/// | [`identity_pem`](Self::identity_pem), [`identity_files`](Self::identity_files) | none | for a server, which needs one; for a client whose server asks |
+/// | [`root_certificates_pem`](Self::root_certificates_pem), [`_file`](Self::root_certificates_file), [`_der`](Self::root_certificate_der) | Mozilla's | for a client |
+/// | [`danger_accept_any_certificate`](Self::danger_accept_any_certificate) | off | for a client |
+/// | [`client_authorities_pem`](Self::client_authorities_pem), [`_file`](Self::client_authorities_file) | clients are not asked | for a server |
+/// | [`client_certificate_optional`](Self::client_certificate_optional) | off | for a server that asks |
+/// | [`alpn`](Self::alpn) | a client's `http/1.1` on `wss://` | for both |
+///
+/// A client trusts Mozilla's root certificates (`webpki-roots`) and those that are given here; with
+/// the crate feature `native-roots` those of the system as well, and with `platform-verifier` the
+/// system's own verifier decides instead. What is wrong here, and what can have no effect, is said
+/// at the start.
+///
+/// A whole configuration of rustls is used as it is: `Tls::from(config)`, or just `tls(config)`.
 ///
 /// ```no_run
 /// use everlink::config::Tls;
-/// use everlink::Client;
+/// use everlink::{Client, Server};
 ///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let tls = Tls::new().root_certificates_pem(&std::fs::read("ca.pem")?);
-/// let client = Client::builder("wss://feed.internal:9001").tls(tls).connect()?;
+/// # fn main() -> Result<(), everlink::Error> {
+/// let server = Server::builder()
+///     .tls(Tls::new().identity_files("cert.pem", "key.pem"))
+///     .bind("0.0.0.0:9001", |session| drop(session.send("hello")))?;
+/// let client = Client::builder("wss://feed.internal:9001")
+///     .tls(Tls::new().root_certificates_file("ca.pem"))
+///     .connect()?;
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Default)]
 #[must_use]
 pub struct Tls {
-    roots: Vec<CertificateDer<'static>>,
+    config: Option<Config>,
     identity: Option<Arc<Identity>>,
-    config: Option<Arc<ClientConfig>>,
+    roots: Vec<CertificateDer<'static>>,
     accept_any_certificate: bool,
+    client_authorities: Vec<CertificateDer<'static>>,
+    client_certificate_optional: bool,
     alpn: Vec<Vec<u8>>,
-    /// The first thing that was wrong; said when the client starts.
+    /// The first thing that was wrong; said at the start.
     wrong: Option<String>,
+}
+
+/// A configuration that is used as it is.
+#[derive(Clone)]
+enum Config {
+    Client(Arc<ClientConfig>),
+    Server(Arc<ServerConfig>),
 }
 
 struct Identity {
@@ -53,7 +83,25 @@ impl Tls {
         Self::default()
     }
 
-    /// Trusts these root certificates too, in PEM.
+    /// Proves who this side is with this certificate chain and private key, in PEM.
+    #[doc(alias = "certificate")]
+    #[doc(alias = "private_key")]
+    pub fn identity_pem(mut self, chain: &[u8], key: &[u8]) -> Self {
+        match (certificates(chain), PrivateKeyDer::from_pem_slice(key)) {
+            (Ok(chain), Ok(key)) => self.identity = Some(Arc::new(Identity { chain, key })),
+            (Err(error), _) => self.complain(format!("certificate: {error}")),
+            (_, Err(error)) => self.complain(format!("key: {error}")),
+        }
+        self
+    }
+
+    /// The same from PEM files, which are read here. One file may hold both.
+    pub fn identity_files(mut self, chain: impl AsRef<Path>, key: impl AsRef<Path>) -> Self {
+        let (chain, key) = (self.read(chain.as_ref()), self.read(key.as_ref()));
+        self.identity_pem(&chain, &key)
+    }
+
+    /// Trusts servers of these root certificates too, in PEM.
     pub fn root_certificates_pem(mut self, pem: &[u8]) -> Self {
         match certificates(pem) {
             Ok(roots) => self.roots.extend(roots),
@@ -62,35 +110,15 @@ impl Tls {
         self
     }
 
-    /// Trusts this root certificate too, in DER.
+    /// The same from a PEM file, which is read here.
+    pub fn root_certificates_file(mut self, path: impl AsRef<Path>) -> Self {
+        let pem = self.read(path.as_ref());
+        self.root_certificates_pem(&pem)
+    }
+
+    /// Trusts servers of this root certificate too, in DER.
     pub fn root_certificate_der(mut self, der: &[u8]) -> Self {
         self.roots.push(CertificateDer::from(der.to_vec()));
-        self
-    }
-
-    /// Proves the client's identity with this certificate chain and private key, in PEM.
-    pub fn client_identity_pem(mut self, chain: &[u8], key: &[u8]) -> Self {
-        match (certificates(chain), PrivateKeyDer::from_pem_slice(key)) {
-            (Ok(chain), Ok(key)) => self.identity = Some(Arc::new(Identity { chain, key })),
-            (Err(error), _) => self.complain(format!("client certificate: {error}")),
-            (_, Err(error)) => self.complain(format!("client key: {error}")),
-        }
-        self
-    }
-
-    /// Offers these application protocols (ALPN, RFC 7301), the best first: some brokers want one.
-    /// Default: `http/1.1` on `wss://`, none on `tcps://`. Not used with [`config`](Self::config).
-    pub fn alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
-        self.alpn = protocols.into_iter().map(Into::into).collect();
-        if self.alpn.iter().any(|protocol| !(1..=255).contains(&protocol.len())) {
-            self.complain("alpn: a protocol has a name of 1 to 255 bytes".into());
-        }
-        self
-    }
-
-    /// Uses this configuration as it is, whatever else was set here.
-    pub fn config(mut self, config: Arc<ClientConfig>) -> Self {
-        self.config = Some(config);
         self
     }
 
@@ -101,22 +129,138 @@ impl Tls {
         self
     }
 
+    /// Asks each client for a certificate of one of these authorities, in PEM, and refuses those
+    /// that have none. The session has it:
+    /// [`peer_certificates`](crate::Session::peer_certificates).
+    #[doc(alias = "mutual_tls")]
+    #[doc(alias = "client_auth")]
+    pub fn client_authorities_pem(mut self, pem: &[u8]) -> Self {
+        match certificates(pem) {
+            Ok(authorities) => self.client_authorities.extend(authorities),
+            Err(error) => self.complain(format!("client authorities: {error}")),
+        }
+        self
+    }
+
+    /// The same from a PEM file, which is read here.
+    pub fn client_authorities_file(mut self, path: impl AsRef<Path>) -> Self {
+        let pem = self.read(path.as_ref());
+        self.client_authorities_pem(&pem)
+    }
+
+    /// Lets clients in that show no certificate, too; one of another authority is still refused.
+    pub fn client_certificate_optional(mut self) -> Self {
+        self.client_certificate_optional = true;
+        self
+    }
+
+    /// The application protocols (ALPN, RFC 7301) that are offered or taken, the best first: some
+    /// brokers want one. Default: a client offers `http/1.1` on `wss://` and none on `tcps://`; a
+    /// server takes whatever is offered.
+    pub fn alpn<P: Into<Vec<u8>>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
+        self.alpn = protocols.into_iter().map(Into::into).collect();
+        if self.alpn.iter().any(|protocol| !(1..=255).contains(&protocol.len())) {
+            self.complain("alpn: a protocol has a name of 1 to 255 bytes".into());
+        }
+        self
+    }
+
     fn complain(&mut self, what: String) {
         self.wrong.get_or_insert(what);
     }
 
-    /// The rustls configuration for WebSockets, or for framed TCP. One for all clients that have
-    /// nothing to add to the defaults, whether they ever speak TLS or not, for roots and sessions
-    /// take 24 KiB; else one for each client. Either way sessions are resumed.
-    pub(crate) fn build(&self, is_websocket: bool) -> Result<Arc<ClientConfig>, Error> {
-        static FRAMED: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-        static WEBSOCKET: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+    /// The file; nothing if it cannot be read, which is then what is wrong.
+    fn read(&mut self, path: &Path) -> Vec<u8> {
+        std::fs::read(path).unwrap_or_else(|error| {
+            self.complain(format!("{}: {error}", path.display()));
+            Vec::new()
+        })
+    }
 
+    /// Refuses what was wrong, and what can have no effect.
+    fn check(&self, is_server: bool) -> Result<(), Error> {
         if let Some(wrong) = &self.wrong {
             return Err(invalid(wrong.clone()));
         }
-        if let Some(config) = &self.config {
-            return Ok(Arc::clone(config));
+        let identity = ("Tls::identity_pem", self.identity.is_some());
+        let of_clients = [
+            ("Tls::root_certificates_pem", !self.roots.is_empty()),
+            ("Tls::danger_accept_any_certificate", self.accept_any_certificate),
+        ];
+        let of_servers = [
+            ("Tls::client_authorities_pem", !self.client_authorities.is_empty()),
+            ("Tls::client_certificate_optional", self.client_certificate_optional),
+        ];
+        if self.config.is_some() {
+            let why = "a whole configuration is used as it is";
+            Error::no_effect(why, &[identity, ("Tls::alpn", !self.alpn.is_empty())])?;
+            Error::no_effect(why, &of_clients)?;
+            return Error::no_effect(why, &of_servers);
+        }
+        if !is_server {
+            return Error::no_effect("a client has no clients", &of_servers);
+        }
+        Error::no_effect("a server dials nobody", &of_clients)?;
+        if self.client_authorities.is_empty() {
+            return Error::no_effect("clients are not asked for a certificate", &of_servers);
+        }
+        Ok(())
+    }
+
+    /// The rustls configuration of a server.
+    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>, Error> {
+        self.check(true)?;
+        match &self.config {
+            Some(Config::Server(config)) => return Ok(Arc::clone(config)),
+            Some(Config::Client(_)) => return Err(invalid("a configuration of a client")),
+            None => {}
+        }
+        let Some(identity) = &self.identity else {
+            return Err(invalid(
+                "a server shows a certificate: identity_pem() or identity_files()",
+            ));
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid(error.to_string()))?;
+        let builder = if self.client_authorities.is_empty() {
+            builder.with_no_client_auth()
+        } else {
+            let mut authorities = RootCertStore::empty();
+            for authority in &self.client_authorities {
+                authorities
+                    .add(authority.clone())
+                    .map_err(|error| invalid(format!("client authorities: {error}")))?;
+            }
+            let authorities = Arc::new(authorities);
+            let verifier = WebPkiClientVerifier::builder_with_provider(authorities, provider);
+            let verifier = match self.client_certificate_optional {
+                true => verifier.allow_unauthenticated(),
+                false => verifier,
+            };
+            let verifier = verifier.build().map_err(|error| invalid(error.to_string()))?;
+            builder.with_client_cert_verifier(verifier)
+        };
+        let mut config = builder
+            .with_single_cert(identity.chain.clone(), identity.key.clone_key())
+            .map_err(|error| invalid(format!("certificate: {error}")))?;
+        config.alpn_protocols.clone_from(&self.alpn);
+        Ok(Arc::new(config))
+    }
+
+    /// The rustls configuration of a client for WebSockets, or for framed TCP. One for all clients that have
+    /// nothing to add to the defaults, whether they ever speak TLS or not, for roots and sessions
+    /// take 24 KiB; else one for each client. Either way sessions are resumed.
+    pub(crate) fn client(&self, is_websocket: bool) -> Result<Arc<ClientConfig>, Error> {
+        static FRAMED: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+        static WEBSOCKET: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+
+        self.check(false)?;
+        match &self.config {
+            Some(Config::Client(config)) => return Ok(Arc::clone(config)),
+            Some(Config::Server(_)) => return Err(invalid("a configuration of a server")),
+            None => {}
         }
         if self.roots.is_empty()
             && self.identity.is_none()
@@ -149,7 +293,7 @@ impl Tls {
             None => builder.with_no_client_auth(),
             Some(identity) => builder
                 .with_client_auth_cert(identity.chain.clone(), identity.key.clone_key())
-                .map_err(|error| invalid(format!("client certificate: {error}")))?,
+                .map_err(|error| invalid(format!("certificate: {error}")))?,
         };
         config.alpn_protocols = match self.alpn.as_slice() {
             [] if is_websocket => vec![b"http/1.1".to_vec()],
@@ -178,7 +322,7 @@ impl Tls {
         builder: rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>,
         _: &Arc<CryptoProvider>,
     ) -> Result<rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>, String> {
-        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         #[cfg(feature = "native-roots")]
         let system = rustls_native_certs::load_native_certs();
         #[cfg(feature = "native-roots")]
@@ -197,8 +341,22 @@ impl Tls {
     }
 }
 
-fn invalid(reason: String) -> Error {
-    Error::InvalidSetting { setting: "tls", reason }
+impl From<Arc<ClientConfig>> for Tls {
+    /// Uses this configuration of a client as it is.
+    fn from(config: Arc<ClientConfig>) -> Self {
+        Self { config: Some(Config::Client(config)), ..Self::default() }
+    }
+}
+
+impl From<Arc<ServerConfig>> for Tls {
+    /// Uses this configuration of a server as it is.
+    fn from(config: Arc<ServerConfig>) -> Self {
+        Self { config: Some(Config::Server(config)), ..Self::default() }
+    }
+}
+
+fn invalid(reason: impl Into<String>) -> Error {
+    Error::setting("tls", reason)
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -246,11 +404,12 @@ impl ResolvesClientCert for Nobody {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")
-            .field("roots", &self.roots.len())
-            .field("client_identity", &self.identity.is_some())
             .field("config", &self.config.is_some())
+            .field("identity", &self.identity.is_some())
+            .field("roots", &self.roots.len())
             .field("accept_any_certificate", &self.accept_any_certificate)
-            .finish()
+            .field("client_authorities", &self.client_authorities.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Everlink {
 fn builder(server: &Server, path: &str, tls: bool) -> Result<ClientBuilder> {
     let builder = if tls {
         let url = format!("wss://localhost:{}{path}", server.tls.port());
-        Client::builder(&url).tls(Tls::new().config(server.client_tls()?))
+        Client::builder(&url).tls(server.client_tls()?)
     } else {
         Client::builder(format!("ws://{}{path}", server.plain))
     };
