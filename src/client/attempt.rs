@@ -9,7 +9,7 @@ use std::time::Instant;
 use tungstenite::protocol::Role;
 
 use super::core::Core;
-use super::login::{Hook, LoginSession};
+use super::login::{LoginHook, LoginSession};
 use super::network::{Network, Opening};
 use super::session::{ClientSession, Start};
 use crate::failure::{Decision, Failure, HandshakeError};
@@ -25,22 +25,22 @@ const REQUEST: &str = "request closure";
 const LOGIN: &str = "login hook";
 
 /// Lets the program change the request of each attempt.
-pub(crate) type RequestHook =
+type RequestHook =
     Box<dyn FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
 
 /// Makes the token of each attempt.
-pub(crate) type TokenHook =
-    Box<dyn FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send>;
+type TokenHook = Box<dyn FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send>;
 
 /// The program's code in each attempt.
-pub(crate) struct Hooks {
-    pub(crate) token: Option<TokenHook>,
-    pub(crate) request: Option<RequestHook>,
-    pub(crate) login: Option<Hook>,
+#[derive(Default)]
+pub(super) struct Hooks {
+    pub(super) token: Option<TokenHook>,
+    pub(super) request: Option<RequestHook>,
+    pub(super) login: Option<LoginHook>,
 }
 
 /// Makes one link after the other, each on a thread that ends with the attempt.
-pub(crate) struct Opener {
+pub(super) struct Opener {
     settings: Arc<Settings>,
     network: Network,
     /// Where cookies are kept, if they are.
@@ -54,7 +54,7 @@ pub(crate) struct Opener {
 }
 
 /// An attempt that has succeeded.
-pub(crate) struct Success {
+pub(super) struct Success {
     pub(super) opened: Opened,
     /// What the server said to the opening handshake, where there is one.
     pub(super) response: Option<http::Response<()>>,
@@ -62,7 +62,7 @@ pub(crate) struct Success {
 }
 
 impl Opener {
-    pub(crate) fn new(
+    pub(super) fn new(
         settings: Arc<Settings>,
         network: Network,
         jar: Option<Jar>,

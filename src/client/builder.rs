@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use crossbeam_channel::Receiver;
 
-use super::attempt::{Hooks, Opener, RequestHook, TokenHook};
+use super::attempt::{Hooks, Opener};
 use super::client_handle::ClientHandle;
 use super::core::Core;
 use super::event::Event;
 use super::handle::Client;
 use super::life::{Decide, EventHook, Manager};
-use super::login::{Hook, LoginSession};
+use super::login::LoginSession;
 use super::network::Network;
 use super::route::Route;
 use crate::dial::{Connector, Dialer, Environment, Proxy, Resolver, System};
@@ -88,9 +88,7 @@ pub struct ClientBuilder {
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
     request: Result<OpeningRequest, Error>,
-    token_hook: Option<TokenHook>,
-    request_hook: Option<RequestHook>,
-    login_hook: Option<Hook>,
+    hooks: Hooks,
     decide: Option<Decide>,
     on_message: Option<MessageHook>,
     on_event: Option<EventHook>,
@@ -110,9 +108,7 @@ impl ClientBuilder {
             #[cfg(feature = "tls")]
             tls: None,
             request: dialable(url).map(OpeningRequest::new),
-            token_hook: None,
-            request_hook: None,
-            login_hook: None,
+            hooks: Hooks::default(),
             decide: None,
             on_message: None,
             on_event: None,
@@ -193,7 +189,7 @@ impl ClientBuilder {
         mut self,
         make: impl FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send + 'static,
     ) -> Self {
-        self.token_hook = Some(Box::new(make));
+        self.hooks.token = Some(Box::new(make));
         self
     }
 
@@ -233,7 +229,7 @@ impl ClientBuilder {
         + Send
         + 'static,
     ) -> Self {
-        self.request_hook = Some(Box::new(make));
+        self.hooks.request = Some(Box::new(make));
         self
     }
 
@@ -271,7 +267,7 @@ impl ClientBuilder {
         + Send
         + 'static,
     ) -> Self {
-        self.login_hook = Some(Box::new(hook));
+        self.hooks.login = Some(Box::new(hook));
         self
     }
 
@@ -664,10 +660,8 @@ impl ClientBuilder {
             #[cfg(feature = "tls")]
             self.tls.unwrap_or_default().client(is_websocket)?,
         );
-        let hooks =
-            Hooks { token: self.token_hook, request: self.request_hook, login: self.login_hook };
         let jar = self.cookies.then(Jar::default);
-        let opener = Opener::new(Arc::clone(&settings), network, jar, requests, hooks);
+        let opener = Opener::new(Arc::clone(&settings), network, jar, requests, self.hooks);
         let shared = Arc::clone(&core);
         let (on_event, decide) = (self.on_event, self.decide);
         let manager = Manager::new(shared, settings, opener, inbox, commands, on_event, decide);
@@ -689,7 +683,7 @@ impl ClientBuilder {
         let goes_as_env_says = matches!(self.route, Route::AsTheEnvironmentSays(_));
         // the program may name another endpoint before each attempt
         let may_be_tls =
-            is_tls || self.request_hook.is_some() || is_websocket && settings.max_redirects() > 0;
+            is_tls || self.hooks.request.is_some() || is_websocket && settings.max_redirects() > 0;
         let has_proxy = self.connector.is_none() && (goes_through || goes_as_env_says);
         if is_websocket {
             let why = "ws:// has a framing of its own";
@@ -699,7 +693,7 @@ impl ClientBuilder {
             Error::no_effect(
                 why,
                 &[
-                    ("bearer_auth_with", self.token_hook.is_some()),
+                    ("bearer_auth_with", self.hooks.token.is_some()),
                     ("keep_cookies", self.cookies),
                     ("max_redirects", settings.max_redirects.is_some()),
                     ("max_retry_after", settings.max_retry_after.is_some()),
@@ -746,7 +740,7 @@ impl ClientBuilder {
                 ],
             )?;
         }
-        if self.login_hook.is_none() {
+        if self.hooks.login.is_none() {
             let why = "there is no login hook";
             Error::no_effect(why, &[("Timeouts::login", timeouts.login.is_some())])?;
         }

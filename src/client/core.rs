@@ -31,15 +31,15 @@ const AT_ONCE: Duration = Duration::from_millis(80);
 /// What a program asks of a manager. [`Core::close`] raises the interrupt as well, for a
 /// manager that is not listening at the moment.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub(super) enum Command {
     Reconnect,
     Close(CloseFrame),
 }
 
 /// Nothing of the program's that the builder was given is kept here but its callback for dropped
 /// messages, which goes with the manager: handles outlive the client.
-pub(crate) struct Core {
-    pub(crate) id: u64,
+pub(super) struct Core {
+    pub(super) id: u64,
     pub(super) threads: Threads,
     /// What metrics and log records call it.
     label: String,

@@ -95,7 +95,7 @@ impl Client {
         (self, receiver)
     }
 
-    pub(crate) fn new(core: Arc<Core>) -> Self {
+    pub(super) fn new(core: Arc<Core>) -> Self {
         Self {
             sender: Sender::new(Arc::<Core>::clone(&core)),
             guard: Ours::new(Arc::new(Guard(core))),

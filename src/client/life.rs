@@ -1,7 +1,7 @@
 //! The life cycle of a client, on a thread of its own: dial, open, serve, join, back off.
 //!
 //! [`Manager::live`] is the whole of it, [`Manager::serve`] what becomes of a link that is up. Where
-//! a delay before a redial is decided: [`Manager::judge`].
+//! the delay before a redial is decided: [`Manager::delay_after`].
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -39,12 +39,12 @@ const DECISION: &str = "decision function";
 const BACKOFF: &str = "backoff";
 
 /// Told of each event.
-pub(crate) type EventHook = Box<dyn FnMut(&ClientHandle, &Event) + Send>;
+pub(super) type EventHook = Box<dyn FnMut(&ClientHandle, &Event) + Send>;
 
 /// Decides what to do after a failure.
-pub(crate) type Decide = Box<dyn FnMut(&ClientHandle, &Failure) -> Decision + Send>;
+pub(super) type Decide = Box<dyn FnMut(&ClientHandle, &Failure) -> Decision + Send>;
 
-pub(crate) struct Manager {
+pub(super) struct Manager {
     core: Arc<Core>,
     settings: Arc<Settings>,
     opener: Opener,
@@ -92,7 +92,7 @@ impl NextStep {
 }
 
 impl Manager {
-    pub(crate) fn new(
+    pub(super) fn new(
         core: Arc<Core>,
         settings: Arc<Settings>,
         opener: Opener,
@@ -120,14 +120,14 @@ impl Manager {
     }
 
     /// Has the first attempt decide: if it fails, the client is closed. Its result comes here.
-    pub(crate) fn first_decides(&mut self) -> Receiver<Result<(), Arc<Failure>>> {
+    pub(super) fn first_decides(&mut self) -> Receiver<Result<(), Arc<Failure>>> {
         let (sender, first) = bounded(1);
         self.first = Some(sender);
         first
     }
 
     /// Runs until the client is closed.
-    pub(crate) fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         let clean = match guarded("manager", || self.live()) {
             Ok(clean) => clean,
             Err(panic) => {

@@ -19,7 +19,7 @@ use crate::wire::{Encoder, Item, Output};
 const GOODBYE: Duration = Duration::from_millis(100);
 
 /// What the program does on a fresh link before anything queued is sent.
-pub(crate) type Hook =
+pub(super) type LoginHook =
     Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
 
 /// A fresh link, in the hands of the hook of [`ClientBuilder::login`](crate::ClientBuilder::login).

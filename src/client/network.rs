@@ -12,7 +12,7 @@ use crate::handshake::Endpoint;
 use crate::policy::Resolved;
 use crate::transport::{Duplex, Timed};
 
-pub(crate) struct Network {
+pub(super) struct Network {
     resolver: Resolver,
     dialer: Dialer,
     addresses: Addresses,
@@ -25,7 +25,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    pub(crate) fn new(
+    pub(super) fn new(
         resolver: Resolver,
         dialer: Dialer,
         route: Route,

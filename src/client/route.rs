@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::handshake::Endpoint;
 
 #[derive(Debug, Clone, Default)]
-pub(crate) enum Route {
+pub(super) enum Route {
     #[default]
     Straight,
     Through(Proxy),
@@ -14,7 +14,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// The proxy on the way to this endpoint.
-    pub(crate) fn proxy(&self, endpoint: &Endpoint) -> Result<Option<&Proxy>, Error> {
+    pub(super) fn proxy(&self, endpoint: &Endpoint) -> Result<Option<&Proxy>, Error> {
         match self {
             Self::Straight => Ok(None),
             Self::Through(proxy) => Ok(Some(proxy)),

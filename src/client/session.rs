@@ -14,7 +14,7 @@ use crate::sync::threads::thread_prefix;
 
 /// All that is known of a client's session. Used by the manager's thread, or by that of an attempt,
 /// for which the manager waits.
-pub(crate) struct ClientSession {
+pub(super) struct ClientSession {
     /// The number of the client.
     id: u64,
     settings: Arc<Settings>,
@@ -33,7 +33,7 @@ enum SessionState {
     },
 }
 
-pub(crate) struct Held {
+pub(super) struct Held {
     token: Token,
     /// Where the session is. The token goes to this origin and to no other.
     endpoint: Endpoint,
@@ -43,7 +43,7 @@ pub(crate) struct Held {
 }
 
 /// What a link begins with, as the opening handshake has settled it.
-pub(crate) enum Start {
+pub(super) enum Start {
     /// Nothing outlives the link.
     Ordinary,
     New {
@@ -229,5 +229,72 @@ impl ClientSession {
             client = self.id, name = self.settings.label(), event = "session_over", in_doubt;
             "{}: the session is over, {in_doubt} messages in doubt", thread_prefix(self.id)
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::dialable;
+    use crate::policy::{Delivery, Resume};
+
+    fn session() -> ClientSession {
+        let settings = Settings { resume: Some(Resume::new()), ..Settings::default() };
+        let outbox = Outbox::new(settings.outbox(), usize::MAX, None, Delivery::AtMostOnce, true);
+        ClientSession::new(1, &Arc::new(settings), &Arc::default(), &Arc::new(outbox))
+    }
+
+    /// An attempt to this endpoint succeeds, and the server answers with this.
+    fn begin(session: &mut ClientSession, endpoint: &Endpoint, answer: Answer) -> SessionStart {
+        let offer = session.offer(endpoint);
+        let start = session.answered(offer.as_ref(), Some(&answer), endpoint).unwrap();
+        session.begin(start)
+    }
+
+    fn answer(token: &Token, received: Option<u64>) -> Answer {
+        Answer { token: token.clone(), window: 1, received }
+    }
+
+    #[test]
+    fn each_start_is_told_once_and_the_first_attempt_after_a_loss_goes_back() {
+        let [one, other] = [(); 2].map(|()| Token::generate().unwrap());
+        let [home, elsewhere] = ["ws://home", "ws://elsewhere"].map(|url| dialable(url).unwrap());
+        let mut session = session();
+        assert_eq!(session.go_back(), None);
+        assert_eq!(begin(&mut session, &home, answer(&one, None)), SessionStart::New);
+        session.link_ended(&Failure::ClosedAbnormally);
+        assert_eq!(session.go_back().as_ref(), Some(&home));
+        assert_eq!(session.go_back(), None, "the second attempt goes where the program says");
+        assert!(matches!(session.offer(&elsewhere), Some(Offer::New)), "the token stays at home");
+        let resumed = begin(&mut session, &home, answer(&one, Some(0)));
+        assert_eq!(resumed, SessionStart::Resumed { resent: 0 });
+        session.link_ended(&Failure::ClosedAbnormally);
+        assert_eq!(session.go_back().as_ref(), Some(&home), "another loss");
+        let replaced = begin(&mut session, &home, answer(&other, None));
+        assert_eq!(replaced, SessionStart::Replaced { in_doubt: 0 });
+        session.link_ended(&Failure::ClosedAbnormally);
+        let resumed = begin(&mut session, &home, answer(&other, Some(0)));
+        assert_eq!(resumed, SessionStart::Resumed { resent: 0 });
+    }
+
+    #[test]
+    fn an_attempt_that_finds_it_over_says_so_and_the_next_link_does() {
+        let token = Token::generate().unwrap();
+        let home = dialable("ws://home").unwrap();
+        let mut session = session();
+        begin(&mut session, &home, answer(&token, None));
+        session.link_ended(&Failure::ClosedAbnormally);
+        let offer = session.offer(&home);
+        let disagreed = session.answered(offer.as_ref(), None, &home);
+        assert!(matches!(disagreed, Err(Failure::NotResumed)));
+        assert!(!session.is_held());
+        let begun = begin(&mut session, &home, answer(&token, None));
+        assert_eq!(begun, SessionStart::Replaced { in_doubt: 0 });
+        // a peer that says goodbye ends it with its link
+        session.link_ended(&Failure::Closed(None));
+        assert!(!session.is_held());
+        let start = session.answered(session.offer(&home).as_ref(), None, &home).unwrap();
+        assert_eq!(session.begin(start), SessionStart::Replaced { in_doubt: 0 });
+        assert_eq!(session.begin(Start::Ordinary), SessionStart::None);
     }
 }

@@ -10,7 +10,7 @@ use crossbeam_channel::Receiver;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::policy::AgreedCompression;
-use crate::sync::{Condvar, Mutex, MutexGuard, Signal};
+use crate::sync::{Condvar, Mutex, Signal};
 
 /// The state of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,32 +145,28 @@ impl Status {
         Self { inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
-    }
-
     pub(super) fn state(&self) -> State {
-        self.inner().shown.state
+        self.inner.lock().shown.state
     }
 
     /// Whether there is a link.
     pub(super) fn is_up_now(&self) -> bool {
-        self.inner().up_since.is_some()
+        self.inner.lock().up_since.is_some()
     }
 
     pub(super) fn snapshot(&self) -> ClientStatus {
-        self.inner().shown.clone()
+        self.inner.lock().shown.clone()
     }
 
     /// An attempt has failed, or more is known of why a link has died. The state stays.
     pub(super) fn failed(&self, endpoint: String, cause: Arc<Failure>) {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         (inner.shown.endpoint, inner.shown.last_failure) = (endpoint, Some(cause));
     }
 
     /// Moves on. Returns how long there has been no link: of interest when it is up again.
     pub(super) fn enter(&self, step: Step) -> Duration {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         inner.set(step);
         let downtime = inner.keep_time();
         drop(inner);
@@ -181,7 +177,7 @@ impl Status {
     /// Leaves `GaveUp` and `Connected` at once, for calls that come right after `reconnect()` and
     /// before the manager has heard of it: they wait for the next link.
     pub(super) fn resume(&self) {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         if matches!(inner.shown.state, State::GaveUp | State::Connected) {
             let endpoint = std::mem::take(&mut inner.shown.endpoint);
             inner.set(Step::Connecting(endpoint));
@@ -192,7 +188,7 @@ impl Status {
 
     /// Waits for a link.
     pub(super) fn wait_connected(&self, deadline: Option<Instant>) -> Result<(), Error> {
-        let mut inner = self.inner();
+        let mut inner = self.inner.lock();
         loop {
             if inner.shown.state == State::Connected {
                 return Ok(());
@@ -215,17 +211,17 @@ impl Status {
 
     /// Why there will be no link, if there will be none.
     pub(super) fn end(&self) -> Option<Error> {
-        self.inner().end()
+        self.inner.lock().end()
     }
 
     /// Disconnects when nothing more will be received.
     pub(super) fn ended(&self) -> Receiver<Infallible> {
-        self.inner().ended.raised().clone()
+        self.inner.lock().ended.raised().clone()
     }
 
     /// For how long the link has been up, and for how long there was none in all.
     pub(super) fn times(&self) -> (Option<Duration>, Duration) {
-        let inner = self.inner();
+        let inner = self.inner.lock();
         let uptime = inner.up_since.map(|since| since.elapsed());
         let is_down = uptime.is_none() && inner.shown.state != State::Closed;
         let outage = if is_down { inner.down_since.elapsed() } else { Duration::ZERO };

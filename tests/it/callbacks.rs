@@ -35,6 +35,7 @@ fn an_event_callback_sends_on_each_link() {
 
 #[test]
 fn an_event_callback_starts_over_and_starts_to_close() {
+    let (sender, gave_up) = mpsc::channel();
     let mut times = 0;
     let builder = refused().max_attempts(2).on_event(move |client, event| {
         if let Event::GaveUp { .. } = event {
@@ -43,12 +44,13 @@ fn an_event_callback_starts_over_and_starts_to_close() {
                 1 => client.reconnect().unwrap(),
                 _ => client.start_close(1000, "").unwrap(),
             }
+            sender.send(times).unwrap();
         }
     });
     let client = builder.start().unwrap();
-    let events: Vec<Event> = client.subscribe().collect();
-    let gave_up = events.iter().filter(|event| matches!(event, Event::GaveUp { .. })).count();
-    assert_eq!(gave_up, 2, "{events:#?}");
+    assert_eq!(gave_up.recv_timeout(PATIENCE), Ok(1));
+    assert_eq!(gave_up.recv_timeout(PATIENCE), Ok(2));
+    assert!(matches!(client.subscribe().last(), None | Some(Event::Closed { .. })));
     assert!(matches!(client.recv(), Err(Error::Closed)));
 }
 
