@@ -19,7 +19,7 @@ use super::session::{ClientSession, SessionStart};
 use super::status::Step;
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, Next, guarded};
-use crate::link::{Ended, InboxSlot, Link, Owner, Parts};
+use crate::link::{CloseRequest, Ended, InboxSlot, Link, Owner, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
 use crate::queues::inbox::Inbox;
@@ -412,7 +412,7 @@ impl Manager {
             // as much time as if the link were alive
             let _ = link.read().recv_timeout(self.settings.timeouts().close);
         }
-        link.handle().let_go();
+        link.handle().end(Failure::Interrupted);
         Some(command)
     }
 
@@ -447,18 +447,21 @@ impl Manager {
         match &command {
             Some(Command::Close(frame)) => {
                 self.core.status.enter(Step::Closing);
-                handle.close_after_data(frame.clone());
-                handle.wait_until(Instant::now() + self.settings.timeouts().close);
-                handle.end_close(frame.clone());
+                let deadline = Instant::now() + self.settings.timeouts().close;
+                handle.close(CloseRequest::after_data(frame.clone()).by(deadline));
+                handle.wait_closed();
             }
             Some(Command::Reconnect) | None => {
-                handle.expect(Failure::ReconnectRequested);
-                // a close frame would end the session
-                if !self.session.is_resumable(&Failure::ReconnectRequested) {
-                    handle.close_now(CloseFrame::new(CloseCode::NORMAL, ""));
-                    handle.wait_until(Instant::now() + GOODBYE);
+                let cause = Failure::ReconnectRequested;
+                if self.session.is_resumable(&cause) {
+                    // a close frame would end the session
+                    handle.end(cause);
+                } else {
+                    let frame = CloseFrame::new(CloseCode::NORMAL, "");
+                    let request = CloseRequest::urgent(Some(frame)).because(cause);
+                    handle.close(request.by(Instant::now() + GOODBYE));
+                    handle.wait_closed();
                 }
-                handle.replace(Failure::ReconnectRequested);
             }
         }
         command

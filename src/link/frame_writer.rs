@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::confirmation::Unasked;
-use super::control::{Close, Slots};
+use super::life::{Ours, Parting};
 use super::liveness::HELD_UP;
 use super::pings::Covered;
 use super::shared::Shared;
@@ -68,6 +68,7 @@ pub(super) struct FrameWriter {
     took: Instant,
     /// Our close frame is encoded: nothing may follow.
     is_closed: bool,
+    said_goodbye: bool,
     /// Whether the socket may be waited for: only the writer thread may.
     may_wait: bool,
 }
@@ -88,6 +89,7 @@ impl FrameWriter {
             timeout: None,
             took: Instant::now(),
             is_closed: false,
+            said_goodbye: false,
             may_wait: false,
         }
     }
@@ -111,28 +113,21 @@ impl FrameWriter {
     }
 
     fn write_all(&mut self) -> io::Result<NextStep> {
-        while !self.shared.life.is_dead() {
+        // asked before the outbox: a close overtakes no message that was accepted before it
+        while let Some(orders) = self.shared.life.orders() {
             // what was encoded before, also by another thread that could not finish
             self.drain()?;
             self.account();
-            if !self.is_closed {
+            if orders.close != Some(true) && !self.is_closed {
                 self.shared.outbox.take(&mut self.batch, BATCH);
             }
             // in this order: see `ControlSlots`
-            let control = self.shared.control.take(true);
-            let is_over = control.end;
-            self.control(control)?;
-            if self.is_closed {
-                self.shared.outbox.restore(&mut self.batch);
+            self.control()?;
+            if orders.close == Some(true) || orders.close == Some(false) && self.batch.is_empty() {
+                self.close(orders.close == Some(true))?;
+                continue;
             }
-            let was_idle = self.batch.is_empty();
             self.encode_batch()?;
-            if was_idle && !self.is_closed {
-                if let Some(close) = self.shared.control.take_close() {
-                    self.close(close)?;
-                    continue;
-                }
-            }
             // one write carries both
             let due = self.ask_if_due()?;
             if !self.is_drained() {
@@ -140,16 +135,24 @@ impl FrameWriter {
             }
             // what had to be written by itself is written by now
             self.account();
-            if is_over {
-                self.end()?;
-                return Ok(NextStep::End);
+            match orders.parting {
+                Parting::Nothing => {}
+                Parting::Goodbye if self.said_goodbye => {}
+                Parting::Goodbye => {
+                    self.said_goodbye = true;
+                    self.wait(|half, _| half.say_goodbye())?;
+                }
+                Parting::End => {
+                    self.end()?;
+                    return Ok(NextStep::End);
+                }
             }
             return Ok(NextStep::Sleep(due));
         }
         Ok(NextStep::End)
     }
 
-    /// Writes the next message without waiting if it is a small one, behind the control slots.
+    /// Writes the next message without waiting if it is a small one, and nothing goes ahead of it.
     /// Returns whether nothing is left to do.
     ///
     /// # Errors
@@ -162,17 +165,15 @@ impl FrameWriter {
         }
         // whoever sends tells of what was lost when this is back
         self.shared.outbox.take_untold(&mut self.batch, 1);
-        if !self.is_small() {
+        // in this order: see `ControlSlots`
+        if !self.is_small() || !self.shared.control.is_empty() {
             self.shared.outbox.restore(&mut self.batch);
             return Ok(false);
         }
-        // in this order: see `ControlSlots`
-        let control = self.shared.control.take(false);
-        self.control(control)?;
         self.encode_batch()?;
         self.drain()?;
         // the writer knows when it is time to ask, and others may have queued something behind it
-        Ok(self.shared.outbox.is_quiet() && self.shared.control.is_empty())
+        Ok(self.shared.outbox.is_quiet())
     }
 
     /// Writes a ping without waiting; returns whether that was all.
@@ -308,11 +309,9 @@ impl FrameWriter {
         self.shared.outbox.restore_begun(&mut rest.collect());
     }
 
-    /// Encodes what goes ahead of data; a close frame is the last.
-    fn control(&mut self, slots: Slots) -> io::Result<()> {
-        if slots.goodbye {
-            self.wait(|half, _| half.say_goodbye())?;
-        }
+    /// Encodes what goes ahead of data.
+    fn control(&mut self) -> io::Result<()> {
+        let slots = self.shared.control.take();
         if self.is_closed {
             return Ok(());
         }
@@ -323,13 +322,7 @@ impl FrameWriter {
         if slots.ping {
             self.ping();
         }
-        if let Some(message) = slots.beat {
-            self.beat(&message)?;
-        }
-        if let Some(close) = slots.close {
-            self.close(close)?;
-        }
-        Ok(())
+        slots.beat.map_or(Ok(()), |message| self.beat(&message))
     }
 
     fn pongs(&mut self, pongs: VecDeque<Payload>) {
@@ -351,31 +344,26 @@ impl FrameWriter {
         }
     }
 
-    fn close(&mut self, close: Close) -> io::Result<()> {
-        let frame = match close {
-            Close::Now(frame) => frame,
-            Close::AfterData(frame) => {
-                // the last chance to learn what has arrived
-                if !self.unasked.is_empty() && self.shared.outbox.wants_confirmation().0 {
-                    self.ask()?;
-                }
-                frame
-            }
-        };
+    fn close(&mut self, is_urgent: bool) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        if !is_urgent && !self.unasked.is_empty() && shared.outbox.wants_confirmation().0 {
+            // the last chance to learn what has arrived
+            self.ask()?;
+        }
         self.report();
+        let frame = shared.life.closing_here();
         self.encoder.close(frame.as_ref(), &mut self.out);
         self.is_closed = true;
-        let is_websocket = self.shared.protocol.is_websocket();
+        let is_websocket = shared.protocol.is_websocket();
         if is_websocket {
-            self.shared.log_control("sent", "close");
+            shared.log_control("sent", "close");
         }
-        self.shared.life.closing_here(frame.filter(|_| is_websocket));
         self.drain()?;
         self.account();
-        self.shared.life.closed_here();
+        shared.life.reach(Ours::Closed);
         if !is_websocket {
             // without close frames the end of the stream is the goodbye
-            self.shared.control.end();
+            shared.life.part(Parting::End);
         }
         Ok(())
     }
@@ -383,7 +371,7 @@ impl FrameWriter {
     /// Ends the stream in our direction.
     fn end(&mut self) -> io::Result<()> {
         let result = self.wait(|half, _| half.finish());
-        self.shared.life.ended_here();
+        self.shared.life.reach(Ours::Ended);
         result
     }
 

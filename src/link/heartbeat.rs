@@ -119,7 +119,7 @@ pub(super) fn run(shared: &Shared, writer: &Writer) {
         due = now + wait.max(Duration::from_millis(1));
         match shared.life.wait_pulse(due) {
             Pulse::Due => {}
-            Pulse::Overdue(frame) => return shared.end_close(frame),
+            Pulse::Overdue => return shared.end_close(),
             Pulse::Dead => return,
         }
     }
@@ -135,7 +135,7 @@ fn watch_confirmations(shared: &Shared, writer: &Writer) {
                 writer.look_for_confirmations(interval.saturating_mul(2), None);
             }
             Pulse::Due => {}
-            Pulse::Overdue(frame) => return shared.end_close(frame),
+            Pulse::Overdue => return shared.end_close(),
             Pulse::Dead => return,
         }
     }

@@ -16,23 +16,27 @@
 //! | `Closed` | its close frame came; on framed TCP, the end of its stream between two messages |
 //! | `Broken` | it sends no more messages either: its stream ended elsewhere, or it broke the protocol |
 //!
-//! A link is *leaving* once nobody takes messages any more for which there is no room: the client
-//! is being closed, or the session's handler has returned. It is *dead* when its socket was hung
-//! up; the cause that was noted first stays, with one exception ([`Life::note`]).
+//! A link is *closing* once a [`CloseRequest`] has come, from the program or from its reader. It is *leaving* once
+//! nobody takes messages any more for which there is no room: the client is being closed, or the session's handler
+//! has returned. It is *dead* when its socket was hung up; the cause that was noted first stays, with the exceptions
+//! in [`Life::note`].
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
+use super::close_request::CloseRequest;
 use crate::failure::Failure;
 use crate::message::CloseFrame;
+use crate::queues::inbox::Room;
 use crate::sync::{AtomicBool, Condvar, Mutex, Signal};
 
 #[derive(Debug)]
-pub(crate) struct Life {
+pub(super) struct Life {
     state: Mutex<State>,
     /// Signalled at every change, while somebody waits.
     changed: Condvar,
@@ -45,49 +49,69 @@ pub(crate) struct Life {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct State {
-    pub(crate) ours: Ours,
-    pub(crate) theirs: Theirs,
-    pub(crate) is_leaving: bool,
-    pub(crate) is_dead: bool,
-    /// When that was.
-    pub(crate) died_at: Option<Instant>,
+struct State {
+    ours: Ours,
+    theirs: Theirs,
+    /// What the peer's close frame is to be answered with, if one came.
+    answer: Option<Option<CloseFrame>>,
+    closing: Option<CloseRequest>,
+    parting: Parting,
+    is_leaving: bool,
+    died_at: Option<Instant>,
     /// Its owner has counted it and said so.
-    pub(crate) is_announced: bool,
+    is_announced: bool,
     cause: Option<Arc<Failure>>,
-    /// When the time for a closing that nobody waits for is over, and what was to be said.
-    closing: Option<(Instant, CloseFrame)>,
     waiting: usize,
 }
 
-/// What the heartbeat thread wakes for.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Pulse {
-    /// It is time to look at the beat.
-    Due,
-    /// The time for closing is over.
-    Overdue(CloseFrame),
-    Dead,
-}
-
+/// How far our direction is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub(crate) enum Ours {
+pub(super) enum Ours {
     #[default]
     Open,
     Closed,
     Ended,
 }
 
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub(crate) enum Theirs {
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Theirs {
     #[default]
     Open,
     Broken,
     Closed,
 }
 
+/// What is to follow once everything is written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Parting {
+    #[default]
+    Nothing,
+    /// The transport says that no data follows.
+    Goodbye,
+    /// The stream is ended.
+    End,
+}
+
+/// What the writer is to do besides writing what is queued.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Orders {
+    /// Whether a close frame is to go out, and if so whether ahead of what is queued.
+    pub(super) close: Option<bool>,
+    pub(super) parting: Parting,
+}
+
+/// What the heartbeat thread wakes for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Pulse {
+    /// It is time to look at the beat.
+    Due,
+    /// The time for closing is over.
+    Overdue,
+    Dead,
+}
+
 impl Life {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -109,122 +133,187 @@ impl Life {
         result
     }
 
-    pub(crate) fn ask<T>(&self, question: impl FnOnce(&State) -> T) -> T {
-        question(&self.state.lock())
+    pub(super) fn is_dead(&self) -> bool {
+        self.died_at().is_some()
     }
 
-    pub(crate) fn is_dead(&self) -> bool {
-        self.state.lock().is_dead
+    pub(super) fn died_at(&self) -> Option<Instant> {
+        self.state.lock().died_at
     }
 
-    /// Notes why the link will end. The first cause stays, with one exception: a peer that says
+    /// Notes why the link will end. The first cause stays, with two exceptions. A peer that says
     /// goodbye and is gone often breaks our next write before the reader has come to the goodbye,
-    /// and the goodbye tells more.
-    pub(crate) fn note(&self, cause: Failure) {
+    /// and the goodbye tells more. And a reset is told to one of two threads only: where that is
+    /// the writer, the reader finds the end of the stream.
+    pub(super) fn note(&self, cause: Failure) {
         self.change(|state| state.note(cause));
     }
 
-    /// The peer sends no more messages, for this reason.
-    pub(crate) fn peer_ends(&self, cause: Failure) {
+    /// The peer sends no more messages, for this reason; its close frame, if one came, is to be
+    /// answered with `answer`.
+    pub(super) fn peer_ends(&self, cause: Failure, answer: Option<Option<CloseFrame>>) {
         self.change(|state| {
             state.theirs = match cause {
                 Failure::Closed(_)
                 | Failure::EndOfStream { inside_message: false, cut_off: false } => Theirs::Closed,
                 _ => Theirs::Broken,
             };
+            state.answer = answer;
             state.note(cause);
         });
     }
 
+    /// The link is to be closed.
+    pub(super) fn close(&self, mut request: CloseRequest) {
+        self.change(|state| {
+            if let Some(cause) = request.take_cause() {
+                state.note(cause);
+            }
+            state.is_leaving |= !request.is_urgent();
+            if let Some(answer) = &state.answer {
+                request.answer(answer);
+            }
+            match &mut state.closing {
+                Some(before) => before.join(request),
+                none => *none = Some(request),
+            }
+        });
+    }
+
+    /// What the writer is to do; `None` once the link is dead.
+    pub(super) fn orders(&self) -> Option<Orders> {
+        let state = self.state.lock();
+        if state.died_at.is_some() {
+            return None;
+        }
+        let request = state.closing.as_ref().filter(|_| state.ours == Ours::Open);
+        Some(Orders { close: request.map(CloseRequest::is_urgent), parting: state.parting })
+    }
+
     /// Our close frame is about to be written: a peer that reads it may be gone before the write
-    /// returns.
-    pub(crate) fn closing_here(&self, frame: Option<CloseFrame>) {
-        self.note(Failure::ClosedHere(frame));
+    /// returns. Returns what it says.
+    pub(super) fn closing_here(&self) -> Option<CloseFrame> {
+        self.change(|state| {
+            let frame = state.close_frame();
+            state.note(Failure::ClosedHere(frame.clone()));
+            frame
+        })
     }
 
-    /// Our close frame is written.
-    pub(crate) fn closed_here(&self) {
-        self.change(|state| state.ours = Ours::Closed);
+    /// Our direction has come so far.
+    pub(super) fn reach(&self, ours: Ours) {
+        self.change(|state| state.ours = ours);
     }
 
-    /// Our direction of the stream is ended.
-    pub(crate) fn ended_here(&self) {
-        self.change(|state| state.ours = Ours::Ended);
+    /// Waits until our direction has come so far, or the link is dead.
+    pub(super) fn wait_reached(&self, ours: Ours, deadline: Option<Instant>) -> bool {
+        self.wait(deadline, |state| state.ours >= ours)
+    }
+
+    /// Once everything is written, that follows.
+    pub(super) fn part(&self, parting: Parting) {
+        self.change(|state| state.parting = state.parting.max(parting));
     }
 
     /// The program has ended the link, and the time for it is over: whatever of it is not handled yet
     /// stays so.
-    pub(crate) fn let_go(&self) {
+    pub(super) fn let_go(&self) {
         self.is_let_go.store(true, Relaxed);
     }
 
     #[inline]
-    pub(crate) fn is_let_go(&self) -> bool {
+    pub(super) fn is_let_go(&self) -> bool {
         self.is_let_go.load(Relaxed)
     }
 
     /// Nobody waits for received messages any more.
-    pub(crate) fn leave(&self) {
+    pub(super) fn leave(&self) {
         self.change(|state| state.is_leaving = true);
     }
 
+    /// How much a full inbox may take at the moment. It `ends` with the link unless another one may
+    /// follow.
+    pub(super) fn room(&self, ends: bool) -> Room {
+        let state = self.state.lock();
+        match (state.died_at.is_some(), state.theirs) {
+            _ if state.is_leaving => Room::None,
+            // no other link waits for this one to be read, and its program still receives
+            (true, _) if ends => Room::Within,
+            (false, Theirs::Open) => Room::Within,
+            _ => Room::Beyond,
+        }
+    }
+
     /// What comes may be delivered.
-    pub(crate) fn announce(&self) {
+    pub(super) fn announce(&self) {
         self.change(|state| state.is_announced = true);
     }
 
+    pub(super) fn wait_announced(&self) {
+        self.wait(None, |state| state.is_announced);
+    }
+
     /// The reader is done.
-    pub(crate) fn end_reading(&self) {
+    pub(super) fn end_reading(&self) {
         self.read.raise();
     }
 
     /// Disconnects when the reader has delivered all that had come.
-    pub(crate) fn read(&self) -> &Receiver<Infallible> {
+    pub(super) fn read(&self) -> &Receiver<Infallible> {
         self.read.raised()
     }
 
     /// The link is dead, for this reason unless one was noted before. Returns the cause if this
     /// was the death of it, and `None` if it was dead already.
-    pub(crate) fn die(&self, cause: Failure) -> Option<Arc<Failure>> {
+    pub(super) fn die(&self, cause: Failure) -> Option<Arc<Failure>> {
         let died = self.change(|state| {
             state.note(cause);
-            let was_dead = std::mem::replace(&mut state.is_dead, true);
+            let is_first = state.died_at.is_none();
             state.died_at.get_or_insert_with(Instant::now);
-            if was_dead { None } else { state.cause.clone() }
+            if is_first { state.cause.clone() } else { None }
         });
         self.died.raise();
         died
     }
 
-    pub(crate) fn cause(&self) -> Option<Arc<Failure>> {
+    pub(super) fn cause(&self) -> Option<Arc<Failure>> {
         self.state.lock().cause.clone()
     }
 
     /// Disconnects when the link dies.
-    pub(crate) fn died(&self) -> &Receiver<Infallible> {
+    pub(super) fn died(&self) -> &Receiver<Infallible> {
         self.died.raised()
     }
 
-    /// The link is being closed, and is to be dead by then. The first deadline stays.
-    pub(crate) fn close_by(&self, deadline: Instant, frame: CloseFrame) {
-        self.change(|state| {
-            state.closing.get_or_insert((deadline, frame));
-        });
+    /// Whether both sides said goodbye: their close frame came, or on framed TCP their end of the
+    /// stream between two messages, and ours went out.
+    pub(super) fn is_clean(&self) -> bool {
+        let state = self.state.lock();
+        state.ours > Ours::Open && state.theirs == Theirs::Closed
+    }
+
+    /// Waits for the end of a link that is being closed, until the time for that is over.
+    pub(super) fn wait_closed(&self) {
+        let deadline = self.state.lock().closing.as_ref().and_then(CloseRequest::deadline);
+        self.wait(deadline, |_| false);
+    }
+
+    /// What our close frame says, or was to say.
+    pub(super) fn close_frame(&self) -> Option<CloseFrame> {
+        self.state.lock().close_frame()
     }
 
     /// Waits for the next thing that the heartbeat thread has to do.
-    pub(crate) fn wait_pulse(&self, due: Instant) -> Pulse {
+    pub(super) fn wait_pulse(&self, due: Instant) -> Pulse {
         let mut state = self.state.lock();
         loop {
-            if state.is_dead {
+            if state.died_at.is_some() {
                 return Pulse::Dead;
             }
             let now = Instant::now();
-            let closing = state.closing.as_ref().map(|(deadline, _)| *deadline);
-            if let Some((deadline, frame)) = &state.closing {
-                if *deadline <= now {
-                    return Pulse::Overdue(frame.clone());
-                }
+            let closing = state.closing.as_ref().and_then(CloseRequest::deadline);
+            if closing.is_some_and(|deadline| deadline <= now) {
+                return Pulse::Overdue;
             }
             if due <= now {
                 return Pulse::Due;
@@ -237,18 +326,10 @@ impl Life {
     }
 
     /// Waits until something holds or the link is dead; returns whether one of them came to be.
-    pub(crate) fn wait(
-        &self,
-        deadline: Option<Instant>,
-        condition: impl Fn(&State) -> bool,
-    ) -> bool {
-        self.wait_for(deadline, |state| state.is_dead || condition(state))
-    }
-
-    fn wait_for(&self, deadline: Option<Instant>, condition: impl Fn(&State) -> bool) -> bool {
+    fn wait(&self, deadline: Option<Instant>, condition: impl Fn(&State) -> bool) -> bool {
         let mut state = self.state.lock();
         loop {
-            if condition(&state) {
+            if state.died_at.is_some() || condition(&state) {
                 return true;
             }
             let left = deadline.map(|time| time.saturating_duration_since(Instant::now()));
@@ -266,23 +347,24 @@ impl Life {
 }
 
 impl State {
-    /// Whether both sides said goodbye: their close frame came, or on framed TCP their end of the
-    /// stream between two messages, and ours went out.
-    pub(crate) fn is_clean(&self) -> bool {
-        self.ours > Ours::Open && self.theirs == Theirs::Closed
-    }
-
-    pub(super) fn cause(&self) -> Option<&Failure> {
-        self.cause.as_deref()
+    fn close_frame(&self) -> Option<CloseFrame> {
+        self.closing.as_ref().and_then(CloseRequest::frame)
     }
 
     fn note(&mut self, cause: Failure) {
-        let stays = match self.cause.as_deref() {
-            None => false,
-            Some(Failure::Io(_)) => !matches!(cause, Failure::Closed(_) | Failure::Tls(_)),
-            Some(_) => true,
+        let is_better = match self.cause.as_deref() {
+            None => true,
+            Some(Failure::Io(_)) => matches!(cause, Failure::Closed(_) | Failure::Tls(_)),
+            // after the end of its stream a peer's reset is a broken pipe to us
+            Some(Failure::ClosedAbnormally | Failure::EndOfStream { .. }) => {
+                matches!(&cause, Failure::Io(error) if error.kind() == io::ErrorKind::ConnectionReset)
+            }
+            Some(_) => false,
         };
-        if !stays {
+        if is_better {
+            if self.theirs == Theirs::Closed && matches!(cause, Failure::Io(_)) {
+                self.theirs = Theirs::Broken;
+            }
             self.cause = Some(Arc::new(cause));
         }
     }

@@ -171,7 +171,7 @@ impl Link {
         let cause = self.shared.life.cause();
         let cause = cause.unwrap_or_else(|| Arc::new(Failure::ClosedAbnormally));
         let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
-        let is_clean = self.shared.life.ask(|state| state.is_clean());
+        let is_clean = self.shared.life.is_clean();
         let is_answered = self.shared.pings.is_answered();
         Ended { cause, unconfirmed, is_clean, is_answered }
     }

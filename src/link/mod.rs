@@ -19,15 +19,18 @@
 //! Whoever notices death calls `Shared::fail`: the cause is kept, the socket is hung up, and the
 //! other two wake and end.
 
+mod close_request;
 mod confirmation;
 mod control;
 mod frame_writer;
 mod handle;
 mod handoff;
 mod heartbeat;
-pub(crate) mod life;
+mod life;
 #[allow(clippy::module_inception, reason = "one type, one file")]
 mod link;
+#[cfg(test)]
+mod link_tests;
 mod liveness;
 #[cfg(all(test, shuttle))]
 mod model;
@@ -38,6 +41,7 @@ mod shared;
 mod suspension;
 mod writer;
 
+pub(crate) use close_request::CloseRequest;
 pub(crate) use handle::Handle;
 pub(crate) use link::{Ended, Link, Parts};
 pub(crate) use opened::Opened;

@@ -1,24 +1,30 @@
-//! Outbox, pen, mailbox and the life of a link under shuttle, which runs each model with many ways of
+//! Outbox, frame writer, mailbox and the life of a link under shuttle, which runs each model with many ways of
 //! interleaving its threads and calls a deadlock what waits for ever.
 //!
 //! ```text
 //! RUSTFLAGS="--cfg shuttle" cargo test --release --lib model
 //! ```
 
-use std::collections::VecDeque;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use shuttle::thread;
+use tungstenite::protocol::Role;
 
-use super::control::ControlSlots;
-use super::handoff::Handoff;
-use super::life::{Life, Ours};
+use super::close_request::CloseRequest;
+use super::frame_writer::FrameWriter;
+use super::life::{Life, Ours, Parting};
+use super::link_tests::{self, Wire};
+use super::shared::Shared;
+use super::writer::Writer;
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
-use crate::policy::{Delivery, Queue};
-use crate::queues::inbox::{Batch, Inbox, Mailbox, NoMessage, Room};
+use crate::policy::{MaxSizes, Queue};
+use crate::queues::inbox::{Batch, Inbox, Mailbox, NoMessage};
 use crate::queues::outbox::{Outbox, Patience, Refused, Shortcut, Terms};
 use crate::sync::Mutex;
+use crate::transport::ReadBuffer;
+use crate::wire::{Item, Protocol};
 
 const RUNS: usize = 20_000;
 
@@ -30,68 +36,51 @@ fn check(model: impl Fn() + Send + Sync + 'static) {
     shuttle::check_pct(move || again(), RUNS, 3);
 }
 
-/// A link without a socket: what is written is noted.
+/// A link with its writer, and instead of a socket what was written.
 struct Link {
+    shared: Arc<Shared>,
+    writer: Arc<Writer>,
     outbox: Arc<Outbox>,
-    control: ControlSlots,
-    /// What was written. Whoever holds it is the one who writes.
-    pen: Handoff<Vec<Message>>,
-    stop: Mutex<bool>,
+    wire: Wire,
 }
 
 impl Link {
     fn new(messages: usize) -> Arc<Self> {
-        let limits = Queue::new().messages(messages);
-        let outbox = Outbox::new(limits, usize::MAX, None, Delivery::AtMostOnce, true);
-        let link = Arc::new(Self {
-            outbox: Arc::new(outbox),
-            control: ControlSlots::default(),
-            pen: Handoff::new(),
-            stop: Mutex::new(false),
-        });
-        let shortcut: Weak<dyn Shortcut> = Arc::<Self>::downgrade(&link) as _;
-        link.outbox.offer_shortcut(shortcut);
-        link
+        let shared = link_tests::shared(Protocol::WebSocket(Role::Server), messages);
+        let outbox = Arc::clone(&shared.outbox);
+        let writer = Arc::new(Writer::new(Arc::clone(&shared)));
+        let shortcut: Weak<dyn Shortcut> = Arc::<Writer>::downgrade(&writer) as _;
+        outbox.offer_shortcut(shortcut);
+        Arc::new(Self { shared, writer, outbox, wire: Wire::default() })
     }
 
-    fn write(&self, written: &mut Vec<Message>, bytes: usize) -> bool {
-        let mut batch = VecDeque::new();
-        self.outbox.take(&mut batch, bytes);
-        // in this order: see `ControlSlots`
-        let pongs = self.control.take(false).pongs;
-        written.extend(pongs.into_iter().map(|_| Message::from("pong")));
-        written.extend(batch.iter().map(|entry| entry.message.clone()));
-        let any = !batch.is_empty();
-        self.outbox.written(batch.into_iter());
-        any
+    /// The writer thread, until the link has ended its stream.
+    fn run(&self) {
+        let (half, encoder) = (Box::new(self.wire.clone()), self.shared.protocol.encoder());
+        let frames = FrameWriter::new(Arc::clone(&self.shared), half, encoder);
+        self.writer.run(Box::new(frames));
     }
 
-    /// The writer thread, until it is told to stop.
-    fn run(&self) -> Vec<Message> {
-        let mut written = Vec::new();
-        loop {
-            while self.write(&mut written, 64) {}
-            if *self.stop.lock() {
-                return written;
-            }
-            self.pen.put(written);
-            self.outbox.doorbell().wait(None);
-            written = self.pen.take();
+    fn start(self: &Arc<Self>) -> thread::JoinHandle<()> {
+        let link = Arc::clone(self);
+        thread::spawn(move || link.run())
+    }
+
+    /// What the peer finds in what was written: messages, and the names of control frames.
+    fn peer_finds(&self) -> Vec<String> {
+        let limits = MaxSizes { message: 100, frame: 100 };
+        let mut decoder = Protocol::WebSocket(Role::Client).decoder(limits);
+        let mut buffer = ReadBuffer::new(self.wire.written.lock().clone());
+        let mut found = Vec::new();
+        while let Some(item) = decoder.decode(&mut buffer).expect("what was written is sound") {
+            found.push(match item {
+                Item::Message(message) => message.as_text().expect("a text").to_owned(),
+                Item::Ping(_) => "ping".into(),
+                Item::Pong(_) => "pong".into(),
+                Item::Close(_) => "close".into(),
+            });
         }
-    }
-
-    fn stop(&self) {
-        *self.stop.lock() = true;
-        self.outbox.ring();
-    }
-}
-
-impl Shortcut for Link {
-    fn write_one(&self) -> bool {
-        let Some(mut written) = self.pen.try_take() else { return false };
-        self.write(&mut written, 1);
-        self.pen.put(written);
-        self.outbox.is_quiet()
+        found
     }
 }
 
@@ -102,10 +91,11 @@ fn send(link: &Link, text: &str) -> Result<(), Refused> {
 
 /// Senders and the writer, with room for so many messages: everything is written once, each
 /// sender's in order, and nobody sleeps for ever.
-fn everything_is_written(room: usize) {
+fn everything_is_written(room: usize, is_full: bool) {
     const SENDERS: usize = 2;
     const EACH: usize = 3;
     let link = Link::new(room);
+    link.wire.is_full.store(is_full, Relaxed);
     let senders: Vec<_> = (0..SENDERS)
         .map(|sender| {
             let link = Arc::clone(&link);
@@ -118,34 +108,36 @@ fn everything_is_written(room: usize) {
             })
         })
         .collect();
-    let writer = {
-        let link = Arc::clone(&link);
-        thread::spawn(move || link.run())
-    };
+    let writer = link.start();
     for sender in senders {
         sender.join().expect("no sender panics");
     }
     // before the writer is woken to stop: a message for which nobody woke it would show here
     link.outbox.wait_written(None).expect("everything is written");
-    link.stop();
-    let written = writer.join().expect("the writer does not panic");
+    link.shared.part(Parting::End);
+    writer.join().expect("the writer does not panic");
+    let found = link.peer_finds();
     for sender in 0..SENDERS {
         let name = sender.to_string();
-        let texts = written.iter().filter_map(Message::as_text);
-        let own: Vec<&str> = texts.filter(|text| text.starts_with(&name)).collect();
+        let own: Vec<&String> = found.iter().filter(|text| text.starts_with(&name)).collect();
         let expected: Vec<String> = (0..EACH).map(|number| format!("{name}{number}")).collect();
-        assert_eq!(own, expected);
+        assert_eq!(own, expected.iter().collect::<Vec<_>>());
     }
 }
 
 #[test]
 fn everything_is_written_once_and_in_order() {
-    check(|| everything_is_written(100));
+    check(|| everything_is_written(100, false));
+}
+
+#[test]
+fn what_a_full_socket_does_not_take_at_once_the_writer_goes_on_with() {
+    check(|| everything_is_written(100, true));
 }
 
 #[test]
 fn senders_that_wait_for_room_get_it() {
-    check(|| everything_is_written(1));
+    check(|| everything_is_written(1, false));
 }
 
 #[test]
@@ -188,8 +180,9 @@ fn a_flush_ends_with_the_confirmation_or_with_the_end() {
             let link = Arc::clone(&link);
             thread::spawn(move || link.outbox.shut())
         };
-        let mut written = Vec::new();
-        link.write(&mut written, 64);
+        let mut batch = Default::default();
+        link.outbox.take(&mut batch, 64);
+        link.outbox.written(batch.into_iter());
         link.outbox.confirmed(1);
         closer.join().expect("nobody panics");
         let result = flush.join().expect("nobody panics");
@@ -201,18 +194,32 @@ fn a_flush_ends_with_the_confirmation_or_with_the_end() {
 fn an_answer_never_overtakes_the_pong_before_it() {
     check(|| {
         let link = Link::new(10);
-        let writer = {
-            let link = Arc::clone(&link);
-            thread::spawn(move || link.run())
-        };
+        let writer = link.start();
         // the reader: a ping, and a text that the handler answers
-        link.control.pong(b"");
+        link.shared.control.pong(b"");
         link.outbox.ring();
         send(&link, "answer").expect("there is room");
         link.outbox.wait_written(None).expect("it is written");
-        link.stop();
-        let written = writer.join().expect("the writer does not panic");
-        assert_eq!(written, ["pong", "answer"].map(Message::from));
+        link.shared.part(Parting::End);
+        writer.join().expect("the writer does not panic");
+        assert_eq!(link.peer_finds(), ["pong", "answer"]);
+    });
+}
+
+#[test]
+fn a_close_never_overtakes_what_was_sent_before_it() {
+    check(|| {
+        let link = Link::new(10);
+        let writer = link.start();
+        // wakes the writer for something else
+        link.shared.control.pong(b"");
+        link.outbox.ring();
+        send(&link, "last").expect("there is room");
+        link.shared.close(CloseRequest::after_data(CloseFrame::new(CloseCode::NORMAL, "")));
+        link.shared.life.wait_reached(Ours::Closed, None);
+        link.shared.part(Parting::End);
+        writer.join().expect("the writer does not panic");
+        assert_eq!(link.peer_finds(), ["pong", "last", "close"]);
     });
 }
 
@@ -269,24 +276,26 @@ fn a_link_dies_once_and_everybody_who_waits_is_told() {
         let dying = [
             // the owner closes and the time for that is over
             spawn(|life| {
-                life.leave();
+                life.close(CloseRequest::urgent(None));
                 usize::from(life.die(Failure::ClosedHere(None)).is_some())
             }),
             // the reader hears a goodbye, and has it answered
             spawn(|life| {
-                life.peer_ends(goodbye());
-                life.wait(None, |state| state.ours > Ours::Open);
+                life.peer_ends(goodbye(), Some(None));
+                life.wait_reached(Ours::Closed, None);
                 usize::from(life.die(Failure::ClosedAbnormally).is_some())
             }),
             // the writer answers, and meets a broken socket
             spawn(|life| {
-                life.wait(None, |state| state.is_leaving);
-                life.closing_here(None);
-                life.closed_here();
+                life.closing_here();
+                life.reach(Ours::Closed);
                 usize::from(life.die(Failure::Io(std::io::ErrorKind::BrokenPipe.into())).is_some())
             }),
         ];
-        let waiting = spawn(|life| usize::from(life.wait(None, |_| false)));
+        let waiting = spawn(|life| {
+            life.wait_closed();
+            usize::from(life.is_dead())
+        });
         let deaths: usize = dying.into_iter().map(|thread| thread.join().expect("no panic")).sum();
         assert_eq!(deaths, 1);
         assert_eq!(waiting.join().expect("no panic"), 1);
@@ -305,10 +314,7 @@ fn a_reader_that_waits_for_the_program_gives_everything_up_at_the_end() {
             thread::spawn(move || {
                 let mut batch = Batch::new(Pool::new(), crate::sync::Share::default());
                 (0..3).for_each(|number: u32| batch.push(MessageRef::text(&number.to_string())));
-                Inbox::Mailbox(mailbox).deliver(&mut batch, || {
-                    let is_over = life.ask(|state| state.is_dead);
-                    if is_over { Room::Beyond } else { Room::Within }
-                });
+                Inbox::Mailbox(mailbox).deliver(&mut batch, || life.room(false));
             })
         };
         let killer = {

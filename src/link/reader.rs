@@ -7,7 +7,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::life::{Ours, Theirs};
+use super::close_request::CloseRequest;
+use super::life::{Ours, Parting};
 use super::shared::{Owner, Shared};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
 use crate::message::{CloseFrame, Message, MessageRef};
@@ -73,7 +74,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     // handler), none of which must take the inbox with it: a guard for each message costs
     let cause = guarded(READER, || {
         // who receives something finds the link counted and the state true
-        shared.life.wait(None, |state| state.is_announced);
+        shared.life.wait_announced();
         reader.deliver_kept(kept);
         reader.read()
     });
@@ -346,19 +347,22 @@ impl Reader<'_> {
         let closing = Instant::now() + shared.settings.timeouts().close;
         let (is_session, is_framed) =
             (shared.owner == Owner::Session, !shared.protocol.is_websocket());
-        shared.life.peer_ends(cause);
-        if let Some(frame) = &answer {
-            shared.control.answer(frame.clone());
-        }
+        shared.life.peer_ends(cause, answer.clone());
         if shared.is_all_there_is() || is_session && answer.is_some() {
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();
         }
         match answer {
-            Some(frame) => self.answer(frame, is_session, closing),
+            // a handler may have more to say
+            Some(_) if is_session && shared.life.wait_reached(Ours::Closed, Some(closing)) => {}
+            Some(frame) => {
+                shared.close(CloseRequest::urgent(frame));
+                let deadline = closing.max(Instant::now() + END_OF_STREAM);
+                shared.life.wait_reached(Ours::Closed, Some(deadline));
+            }
             // on framed TCP a peer that has ended its stream may well wait for answers
             None if is_framed && is_session => {
-                shared.life.wait(None, |state| state.ours == Ours::Ended);
+                shared.life.wait_reached(Ours::Ended, None);
             }
             // and a client's writer has to end what it is at
             None if is_framed => self.end_our_stream(closing),
@@ -369,8 +373,7 @@ impl Reader<'_> {
             self.end_our_stream(deadline);
             self.read_to_the_end(deadline);
         } else {
-            shared.control.goodbye();
-            shared.outbox.ring();
+            shared.part(Parting::Goodbye);
             self.read_to_the_end(deadline);
             self.end_our_stream(Instant::now() + END_OF_STREAM);
         }
@@ -381,34 +384,15 @@ impl Reader<'_> {
     fn say_why(&mut self, cause: Failure) {
         let shared = self.shared;
         let deadline = Instant::now() + shared.settings.timeouts().close.min(END_OF_STREAM);
-        shared.life.peer_ends(cause);
+        shared.life.peer_ends(cause, None);
         self.end_our_stream(deadline);
         self.deliver();
         self.read_to_the_end(deadline);
     }
 
-    /// Has our close frame go out, if none has.
-    fn answer(&self, frame: Option<CloseFrame>, is_session: bool, closing: Instant) {
-        let shared = self.shared;
-        let is_said = |until| shared.life.wait(Some(until), |state| state.ours > Ours::Open);
-        if is_session {
-            // the handler may have more to say
-            if is_said(closing) {
-                return;
-            }
-        }
-        if shared.life.ask(|state| state.ours == Ours::Open) {
-            shared.control.close_now(frame);
-            shared.outbox.ring();
-            is_said(closing.max(Instant::now() + END_OF_STREAM));
-        }
-    }
-
     fn end_our_stream(&self, deadline: Instant) {
-        let shared = self.shared;
-        shared.control.end();
-        shared.outbox.ring();
-        shared.life.wait(Some(deadline), |state| state.ours == Ours::Ended);
+        self.shared.part(Parting::End);
+        self.shared.life.wait_reached(Ours::Ended, Some(deadline));
     }
 
     fn read_to_the_end(&mut self, deadline: Instant) {
@@ -434,7 +418,7 @@ impl Reader<'_> {
 /// # Errors
 ///
 /// That is enough: the link is dead, and why is known.
-fn deliver(
+pub(super) fn deliver(
     shared: &Shared,
     inbox: &Inbox,
     batch: &mut Batch,
@@ -442,21 +426,20 @@ fn deliver(
 ) -> Result<(), Failure> {
     let size = batch.size();
     inbox.deliver(batch, || room(shared));
-    if room(shared) == Room::Beyond && !inbox.has_room() {
-        *beyond += size;
+    match room(shared) {
+        Room::Beyond if !inbox.has_room() => *beyond += size,
+        // nobody ever takes it
+        Room::None if shared.life.is_dead() && !inbox.has_room() => {
+            return Err(Failure::Interrupted);
+        }
+        _ => {}
     }
     if *beyond <= BEYOND { Ok(()) } else { Err(Failure::Interrupted) }
 }
 
 /// How much a full inbox may take at the moment.
 fn room(shared: &Shared) -> Room {
-    shared.life.ask(|state| match state {
-        state if state.is_leaving => Room::None,
-        // no other link waits for this one to be read, and its program still receives
-        state if state.is_dead && shared.is_all_there_is() => Room::Within,
-        state if state.is_dead || state.theirs != Theirs::Open => Room::Beyond,
-        _ => Room::Within,
-    })
+    shared.life.room(shared.is_all_there_is())
 }
 
 /// Hands a message on, unless it belongs to the heartbeat. Runs the program's code.

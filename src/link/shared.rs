@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::close_request::CloseRequest;
 use super::control::ControlSlots;
-use super::life::Life;
+use super::life::{Life, Parting};
 use super::liveness::Liveness;
 use super::pings::{Covered, PingLedger};
 use crate::failure::{Failure, Manner};
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::{CloseCode, Message};
 use crate::queues::inbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::resume::{Counts, Report};
@@ -103,10 +104,29 @@ impl Shared {
         self.mailbox.look_again();
     }
 
+    /// The link is to be closed.
+    pub(super) fn close(&self, request: CloseRequest) {
+        let has_frames = self.protocol.is_websocket();
+        self.life.close(if has_frames { request } else { request.without_frame() });
+        self.mailbox.look_again();
+        self.outbox.ring();
+    }
+
+    /// Once everything is written, that follows.
+    pub(super) fn part(&self, parting: Parting) {
+        self.life.part(parting);
+        self.outbox.ring();
+    }
+
+    /// The link ends now, and a handler gets no more of what had come than the message that it has.
+    pub(super) fn end(&self, cause: Failure) {
+        self.life.let_go();
+        self.fail(cause);
+    }
+
     /// The time for closing is over.
-    pub(super) fn end_close(&self, frame: CloseFrame) {
-        let frame = self.protocol.is_websocket().then_some(frame);
-        self.fail(Failure::ClosedHere(frame));
+    pub(super) fn end_close(&self) {
+        self.end(Failure::ClosedHere(self.life.close_frame()));
     }
 
     pub(super) fn silent(&self, silence: Duration) -> Failure {
@@ -212,10 +232,10 @@ impl Shared {
     /// Whether the reader is to leave what has come where it is: another link takes over, and the
     /// peer sends again what was not counted here.
     pub(super) fn is_taken_over(&self) -> bool {
+        let is_interrupted = |cause: Arc<Failure>| matches!(*cause, Failure::Interrupted);
         self.session.is_some()
-            && self
-                .life
-                .ask(|state| state.is_dead && matches!(state.cause(), Some(Failure::Interrupted)))
+            && self.life.is_dead()
+            && self.life.cause().is_some_and(is_interrupted)
     }
 
     /// One record for each control frame, at `debug`; never what it carries.

@@ -5,7 +5,7 @@
 //! without waiting: that saves two switches of threads. Nobody writes without it, so frames
 //! never interleave.
 
-use std::io;
+use std::io::{self, ErrorKind::WouldBlock};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use super::handoff::Handoff;
 use super::shared::{Notice, Owner, Shared};
 use crate::failure::{Failure, guarded};
 use crate::queues::outbox::Shortcut;
+use crate::transport::ReadingFailed;
 
 /// The writing side of a link.
 pub(super) struct Writer {
@@ -49,9 +50,11 @@ impl Writer {
                 }
             }
         };
+        let failed = result.map_err(|failure| shared.life.note(failure));
         frames.give_back();
-        if let Err(failure) = result {
-            shared.fail(failure);
+        if failed.is_err() {
+            // the cause is noted
+            shared.fail(Failure::ClosedAbnormally);
         }
     }
 
@@ -70,15 +73,17 @@ impl Writer {
         frames.account();
         self.frames.put(frames);
         match result {
-            Ok(Ok(is_all)) => is_all,
-            // the writer meets the same error, or waits where this one could not
-            Ok(Err(_)) => false,
+            Ok(Ok(is_all)) => return is_all,
+            // the writer waits where this one could not, and ends the stream after the reader's failure
+            Ok(Err(error)) if error.kind() == WouldBlock || ReadingFailed::is_in(&error) => {}
+            // the writer would not meet a reset again: a socket tells of it once
+            Ok(Err(error)) => self.shared.fail(error.into()),
             Err(panic) => {
                 log::error!("{panic}");
                 self.shared.fail(panic);
-                false
             }
         }
+        false
     }
 
     /// Writes a ping, if the writer sleeps; returns whether that was possible.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::link::{Handle, Link};
+use crate::link::{CloseRequest, Handle, Link};
 use crate::message::CloseFrame;
 use crate::policy::AgreedCompression;
 
@@ -33,7 +33,7 @@ pub(super) trait Attachment: Send + Sync {
     fn start_close(&self, frame: CloseFrame, timeout: Option<Duration>);
 
     /// Waits for the end, and closes without the peer when the time is over.
-    fn wait_for_end(&self, frame: CloseFrame, timeout: Duration);
+    fn wait_for_end(&self, timeout: Duration);
 
     /// Ends the session without a goodbye.
     fn kill(&self, cause: Failure);
@@ -78,18 +78,18 @@ impl Attachment for SingleLink {
     }
 
     fn start_close(&self, frame: CloseFrame, timeout: Option<Duration>) {
-        match timeout {
-            Some(timeout) => self.link.close_by(Instant::now() + timeout, frame),
-            None => self.link.close_after_data(frame),
-        }
+        let request = CloseRequest::after_data(frame);
+        self.link.close(match timeout {
+            Some(timeout) => request.by(Instant::now() + timeout),
+            None => request,
+        });
     }
 
-    fn wait_for_end(&self, frame: CloseFrame, timeout: Duration) {
-        self.link.wait_until(Instant::now() + timeout);
-        self.link.end_close(frame);
+    fn wait_for_end(&self, _: Duration) {
+        self.link.wait_closed();
     }
 
     fn kill(&self, cause: Failure) {
-        self.link.kill(cause);
+        self.link.end(cause);
     }
 }

@@ -21,7 +21,7 @@ use super::resumption::{Place, Resumption};
 use super::session::{ServerHandle, Session};
 use super::session_core::SessionCore;
 use crate::failure::{Failure, guarded};
-use crate::link::Link;
+use crate::link::{CloseRequest, Link};
 use crate::message::{CloseCode, CloseFrame};
 use crate::resume::{After, Answer, Counts, Death, Token, admits, after_death};
 use crate::sync::threads::{Role, thread_prefix};
@@ -240,7 +240,7 @@ impl SessionOwner {
                     }
                     Ok(Order::End(cause)) => {
                         self.is_final = true;
-                        handle.kill(cause);
+                        handle.end(cause);
                     }
                     Ok(Order::Evict(_)) | Err(_) => {}
                 },
@@ -250,7 +250,7 @@ impl SessionOwner {
                 }
                 recv(due) -> _ => if let Some(closing) = &mut self.closing {
                     closing.deadline = None;
-                    handle.end_close(closing.frame.clone());
+                    handle.wait_closed();
                 },
             }
         }
@@ -283,13 +283,10 @@ impl SessionOwner {
     /// Has a link say what is left, and goodbye.
     fn begin_close(&mut self, link: &Link) {
         let Some(closing) = &mut self.closing else { return };
-        let (handle, frame) = (link.handle(), closing.frame.clone());
-        if closing.is_answer {
-            handle.answer_after_data(frame);
-        } else {
-            handle.close_after_data(frame);
-        }
-        closing.deadline = Some(Instant::now() + self.server.settings.timeouts().close);
+        let deadline = Instant::now() + self.server.settings.timeouts().close;
+        let request = CloseRequest::after_data(closing.frame.clone()).by(deadline);
+        link.handle().close(if closing.is_answer { request.answering() } else { request });
+        closing.deadline = Some(deadline);
     }
 
     /// Joins a link, whose client may be back on another one already; returns why it died, and what
@@ -341,7 +338,7 @@ impl SessionOwner {
     fn take_over(&mut self, link: Link, claim: &Claim) -> Phase {
         // whoever has the token has had the answer
         self.counts.report(claim.received());
-        link.handle().kill(Failure::Interrupted);
+        link.handle().end(Failure::Interrupted);
         let (cause, after) = self.join(link, true);
         let next = if after == After::Over { None } else { self.attach(claim) };
         match next {

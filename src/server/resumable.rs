@@ -252,7 +252,7 @@ impl Attachment for Resumable {
         self.order(Order::Close { frame, is_shutdown: timeout.is_none() });
     }
 
-    fn wait_for_end(&self, _: CloseFrame, timeout: Duration) {
+    fn wait_for_end(&self, timeout: Duration) {
         let _ = self.over.raised().recv_timeout(timeout);
     }
 

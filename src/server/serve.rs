@@ -18,7 +18,7 @@ use super::resumption::Resumption;
 use super::session::{ServerHandle, Session};
 use super::session_core::SessionCore;
 use crate::failure::{Failure, guarded};
-use crate::link::{Link, Opened};
+use crate::link::{CloseRequest, Link, Opened};
 use crate::message::{CloseCode, CloseFrame};
 use crate::resume::Offer;
 use crate::sync::threads::thread_prefix;
@@ -75,9 +75,8 @@ pub(super) fn run(
                 let deadline = Instant::now() + server.settings.timeouts().close;
                 core.outbox().shut();
                 let handle = link.handle();
-                handle.answer_after_data(frame.clone());
-                handle.wait_until(deadline);
-                handle.end_close(frame);
+                handle.close(CloseRequest::after_data(frame).answering().by(deadline));
+                handle.wait_closed();
             }
             Err(panic) => {
                 let line = format!("{}: {panic}", thread_prefix(id));

@@ -461,8 +461,8 @@ impl Session {
         let Some(inner) = self.inner.get() else { return };
         let timeout = inner.core.settings().timeouts().close;
         inner.core.outbox().shut();
-        inner.attachment.start_close(frame.clone(), Some(timeout));
-        inner.attachment.wait_for_end(frame, timeout);
+        inner.attachment.start_close(frame, Some(timeout));
+        inner.attachment.wait_for_end(timeout);
     }
 
     /// The server is going down.

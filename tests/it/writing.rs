@@ -3,8 +3,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::bare::*;
 use crate::support::*;
 use everlink::config::{Delivery, Framing, Heartbeat, Timeouts, Tls};
 use everlink::transport::{Duplex, Hangup, ReadHalf, WriteHalf};
-use everlink::{Client, rustls};
+use everlink::{Client, Failure, rustls};
 
 /// A connection of the program's own make.
 #[derive(Debug)]
@@ -252,4 +252,105 @@ fn frame_of(stream: &mut dyn Duplexed) -> Option<(u8, Vec<u8>)> {
         }
     }
     read_frame(&mut Plain(stream)).ok()
+}
+
+/// A connection that is reset. The reader finds the end of the stream, and only then the thread that
+/// writes is told of the reset, once.
+#[derive(Debug, Clone)]
+struct Reset {
+    stream: Arc<TcpStream>,
+    /// Whether a write without waiting comes as far as to be told.
+    is_direct: bool,
+    /// How often the end of the stream was asked for, and whether the connection was hung up.
+    state: Arc<(Mutex<(usize, bool)>, Condvar)>,
+    is_told: Arc<AtomicBool>,
+}
+
+impl Read for Reset {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let (state, changed) = &*self.state;
+        let mut state = state.lock().unwrap();
+        if state.0 > 0 {
+            state.0 += 1;
+            changed.notify_all();
+            drop(changed.wait_while(state, |state| !state.1).unwrap());
+            return Ok(0);
+        }
+        drop(state);
+        let count = (&*self.stream).read(buf)?;
+        self.state.0.lock().unwrap().0 += usize::from(count == 0);
+        Ok(count)
+    }
+}
+
+impl Write for Reset {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.state.0.lock().unwrap().0 == 0 {
+            return (&*self.stream).write(buf);
+        }
+        let is_news = !self.is_told.swap(true, SeqCst);
+        let kind = if is_news { io::ErrorKind::ConnectionReset } else { io::ErrorKind::BrokenPipe };
+        Err(kind.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl ReadHalf for Reset {
+    fn set_read_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl WriteHalf for Reset {
+    fn set_write_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.is_direct { self.write(buf) } else { Err(io::ErrorKind::WouldBlock.into()) }
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+}
+
+impl Hangup for Reset {
+    fn hang_up(&self) {
+        self.state.0.lock().unwrap().1 = true;
+        self.state.1.notify_all();
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+}
+
+#[test]
+fn a_reset_is_the_cause_also_where_only_the_writer_is_told_of_it() {
+    for is_direct in [false, true] {
+        let (listener, state) = (Listener::new(), Arc::<(Mutex<_>, Condvar)>::default());
+        let (address, shared) = (listener.address(), Arc::clone(&state));
+        let builder = Client::builder("ws://here:1").heartbeat(Heartbeat::off());
+        let (builder, watch) = watch(builder.connector(move |_: &str, _| {
+            let reset = Reset {
+                stream: Arc::new(TcpStream::connect(address)?),
+                is_direct,
+                state: Arc::clone(&shared),
+                is_told: Arc::default(),
+            };
+            Ok(Duplex::new(reset.clone(), reset.clone(), reset))
+        }));
+        let client = builder.decide(|_, _| everlink::failure::Decision::GiveUp).start().unwrap();
+        let peer = listener.accept();
+        client.wait_connected(PATIENCE).unwrap();
+        peer.get_ref().shutdown(Shutdown::Write).unwrap();
+        // once for what is the end to the reader, and once more: it has said so by then
+        drop(state.1.wait_while(state.0.lock().unwrap(), |state| state.0 < 2).unwrap());
+        client.send("x").unwrap();
+        let cause = watch.gave_up();
+        let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::ConnectionReset;
+        assert!(matches!(&*cause, Failure::Io(error) if is_reset(error)), "{cause:?}");
+        drop((client, peer));
+    }
 }

@@ -171,8 +171,6 @@ const OPEN: &[&str] = &[
     "handshake/headers.rs Header",
     "handshake/request.rs OpeningRequest",
     "handshake/server.rs Upgrade",
-    "link/control.rs Slots",
-    "link/life.rs State",
     "metrics/names.rs Sample",
     "policy/compression.rs Compression",
     "policy/framing.rs Framing",
@@ -225,6 +223,8 @@ const PLAIN: &[(&str, &str)] = &[
         "what three threads share, each thing with a type and a lock of its own",
     ),
     ("server/core.rs ServerCore", "what the threads of a server share"),
+    ("link/control.rs Slots", "what was in the slots"),
+    ("link/life.rs Orders", "what the writer is to do"),
     ("transport/head.rs ResponseHead", "pieces of a text"),
     ("transport/duplex.rs Duplex", "three pieces that three threads own"),
 ];
