@@ -19,6 +19,7 @@
 //! Whoever notices death calls `Shared::fail`: the cause is kept, the socket is hung up, and the
 //! other two wake and end.
 
+mod beat_clock;
 mod close_request;
 mod confirmation;
 mod control;

@@ -92,15 +92,11 @@ impl Writer {
     }
 
     /// Says once that a peer which is alive does not confirm what somebody wants confirmed: it has
-    /// not answered for so long after it was asked, and what it was asked has gone out. `listening`
-    /// is how long this side has been reading what comes, if that is not since the beginning.
-    pub(super) fn look_for_confirmations(&self, limit: Duration, listening: Option<Duration>) {
+    /// not answered for so long after it was asked, and what it was asked has gone out.
+    pub(super) fn seek_confirmations(&self, limit: Duration) {
         let shared = &self.shared;
         let is_long = |waiting: &Duration| *waiting >= limit;
         let Some(waiting) = shared.pings.waiting().filter(is_long) else { return };
-        if listening.is_some_and(|time| time < limit) {
-            return;
-        }
         let Some(frames) = self.frames.try_take() else { return };
         let is_drained = frames.is_drained();
         self.frames.put(frames);

@@ -219,10 +219,14 @@ impl Counters {
         self.was_looked_at.store(true, Relaxed);
     }
 
-    /// Whether somebody has looked at these since this was asked last: then a busy link is worth a
-    /// ping.
-    pub(crate) fn take_looked_at(&self) -> bool {
-        self.was_looked_at.load(Relaxed) && self.was_looked_at.swap(false, Relaxed)
+    /// Whether somebody has looked at these since the last beat.
+    pub(crate) fn is_looked_at(&self) -> bool {
+        self.was_looked_at.load(Relaxed)
+    }
+
+    /// A beat goes out.
+    pub(crate) fn begin_beat(&self) {
+        self.was_looked_at.store(false, Relaxed);
     }
 
     /// Everything that is counted here and in the queues; the rest is the caller's.

@@ -225,6 +225,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("server/core.rs ServerCore", "what the threads of a server share"),
     ("link/control.rs Slots", "what was in the slots"),
     ("link/life.rs Orders", "what the writer is to do"),
+    ("link/beat_clock.rs Seen", "what a step is made from"),
     ("transport/head.rs ResponseHead", "pieces of a text"),
     ("transport/duplex.rs Duplex", "three pieces that three threads own"),
 ];
