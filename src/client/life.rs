@@ -19,7 +19,7 @@ use super::session::{ClientSession, SessionStart};
 use super::status::Step;
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, Next, guarded};
-use crate::link::{CloseRequest, Ended, InboxSlot, Link, Owner, Parts};
+use crate::link::{CloseRequest, Ended, InboxSlot, Link, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
 use crate::queues::inbox::Inbox;
@@ -226,7 +226,6 @@ impl Manager {
                     mailbox: Arc::clone(&core.mailbox),
                     counters: Arc::clone(&core.counters),
                     session: session.counts(),
-                    owner: Owner::Client,
                     id: core.id,
                     link,
                 };

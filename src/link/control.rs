@@ -1,9 +1,10 @@
 //! What goes out ahead of all data.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::message::{Message, Payload};
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{AtomicBool, Mutex};
 
 /// No more replies to beats of the application wait than this: each of them is counted on, where
 /// the latest pong stands for all.
@@ -19,7 +20,11 @@ const MAX_PONGS: usize = 16;
 /// A reader fills a slot before it delivers what came after the ping; whoever writes takes the
 /// messages first and then looks here: so an answer never overtakes the pong before it.
 #[derive(Debug, Default)]
-pub(super) struct ControlSlots(Mutex<Slots>);
+pub(super) struct ControlSlots {
+    slots: Mutex<Slots>,
+    /// Whether there is anything. It is asked for each message, so without the lock.
+    is_filled: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Slots {
@@ -31,40 +36,51 @@ pub(super) struct Slots {
 }
 
 impl ControlSlots {
-    fn slots(&self) -> MutexGuard<'_, Slots> {
-        self.0.lock()
+    fn fill(&self, fill: impl FnOnce(&mut Slots)) {
+        let mut slots = self.slots.lock();
+        fill(&mut slots);
+        self.is_filled.store(true, Release);
     }
 
     pub(super) fn pong(&self, payload: &[u8]) {
-        push_bounded(&mut self.slots().pongs, payload.into(), MAX_PONGS);
+        self.fill(|slots| push_bounded(&mut slots.pongs, payload.into(), MAX_PONGS));
     }
 
     pub(super) fn reply(&self, message: Message) {
-        push_bounded(&mut self.slots().replies, message, MAX_REPLIES);
+        self.fill(|slots| push_bounded(&mut slots.replies, message, MAX_REPLIES));
     }
 
     pub(super) fn ping(&self) {
-        self.slots().ping = true;
+        self.fill(|slots| slots.ping = true);
     }
 
     pub(super) fn beat(&self, message: Message) {
-        self.slots().beat = Some(message);
+        self.fill(|slots| slots.beat = Some(message));
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        !self.is_filled.load(Acquire)
+    }
+
+    /// Empties the slots.
     pub(super) fn take(&self) -> Slots {
-        std::mem::take(&mut *self.slots())
+        if self.is_empty() {
+            return Slots::default();
+        }
+        let mut slots = self.slots.lock();
+        self.is_filled.store(false, Release);
+        std::mem::take(&mut *slots)
     }
 
     /// Takes what may stand inside a message (RFC 6455 section 5.4): pongs, and whether a ping is wanted.
     /// Replies and beats are messages themselves; they stay where they are, in their order.
     pub(super) fn take_control_frames(&self) -> (VecDeque<Payload>, bool) {
-        let mut slots = self.slots();
+        if self.is_empty() {
+            return Default::default();
+        }
+        let mut slots = self.slots.lock();
+        self.is_filled.store(slots.beat.is_some() || !slots.replies.is_empty(), Release);
         (std::mem::take(&mut slots.pongs), std::mem::take(&mut slots.ping))
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        let slots = self.slots();
-        slots.pongs.is_empty() && slots.replies.is_empty() && !slots.ping && slots.beat.is_none()
     }
 }
 

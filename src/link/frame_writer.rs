@@ -295,7 +295,7 @@ impl FrameWriter {
         let shared = &self.shared;
         let bytes = self.entries.range(..written).map(|(_, entry)| entry.message.len()).sum();
         shared.counters.sent(written, bytes);
-        shared.pings.written(written);
+        shared.counters.unconfirmed.add(written);
         // last: it wakes those who wait for room, and they may look at the counters
         shared.outbox.written(self.entries.drain(..written).map(|(_, entry)| entry));
     }

@@ -1,56 +1,39 @@
 //! Something that one thread owns, and lends while it sleeps.
 
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::Ordering::Relaxed;
 
-/// Where the pen lies while its owner, the writer thread, sleeps. Others take it only for what
-/// does not block, so getting it back takes no time.
-#[derive(Debug)]
-pub(crate) struct Handoff<T> {
-    place: Mutex<Place<T>>,
-    returned: Condvar,
-}
+use crate::sync::{AtomicBool, Mutex};
 
-#[derive(Debug)]
-struct Place<T> {
-    thing: Option<T>,
-    /// Whether the owner waits for it: a signal is a system call, heard or not.
-    is_wanted: bool,
+/// Where it lies while its owner sleeps. Others use it there, behind the lock, and only for what does
+/// not block: so getting it back takes no time. The owner takes it out, and works without the lock.
+pub(super) struct Handoff<T> {
+    place: Mutex<Option<T>>,
+    /// Whether the owner waits for it: others let the owner go first.
+    is_wanted: AtomicBool,
 }
 
 impl<T> Handoff<T> {
-    pub(crate) fn new() -> Self {
-        let place = Place { thing: None, is_wanted: false };
-        Self { place: Mutex::new(place), returned: Condvar::new() }
+    pub(super) fn new() -> Self {
+        Self { place: Mutex::new(None), is_wanted: AtomicBool::new(false) }
     }
 
-    fn place(&self) -> MutexGuard<'_, Place<T>> {
-        self.place.lock()
+    pub(super) fn put(&self, thing: T) {
+        *self.place.lock() = Some(thing);
     }
 
-    pub(crate) fn put(&self, thing: T) {
-        let mut place = self.place();
-        place.thing = Some(thing);
-        if place.is_wanted {
-            self.returned.notify_one();
+    /// For others: nothing if the owner has it or wants it, or somebody else uses it.
+    pub(super) fn lend<R>(&self, act: impl FnOnce(&mut T) -> R) -> Option<R> {
+        if self.is_wanted.load(Relaxed) {
+            return None;
         }
+        self.place.try_lock()?.as_mut().map(act)
     }
 
-    /// For others, who let the owner go first.
-    pub(crate) fn try_take(&self) -> Option<T> {
-        let mut place = self.place();
-        if place.is_wanted { None } else { place.thing.take() }
-    }
-
-    /// For the owner, who has put it there: it comes back.
-    pub(crate) fn take(&self) -> T {
-        let mut place = self.place();
-        loop {
-            if let Some(thing) = place.thing.take() {
-                place.is_wanted = false;
-                return thing;
-            }
-            place.is_wanted = true;
-            place = self.returned.wait(place);
-        }
+    /// For the owner, who has put it there.
+    pub(super) fn take(&self) -> Option<T> {
+        self.is_wanted.store(true, Relaxed);
+        let thing = self.place.lock().take();
+        self.is_wanted.store(false, Relaxed);
+        thing
     }
 }

@@ -1,7 +1,6 @@
 //! The owner's end of a link.
 
 use std::convert::Infallible;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 
@@ -16,7 +15,7 @@ use super::liveness::Liveness;
 use super::opened::Opened;
 use super::pings::PingLedger;
 use super::reader::{self, InboxSlot};
-use super::shared::{Notice, Owner, Shared};
+use super::shared::{Notice, Shared};
 use super::writer::Writer;
 use crate::failure::Failure;
 use crate::policy::AgreedCompression;
@@ -39,7 +38,6 @@ pub(crate) struct Parts {
     pub(crate) counters: Arc<Counters>,
     /// What the session has counted that this link carries on, if there is one.
     pub(crate) session: Option<Arc<Counts>>,
-    pub(crate) owner: Owner,
     /// The number of the client or session: its threads are named and marked with it.
     pub(crate) id: u64,
     /// The number of the link, for messages that are received on it.
@@ -73,7 +71,7 @@ impl Link {
     /// [`Failure::Thread`] if one could not be started; the others are gone then.
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
         let Parts { opened, settings, outbox, inbox, mailbox, counters, .. } = parts;
-        let (owner, session, id, link) = (parts.owner, parts.session, parts.id, parts.link);
+        let (session, id, link) = (parts.session, parts.id, parts.link);
         let Opened { duplex, protocol, decoder, buffer, compression: agreed, kept, secrets } =
             opened;
         let mut encoder = protocol.encoder();
@@ -85,7 +83,6 @@ impl Link {
         let threads = Threads::of(id, settings.stack_size());
         let shared = Arc::new(Shared {
             protocol,
-            owner,
             link,
             control: ControlSlots::default(),
             liveness: Liveness::new(),
@@ -170,7 +167,7 @@ impl Link {
         // no link dies without a cause, unless one of its threads has a bug and panics
         let cause = self.shared.life.cause();
         let cause = cause.unwrap_or_else(|| Arc::new(Failure::ClosedAbnormally));
-        let unconfirmed = self.shared.counters.unconfirmed.load(Relaxed);
+        let unconfirmed = self.shared.counters.unconfirmed.count();
         let is_clean = self.shared.life.is_clean();
         let is_answered = self.shared.pings.is_answered();
         Ended { cause, unconfirmed, is_clean, is_answered }

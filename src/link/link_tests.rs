@@ -12,7 +12,7 @@ use super::control::ControlSlots;
 use super::life::Life;
 use super::liveness::Liveness;
 use super::pings::PingLedger;
-use super::shared::{Owner, Shared};
+use super::shared::Shared;
 use crate::policy::{Delivery, Queue};
 use crate::queues::inbox::Mailbox;
 use crate::queues::outbox::Outbox;
@@ -29,7 +29,6 @@ pub(super) fn shared(protocol: Protocol, messages: usize) -> Arc<Shared> {
     let counters = Arc::new(Counters::default());
     Arc::new(Shared {
         protocol,
-        owner: Owner::Session,
         link: 1,
         settings: Arc::new(Settings::default()),
         outbox: Arc::new(outbox),

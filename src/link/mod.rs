@@ -47,4 +47,4 @@ pub(crate) use handle::Handle;
 pub(crate) use link::{Ended, Link, Parts};
 pub(crate) use opened::Opened;
 pub(crate) use reader::InboxSlot;
-pub(crate) use shared::{Notice, Owner};
+pub(crate) use shared::Notice;

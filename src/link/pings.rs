@@ -26,8 +26,6 @@ struct State {
     pings: u64,
     out: VecDeque<Ping>,
     unanswered: u64,
-    written: u64,
-    confirmed: u64,
     is_answered: bool,
 }
 
@@ -54,7 +52,7 @@ struct Ping {
 impl PingLedger {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
         counters.unanswered_pings.store(0, Relaxed);
-        counters.unconfirmed.store(0, Relaxed);
+        counters.unconfirmed.begin();
         Self { state: Mutex::default(), counters }
     }
 
@@ -119,28 +117,13 @@ impl PingLedger {
         let ping = state.out.drain(..=index).next_back()?;
         state.unanswered = state.out.len() as u64;
         state.is_answered = true;
-        let confirmed = state.confirmed.max(ping.covers.messages);
-        self.counters.confirmed.fetch_add(confirmed - state.confirmed, Relaxed);
-        state.confirmed = confirmed;
+        let confirmed = self.counters.unconfirmed.confirm(ping.covers.messages);
+        self.counters.confirmed.fetch_add(confirmed, Relaxed);
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
-        self.publish(&state);
         drop(state);
         // it takes a lock of its own
         self.counters.round_trip(ping.sent.elapsed());
         Some(ping.covers)
-    }
-
-    /// So many more messages were handed to the socket whole.
-    pub(super) fn written(&self, messages: usize) {
-        let mut state = self.state();
-        state.written += messages as u64;
-        self.publish(&state);
-    }
-
-    fn publish(&self, state: &State) {
-        // a pong can be faster than the writer's bookkeeping
-        let unconfirmed = state.written.saturating_sub(state.confirmed);
-        self.counters.unconfirmed.store(unconfirmed, Relaxed);
     }
 }
 
@@ -160,12 +143,12 @@ mod tests {
     #[test]
     fn a_pong_confirms_what_was_written_before_its_ping() {
         let (pings, counters) = pings();
-        pings.written(3);
+        counters.unconfirmed.add(3);
         let ping = pings.ping(covers(3, 13));
-        pings.written(2);
-        assert_eq!(counters.unconfirmed.load(Relaxed), 5);
+        counters.unconfirmed.add(2);
+        assert_eq!(counters.unconfirmed.count(), 5);
         assert_eq!(pings.pong(&ping), Some(covers(3, 13)));
-        assert_eq!(counters.unconfirmed.load(Relaxed), 2);
+        assert_eq!(counters.unconfirmed.count(), 2);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 0);
         assert!(counters.snapshot().last_round_trip.is_some());
     }

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use super::close_request::CloseRequest;
 use super::life::{Ours, Parting};
-use super::shared::{Owner, Shared};
+use super::shared::Shared;
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
 use crate::message::{CloseFrame, Message, MessageRef};
 use crate::policy::Beat;
 use crate::queues::inbox::{Batch, Inbox, Room};
 use crate::resume::Report;
+use crate::settings::Side;
 use crate::sync::Mutex;
 use crate::transport::{NoDataYet, ReadBuffer, ReadHalf};
 use crate::wire::{Decoder, Item};
@@ -346,7 +347,7 @@ impl Reader<'_> {
         let shared = self.shared;
         let closing = Instant::now() + shared.settings.timeouts().close;
         let (is_session, is_framed) =
-            (shared.owner == Owner::Session, !shared.protocol.is_websocket());
+            (shared.settings.side == Side::Session, !shared.protocol.is_websocket());
         shared.life.peer_ends(cause, answer.clone());
         if shared.is_all_there_is() || is_session && answer.is_some() {
             // the handler receives what is left, answers, and returns

@@ -16,20 +16,10 @@ use crate::message::{CloseCode, Message};
 use crate::queues::inbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::resume::{Counts, Report};
-use crate::settings::Settings;
+use crate::settings::{Settings, Side};
 use crate::stats::Counters;
 use crate::transport::Hangup;
 use crate::wire::Protocol;
-
-/// Whose link it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// Another link may follow: outbox and inbox outlive this one.
-    Client,
-    /// With the link the outbox shuts and the inbox ends, unless it carries a session that may go
-    /// on; a handler may answer until it returns.
-    Session,
-}
 
 /// What the owner is told while the link lives.
 #[derive(Debug, Clone, Copy)]
@@ -44,12 +34,12 @@ pub(crate) enum Notice {
 /// `server`.
 macro_rules! record {
     ($level:expr, $shared:expr, $event:expr, $($key:ident = $value:expr),*; $($line:tt)*) => {
-        match $shared.owner {
-            Owner::Client => log::log!(
+        match $shared.settings.side {
+            Side::Client => log::log!(
                 $level, client = $shared.id, name = $shared.settings.label(), event = $event,
                 $($key = $value),*; $($line)*
             ),
-            Owner::Session => log::log!(
+            Side::Session => log::log!(
                 $level, session = $shared.id, server = $shared.settings.label(), event = $event,
                 $($key = $value),*; $($line)*
             ),
@@ -60,7 +50,6 @@ macro_rules! record {
 /// What the three threads share.
 pub(super) struct Shared {
     pub(super) protocol: Protocol,
-    pub(super) owner: Owner,
     pub(super) link: u32,
     pub(super) settings: Arc<Settings>,
     pub(super) outbox: Arc<Outbox>,
@@ -142,7 +131,7 @@ impl Shared {
 
     /// Whether outbox and inbox end with this link: a server's, without a session that may go on.
     pub(super) fn is_all_there_is(&self) -> bool {
-        self.owner == Owner::Session && self.session.is_none()
+        self.settings.side == Side::Session && self.session.is_none()
     }
 
     /// Whether a beat or its answer can be set off from the next message. One that cannot would put

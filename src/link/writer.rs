@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use super::frame_writer::{FrameWriter, NextStep};
 use super::handoff::Handoff;
-use super::shared::{Notice, Owner, Shared};
+use super::shared::{Notice, Shared};
 use crate::failure::{Failure, guarded};
 use crate::queues::outbox::Shortcut;
+use crate::settings::Side;
 use crate::transport::ReadingFailed;
 
 /// The writing side of a link.
@@ -31,14 +32,16 @@ impl Writer {
     pub(super) fn run(&self, mut frames: Box<FrameWriter>) {
         let shared = &*self.shared;
         let mut due = Some(Instant::now());
-        if shared.owner == Owner::Client {
+        if shared.settings.side == Side::Client {
             // ahead of everything: the server learns that its client knows the session
             frames.report();
         }
         let result = loop {
             self.frames.put(frames);
             shared.outbox.doorbell().wait(due);
-            frames = self.frames.take();
+            // never nothing: nobody else takes it out
+            let Some(taken) = self.frames.take() else { return };
+            frames = taken;
             // a transport can be the program's own
             match guarded("writer", || frames.write()) {
                 Ok(Ok(NextStep::Sleep(until))) => due = until,
@@ -68,10 +71,12 @@ impl Writer {
     /// On another thread, while the writer sleeps: writes without waiting. Returns whether that
     /// was all; if not, the writer has to be woken.
     fn write_now(&self, write: impl FnOnce(&mut FrameWriter) -> io::Result<bool>) -> bool {
-        let Some(mut frames) = self.frames.try_take() else { return false };
-        let result = guarded("writer", || write(&mut frames));
-        frames.account();
-        self.frames.put(frames);
+        let result = self.frames.lend(|frames| {
+            let result = guarded("writer", || write(frames));
+            frames.account();
+            result
+        });
+        let Some(result) = result else { return false };
         match result {
             Ok(Ok(is_all)) => return is_all,
             // the writer waits where this one could not, and ends the stream after the reader's failure
@@ -97,10 +102,8 @@ impl Writer {
         let shared = &self.shared;
         let is_long = |waiting: &Duration| *waiting >= limit;
         let Some(waiting) = shared.pings.waiting().filter(is_long) else { return };
-        let Some(frames) = self.frames.try_take() else { return };
-        let is_drained = frames.is_drained();
-        self.frames.put(frames);
-        if is_drained && shared.outbox.is_left_unconfirmed() {
+        let is_drained = self.frames.lend(|frames| frames.is_drained());
+        if is_drained == Some(true) && shared.outbox.is_left_unconfirmed() {
             shared.log_unconfirmed(waiting);
             let _ = shared.notices.try_send(Notice::Unconfirmed(waiting));
         }
@@ -110,10 +113,7 @@ impl Writer {
     pub(super) fn relax(&self) {
         self.shared.mailbox.relax();
         self.shared.outbox.relax();
-        if let Some(mut frames) = self.frames.try_take() {
-            frames.relax();
-            self.frames.put(frames);
-        }
+        self.frames.lend(|frames| frames.relax());
     }
 }
 

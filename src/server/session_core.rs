@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::failure::Failure;
-use crate::link::{InboxSlot, Link, Opened, Owner, Parts};
+use crate::link::{InboxSlot, Link, Opened, Parts};
 use crate::policy::{Delivery, Unconfirmed};
 use crate::queues::inbox::{Inbox, Mailbox};
 use crate::queues::outbox::Outbox;
@@ -74,7 +74,6 @@ impl SessionCore {
             mailbox: Arc::clone(&self.mailbox),
             counters: Arc::clone(&self.counters),
             session: counts,
-            owner: Owner::Session,
             id: self.id,
             link: number,
         })

@@ -244,7 +244,7 @@ settings! {
 }
 
 /// Which side of a connection it is: their defaults differ.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Side {
     #[default]
     Client,

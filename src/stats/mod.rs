@@ -8,6 +8,7 @@ mod rates;
 mod round_trips;
 mod server;
 mod table;
+mod unconfirmed;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use crate::queues::outbox::{Outbox, Tally};
 use crate::sync::Mutex;
 use round_trips::Window;
 use table::counted;
+use unconfirmed::Unconfirmed;
 
 counted! {
     /// A snapshot of a client's counters, from [`Client::stats`](crate::Client::stats).
@@ -111,7 +113,7 @@ counted! {
             "everlink_heartbeat_misses_total" "Beats not answered";
         /// Messages of the present link, or of the last one, that were written after the last ping
         /// that was answered: the peer may or may not have them.
-        unconfirmed: now(u64) = AtomicU64, "everlink_unconfirmed_messages" "Messages not confirmed";
+        unconfirmed: now(u64) = Unconfirmed, "everlink_unconfirmed_messages" "Messages not confirmed";
         /// From the last answered ping to its pong.
         #[cfg_attr(feature = "serde", serde(with = "crate::seconds::optional"))]
         last_round_trip: time(Option<Duration>),
