@@ -27,7 +27,7 @@
 //!
 //! | thread | owns | blocks in |
 //! | --- | --- | --- |
-//! | `everlink-N-manager` | the life cycle: dial, open, serve, bury, back off | a channel |
+//! | `everlink-N-manager` | the life cycle: dial, open, serve, join, back off | a channel |
 //! | `everlink-N-reader` | the read half of the socket and the decoder | `read` |
 //! | `everlink-N-writer` | the write half and the encoder | the outbox, `write` |
 //! | `everlink-N-heartbeat` | the beat | a channel, with a deadline |

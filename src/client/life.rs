@@ -346,7 +346,7 @@ impl Manager {
     fn rest(&mut self, cause: Arc<Failure>) -> NextStep {
         let attempts = self.streak.failed();
         self.core.status.enter(Step::GaveUp(Arc::clone(&cause)));
-        self.core.mailbox.look_again();
+        self.core.mailbox.wake_all();
         self.core.outbox.rest(Some(Arc::clone(&cause)));
         self.say(|client| Event::GaveUp { client, cause, attempts });
         let next = self.obey(self.commands.recv());
@@ -377,7 +377,7 @@ impl Manager {
         let born = Instant::now();
         let command = self.watch(&link, close);
         if matches!(command, Some(Command::Close(_))) {
-            let ended = link.bury();
+            let ended = link.join();
             self.core.counters.disconnects.add(ended.cause.kind());
             return NextStep::Close { clean: ended.is_clean };
         }
@@ -417,7 +417,7 @@ impl Manager {
 
     /// Joins the threads of a dead link, and settles with outbox and session what it had taken.
     fn join(&mut self, link: Link) -> Ended {
-        let ended = link.bury();
+        let ended = link.join();
         if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
             if let Some(TooLarge { size, message }) = self.core.outbox.take_too_large() {
                 self.say(|client| Event::MessageTooLarge { client, size, message });

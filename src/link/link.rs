@@ -174,12 +174,12 @@ impl Link {
     }
 
     /// Joins the three threads of a dead link.
-    pub(crate) fn bury(mut self) -> Ended {
-        self.join();
+    pub(crate) fn join(mut self) -> Ended {
+        self.join_threads();
         self.ended()
     }
 
-    fn join(&mut self) {
+    fn join_threads(&mut self) {
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
@@ -190,6 +190,6 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.shared.life.leave();
         self.shared.fail(Failure::Interrupted);
-        self.join();
+        self.join_threads();
     }
 }

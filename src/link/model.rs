@@ -321,7 +321,7 @@ fn a_reader_that_waits_for_the_program_gives_everything_up_at_the_end() {
             let (mailbox, life) = (Arc::clone(&mailbox), Arc::clone(&life));
             thread::spawn(move || {
                 life.die(goodbye());
-                mailbox.look_again();
+                mailbox.wake_all();
             })
         };
         let recv = || mailbox.recv(None, || false, crossbeam_channel::never);

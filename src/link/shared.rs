@@ -90,14 +90,14 @@ impl Shared {
             self.outbox.shut();
         }
         self.outbox.link_lost();
-        self.mailbox.look_again();
+        self.mailbox.wake_all();
     }
 
     /// The link is to be closed.
     pub(super) fn close(&self, request: CloseRequest) {
         let has_frames = self.protocol.is_websocket();
         self.life.close(if has_frames { request } else { request.without_frame() });
-        self.mailbox.look_again();
+        self.mailbox.wake_all();
         self.outbox.ring();
     }
 

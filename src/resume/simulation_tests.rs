@@ -61,7 +61,7 @@ impl End {
     }
 
     /// The link has ended, and is joined.
-    fn bury(&mut self) {
+    fn join(&mut self) {
         if self.line.take().is_some() {
             self.outbox.restore_begun(&mut self.encoded);
             self.outbox.detached();
@@ -145,7 +145,7 @@ impl World {
         let Some(number) = self.ends[to].line else { return };
         let line = &mut self.lines[number];
         match line.to[to].pop_front() {
-            None if line.is_cut => self.ends[to].bury(),
+            None if line.is_cut => self.ends[to].join(),
             None => {}
             Some(Frame::Beat) => self.ends[to].counts.receive(),
             Some(Frame::Data(message)) => {
@@ -182,7 +182,7 @@ impl World {
         }
         let Offer::Resume { received, .. } = offer else { unreachable!() };
         assert!(admits(&server.counts, received), "an honest client is let in");
-        server.bury();
+        server.join();
         let answer = Answer {
             token: self.token.clone(),
             window: 1,
@@ -219,7 +219,7 @@ impl World {
                     self.cut(number);
                     // noticed at once, or when there is nothing more to read
                     if self.random.bool() {
-                        self.ends[end].bury();
+                        self.ends[end].join();
                     }
                 }
             }

@@ -61,7 +61,7 @@ fn what_an_old_link_has_counted_is_in_the_inbox_before_the_next_begins() {
             let link = reader(&mailbox, &counts, &death);
             if !is_last {
                 *death.lock() = true;
-                mailbox.look_again();
+                mailbox.wake_all();
             }
             link.join().expect("no panic");
         }

@@ -293,7 +293,7 @@ impl SessionOwner {
     /// becomes of the session.
     fn join(&mut self, link: Link, is_replaced: bool) -> (Arc<Failure>, After) {
         self.uptime = self.linked.elapsed();
-        let mut ended = link.bury();
+        let mut ended = link.join();
         if is_replaced && matches!(*ended.cause, Failure::Interrupted) {
             // nobody wanted its end: its client has noticed first that it was lost
             let why =

@@ -85,7 +85,7 @@ pub(super) fn run(
             }
         },
     };
-    let ended = link.bury();
+    let ended = link.join();
     // clones of the session keep nothing that was to be sent
     core.outbox().link_buried();
     drop(core.outbox().drain());

@@ -176,7 +176,7 @@ impl Mailbox {
     }
 
     /// Receives the next message; `interrupted` is asked whenever somebody says
-    /// [`Mailbox::look_again`], and `alarm` has to disconnect when it comes true.
+    /// [`Mailbox::wake_all`], and `alarm` has to disconnect when it comes true.
     pub(crate) fn recv(
         &self,
         deadline: Option<Instant>,
@@ -294,7 +294,7 @@ impl Mailbox {
     }
 
     /// Has everybody who waits here look at the conditions again.
-    pub(crate) fn look_again(&self) {
+    pub(crate) fn wake_all(&self) {
         // in order: whoever has looked and not yet waits holds the lock
         drop(self.state());
         self.filled.notify_all();
@@ -304,7 +304,7 @@ impl Mailbox {
     /// Nothing more will come.
     pub(crate) fn end(&self) {
         self.state().ended = true;
-        self.look_again();
+        self.wake_all();
     }
 
     /// Nobody will receive any more: what is left goes, and with it the channel's thread.

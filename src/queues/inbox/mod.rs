@@ -129,7 +129,7 @@ impl Inbox {
     }
 
     /// Delivers the batch, waiting for room if that is the policy. `room` is asked whenever the
-    /// inbox is full, and again at each [`Mailbox::look_again`].
+    /// inbox is full, and again at each [`Mailbox::wake_all`].
     pub(crate) fn deliver(&self, batch: &mut Batch, room: impl Fn() -> Room) {
         if let Self::Mailbox(mailbox) = self {
             batch.maker.finish(|message| batch.messages.push_back(message));

@@ -111,7 +111,7 @@ fn a_reader_that_waits_is_let_go_and_told_what_becomes_of_the_rest() {
             inbox.deliver(&mut numbers(0..3), room);
         });
         is_over.store(true, SeqCst);
-        mailbox.look_again();
+        mailbox.wake_all();
         reader.join().unwrap();
         assert_eq!((mailbox.len(), mailbox.dropped()), (left, dropped));
     }
