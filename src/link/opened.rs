@@ -40,7 +40,7 @@ impl Opened {
 
     /// What has been received and is not delivered yet counts against this.
     pub(crate) fn within(mut self, budget: &Budget) -> Self {
-        self.decoder.within(budget);
+        self.decoder.unfinished().within(budget);
         self
     }
 

@@ -55,7 +55,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         return shared.fail(Failure::Panicked { place: READER, message });
     };
     let Work { mut decoder, buffer, half, kept, secrets } = *work;
-    let batch = Batch::new(decoder.pool(), decoder.share());
+    let batch = Batch::new(decoder.pool(), decoder.unfinished().share());
     // not on the stack: what a thread has touched of that is what an idle connection costs
     let mut reader = Box::new(Reader {
         shared,
@@ -171,7 +171,7 @@ impl Reader<'_> {
                 Err(failure) => return failure,
             };
             self.deliver();
-            self.decoder.abandon();
+            self.decoder.unfinished().abandon();
             self.part(cause, answer);
             // the cause is noted
             return Failure::ClosedAbnormally;
@@ -193,7 +193,7 @@ impl Reader<'_> {
                     let message = message.on_link(shared.link);
                     take(shared, message, inbox, batch, place);
                     if batch.is_full() {
-                        decoder.hand_over(batch.share());
+                        decoder.unfinished().hand_over(batch.share());
                         deliver(shared, inbox, batch, beyond)?;
                     }
                 }
@@ -330,11 +330,11 @@ impl Reader<'_> {
     fn deliver(&mut self) -> bool {
         let mut may_follow = true;
         if !self.batch.is_empty() {
-            self.decoder.hand_over(self.batch.share());
+            self.decoder.unfinished().hand_over(self.batch.share());
             let Self { shared, inbox, batch, beyond, .. } = self;
             may_follow = deliver(shared, inbox, batch, beyond).is_ok();
         }
-        self.decoder.delivered();
+        self.decoder.unfinished().delivered();
         may_follow
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::violations::{no_memory, violation};
 use crate::failure::Failure;
 use crate::message::{CloseCode, Message, Pool};
 use crate::sync::{Budget, Share};
@@ -28,7 +29,7 @@ pub(super) enum Assembly {
 
 /// The message whose pieces are coming, and what it has of the memory that all sessions share.
 #[derive(Debug, Default)]
-pub(super) struct Unfinished {
+pub(crate) struct Unfinished {
     pub(super) message: Option<Assembly>,
     /// For that message, and for the one before it until that is delivered.
     pub(super) share: Share,
@@ -36,25 +37,30 @@ pub(super) struct Unfinished {
 
 impl Unfinished {
     /// What is unfinished counts against this.
-    pub(super) fn within(&mut self, budget: &Budget) {
+    pub(crate) fn within(&mut self, budget: &Budget) {
         self.share = budget.share();
     }
 
+    /// An empty share of the same.
+    pub(crate) fn share(&self) -> Share {
+        self.share.sibling()
+    }
+
     /// Nothing more is decoded: lets go of what there is.
-    pub(super) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         self.message = None;
         self.share.shrink(0);
     }
 
     /// Every message that is whole was delivered.
-    pub(super) fn delivered(&mut self) {
+    pub(crate) fn delivered(&mut self) {
         if self.message.is_none() {
             self.share.shrink(0);
         }
     }
 
     /// Every message that is whole is kept elsewhere from here on.
-    pub(super) fn hand_over(&mut self, to: &mut Share) {
+    pub(crate) fn hand_over(&mut self, to: &mut Share) {
         if self.message.is_none() {
             to.take_over(&mut self.share);
         }
@@ -173,7 +179,7 @@ impl Assembly {
 
 impl From<NotUtf8> for Failure {
     fn from(_: NotUtf8) -> Self {
-        super::violation(CloseCode::INVALID_PAYLOAD, "text that is not UTF-8")
+        violation(CloseCode::INVALID_PAYLOAD, "text that is not UTF-8")
     }
 }
 
@@ -181,7 +187,7 @@ impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::NotUtf8 => NotUtf8.into(),
-            Refused::NoMemory => super::no_memory(),
+            Refused::NoMemory => no_memory(),
         }
     }
 }

@@ -34,7 +34,7 @@ impl Decoder {
     }
 
     /// The message whose pieces are coming, with its share of the memory.
-    pub(in crate::wire) fn unfinished(&mut self) -> &mut Unfinished {
+    pub(crate) fn unfinished(&mut self) -> &mut Unfinished {
         &mut self.unfinished
     }
 

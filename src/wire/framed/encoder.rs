@@ -2,8 +2,7 @@
 
 use crate::message::Message;
 use crate::policy::{Framing, FramingKind, LengthPrefix};
-use crate::wire::Output;
-use crate::wire::output::SHARED_FROM;
+use crate::wire::output::{Output, SHARED_FROM};
 
 /// The writing side of a framed stream.
 #[derive(Debug)]

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use tungstenite::protocol::Role;
 use tungstenite::protocol::frame::FrameHeader;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
-use super::control::{MAX_CONTROL, control};
 use super::deflate::Inflater;
 use super::mask::Mask;
 use crate::failure::Failure;
-use crate::message::{CloseCode, Message, MessageRef, Pool};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
 use crate::policy::{AgreedCompression, MaxSizes};
 use crate::sync::Share;
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Assembly, NotUtf8, Unfinished};
-use crate::wire::{Item, too_big, violation};
+use crate::wire::item::Item;
+use crate::wire::violations::{too_big, violation};
+
+/// The longest payload of a control frame.
+const MAX_CONTROL: usize = 125;
 
 /// The reading side of a WebSocket.
 ///
@@ -63,7 +66,7 @@ impl Decoder {
     }
 
     /// The message whose pieces are coming, with its share of the memory.
-    pub(in crate::wire) fn unfinished(&mut self) -> &mut Unfinished {
+    pub(crate) fn unfinished(&mut self) -> &mut Unfinished {
         &mut self.unfinished
     }
 
@@ -352,6 +355,32 @@ fn unmask(key: Option<[u8; 4]>, payload: &mut [u8]) {
     }
 }
 
-pub(super) fn protocol(reason: impl Into<String>) -> Failure {
+/// A violation of the protocol.
+fn protocol(reason: impl Into<String>) -> Failure {
     violation(CloseCode::PROTOCOL_ERROR, reason)
+}
+
+/// The item that a control frame is.
+fn control(opcode: Control, payload: &[u8]) -> Result<Item<'_>, Failure> {
+    match opcode {
+        Control::Ping => Ok(Item::Ping(payload)),
+        Control::Pong => Ok(Item::Pong(payload)),
+        Control::Close => close(payload).map(Item::Close),
+        // never: reading the header refuses them
+        Control::Reserved(opcode) => Err(protocol(format!("the reserved opcode {opcode}"))),
+    }
+}
+
+/// The body of a close frame (RFC 6455 section 5.5.1), with its code as it came.
+fn close(payload: &[u8]) -> Result<Option<CloseFrame>, Failure> {
+    let (code, reason) = match payload {
+        [] => return Ok(None),
+        [_] => return Err(protocol("a close frame of one byte")),
+        [high, low, reason @ ..] => (CloseCode(u16::from_be_bytes([*high, *low])), reason),
+    };
+    if !code.is_sendable() {
+        return Err(protocol(format!("close code {code} in a close frame")));
+    }
+    let reason = std::str::from_utf8(reason).map_err(|_| NotUtf8)?;
+    Ok(Some(CloseFrame::new(code, reason)))
 }

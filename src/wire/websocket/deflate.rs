@@ -9,7 +9,7 @@ use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 use crate::failure::{Failure, guarded};
 use crate::message::{CloseCode, Message};
 use crate::policy::{AgreedCompression, Compression};
-use crate::wire::{too_big, violation};
+use crate::wire::violations::{too_big, violation};
 
 /// What a message ends with on this side, and is sent without (section 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];

@@ -8,8 +8,7 @@ use super::deflate::Deflater;
 use super::mask::Mask;
 use crate::message::{CloseFrame, Message};
 use crate::policy::{AgreedCompression, Compression};
-use crate::wire::Output;
-use crate::wire::output::SHARED_FROM;
+use crate::wire::output::{Output, SHARED_FROM};
 
 /// The writing side of a WebSocket. A client masks what it sends with keys that cannot be
 /// foreseen (RFC 6455 section 5.3).

@@ -5,7 +5,6 @@
 //! announces, replaces close codes that it does not know, and refuses every extension. It is the
 //! second opinion of the tests.
 
-mod control;
 mod decoder;
 #[cfg_attr(not(feature = "deflate"), path = "no_deflate.rs")]
 mod deflate;

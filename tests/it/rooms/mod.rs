@@ -129,13 +129,6 @@ const CIRCLES: &[&str] = &[
     "server/mod.rs",
     "server/resumable.rs",
     "server/resumption.rs",
-    "wire/assembly.rs",
-    "wire/framed/decoder.rs",
-    "wire/mod.rs",
-    "wire/websocket/control.rs",
-    "wire/websocket/decoder.rs",
-    "wire/websocket/deflate.rs",
-    "wire/websocket/encoder.rs",
 ];
 
 /// Types that still have `impl`s in another file: that file.

@@ -1,0 +1,71 @@
+//! From messages to bytes, in either protocol.
+
+use super::output::Output;
+use super::{framed, websocket};
+use crate::message::{CloseFrame, Message};
+use crate::policy::{AgreedCompression, Compression};
+
+/// The writing side of either protocol.
+#[derive(Debug)]
+pub(crate) enum Encoder {
+    WebSocket(websocket::Encoder),
+    Framed(framed::Encoder),
+}
+
+impl Encoder {
+    /// Encodes a whole message.
+    pub(crate) fn message(&mut self, message: &Message, out: &mut Output) {
+        match self {
+            Self::WebSocket(encoder) => encoder.message(message, out),
+            Self::Framed(encoder) => encoder.message(message, out),
+        }
+    }
+
+    /// The same, never compressed.
+    pub(crate) fn plain(&mut self, message: &Message, out: &mut Output) {
+        match self {
+            Self::WebSocket(encoder) => encoder.plain(message, out),
+            Self::Framed(encoder) => encoder.message(message, out),
+        }
+    }
+
+    /// Messages may go compressed: a WebSocket's.
+    pub(crate) fn compressed(&mut self, agreed: AgreedCompression, compression: Compression) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.compressed(agreed, compression);
+        }
+    }
+
+    /// The link is idle.
+    pub(crate) fn relax(&mut self) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.relax();
+        }
+    }
+
+    /// Whether nothing but a write of its own sets a message off from the next.
+    pub(crate) fn needs_writes_of_its_own(&self) -> bool {
+        matches!(self, Self::Framed(encoder) if encoder.is_raw())
+    }
+
+    /// Encodes a ping; nothing where the protocol has none.
+    pub(crate) fn ping(&mut self, payload: &[u8], out: &mut Output) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.ping(payload, out);
+        }
+    }
+
+    /// Encodes a pong; nothing where the protocol has none.
+    pub(crate) fn pong(&mut self, payload: &[u8], out: &mut Output) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.pong(payload, out);
+        }
+    }
+
+    /// Encodes a close frame, where the protocol has one; nothing may be encoded after it.
+    pub(crate) fn close(&mut self, frame: Option<&CloseFrame>, out: &mut Output) {
+        if let Self::WebSocket(encoder) = self {
+            encoder.close(frame, out);
+        }
+    }
+}
