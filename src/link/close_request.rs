@@ -6,13 +6,16 @@ use crate::failure::Failure;
 use crate::message::CloseFrame;
 
 /// A link says what its close frame says, once, and ends when the peer has answered, or by the deadline.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct CloseRequest {
-    frame: Option<CloseFrame>,
-    is_urgent: bool,
-    is_answer: bool,
-    deadline: Option<Instant>,
-    cause: Option<Failure>,
+    pub(super) frame: Option<CloseFrame>,
+    /// Whether it goes ahead of what is queued.
+    pub(super) is_urgent: bool,
+    /// Whether it says what answers the peer's close frame, if one came.
+    pub(super) is_answer: bool,
+    pub(super) deadline: Option<Instant>,
+    /// Why the link ends, unless it is ending already.
+    pub(super) cause: Option<Failure>,
 }
 
 impl CloseRequest {
@@ -42,44 +45,5 @@ impl CloseRequest {
     pub(crate) fn because(mut self, cause: Failure) -> Self {
         self.cause = Some(cause);
         self
-    }
-
-    /// Where the protocol has no close frames, nobody is told why.
-    pub(super) fn without_frame(mut self) -> Self {
-        self.frame = None;
-        self
-    }
-
-    pub(super) fn take_cause(&mut self) -> Option<Failure> {
-        self.cause.take()
-    }
-
-    /// The peer's close frame has come, and is to be answered with this.
-    pub(super) fn answer(&mut self, frame: &Option<CloseFrame>) {
-        if self.is_answer {
-            self.frame.clone_from(frame);
-        }
-    }
-
-    /// Another request has come: the first one stays, unless the other is more urgent. The first
-    /// deadline stays in any case.
-    pub(super) fn join(&mut self, other: Self) {
-        let deadline = self.deadline.or(other.deadline);
-        if other.is_urgent {
-            *self = other;
-        }
-        self.deadline = deadline;
-    }
-
-    pub(super) fn is_urgent(&self) -> bool {
-        self.is_urgent
-    }
-
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.deadline
-    }
-
-    pub(super) fn frame(&self) -> Option<CloseFrame> {
-        self.frame.clone()
     }
 }

@@ -481,7 +481,7 @@ impl FrameWriter {
             return Ok(None);
         }
         if !urgent {
-            if self.shared.pings.is_waiting() {
+            if self.shared.pings.waiting().is_some() {
                 // the answer rings
                 return Ok(None);
             }
@@ -512,14 +512,14 @@ impl FrameWriter {
 
     fn ping(&mut self) {
         self.unasked.clear();
-        let payload = self.shared.pings.ping(self.encoded);
+        let payload = self.shared.pings.sent(self.encoded, false);
         self.shared.log_control("sent", "ping");
         self.encoder.ping(&payload, &mut self.out);
     }
 
     fn beat(&mut self, message: &Message) -> io::Result<()> {
         self.unasked.clear();
-        self.shared.pings.beat(self.encoded);
+        self.shared.pings.sent(self.encoded, true);
         self.lone_message(message)
     }
 

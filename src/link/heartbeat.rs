@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::beat_clock::{Action, BeatClock, Seen};
 use super::life::Pulse;
 use super::liveness::HELD_UP;
-use super::shared::Shared;
+use super::shared::{Notice, Shared};
 use super::suspension::Suspension;
 use super::writer::Writer;
 use crate::failure::{Failure, guarded};
@@ -40,7 +40,7 @@ pub(super) fn run(shared: &Shared, writer: &Writer) {
                     }
                     writer.relax();
                 }
-                Action::SayStalled(time) => shared.stalled(time),
+                Action::SayStalled(time) => shared.tell(Notice::Stalled(time)),
                 Action::SeekConfirmations(limit) => writer.seek_confirmations(limit),
                 Action::Dead(silence) if seen.now.elapsed() < HELD_UP => {
                     return shared.fail(shared.silent(silence));

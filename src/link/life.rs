@@ -163,19 +163,22 @@ impl Life {
         });
     }
 
-    /// The link is to be closed.
+    /// The link is to be closed. The first request stays, unless another is more urgent; the first
+    /// deadline stays in any case.
     pub(super) fn close(&self, mut request: CloseRequest) {
         self.change(|state| {
-            if let Some(cause) = request.take_cause() {
+            if let Some(cause) = request.cause.take() {
                 state.note(cause);
             }
-            state.is_leaving |= !request.is_urgent();
-            if let Some(answer) = &state.answer {
-                request.answer(answer);
+            state.is_leaving |= !request.is_urgent;
+            if let (true, Some(answer)) = (request.is_answer, &state.answer) {
+                request.frame.clone_from(answer);
             }
-            match &mut state.closing {
-                Some(before) => before.join(request),
-                none => *none = Some(request),
+            let is_first = state.closing.is_none();
+            let closing = state.closing.get_or_insert_default();
+            closing.deadline = closing.deadline.or(request.deadline);
+            if is_first || request.is_urgent {
+                (closing.frame, closing.is_urgent) = (request.frame, request.is_urgent);
             }
         });
     }
@@ -187,7 +190,7 @@ impl Life {
             return None;
         }
         let request = state.closing.as_ref().filter(|_| state.ours == Ours::Open);
-        Some(Orders { close: request.map(CloseRequest::is_urgent), parting: state.parting })
+        Some(Orders { close: request.map(|request| request.is_urgent), parting: state.parting })
     }
 
     /// Our close frame is about to be written: a peer that reads it may be gone before the write
@@ -294,7 +297,7 @@ impl Life {
 
     /// Waits for the end of a link that is being closed, until the time for that is over.
     pub(super) fn wait_closed(&self) {
-        let deadline = self.state.lock().closing.as_ref().and_then(CloseRequest::deadline);
+        let deadline = self.state.lock().deadline();
         self.wait(deadline, |_| false);
     }
 
@@ -305,23 +308,17 @@ impl Life {
 
     /// Waits for the next thing that the heartbeat thread has to do.
     pub(super) fn wait_pulse(&self, due: Instant) -> Pulse {
-        let mut state = self.state.lock();
         loop {
-            if state.died_at.is_some() {
-                return Pulse::Dead;
+            let deadline = self.state.lock().deadline();
+            let until = deadline.map_or(due, |deadline| deadline.min(due));
+            // a request that comes meanwhile may be for sooner
+            let is_told = self.wait(Some(until), |state| state.deadline() != deadline);
+            match (is_told, deadline) {
+                (true, _) if self.is_dead() => return Pulse::Dead,
+                (true, _) => {}
+                (false, Some(deadline)) if deadline == until => return Pulse::Overdue,
+                (false, _) => return Pulse::Due,
             }
-            let now = Instant::now();
-            let closing = state.closing.as_ref().and_then(CloseRequest::deadline);
-            if closing.is_some_and(|deadline| deadline <= now) {
-                return Pulse::Overdue;
-            }
-            if due <= now {
-                return Pulse::Due;
-            }
-            let until = closing.map_or(due, |deadline| deadline.min(due));
-            state.waiting += 1;
-            state = self.changed.wait_timeout(state, until.saturating_duration_since(now));
-            state.waiting -= 1;
         }
     }
 
@@ -347,8 +344,12 @@ impl Life {
 }
 
 impl State {
+    fn deadline(&self) -> Option<Instant> {
+        self.closing.as_ref().and_then(|request| request.deadline)
+    }
+
     fn close_frame(&self) -> Option<CloseFrame> {
-        self.closing.as_ref().and_then(CloseRequest::frame)
+        self.closing.as_ref().and_then(|request| request.frame.clone())
     }
 
     fn note(&mut self, cause: Failure) {

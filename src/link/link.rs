@@ -24,7 +24,7 @@ use crate::queues::outbox::{Outbox, Shortcut};
 use crate::resume::Counts;
 use crate::settings::Settings;
 use crate::stats::Counters;
-use crate::sync::threads::{self, Role, Threads};
+use crate::sync::threads::{Role, Threads};
 use crate::transport::Duplex;
 
 /// What a link needs from its owner.
@@ -96,7 +96,6 @@ impl Link {
             session,
             hangup,
             id,
-            name: threads::thread_prefix(id),
         });
         let writer = Arc::new(Writer::new(Arc::clone(&shared)));
         if shared.settings.socket().sends_directly() {

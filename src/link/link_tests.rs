@@ -42,7 +42,6 @@ pub(super) fn shared(protocol: Protocol, messages: usize) -> Arc<Shared> {
         pings: PingLedger::new(counters),
         notices: bounded(4).0,
         id: 1,
-        name: "test".into(),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::stats::Counters;
 use crate::sync::{Mutex, MutexGuard};
@@ -60,23 +60,8 @@ impl PingLedger {
         self.state.lock()
     }
 
-    /// A ping goes out now, behind all that; returns the payload that it carries.
-    pub(super) fn ping(&self, covers: Covered) -> [u8; 8] {
-        self.sent(covers, false)
-    }
-
-    /// The same for a beat of the application.
-    pub(super) fn beat(&self, covers: Covered) {
-        self.sent(covers, true);
-    }
-
-    /// Whether the answer to some ping is still to come.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.state().out.is_empty()
-    }
-
     /// For how long the oldest ping has had no answer, if there is one.
-    pub(super) fn waiting(&self) -> Option<std::time::Duration> {
+    pub(super) fn waiting(&self) -> Option<Duration> {
         self.state().out.front().map(|ping| ping.sent.elapsed())
     }
 
@@ -85,7 +70,9 @@ impl PingLedger {
         self.state().is_answered
     }
 
-    fn sent(&self, covers: Covered, is_beat: bool) -> [u8; 8] {
+    /// A ping goes out now, or a beat of the application, behind all that; returns the payload that
+    /// a ping carries.
+    pub(super) fn sent(&self, covers: Covered, is_beat: bool) -> [u8; 8] {
         let mut state = self.state();
         state.pings += 1;
         state.unanswered += 1;
@@ -144,7 +131,7 @@ mod tests {
     fn a_pong_confirms_what_was_written_before_its_ping() {
         let (pings, counters) = pings();
         counters.unconfirmed.add(3);
-        let ping = pings.ping(covers(3, 13));
+        let ping = pings.sent(covers(3, 13), false);
         counters.unconfirmed.add(2);
         assert_eq!(counters.unconfirmed.count(), 5);
         assert_eq!(pings.pong(&ping), Some(covers(3, 13)));
@@ -156,9 +143,9 @@ mod tests {
     #[test]
     fn the_latest_pong_answers_all_pings_before_it_and_strangers_nothing() {
         let (pings, counters) = pings();
-        let first = pings.ping(covers(0, 0));
-        let second = pings.ping(covers(0, 0));
-        let third = pings.ping(covers(0, 0));
+        let first = pings.sent(covers(0, 0), false);
+        let second = pings.sent(covers(0, 0), false);
+        let third = pings.sent(covers(0, 0), false);
         pings.pong(b"hello");
         pings.pong(&99_u64.to_be_bytes());
         assert_eq!(counters.unanswered_pings.load(Relaxed), 3);
@@ -173,7 +160,7 @@ mod tests {
     fn a_peer_that_never_answers_costs_no_memory_and_is_counted() {
         let (pings, counters) = pings();
         for _ in 0..1000 {
-            pings.ping(covers(0, 0));
+            pings.sent(covers(0, 0), false);
         }
         assert_eq!(pings.state().out.len(), REMEMBERED);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 1000);

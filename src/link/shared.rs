@@ -18,6 +18,7 @@ use crate::queues::outbox::Outbox;
 use crate::resume::{Counts, Report};
 use crate::settings::{Settings, Side};
 use crate::stats::Counters;
+use crate::sync::threads::thread_prefix;
 use crate::transport::Hangup;
 use crate::wire::Protocol;
 
@@ -61,18 +62,15 @@ pub(super) struct Shared {
     pub(super) control: ControlSlots,
     pub(super) liveness: Liveness,
     pub(super) pings: PingLedger,
-    /// Each is said once for each time that it happens, and a full channel takes no more: nothing
-    /// piles up.
     pub(super) notices: Sender<Notice>,
     pub(super) id: u64,
-    pub(super) name: String,
 }
 
 impl Shared {
     /// The link is dead, and this is why unless that was noted before.
     pub(super) fn fail(&self, cause: Failure) {
         let Some(cause) = self.life.die(cause) else { return };
-        if matches!(*cause, Failure::HeartbeatTimeout { .. }) && self.pings.is_waiting() {
+        if matches!(*cause, Failure::HeartbeatTimeout { .. }) && self.pings.waiting().is_some() {
             // the last one: no beat follows that could find it unanswered
             self.counters.heartbeat_misses.fetch_add(1, Relaxed);
         }
@@ -95,8 +93,8 @@ impl Shared {
 
     /// The link is to be closed.
     pub(super) fn close(&self, request: CloseRequest) {
-        let has_frames = self.protocol.is_websocket();
-        self.life.close(if has_frames { request } else { request.without_frame() });
+        let frame = request.frame.filter(|_| self.protocol.is_websocket());
+        self.life.close(CloseRequest { frame, ..request });
         self.mailbox.wake_all();
         self.outbox.ring();
     }
@@ -123,10 +121,21 @@ impl Shared {
         Failure::HeartbeatTimeout { silence, unanswered }
     }
 
-    /// The program has been busy for so long, and nothing is read meanwhile.
-    pub(super) fn stalled(&self, time: Duration) {
-        self.log_stalled(time);
-        let _ = self.notices.try_send(Notice::Stalled(time));
+    /// Tells the program, once for each time that it happens.
+    pub(super) fn tell(&self, notice: Notice) {
+        let name = thread_prefix(self.id);
+        match notice {
+            Notice::Stalled(waiting) => record!(
+                log::Level::Warn, self, "receiver_stalled", waiting = waiting.as_secs_f64();
+                "{name}: the program has taken no message for {waiting:.1?}, and nothing is read meanwhile"
+            ),
+            Notice::Unconfirmed(waiting) => record!(
+                log::Level::Warn, self, "confirmations_missing", waiting = waiting.as_secs_f64();
+                "{name}: the peer has answered no ping of the last {waiting:.1?}"
+            ),
+        }
+        // a full channel takes no more: nothing piles up
+        let _ = self.notices.try_send(notice);
     }
 
     /// Whether outbox and inbox end with this link: a server's, without a session that may go on.
@@ -140,7 +149,7 @@ impl Shared {
         match self.protocol.check(message) {
             Ok(()) => true,
             Err(why) => {
-                log::error!("{}: a beat is not sent: {why}", self.name);
+                log::error!("{}: a beat is not sent: {why}", thread_prefix(self.id));
                 false
             }
         }
@@ -181,7 +190,7 @@ impl Shared {
                     "{}: a pong without the report that goes before it: something between the two \
                      ends answers pings, and what the peer has cannot be known; the session will \
                      not be resumed",
-                    self.name
+                    thread_prefix(self.id)
                 );
                 counts.give_up();
                 self.outbox.give_up_session();
@@ -231,21 +240,7 @@ impl Shared {
     pub(super) fn log_control(&self, direction: &str, frame: &str) {
         record!(
             log::Level::Debug, self, "control_frame", direction = direction, frame = frame;
-            "{}: {frame} {direction}", self.name
-        );
-    }
-
-    pub(super) fn log_stalled(&self, waiting: Duration) {
-        record!(
-            log::Level::Warn, self, "receiver_stalled", waiting = waiting.as_secs_f64();
-            "{}: the program has taken no message for {waiting:.1?}, and nothing is read meanwhile", self.name
-        );
-    }
-
-    pub(super) fn log_unconfirmed(&self, waiting: Duration) {
-        record!(
-            log::Level::Warn, self, "confirmations_missing", waiting = waiting.as_secs_f64();
-            "{}: the peer has answered no ping of the last {waiting:.1?}", self.name
+            "{}: {frame} {direction}", thread_prefix(self.id)
         );
     }
 }

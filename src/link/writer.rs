@@ -104,8 +104,7 @@ impl Writer {
         let Some(waiting) = shared.pings.waiting().filter(is_long) else { return };
         let is_drained = self.frames.lend(|frames| frames.is_drained());
         if is_drained == Some(true) && shared.outbox.is_left_unconfirmed() {
-            shared.log_unconfirmed(waiting);
-            let _ = shared.notices.try_send(Notice::Unconfirmed(waiting));
+            shared.tell(Notice::Unconfirmed(waiting));
         }
     }
 

@@ -216,6 +216,7 @@ const PLAIN: &[(&str, &str)] = &[
         "what three threads share, each thing with a type and a lock of its own",
     ),
     ("server/core.rs ServerCore", "what the threads of a server share"),
+    ("link/close_request.rs CloseRequest", "what a call takes"),
     ("link/control.rs Slots", "what was in the slots"),
     ("link/life.rs Orders", "what the writer is to do"),
     ("link/beat_clock.rs Seen", "what a step is made from"),
