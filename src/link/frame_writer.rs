@@ -1,4 +1,4 @@
-//! What it takes to write: encoder, output and the write half, in one hand at a time.
+//! Encoder, output buffer and write half of a link.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -22,17 +22,17 @@ use crate::wire::{Encoder, Output, SLICES};
 /// How much is taken from the outbox at once.
 const BATCH: usize = 64 * 1024;
 
-/// A socket that is full is offered no more than this at a time: it takes that as soon as it has
-/// room, so that it is known when it took something last.
+/// How many bytes are offered at a time to a socket that is full: it takes them as soon as it has
+/// room, which shows when it took something last.
 const PIECE: usize = 16 * 1024;
 
-/// No larger message is written past the writer thread.
+/// Larger messages are left to the writer thread.
 const SMALL: usize = 16 * 1024;
 
-/// A write that took so long had to wait for room.
+/// A write that took this long had to wait for room.
 const FULL: Duration = Duration::from_millis(1);
 
-/// How much of a fragmented message is encoded before it is written.
+/// How many bytes of a fragmented message are encoded before they are written.
 const ENCODED: u64 = 64 * 1024;
 
 /// What comes after writing.
@@ -50,19 +50,19 @@ pub(super) struct FrameWriter {
     half: Box<dyn WriteHalf>,
     encoder: Encoder,
     out: Output,
-    /// What the transport holds no part of any more ends at this place.
+    /// The place in the stream up to which the transport has handed everything on.
     flushed: u64,
     /// Messages that were encoded and may not have reached the socket whole, each with the
     /// place in the stream where it ends.
     entries: VecDeque<(u64, Entry)>,
     /// Messages that are about to be encoded.
     batch: VecDeque<Entry>,
-    /// What was encoded whole.
+    /// What was encoded so far.
     encoded: Covered,
-    /// What this end has last said that it has received, on this link.
+    /// The number of received messages in our last report on this link.
     reported: Option<u64>,
     unasked: Unasked,
-    /// What the socket's timeout is at the moment.
+    /// The socket's write timeout at the moment, if one was set.
     timeout: Option<Duration>,
     /// When the socket took something last, or was first offered something after a pause.
     took: Instant,
@@ -94,9 +94,9 @@ impl FrameWriter {
         }
     }
 
-    /// Writes until there is nothing left to write. Once the reader's half of the transport has
-    /// failed the stream is ended: the reader has the cause, and ends the link when the peer has
-    /// had the time to read what that was.
+    /// Writes until there is nothing left to write. If the reader's half of the transport has failed,
+    /// the stream is ended: the reader knows the cause, and ends the link when the peer has had the
+    /// time to read what was written.
     ///
     /// # Errors
     ///
@@ -113,9 +113,9 @@ impl FrameWriter {
     }
 
     fn write_all(&mut self) -> io::Result<NextStep> {
-        // asked before the outbox: a close overtakes no message that was accepted before it
+        // orders first, then the outbox: so a close request overtakes no message that was accepted before it
         while let Some(orders) = self.shared.life.orders() {
-            // what was encoded before, also by another thread that could not finish
+            // what is left from before, perhaps of another thread that could not finish
             self.drain()?;
             self.account();
             if orders.close != Some(true) && !self.is_closed {
@@ -128,12 +128,12 @@ impl FrameWriter {
                 continue;
             }
             self.encode_batch()?;
-            // one write carries both
+            // before the write, so that one write carries both
             let due = self.ask_if_due()?;
             if !self.is_drained() {
                 continue;
             }
-            // what had to be written by itself is written by now
+            // raw messages were written one by one while they were encoded
             self.account();
             match orders.parting {
                 Parting::Nothing => {}
@@ -163,7 +163,7 @@ impl FrameWriter {
         if self.is_closed || !self.is_drained() {
             return Ok(false);
         }
-        // whoever sends tells of what was lost when this is back
+        // the sender tells the program of expired messages later, without the frame writer
         self.shared.outbox.take_untold(&mut self.batch, 1);
         // in this order: see `ControlSlots`
         if !self.is_small() || !self.shared.control.is_empty() {
@@ -172,7 +172,7 @@ impl FrameWriter {
         }
         self.encode_batch()?;
         self.drain()?;
-        // the writer knows when it is time to ask, and others may have queued something behind it
+        // if there is a question to ask or another message to write, the writer has to be woken
         Ok(self.shared.outbox.is_quiet())
     }
 
@@ -187,7 +187,7 @@ impl FrameWriter {
             return Ok(false);
         }
         self.ping();
-        // what the socket does not take now the writer goes on with
+        // the writer goes on with what the socket does not take now
         match self.drain() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.shared.outbox.ring();
@@ -202,8 +202,8 @@ impl FrameWriter {
         self.out.is_empty() && self.flushed == self.out.taken()
     }
 
-    /// Writes what is encoded, the only place that does. What the socket takes moves the cursor,
-    /// also if it is not all: whoever drains next goes on from there.
+    /// Writes what is encoded; the only place that writes. The cursor moves by what the socket takes,
+    /// so the next call goes on from there.
     ///
     /// # Errors
     ///
@@ -235,10 +235,9 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Has the socket take something, however often a signal comes, until the write timeout has
-    /// passed since it took something last. A peer that still sends is alive all the same, and so
-    /// is one that waits for this program to receive: they get until they have been silent for as
-    /// long. Nor is it the peer's fault if this process was held up.
+    /// Waits until the socket takes something, at most for the write timeout since it took something
+    /// last. The timeout does not pass while the peer still sends, while the peer waits for this program
+    /// to receive, or while this process is held up.
     fn wait<T>(
         &mut self,
         mut write: impl FnMut(&mut dyn WriteHalf, &Output) -> io::Result<T>,
@@ -251,7 +250,7 @@ impl FrameWriter {
             if left.is_zero() || self.shared.life.is_dead() {
                 return Err(TimedOut.into());
             }
-            // what is left of a timeout that began anew with the last byte
+            // one system call less: at the beginning of a wait the timeout stays as it is
             let left = if idle < timeout / 64 { timeout } else { left };
             if self.timeout != Some(left) {
                 self.half.set_write_timeout(Some(left))?;
@@ -300,8 +299,8 @@ impl FrameWriter {
         shared.outbox.written(self.entries.drain(..written).map(|(_, entry)| entry));
     }
 
-    /// The end. What the transport has taken whole may have arrived; everything else goes back to
-    /// the outbox, for a message that is cut off never becomes one at the peer.
+    /// Nothing more is written. Messages that the transport has taken whole may have arrived; all others
+    /// go back to the outbox, for the peer never sees a message that was cut off.
     pub(super) fn give_back(&mut self) {
         self.account_up_to(self.out.taken());
         self.shared.outbox.restore(&mut self.batch);
@@ -335,7 +334,7 @@ impl FrameWriter {
         }
     }
 
-    /// Encodes how many messages this end has received, if that has not been said.
+    /// Encodes a report of how many messages this end has received, unless the last one said the same.
     pub(super) fn report(&mut self) {
         let Some(counts) = &self.shared.session else { return };
         let received = counts.received();
@@ -362,7 +361,7 @@ impl FrameWriter {
         self.account();
         shared.life.reach(Ours::Closed);
         if !is_websocket {
-            // without close frames the end of the stream is the goodbye
+            // framed streams have no close frame: the end of the stream is the goodbye
             shared.life.part(Parting::End);
         }
         Ok(())
@@ -378,7 +377,7 @@ impl FrameWriter {
     fn encode_batch(&mut self) -> io::Result<()> {
         loop {
             if self.may_wait && self.batch.front().is_some_and(|entry| entry.is_suspect) {
-                // the answer proves that the link was sound up to this message
+                // an answer proves that the link worked up to this message
                 self.ask()?;
             }
             let Some(mut entry) = self.batch.pop_front() else { break };
@@ -406,7 +405,7 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// A message begins to be encoded; returns its position in the session.
+    /// Counts a message that is about to be encoded; returns its position in the session.
     fn begin_message(&self) -> u64 {
         self.shared.session.as_ref().map_or(0, |counts| counts.send())
     }
@@ -417,7 +416,7 @@ impl FrameWriter {
         self.batch.iter().all(|entry| entry.message.len() <= most)
     }
 
-    /// A raw message has nothing but its write to set it off from the next.
+    /// Writes a raw message by itself: nothing else sets it off from the next.
     fn set_off(&mut self) -> io::Result<()> {
         if self.encoder.needs_writes_of_its_own() { self.drain() } else { Ok(()) }
     }
@@ -462,7 +461,7 @@ impl FrameWriter {
     }
 
     fn ask_early(&mut self) -> io::Result<()> {
-        // on other threads than the writer the program's payload closure must not run
+        // the program's payload closure runs on the writer thread only
         if !self.may_wait || self.is_closed || !self.unasked.is_early_due() {
             return Ok(());
         }
@@ -470,10 +469,10 @@ impl FrameWriter {
         if self.shared.outbox.is_confirmation_awaited() { self.ask() } else { Ok(()) }
     }
 
-    /// Asks the peer what it has, if somebody wants to know and it is time; returns when it will
-    /// be, if nothing else happens before.
+    /// Asks the peer what it has received, if somebody wants to know and it is time. Returns when it
+    /// will be time, unless something else happens before.
     fn ask_if_due(&mut self) -> io::Result<Option<Instant>> {
-        // for what another thread has encoded
+        // other threads encode without asking
         self.ask_early()?;
         let Some(due) = self.unasked.due().filter(|_| !self.is_closed) else { return Ok(None) };
         let (wanted, urgent) = self.shared.outbox.wants_confirmation();
@@ -482,7 +481,7 @@ impl FrameWriter {
         }
         if !urgent {
             if self.shared.pings.waiting().is_some() {
-                // the answer rings
+                // the answer wakes the writer
                 return Ok(None);
             }
             if Instant::now() < due {
@@ -505,7 +504,7 @@ impl FrameWriter {
                     .map_err(|panic| io::Error::other(panic.to_string()))?;
                 self.beat(&message)
             }
-            // nobody is told that this connection could be asked
+            // not confirmable, so nobody waits for an answer
             (Encoder::Framed(_), _) => Ok(()),
         }
     }

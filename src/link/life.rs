@@ -218,8 +218,7 @@ impl Life {
         self.change(|state| state.parting = state.parting.max(parting));
     }
 
-    /// The program has ended the link, and the time for it is over: whatever of it is not handled yet
-    /// stays so.
+    /// A handler gets no more messages than the one that it has.
     pub(super) fn let_go(&self) {
         self.is_let_go.store(true, Relaxed);
     }

@@ -36,7 +36,7 @@ pub(crate) struct Parts {
     /// The mailbox behind the inbox, where a reader may wait for the program.
     pub(crate) mailbox: Arc<Mailbox>,
     pub(crate) counters: Arc<Counters>,
-    /// What the session has counted that this link carries on, if there is one.
+    /// The counts of the session that this link carries, if there is one.
     pub(crate) session: Option<Arc<Counts>>,
     /// The number of the client or session: its threads are named and marked with it.
     pub(crate) id: u64,
@@ -129,7 +129,7 @@ impl Link {
         role: Role,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), Failure> {
-        // the threads that run already end when the link is dropped
+        // on an error the link is dropped, which ends the threads that run already
         let thread = threads.spawn(role, run).map_err(Failure::Thread)?;
         self.threads.push(thread);
         Ok(())
@@ -155,8 +155,8 @@ impl Link {
         &self.notices
     }
 
-    /// Disconnects when the reader has delivered all that had come. Only a handler that is running
-    /// can hold that up once the link is dead.
+    /// Disconnects when the reader has delivered everything that had come. Once the link is dead, only a
+    /// running handler can delay that.
     pub(crate) fn read(&self) -> &Receiver<Infallible> {
         self.shared.life.read()
     }

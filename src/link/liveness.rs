@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// A thread that wakes so much too late was held up with the whole process: stopped, frozen,
-/// migrated with its machine. Nobody has asked the peer meanwhile.
+/// A thread that wakes this much too late was held up with the whole process (stopped, frozen, migrated
+/// with its machine), and has not asked the peer meanwhile.
 pub(super) const HELD_UP: Duration = Duration::from_secs(1);
 
 /// What the reader does, and since when. Written by the reader, read by the other two.
@@ -14,20 +14,19 @@ pub(super) struct Liveness {
     /// Microseconds since `origin`, shifted left by one; the low bit says whether the reader
     /// waits for the peer (1) or for the program (0).
     state: AtomicU64,
-    /// Microseconds since `origin` when the peer was first asked for a sign of life in the silence
-    /// in which it was last asked.
+    /// When the current silence was first asked about, in microseconds since `origin`.
     asked: AtomicU64,
-    /// Microseconds since `origin` when the socket, after having been full, took something: the
-    /// peer's end takes what we send, although it may have nothing to say meanwhile.
+    /// When the socket last took something after having been full, in microseconds since `origin`: a
+    /// sign of life, for the peer's end takes what we send.
     took: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Waiting {
-    /// The reader blocks in `read`, and nothing has come for so long.
+    /// The reader blocks in `read`, and nothing has come for this long.
     ForPeer(Duration),
-    /// The reader has something to deliver, and the program has been busy for so long. What
-    /// the peer does meanwhile nobody knows.
+    /// The reader waits to deliver, and the program has been busy for this long. The peer cannot be
+    /// judged meanwhile.
     ForProgram(Duration),
 }
 

@@ -17,9 +17,9 @@ pub(crate) struct Opened {
     pub(crate) buffer: ReadBuffer,
     /// What was agreed on, if anything.
     pub(crate) compression: Option<AgreedCompression>,
-    /// What the login hook has received and left to the program.
+    /// Messages that the login hook received and did not take.
     pub(crate) kept: Vec<Message>,
-    /// What the peer was told in confidence.
+    /// Secrets that were sent to the peer, and must not appear in what it says.
     pub(crate) secrets: Secrets,
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::stats::Counters;
 use crate::sync::{Mutex, MutexGuard};
 
-/// How many unanswered pings are remembered; beyond that the oldest is only counted.
+/// How many unanswered pings are remembered; older ones are only counted.
 const REMEMBERED: usize = 64;
 
 /// Numbers the pings of one link and matches them with their answers.

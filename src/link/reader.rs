@@ -20,22 +20,23 @@ use crate::sync::Mutex;
 use crate::transport::{NoDataYet, ReadBuffer, ReadHalf};
 use crate::wire::{Decoder, Item};
 
-/// Where the inbox is between two readers. Empty while a reader holds it.
+/// Keeps the inbox between two readers; empty while a reader has it.
 pub(crate) type InboxSlot = Arc<Mutex<Option<Inbox>>>;
 
 const READER: &str = "reader";
 
-/// A read of so much is part of a burst.
+/// A read of at least this many bytes is part of a burst.
 const BURST: usize = 2 * 1024;
 
-/// A dead link may bring in so much, and a batch, over the bounds of the inbox: as much as one read.
+/// How many bytes a dead link may deliver over the bounds of the inbox, one batch more included: as much as one read
+/// brings.
 const BEYOND: usize = 128 * 1024;
 
-/// Once no more than that came for so long the memory of the last burst is given back.
+/// The memory of a burst is given back once no other has come for this long.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long a peer may take to end the stream once both sides have said goodbye, and our writer
-/// to end it in our direction.
+/// How long the peer may take to end the stream once both sides have said goodbye, and how long our
+/// writer may take to end our direction of it.
 const END_OF_STREAM: Duration = Duration::from_secs(1);
 
 /// What a reader begins with.
@@ -43,12 +44,12 @@ pub(super) struct Work {
     pub(super) decoder: Decoder,
     pub(super) buffer: ReadBuffer,
     pub(super) half: Box<dyn ReadHalf>,
-    /// What the login hook has left to the program.
+    /// Messages that the login hook received and did not take.
     pub(super) kept: Vec<Message>,
     pub(super) secrets: Secrets,
 }
 
-// in a box: it stays out of the frames that start the thread
+// boxed, so that the stack frames that start the thread do not hold it
 pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     let Some(inbox) = slot.lock().take() else {
         let message = "the inbox was lost when a reader panicked".into();
@@ -56,7 +57,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     };
     let Work { mut decoder, buffer, half, kept, secrets } = *work;
     let batch = Batch::new(decoder.pool(), decoder.unfinished().share());
-    // not on the stack: what a thread has touched of that is what an idle connection costs
+    // on the heap: an idle connection costs every page of stack that its threads have ever touched
     let mut reader = Box::new(Reader {
         shared,
         half,
@@ -71,10 +72,10 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         was_deferred: false,
         place: READER,
     });
-    // one guard for all of the program's code that runs here (its transport, its predicate, its
-    // handler), none of which must take the inbox with it: a guard for each message costs
+    // the program's code that runs here (transport, predicate, handler) may panic, and the inbox has to
+    // survive that; one guard around everything, for a guard for each message would cost time
     let cause = guarded(READER, || {
-        // who receives something finds the link counted and the state true
+        // a program that receives a message finds the link counted and the state up to date
         shared.life.wait_announced();
         reader.deliver_kept(kept);
         reader.read()
@@ -97,24 +98,24 @@ struct Reader<'a> {
     secrets: Secrets,
     inbox: Inbox,
     batch: Batch,
-    /// How much has gone over the bounds of the inbox.
+    /// How many bytes were delivered over the bounds of the inbox.
     beyond: usize,
-    /// What the socket's read timeout is at the moment.
+    /// The socket's read timeout at the moment, if one was set.
     timeout: Option<Option<Duration>>,
-    /// Since when only little has come, while memory of a burst is held.
+    /// When the last burst ended, while its memory is held.
     last_burst: Option<Instant>,
     /// Whether the peer was given more time in its present silence.
     was_deferred: bool,
-    /// Whose code runs at the moment, should it panic.
+    /// Names the code that runs at the moment, in case it panics.
     place: &'static str,
 }
 
 impl Reader<'_> {
-    /// Delivers what the login hook has received and left to the program; it is counted already.
+    /// Delivers the messages that the login hook did not take; they are counted already.
     fn deliver_kept(&mut self, kept: Vec<Message>) {
         let mut kept = kept.into_iter();
         while kept.len() > 0 {
-            // one at a time: a program that does not receive must not get an inbox more with each link
+            // one at a time: otherwise a program that does not receive would hold another inbox full with each link
             if !self.inbox.wait_for_room(|| room(self.shared)) {
                 return self.shared.lose_kept(kept.len());
             }
@@ -129,11 +130,11 @@ impl Reader<'_> {
 
     /// Delivers what the peer sends until the link is to die; returns why.
     fn read(&mut self) -> Failure {
-        // a client whose program does not receive must not get a buffer more with each link
+        // otherwise a client whose program does not receive would hold another buffer with each link
         self.shared.liveness.heard();
         self.inbox.wait_for_room(|| room(self.shared));
         if self.shared.session.is_some() && self.shared.life.is_dead() {
-            // nor with each link of a session: the peer sends again what is not counted
+            // the same for each link of a session: the peer sends again what is not counted
             return Failure::ClosedAbnormally;
         }
         loop {
@@ -178,7 +179,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Hands on everything that is whole. Returns what the peer's close frame says, if one came.
+    /// Hands on all whole items in the buffer. Returns what the peer's close frame says, if one came.
     fn decode(&mut self) -> Result<Option<Option<CloseFrame>>, Failure> {
         let Self { shared, decoder, buffer, inbox, batch, beyond, place, .. } = self;
         while let Some(item) = decoder.decode(buffer)? {
@@ -218,7 +219,7 @@ impl Reader<'_> {
         Ok(None)
     }
 
-    /// Reads once. What was decoded is delivered before that blocks.
+    /// Reads once, and delivers what was decoded before the read blocks.
     fn fill(&mut self) -> io::Result<usize> {
         let held = self.half.read_buffered(self.buffer.space())?;
         self.ring_if_wanted();
@@ -261,8 +262,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Has the next read end when the peer has been silent for too long, and earlier if there is
-    /// memory to be given back by then.
+    /// The next read times out when the peer has been silent for too long, or earlier when memory is to
+    /// be given back.
     fn set_timeout(&mut self) -> io::Result<()> {
         let mut wanted = match self.shared.settings.heartbeat().limit() {
             None => None,
@@ -275,7 +276,7 @@ impl Reader<'_> {
                 if left.is_zero() {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
-                // a read that has just begun has the whole time
+                // one system call less: at the beginning of a silence the timeout stays as it is
                 Some(if silence < limit / 256 { limit } else { left })
             }
         };
@@ -313,8 +314,8 @@ impl Reader<'_> {
         self.batch.relax();
     }
 
-    /// How much more time a peer has that was silent for the limit: none, unless nobody has asked
-    /// it, because this whole process was held up.
+    /// How much more time a peer gets that was silent for the limit: none, unless this whole process was
+    /// held up and has not asked it.
     fn time_to_answer(&mut self) -> Duration {
         let heartbeat = self.shared.settings.heartbeat();
         let time = heartbeat.dead_after.saturating_sub(heartbeat.interval);
@@ -338,11 +339,10 @@ impl Reader<'_> {
         may_follow
     }
 
-    /// The peer sends no more messages, for this reason; `answer` is what it is to be told. Ends
-    /// the link in order: all that is to be said is said, our close frame goes out, whatever the
-    /// peer does meanwhile, and the stream is ended from the right side, the server's (RFC 6455
-    /// section 7.1.1). A socket that is closed with something unread in it is reset, which can
-    /// take from the peer what it has not read yet; so what still comes is read.
+    /// Ends the link in order once the peer sends no more messages, for this reason: our close frame,
+    /// with `answer`, goes out behind what is left to say, and the server ends the stream first (RFC 6455
+    /// section 7.1.1). What still comes is read: a socket that is closed with unread bytes in it is
+    /// reset, which can destroy what the peer has not read yet.
     fn part(&mut self, cause: Failure, answer: Option<Option<CloseFrame>>) {
         let shared = self.shared;
         let closing = Instant::now() + shared.settings.timeouts().close;
@@ -365,7 +365,7 @@ impl Reader<'_> {
             None if is_framed && is_session => {
                 shared.life.wait_reached(Ours::Ended, None);
             }
-            // and a client's writer has to end what it is at
+            // a client's writer finishes what it is writing
             None if is_framed => self.end_our_stream(closing),
             None => {}
         }
@@ -380,8 +380,8 @@ impl Reader<'_> {
         }
     }
 
-    /// The transport broke for this reason, and has something to say about it, an alert: that goes
-    /// out, and the peer gets the time to read it.
+    /// The transport broke for this reason, and has an alert to send: the alert goes out, and the peer
+    /// gets the time to read it.
     fn say_why(&mut self, cause: Failure) {
         let shared = self.shared;
         let deadline = Instant::now() + shared.settings.timeouts().close.min(END_OF_STREAM);
@@ -413,12 +413,12 @@ impl Reader<'_> {
     }
 }
 
-/// Delivers what there is. What a dead link has read comes in although the inbox is full, but not all that
-/// it may inflate to.
+/// Delivers the batch. A dead link delivers what it has read even if the inbox is full, but not all that this may
+/// inflate to.
 ///
 /// # Errors
 ///
-/// That is enough: the link is dead, and why is known.
+/// Nothing more is to be decoded: the link is dead, and its cause is known.
 pub(super) fn deliver(
     shared: &Shared,
     inbox: &Inbox,
@@ -429,7 +429,7 @@ pub(super) fn deliver(
     inbox.deliver(batch, || room(shared));
     match room(shared) {
         Room::Beyond if !inbox.has_room() => *beyond += size,
-        // nobody ever takes it
+        // nobody will ever make room
         Room::None if shared.life.is_dead() && !inbox.has_room() => {
             return Err(Failure::Interrupted);
         }

@@ -71,13 +71,13 @@ impl Shared {
     pub(super) fn fail(&self, cause: Failure) {
         let Some(cause) = self.life.die(cause) else { return };
         if matches!(*cause, Failure::HeartbeatTimeout { .. }) && self.pings.waiting().is_some() {
-            // the last one: no beat follows that could find it unanswered
+            // the last beat: no other follows that would count it as missed
             self.counters.heartbeat_misses.fetch_add(1, Relaxed);
         }
         match cause.manner() {
             Manner::Orderly => self.hangup.hang_up(),
-            // what was written and has not arrived is taken back, and a peer that is stuck in a
-            // write learns at once that nobody reads
+            // a reset takes back what has not arrived, and a peer that is stuck in a write learns at
+            // once that nobody reads
             Manner::Broken => {
                 self.hangup.reset_when_dropped();
                 self.hangup.hang_up();
@@ -143,8 +143,8 @@ impl Shared {
         self.settings.side == Side::Session && self.session.is_none()
     }
 
-    /// Whether a beat or its answer can be set off from the next message. One that cannot would put
-    /// the whole stream out of step.
+    /// Whether a beat or its answer can be set off from the next message; otherwise it would put the
+    /// whole stream out of step.
     pub(super) fn can_carry(&self, message: &Message) -> bool {
         match self.protocol.check(message) {
             Ok(()) => true,
@@ -155,7 +155,7 @@ impl Shared {
         }
     }
 
-    /// The counts of the session, as long as its peer's reports are what confirms.
+    /// The counts of the session, as long as the peer's reports confirm.
     fn reporting(&self) -> Option<&Counts> {
         self.session.as_deref().filter(|counts| !counts.is_given_up())
     }
@@ -178,8 +178,8 @@ impl Shared {
         Ok(())
     }
 
-    /// A pong has come, which answers the ping behind all that. In a session it confirms nothing:
-    /// some gateways answer pings themselves.
+    /// A pong has come that answers the ping behind all that. In a session it confirms nothing: some
+    /// gateways answer pings themselves.
     pub(super) fn answered(&self, covered: Option<Covered>) {
         let Some(covered) = covered else { return };
         match self.reporting() {
@@ -210,8 +210,8 @@ impl Shared {
         self.ask_on();
     }
 
-    /// So much of what the login hook has left to the program is lost with this link: nobody has made room
-    /// for it. A session has said that it is received, so that can not go on.
+    /// So many messages that the login hook did not take are lost with this link, for lack of room. The peer was
+    /// told that they are received, so a session cannot go on.
     pub(super) fn lose_kept(&self, messages: usize) {
         self.mailbox.lose(messages);
         if let Some(counts) = self.reporting() {
@@ -222,13 +222,13 @@ impl Shared {
 
     fn ask_on(&self) {
         if self.outbox.wants_confirmation().0 {
-            // there may be something more to ask
+            // the writer may have to ask about what was written since
             self.outbox.ring();
         }
     }
 
-    /// Whether the reader is to leave what has come where it is: another link takes over, and the
-    /// peer sends again what was not counted here.
+    /// Whether another link takes over: then the reader stops, and the peer sends again what was not
+    /// counted here.
     pub(super) fn is_taken_over(&self) -> bool {
         let is_interrupted = |cause: Arc<Failure>| matches!(*cause, Failure::Interrupted);
         self.session.is_some()

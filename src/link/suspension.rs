@@ -1,8 +1,8 @@
-//! Whether the machine was asleep: the time of timeouts stands still meanwhile, the peer's does not.
+//! Whether the machine was asleep: our timeouts stand still meanwhile, the peer's do not.
 
 use std::time::{Duration, Instant};
 
-/// Less than this is no sleep, only two clocks read one after the other.
+/// A smaller difference is no sleep: the two clocks are read one after the other.
 const LEAST: Duration = Duration::from_secs(1);
 
 /// Compares a clock that goes on while the machine sleeps with one that does not.

@@ -1,9 +1,8 @@
 //! The writer thread: control slots and outbox -> frame writer -> socket.
 //!
-//! It is the only one that ever waits for the socket to take something. While it sleeps its
-//! [`FrameWriter`] is lent to a thread that has one small message to send, or a beat, to write
-//! without waiting: that saves two switches of threads. Nobody writes without it, so frames
-//! never interleave.
+//! Only this thread ever waits for the socket. While it sleeps, a thread that has one small message or
+//! a beat to send borrows its [`FrameWriter`] and writes without waiting, which saves two switches of
+//! threads. Frames never interleave, for there is only one frame writer.
 
 use std::io::{self, ErrorKind::WouldBlock};
 use std::sync::Arc;
@@ -33,13 +32,13 @@ impl Writer {
         let shared = &*self.shared;
         let mut due = Some(Instant::now());
         if shared.settings.side == Side::Client {
-            // ahead of everything: the server learns that its client knows the session
+            // the first frame of a session: the server learns that its client knows it
             frames.report();
         }
         let result = loop {
             self.frames.put(frames);
             shared.outbox.doorbell().wait(due);
-            // never nothing: nobody else takes it out
+            // always there: nobody else takes it out
             let Some(taken) = self.frames.take() else { return };
             frames = taken;
             // a transport can be the program's own
@@ -79,9 +78,9 @@ impl Writer {
         let Some(result) = result else { return false };
         match result {
             Ok(Ok(is_all)) => return is_all,
-            // the writer waits where this one could not, and ends the stream after the reader's failure
+            // left to the writer, which may wait, and which ends the stream after the reader's failure
             Ok(Err(error)) if error.kind() == WouldBlock || ReadingFailed::is_in(&error) => {}
-            // the writer would not meet a reset again: a socket tells of it once
+            // not left to the writer: a socket reports a reset only once
             Ok(Err(error)) => self.shared.fail(error.into()),
             Err(panic) => {
                 log::error!("{panic}");
