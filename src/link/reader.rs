@@ -56,7 +56,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         return shared.fail(Failure::Panicked { place: READER, message });
     };
     let Work { mut decoder, buffer, half, kept, secrets } = *work;
-    let batch = Batch::new(decoder.pool(), decoder.unfinished().share());
+    let batch = Batch::new(Arc::clone(decoder.unfinished().pool()), decoder.unfinished().share());
     // on the heap: an idle connection costs every page of stack that its threads have ever touched
     let mut reader = Box::new(Reader {
         shared,

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use super::violations::{no_memory, violation};
-use crate::failure::Failure;
-use crate::message::{CloseCode, Message, Pool};
+use crate::message::{Message, Pool};
 use crate::sync::{Budget, Share};
 
 /// How much memory may be taken ahead of the bytes that fill it; beyond half a megabyte, an eighth
@@ -14,39 +12,36 @@ const AHEAD: usize = 64 * 1024;
 /// A finished message keeps at most twice its own size alive, or this much.
 const SLACK: usize = 4 * 1024;
 
-/// Gathers the pieces of one message. It grows with what has come, never with what was announced,
-/// and checks text as it comes (RFC 6455 section 8.1).
+/// The message whose pieces are coming, and the memory for it.
 #[derive(Debug)]
-pub(super) enum Assembly {
-    Text {
-        text: String,
-        cut: CutCharacter,
-    },
-    Binary(Vec<u8>),
-    /// A line of a plain byte stream: text if it turns out to be UTF-8, otherwise binary.
-    Line(Vec<u8>),
-}
-
-/// The message whose pieces are coming, and what it has of the memory that all sessions share.
-#[derive(Debug, Default)]
 pub(crate) struct Unfinished {
-    pub(super) message: Option<Assembly>,
+    message: Option<Assembly>,
     /// For that message, and for the one before it until that is delivered.
-    pub(super) share: Share,
+    share: Share,
+    pool: Arc<Pool>,
 }
 
 impl Unfinished {
-    /// What is unfinished counts against this.
+    pub(super) fn new() -> Self {
+        Self { message: None, share: Share::default(), pool: Pool::new() }
+    }
+
+    /// Where messages that come in pieces get their memory.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// What is unfinished, or not delivered yet, counts against this.
     pub(crate) fn within(&mut self, budget: &Budget) {
         self.share = budget.share();
     }
 
-    /// An empty share of the same.
+    /// An empty share of what the messages count against.
     pub(crate) fn share(&self) -> Share {
         self.share.sibling()
     }
 
-    /// Nothing more is decoded: lets go of what there is.
+    /// Nothing more is decoded, after an error: lets go of what there is.
     pub(crate) fn abandon(&mut self) {
         self.message = None;
         self.share.shrink(0);
@@ -59,24 +54,78 @@ impl Unfinished {
         }
     }
 
-    /// Every message that is whole is kept elsewhere from here on.
+    /// Every message that is whole is kept elsewhere from here on, and counts there.
     pub(crate) fn hand_over(&mut self, to: &mut Share) {
         if self.message.is_none() {
             to.take_over(&mut self.share);
         }
     }
+
+    #[inline]
+    pub(super) fn is_begun(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// How much of the message has come.
+    pub(super) fn len(&self) -> usize {
+        self.message.as_ref().map_or(0, Assembly::len)
+    }
+
+    pub(super) fn begin_text(&mut self) {
+        self.message = Some(Assembly::text());
+    }
+
+    /// Of this length; 0 if that is not known.
+    pub(super) fn begin_binary(&mut self, length: usize) {
+        self.message = Some(Assembly::Binary(self.pool.buffer(length).unwrap_or_default()));
+    }
+
+    pub(super) fn begin_line(&mut self) {
+        self.message = Some(Assembly::Line(Vec::new()));
+    }
+
+    /// Adds a piece, after which so many bytes are announced to follow.
+    pub(super) fn push(&mut self, piece: &[u8], announced: usize) -> Result<(), Refused> {
+        match &mut self.message {
+            Some(message) => message.push(piece, announced, &mut self.share),
+            None => Ok(()),
+        }
+    }
+
+    /// The message, now that all of it has come.
+    pub(super) fn finish(&mut self) -> Result<Option<Message>, Refused> {
+        self.message.take().map(|message| message.finish(&self.pool)).transpose()
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        match &self.message {
+            None => 0,
+            Some(Assembly::Text { text, .. }) => text.capacity(),
+            Some(Assembly::Binary(bytes) | Assembly::Line(bytes)) => bytes.capacity(),
+        }
+    }
+}
+
+/// Gathers the pieces of one message. It grows with what has come, never with what was announced,
+/// and checks text as it comes (RFC 6455 section 8.1).
+#[derive(Debug)]
+enum Assembly {
+    Text {
+        text: String,
+        cut: CutCharacter,
+    },
+    Binary(Vec<u8>),
+    /// A line of a plain byte stream: text if it turns out to be UTF-8, otherwise binary.
+    Line(Vec<u8>),
 }
 
 /// The start of a character whose rest is still to come.
 #[derive(Debug, Default)]
-pub(super) struct CutCharacter {
+struct CutCharacter {
     bytes: [u8; 4],
     length: usize,
 }
-
-/// Text that is not UTF-8.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct NotUtf8;
 
 /// Why a piece was not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,45 +135,21 @@ pub(super) enum Refused {
     NoMemory,
 }
 
-impl From<NotUtf8> for Refused {
-    fn from(_: NotUtf8) -> Self {
-        Self::NotUtf8
-    }
-}
-
 impl Assembly {
-    pub(super) fn text() -> Self {
+    fn text() -> Self {
         Self::Text { text: String::new(), cut: CutCharacter::default() }
     }
 
-    /// With an empty buffer, if there is one.
-    pub(super) fn binary(buffer: Option<Vec<u8>>) -> Self {
-        Self::Binary(buffer.unwrap_or_default())
-    }
-
-    pub(super) fn len(&self) -> usize {
+    fn len(&self) -> usize {
         match self {
             Self::Text { text, cut } => text.len() + cut.length,
             Self::Binary(bytes) | Self::Line(bytes) => bytes.len(),
         }
     }
 
-    #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
-        match self {
-            Self::Text { text, .. } => text.capacity(),
-            Self::Binary(bytes) | Self::Line(bytes) => bytes.capacity(),
-        }
-    }
-
     /// Adds a piece, after which so many bytes are announced to follow. The memory for it is taken
     /// from `share`, which has to keep it until the message is delivered.
-    pub(super) fn push(
-        &mut self,
-        piece: &[u8],
-        announced: usize,
-        share: &mut Share,
-    ) -> Result<(), Refused> {
+    fn push(&mut self, piece: &[u8], announced: usize, share: &mut Share) -> Result<(), Refused> {
         let (length, capacity, wanted) = match self {
             // with the rest of a character that was cut
             Self::Text { text, .. } => (text.len(), text.capacity(), piece.len() + 4),
@@ -148,10 +173,10 @@ impl Assembly {
     }
 
     /// The message, once all of it has come. A carriage return at the end of a line is no part of it.
-    pub(super) fn finish(self, pool: &Arc<Pool>) -> Result<Message, NotUtf8> {
+    fn finish(self, pool: &Arc<Pool>) -> Result<Message, Refused> {
         let is_loose = |length: usize, capacity| capacity > (2 * length).max(SLACK);
         match self {
-            Self::Text { cut, .. } if cut.length > 0 => Err(NotUtf8),
+            Self::Text { cut, .. } if cut.length > 0 => Err(Refused::NotUtf8),
             Self::Text { mut text, .. } => {
                 if is_loose(text.len(), text.capacity()) {
                     text.shrink_to_fit();
@@ -177,21 +202,6 @@ impl Assembly {
     }
 }
 
-impl From<NotUtf8> for Failure {
-    fn from(_: NotUtf8) -> Self {
-        violation(CloseCode::INVALID_PAYLOAD, "text that is not UTF-8")
-    }
-}
-
-impl From<Refused> for Failure {
-    fn from(refused: Refused) -> Self {
-        match refused {
-            Refused::NotUtf8 => NotUtf8.into(),
-            Refused::NoMemory => no_memory(),
-        }
-    }
-}
-
 /// How much room to ask for so that `more` bytes fit, if there is too little.
 fn growth(length: usize, capacity: usize, more: usize, announced: usize) -> Option<usize> {
     if capacity - length >= more {
@@ -202,7 +212,7 @@ fn growth(length: usize, capacity: usize, more: usize, announced: usize) -> Opti
 
 impl CutCharacter {
     /// Moves what is complete to `text`.
-    fn push(&mut self, mut piece: &[u8], text: &mut String) -> Result<(), NotUtf8> {
+    fn push(&mut self, mut piece: &[u8], text: &mut String) -> Result<(), Refused> {
         while self.length > 0 {
             let Some((byte, rest)) = piece.split_first() else { return Ok(()) };
             piece = rest;
@@ -213,13 +223,13 @@ impl CutCharacter {
                     text.push_str(character);
                     self.length = 0;
                 }
-                Err(error) if error.error_len().is_some() => return Err(NotUtf8),
+                Err(error) if error.error_len().is_some() => return Err(Refused::NotUtf8),
                 Err(_) => {}
             }
         }
         let (whole, cut) = match std::str::from_utf8(piece) {
             Ok(whole) => (whole, &[][..]),
-            Err(error) if error.error_len().is_some() => return Err(NotUtf8),
+            Err(error) if error.error_len().is_some() => return Err(Refused::NotUtf8),
             Err(error) => {
                 let (whole, cut) = piece.split_at(error.valid_up_to());
                 (std::str::from_utf8(whole).unwrap_or_default(), cut)
@@ -256,12 +266,16 @@ mod tests {
         );
         let mut assembly = Assembly::text();
         assert_eq!(assembly.push(&[0xce], 0, &mut Share::default()), Ok(()));
-        assert_eq!(assembly.finish(&Pool::new()), Err(NotUtf8), "half a character at the end");
+        assert_eq!(
+            assembly.finish(&Pool::new()),
+            Err(Refused::NotUtf8),
+            "half a character at the end"
+        );
     }
 
     #[test]
     fn memory_is_taken_for_what_comes() {
-        let mut assembly = Assembly::binary(None);
+        let mut assembly = Assembly::Binary(Vec::new());
         assembly.push(&[0; 10], 1 << 40, &mut Share::default()).unwrap();
         let Assembly::Binary(bytes) = &assembly else { unreachable!() };
         assert!(bytes.capacity() <= AHEAD + 10, "{}", bytes.capacity());
@@ -269,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_short_message_keeps_no_large_buffer() {
-        let mut assembly = Assembly::binary(None);
+        let mut assembly = Assembly::Binary(Vec::new());
         assembly.push(&[0; 10], 1 << 20, &mut Share::default()).unwrap();
         let bytes = Vec::from(assembly.finish(&Pool::new()).unwrap().into_bytes());
         assert!(bytes.capacity() <= SLACK, "{}", bytes.capacity());
@@ -284,7 +298,7 @@ mod tests {
             ],
             sizes in prop::collection::vec(1..6_usize, 1..6),
         ) {
-            let expected = std::str::from_utf8(&bytes).map_err(|_| NotUtf8).map(Message::from);
+            let expected = std::str::from_utf8(&bytes).map_err(|_| Refused::NotUtf8).map(Message::from);
             let mut assembly = Assembly::text();
             let (mut rest, mut result) = (&bytes[..], Ok(()));
             for size in sizes.iter().cycle() {
@@ -296,7 +310,7 @@ mod tests {
                 rest = after;
                 prop_assert!(result.is_err() || assembly.len() == bytes.len() - rest.len());
             }
-            prop_assert_eq!(result.map_err(|_| NotUtf8).and_then(|()| assembly.finish(&Pool::new())), expected);
+            prop_assert_eq!(result.and_then(|()| assembly.finish(&Pool::new())), expected);
         }
     }
 }

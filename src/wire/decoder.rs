@@ -1,12 +1,9 @@
 //! From bytes to items, in either protocol.
 
-use std::sync::Arc;
-
 use super::assembly::Unfinished;
 use super::item::Item;
 use super::{framed, websocket};
 use crate::failure::Failure;
-use crate::message::Pool;
 use crate::policy::AgreedCompression;
 use crate::transport::ReadBuffer;
 
@@ -18,14 +15,6 @@ pub(crate) enum Decoder {
 }
 
 impl Decoder {
-    /// Where messages that come in pieces get their memory.
-    pub(crate) fn pool(&self) -> Arc<Pool> {
-        match self {
-            Self::WebSocket(decoder) => decoder.pool(),
-            Self::Framed(decoder) => decoder.pool(),
-        }
-    }
-
     /// The message whose pieces are coming, and what memory is taken for those that came.
     pub(crate) fn unfinished(&mut self) -> &mut Unfinished {
         match self {

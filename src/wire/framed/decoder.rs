@@ -1,13 +1,12 @@
 //! From bytes to messages.
 
 use std::io;
-use std::sync::Arc;
 
 use crate::failure::Failure;
-use crate::message::{MessageRef, Pool};
+use crate::message::MessageRef;
 use crate::policy::{Framing, FramingKind, LengthPrefix, MaxSizes};
 use crate::transport::ReadBuffer;
-use crate::wire::assembly::{Assembly, NotUtf8, Refused, Unfinished};
+use crate::wire::assembly::{Refused, Unfinished};
 
 /// The reading side of a framed stream. A message that lies whole in the buffer is lent from
 /// there; everything else is gathered.
@@ -15,7 +14,6 @@ use crate::wire::assembly::{Assembly, NotUtf8, Refused, Unfinished};
 pub(crate) struct Decoder {
     kind: FramingKind,
     limit: usize,
-    pool: Arc<Pool>,
     unfinished: Unfinished,
     /// How much of it is still to come, where that is known.
     left: usize,
@@ -24,26 +22,15 @@ pub(crate) struct Decoder {
 impl Decoder {
     pub(crate) fn new(framing: Framing, limits: MaxSizes) -> Self {
         let limit = framing.max_length.min(limits.message);
-        Self {
-            kind: framing.kind,
-            limit,
-            pool: Pool::new(),
-            unfinished: Unfinished::default(),
-            left: 0,
-        }
+        Self { kind: framing.kind, limit, unfinished: Unfinished::new(), left: 0 }
     }
 
-    /// The message whose pieces are coming, with its share of the memory.
     pub(crate) fn unfinished(&mut self) -> &mut Unfinished {
         &mut self.unfinished
     }
 
-    pub(crate) fn pool(&self) -> Arc<Pool> {
-        Arc::clone(&self.pool)
-    }
-
     pub(crate) fn is_inside_message(&self) -> bool {
-        self.unfinished.message.is_some()
+        self.unfinished.is_begun()
     }
 
     /// As [`Decoder::decode`](crate::wire::Decoder::decode).
@@ -66,7 +53,7 @@ impl Decoder {
         prefix: LengthPrefix,
         buffer: &'a mut ReadBuffer,
     ) -> Result<Option<MessageRef<'a>>, Failure> {
-        if self.unfinished.message.is_none() {
+        if !self.unfinished.is_begun() {
             let unread = buffer.unread();
             let Some(announced) = length(prefix, unread)? else { return Ok(None) };
             let length = usize::try_from(announced).ok().filter(|length| *length <= self.limit);
@@ -81,14 +68,12 @@ impl Decoder {
             if is_whole {
                 return Ok(Some(MessageRef::binary(buffer.take(length))));
             }
-            self.unfinished.message = Some(Assembly::binary(self.pool.buffer(length)));
+            self.unfinished.begin_binary(length);
             self.left = length;
         }
         let piece = buffer.take_up_to(self.left);
         self.left -= piece.len();
-        if let Some(message) = &mut self.unfinished.message {
-            message.push(piece, self.left, &mut self.unfinished.share).map_err(refused)?;
-        }
+        self.unfinished.push(piece, self.left).map_err(refused)?;
         if self.left > 0 { Ok(None) } else { self.whole() }
     }
 
@@ -100,9 +85,11 @@ impl Decoder {
         let end = unread.iter().position(|byte| *byte == b'\n');
         let length = end.unwrap_or(unread.len());
         self.check_length(&unread[..length])?;
-        if end.is_none() || self.unfinished.message.is_some() {
-            let message = self.unfinished.message.get_or_insert_with(|| Assembly::Line(Vec::new()));
-            message.push(buffer.take(length), 0, &mut self.unfinished.share).map_err(refused)?;
+        if end.is_none() || self.unfinished.is_begun() {
+            if !self.unfinished.is_begun() {
+                self.unfinished.begin_line();
+            }
+            self.unfinished.push(buffer.take(length), 0).map_err(refused)?;
             if end.is_none() {
                 return Ok(None);
             }
@@ -121,7 +108,7 @@ impl Decoder {
     /// What has come of a line, and then this piece. One byte more than the limit may be a carriage
     /// return that belongs to the line feed.
     fn check_length(&self, piece: &[u8]) -> Result<(), Failure> {
-        let before = self.unfinished.message.as_ref().map_or(0, Assembly::len);
+        let before = self.unfinished.len();
         let fits = self.limit.saturating_sub(before);
         if piece.len() <= fits || (before <= self.limit && piece[fits..] == *b"\r") {
             return Ok(());
@@ -130,9 +117,7 @@ impl Decoder {
     }
 
     fn whole<'a>(&mut self) -> Result<Option<MessageRef<'a>>, Failure> {
-        let Some(message) = self.unfinished.message.take() else { return Ok(None) };
-        let message = message.finish(&self.pool).map_err(|NotUtf8| refused(Refused::NotUtf8))?;
-        Ok(Some(MessageRef::whole(message)))
+        Ok(self.unfinished.finish().map_err(refused)?.map(MessageRef::whole))
     }
 }
 

@@ -1,7 +1,6 @@
 //! From bytes to messages.
 
 use std::io::Cursor;
-use std::sync::Arc;
 
 use tungstenite::protocol::Role;
 use tungstenite::protocol::frame::FrameHeader;
@@ -10,13 +9,12 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use super::deflate::Inflater;
 use super::mask::Mask;
 use crate::failure::Failure;
-use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
 use crate::policy::{AgreedCompression, MaxSizes};
-use crate::sync::Share;
 use crate::transport::ReadBuffer;
-use crate::wire::assembly::{Assembly, NotUtf8, Unfinished};
+use crate::wire::assembly::{Refused, Unfinished};
 use crate::wire::item::Item;
-use crate::wire::violations::{too_big, violation};
+use crate::wire::violations::{protocol, refused, too_big};
 
 /// The longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
@@ -32,7 +30,6 @@ pub(crate) struct Decoder {
     limits: MaxSizes,
     /// The lesser of the limits.
     short_limit: usize,
-    pool: Arc<Pool>,
     unfinished: Unfinished,
     /// The data frame whose payload is coming.
     frame: Option<Frame>,
@@ -57,15 +54,13 @@ impl Decoder {
             role,
             limits,
             short_limit,
-            pool: Pool::new(),
-            unfinished: Unfinished::default(),
+            unfinished: Unfinished::new(),
             frame: None,
             inflater: None,
             is_compressed: false,
         }
     }
 
-    /// The message whose pieces are coming, with its share of the memory.
     pub(crate) fn unfinished(&mut self) -> &mut Unfinished {
         &mut self.unfinished
     }
@@ -87,13 +82,9 @@ impl Decoder {
         }
     }
 
-    pub(crate) fn pool(&self) -> Arc<Pool> {
-        Arc::clone(&self.pool)
-    }
-
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.unfinished.message.as_ref().map_or(0, Assembly::capacity)
+        self.unfinished.capacity()
     }
 
     /// The next message, if that is one frame of less than 126 bytes, as it should be, and all of
@@ -106,7 +97,7 @@ impl Decoder {
         let (mask_bit, key_length) = if self.role == Role::Server { (0x80, 4) } else { (0, 0) };
         let length = usize::from(second ^ mask_bit);
         let is_known =
-            matches!(*first, TEXT | BINARY) && length < 126 && self.unfinished.message.is_none();
+            matches!(*first, TEXT | BINARY) && length < 126 && !self.unfinished.is_begun();
         if !is_known || length > self.short_limit || rest.len() < key_length + length {
             return None;
         }
@@ -154,7 +145,7 @@ impl Decoder {
             };
             self.begin(opcode, length, header.rsv1)?;
             buffer.take(size);
-            if header.is_final && is_whole && self.unfinished.message.is_none() {
+            if header.is_final && is_whole && !self.unfinished.is_begun() {
                 let payload = buffer.take(length);
                 unmask(header.mask, payload);
                 if header.rsv1 {
@@ -162,12 +153,12 @@ impl Decoder {
                 }
                 return message(opcode == Data::Text, payload).map(Some);
             }
-            if self.unfinished.message.is_none() {
+            if !self.unfinished.is_begun() {
                 self.is_compressed = header.rsv1;
-                self.unfinished.message = Some(match opcode {
-                    Data::Text => Assembly::text(),
-                    _ => Assembly::binary(self.pool.buffer(length)),
-                });
+                match opcode {
+                    Data::Text => self.unfinished.begin_text(),
+                    _ => self.unfinished.begin_binary(length),
+                }
             }
             let mask = header.mask.map(Mask::new);
             self.frame = Some(Frame { left: length, mask, is_last: header.is_final });
@@ -219,20 +210,19 @@ impl Decoder {
     /// Whether this data frame may come now, and is not too long, which its header decides.
     #[inline]
     fn begin(&self, opcode: Data, length: usize, is_compressed: bool) -> Result<(), Failure> {
-        let gathered = match (&self.unfinished.message, opcode) {
-            (None, Data::Text | Data::Binary) => 0,
-            (Some(message), Data::Continue) => message.len(),
-            (None, _) => return Err(protocol("a continuation of nothing")),
-            (Some(_), _) => return Err(protocol("a message inside a message")),
-        };
+        match (self.unfinished.is_begun(), opcode) {
+            (false, Data::Text | Data::Binary) | (true, Data::Continue) => {}
+            (false, _) => return Err(protocol("a continuation of nothing")),
+            (true, _) => return Err(protocol("a message inside a message")),
+        }
         if length > self.limits.frame {
             return Err(too_big(format_args!("a frame of {length} bytes is"), self.limits.frame));
         }
-        if is_compressed || (self.is_compressed && self.unfinished.message.is_some()) {
+        if is_compressed || (self.is_compressed && self.unfinished.is_begun()) {
             // what comes of it is what counts, and is counted while it is inflated
             return Ok(());
         }
-        let total = gathered.saturating_add(length);
+        let total = self.unfinished.len().saturating_add(length);
         if total > self.limits.message {
             return Err(too_big(
                 format_args!("a message of {total} bytes is"),
@@ -248,29 +238,28 @@ impl Decoder {
             // never: its header was refused
             return Err(protocol("a compressed message, and no extension was agreed on"));
         };
-        let (limit, share, mut spilled) = (self.limits.message, &mut self.unfinished.share, None);
+        let (limit, unfinished) = (self.limits.message, &mut self.unfinished);
         let mut spill = |inflated: &[u8]| {
-            let empty = || if is_text { Assembly::text() } else { Assembly::binary(None) };
-            push_inflated(spilled.get_or_insert_with(empty), inflated, share)
+            if !unfinished.is_begun() {
+                if is_text { unfinished.begin_text() } else { unfinished.begin_binary(0) }
+            }
+            push_inflated(unfinished, inflated)
         };
         inflater.inflate(payload, limit, &mut spill)?;
         inflater.finish(limit, &mut spill)?;
         let held = inflater.take_held();
-        match spilled {
+        if self.unfinished.is_begun() {
+            push_inflated(&mut self.unfinished, held)?;
+        }
+        match self.unfinished.finish().map_err(refused)? {
+            Some(whole) => Ok(Item::Message(MessageRef::whole(whole))),
             None => message(is_text, held),
-            Some(mut message) => {
-                push_inflated(&mut message, held, &mut self.unfinished.share)?;
-                Ok(Item::Message(MessageRef::whole(message.finish(&self.pool)?)))
-            }
         }
     }
 
     /// Goes on with a frame whose payload comes in pieces.
     fn gather(&mut self, buffer: &mut ReadBuffer) -> Result<Gathered, Failure> {
-        let (Some(frame), Some(message)) = (&mut self.frame, &mut self.unfinished.message) else {
-            self.frame = None;
-            return Ok(Gathered::Frame);
-        };
+        let Some(frame) = &mut self.frame else { return Ok(Gathered::Frame) };
         let piece = buffer.take_up_to(frame.left);
         if let Some(mask) = &mut frame.mask {
             mask.apply(piece);
@@ -280,34 +269,27 @@ impl Decoder {
         match &mut self.inflater {
             Some(inflater) if self.is_compressed => {
                 let limit = self.limits.message;
-                let share = &mut self.unfinished.share;
-                let mut push = |inflated: &[u8]| push_inflated(message, inflated, share);
+                let mut push = |inflated: &[u8]| push_inflated(&mut self.unfinished, inflated);
                 inflater.inflate(piece, limit, &mut push)?;
                 if is_whole && is_last {
                     inflater.finish(limit, &mut push)?;
                 }
                 push(inflater.take_held())?;
             }
-            _ => message.push(piece, frame.left, &mut self.unfinished.share)?,
+            _ => self.unfinished.push(piece, frame.left).map_err(refused)?,
         }
         if !is_whole {
             return Ok(Gathered::Part);
         }
         self.frame = None;
-        match self.unfinished.message.take_if(|_| is_last) {
-            None => Ok(Gathered::Frame),
-            Some(message) => Ok(Gathered::Message(message.finish(&self.pool)?)),
-        }
+        let whole = if is_last { self.unfinished.finish().map_err(refused)? } else { None };
+        Ok(whole.map_or(Gathered::Frame, Gathered::Message))
     }
 }
 
 /// How much will come is not known: as much again, as far as memory is concerned.
-fn push_inflated(
-    message: &mut Assembly,
-    inflated: &[u8],
-    share: &mut Share,
-) -> Result<(), Failure> {
-    Ok(message.push(inflated, message.len(), share)?)
+fn push_inflated(message: &mut Unfinished, inflated: &[u8]) -> Result<(), Failure> {
+    message.push(inflated, message.len()).map_err(refused)
 }
 
 /// A message that lies whole in the buffer.
@@ -335,7 +317,7 @@ fn message(is_text: bool, payload: &[u8]) -> Result<Item<'_>, Failure> {
     }
     match std::str::from_utf8(payload) {
         Ok(text) => Ok(Item::Message(MessageRef::text(text))),
-        Err(_) => Err(NotUtf8.into()),
+        Err(_) => Err(refused(Refused::NotUtf8)),
     }
 }
 
@@ -353,11 +335,6 @@ fn unmask(key: Option<[u8; 4]>, payload: &mut [u8]) {
     if let Some(key) = key {
         Mask::new(key).apply(payload);
     }
-}
-
-/// A violation of the protocol.
-fn protocol(reason: impl Into<String>) -> Failure {
-    violation(CloseCode::PROTOCOL_ERROR, reason)
 }
 
 /// The item that a control frame is.
@@ -381,6 +358,6 @@ fn close(payload: &[u8]) -> Result<Option<CloseFrame>, Failure> {
     if !code.is_sendable() {
         return Err(protocol(format!("close code {code} in a close frame")));
     }
-    let reason = std::str::from_utf8(reason).map_err(|_| NotUtf8)?;
+    let reason = std::str::from_utf8(reason).map_err(|_| refused(Refused::NotUtf8))?;
     Ok(Some(CloseFrame::new(code, reason)))
 }
