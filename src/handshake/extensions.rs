@@ -18,8 +18,8 @@ const MOST: u8 = *WINDOW_BITS.end();
 
 /// An extension as it is written in a header, with the quotes of its values removed.
 #[derive(Debug, PartialEq, Eq)]
-struct Extension {
-    name: String,
+struct Extension<'a> {
+    name: &'a str,
     parameters: Vec<(String, Option<String>)>,
 }
 
@@ -50,12 +50,8 @@ pub(crate) fn answered(
     headers: &HeaderMap,
     offered: Option<&Compression>,
 ) -> Result<Option<AgreedCompression>, String> {
-    let mut extensions = Vec::new();
-    for value in values(headers) {
-        let parsed = parse(value)
-            .ok_or_else(|| format!("the extensions {} cannot be read", quote(value)))?;
-        extensions.extend(parsed);
-    }
+    let extensions = parse(headers)
+        .map_err(|value| format!("the extensions {} cannot be read", quote(value)))?;
     let compression = match (&extensions[..], offered) {
         ([], _) => return Ok(None),
         ([first, ..], None) => return Err(not_asked_for(first)),
@@ -89,8 +85,8 @@ pub(crate) fn answered(
     }))
 }
 
-fn not_asked_for(extension: &Extension) -> String {
-    format!("extension {} was not asked for", quote(&extension.name))
+fn not_asked_for(extension: &Extension<'_>) -> String {
+    format!("extension {} was not asked for", quote(extension.name))
 }
 
 /// The first of a client's offers that can be accepted: what a server answers to it, and what
@@ -100,10 +96,7 @@ pub(crate) fn choose(
     compression: Option<&Compression>,
 ) -> Result<Option<(String, AgreedCompression)>, &'static str> {
     let Some(compression) = compression else { return Ok(None) };
-    let mut offers = Vec::new();
-    for value in values(headers) {
-        offers.extend(parse(value).ok_or("a Sec-WebSocket-Extensions that cannot be read")?);
-    }
+    let offers = parse(headers).map_err(|_| "a Sec-WebSocket-Extensions that cannot be read")?;
     let offers = offers.iter().filter(|extension| extension.is_deflate());
     let known = offers.filter_map(|extension| extension.parameters().ok());
     Ok(known.into_iter().find_map(|offered| accept(offered, compression)))
@@ -160,7 +153,7 @@ impl std::fmt::Display for Parameters {
     }
 }
 
-impl Extension {
+impl Extension<'_> {
     fn is_deflate(&self) -> bool {
         self.name.eq_ignore_ascii_case(NAME)
     }
@@ -202,81 +195,42 @@ fn window_bits(text: &str) -> Option<u8> {
     text.parse().ok().filter(|bits| is_plain && WINDOW_BITS.contains(bits))
 }
 
-fn values(headers: &HeaderMap) -> impl Iterator<Item = &HeaderValue> {
-    headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter()
-}
-
-/// The extensions of one header (RFC 6455 section 9.1); `None` if it is not written as they are.
-/// Empty items of the list are none at all (RFC 9110 section 5.6.1.2).
-fn parse(value: &HeaderValue) -> Option<Vec<Extension>> {
-    let mut rest = Rest(value.to_str().ok()?);
+/// The extensions of all headers together (RFC 6455 section 9.1); an error is a header that is not
+/// written as they are. Empty items of a list are none at all (RFC 9110 section 5.6.1.2).
+fn parse(headers: &HeaderMap) -> Result<Vec<Extension<'_>>, &HeaderValue> {
     let mut extensions = Vec::new();
-    loop {
-        rest.skip_spaces();
-        if !rest.0.is_empty() && !rest.0.starts_with(',') {
-            extensions.push(rest.extension()?);
-        }
-        match rest.0.strip_prefix(',') {
-            Some(after) => rest.0 = after,
-            None if rest.0.is_empty() => return Some(extensions),
-            None => return None,
+    for value in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
+        let text = value.to_str().map_err(|_| value)?;
+        // what is in quotes has to be a token, so no separator is
+        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+            let mut parts = item.split(';').map(str::trim);
+            let name = parts.next().filter(|name| is_token(name)).ok_or(value)?;
+            let parameters = parts.map(parameter).collect::<Option<_>>().ok_or(value)?;
+            extensions.push(Extension { name, parameters });
         }
     }
+    Ok(extensions)
 }
 
-/// What is not parsed yet.
-struct Rest<'a>(&'a str);
+fn parameter(text: &str) -> Option<(String, Option<String>)> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name.trim(), Some(unquoted(value.trim())?)),
+        None => (text, None),
+    };
+    is_token(name).then(|| (name.to_ascii_lowercase(), value))
+}
 
-impl<'a> Rest<'a> {
-    fn skip_spaces(&mut self) {
-        self.0 = self.0.trim_start_matches([' ', '\t']);
+/// A token, or one in quotes with characters escaped.
+fn unquoted(text: &str) -> Option<String> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        return is_token(text).then(|| text.into());
+    };
+    let mut value = String::new();
+    let mut characters = quoted.strip_suffix('"')?.chars();
+    while let Some(character) = characters.next() {
+        value.push(if character == '\\' { characters.next()? } else { character });
     }
-
-    /// Takes a character, and the spaces behind it.
-    fn skip(&mut self, character: char) -> bool {
-        let Some(rest) = self.0.strip_prefix(character) else { return false };
-        self.0 = rest;
-        self.skip_spaces();
-        true
-    }
-
-    fn token(&mut self) -> Option<&'a str> {
-        let end = self.0.find([' ', '\t', ',', ';', '=', '"']).unwrap_or(self.0.len());
-        let (token, rest) = self.0.split_at(end);
-        self.0 = rest;
-        self.skip_spaces();
-        is_token(token).then_some(token)
-    }
-
-    fn extension(&mut self) -> Option<Extension> {
-        let name = self.token()?.to_owned();
-        let mut parameters = Vec::new();
-        while self.skip(';') {
-            let name = self.token()?.to_ascii_lowercase();
-            let value = if self.skip('=') { Some(self.value()?) } else { None };
-            parameters.push((name, value));
-        }
-        Some(Extension { name, parameters })
-    }
-
-    /// A token, or one in quotes with characters escaped.
-    fn value(&mut self) -> Option<String> {
-        let Some(quoted) = self.0.strip_prefix('"') else { return self.token().map(str::to_owned) };
-        let mut value = String::new();
-        let mut characters = quoted.char_indices();
-        while let Some((at, character)) = characters.next() {
-            match character {
-                '"' => {
-                    self.0 = &quoted[at + 1..];
-                    self.skip_spaces();
-                    return is_token(&value).then_some(value);
-                }
-                '\\' => value.push(characters.next()?.1),
-                _ => value.push(character),
-            }
-        }
-        None
-    }
+    is_token(&value).then_some(value)
 }
 
 #[cfg(all(test, feature = "deflate"))]
