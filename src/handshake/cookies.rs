@@ -174,15 +174,34 @@ fn max_age(value: &str) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// The moment that a date names; dates of cookies have dashes where others have spaces.
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
+/// The moment that a date names, however it is written (section 5.1.1). Which day of the week it says is
+/// of no interest.
 #[allow(
     clippy::disallowed_methods,
     reason = "asked once, and what comes of it is a length of time"
 )]
 fn until(value: &str) -> Option<Instant> {
-    let date = httpdate::parse_http_date(&value.replace('-', " ")).ok()?;
-    let left = date.duration_since(SystemTime::now()).unwrap_or_default();
-    Instant::now().checked_add(left)
+    let (mut time, mut day, mut month, mut year) = (None, None, None, None);
+    for token in value.split(|c: char| !c.is_ascii_alphanumeric() && c != ':') {
+        let is_month =
+            |name: &&&str| token.get(..3).is_some_and(|start| start.eq_ignore_ascii_case(name));
+        match token.parse::<u16>() {
+            Ok(number) if day.is_none() && token.len() <= 2 => day = Some(number),
+            Ok(number @ 0..70) => _ = year.get_or_insert(2000 + number),
+            Ok(number @ 70..100) => _ = year.get_or_insert(1900 + number),
+            Ok(number) => _ = year.get_or_insert(number),
+            Err(_) if token.contains(':') => _ = time.get_or_insert(token),
+            Err(_) => month = month.or(MONTHS.iter().find(is_month)),
+        }
+    }
+    let rest = format!("{:02} {} {:04} {:0>8} GMT", day?, month?, year?, time?);
+    let date = |day: &&str| httpdate::parse_http_date(&format!("{day}, {rest}")).ok();
+    let left = DAYS.iter().find_map(|day| date(&day))?.duration_since(SystemTime::now());
+    Instant::now().checked_add(left.unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -235,6 +254,22 @@ mod tests {
         assert_eq!(sent(&jar, "ws://h/", None), "a=1; b=2");
         set(&mut jar, "ws://h/", &["a=; Max-Age=0", "b=; Expires=Thu, 01 Jan 1970 00:00:00 GMT"]);
         assert_eq!(sent(&jar, "ws://h/", None), "");
+        // with a year of two digits, in each of the ways that servers write it
+        for gone in [
+            "Wed, 21-Oct-15 07:28:00 GMT",
+            "Wednesday, 21-Oct-15 07:28:00 GMT",
+            "Wed Oct 21 7:28:00 2015",
+            "21 OCT 2015 07:28:00",
+        ] {
+            set(&mut jar, "ws://h/", &["a=1"]);
+            set(&mut jar, "ws://h/", &[&format!("a=2; Expires={gone}")]);
+            assert_eq!(sent(&jar, "ws://h/", None), "", "{gone}");
+        }
+        set(&mut jar, "ws://h/", &["a=1; Expires=Mon, 09-Jun-69 10:18:14 GMT"]);
+        assert_eq!(sent(&jar, "ws://h/", None), "a=1");
+        set(&mut jar, "ws://h/", &["a=; Max-Age=0", "d=1; Expires=31 Feb 2015 00:00:00"]);
+        assert_eq!(sent(&jar, "ws://h/", None), "d=1", "no date at all");
+        set(&mut jar, "ws://h/", &["d=; Max-Age=0"]);
         set(&mut jar, "ws://h/", &["a=1; Max-Age=-5", "c=3; Max-Age=99999999999999999999999"]);
         assert_eq!(sent(&jar, "ws://h/", None), "c=3");
     }
