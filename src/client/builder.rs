@@ -642,10 +642,7 @@ impl ClientBuilder {
         let (core, commands) = Core::new(id, &settings, outbox, has_handler);
         let core = Arc::new(core);
         #[cfg(feature = "metrics")]
-        {
-            let core: std::sync::Weak<Core> = Arc::downgrade(&core);
-            crate::metrics::register(core);
-        }
+        crate::metrics::register(&core);
         let inbox = match self.on_message {
             Some(handler) => Inbox::Handler(handler(Sender::new(Arc::<Core>::clone(&core)))),
             None => Inbox::Mailbox(Arc::clone(&core.mailbox)),

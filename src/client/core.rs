@@ -243,10 +243,13 @@ impl Core {
     pub(super) fn note(&self, event: &Event) {
         self.record(event);
         #[cfg(feature = "metrics")]
-        self.publish_to(match event {
-            Event::Closed { .. } => crate::metrics::Extent::Last,
-            _ => crate::metrics::Extent::Step,
-        });
+        crate::metrics::Source::publish(
+            self,
+            match event {
+                Event::Closed { .. } => crate::metrics::Extent::Last,
+                _ => crate::metrics::Extent::Step,
+            },
+        );
     }
 
     /// Logs a step. What a link itself says while it lives is logged there.
@@ -281,15 +284,14 @@ impl Core {
 
 #[cfg(feature = "metrics")]
 impl crate::metrics::Source for Core {
-    fn publish(&self) {
-        self.counters.look_at();
-        self.publish_to(crate::metrics::Extent::Whole);
+    fn outlet(&self) -> &crate::metrics::Outlet {
+        &self.outlet
     }
-}
 
-#[cfg(feature = "metrics")]
-impl Core {
-    fn publish_to(&self, extent: crate::metrics::Extent) {
+    fn publish(&self, extent: crate::metrics::Extent) {
+        if extent == crate::metrics::Extent::Whole {
+            self.counters.look_at();
+        }
         self.outlet
             .publish(extent, || crate::metrics::of_client(self.status.is_up_now(), &self.stats()));
     }

@@ -6,29 +6,8 @@
 mod names;
 mod outlet;
 
-use std::sync::{LazyLock, Weak};
-
 pub(crate) use names::{of_client, of_server};
-pub(crate) use outlet::{Extent, Outlet};
-
-use crate::sync::{Mutex, Process};
-
-/// What has something to publish, for as long as it lives.
-pub(crate) trait Source: Send + Sync {
-    fn publish(&self);
-}
-
-static SOURCES: LazyLock<Mutex<Vec<Registered>>> = LazyLock::new(Mutex::default);
-
-/// With the process that has it.
-type Registered = (Process, Weak<dyn Source>);
-
-/// From here on it is published with the others.
-pub(crate) fn register(source: Weak<dyn Source>) {
-    let mut sources = SOURCES.lock();
-    sources.retain(|(_, source)| source.strong_count() > 0);
-    sources.push((Process::this(), source));
-}
+pub(crate) use outlet::{Extent, Outlet, Source, register};
 
 /// Brings the metrics of every client and server of this process up to date, through the recorder
 /// that the program has installed (feature `metrics`).
@@ -97,12 +76,7 @@ pub(crate) fn register(source: Weak<dyn Source>) {
 /// installed late is given everything. A recorder is known by its address: one that is made anew for each scrape, in the
 /// same place, is taken for the one before.
 pub fn publish_metrics() {
-    let is_ours = |(process, source): &Registered| {
-        // a child of a `fork` has none of the parent's
-        if process.is_this() { source.upgrade() } else { None }
-    };
-    let sources: Vec<_> = SOURCES.lock().iter().filter_map(is_ours).collect();
-    for source in sources {
-        source.publish();
+    for source in outlet::sources() {
+        source.publish(Extent::Whole);
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! | lock | protects | held |
 //! | --- | --- | --- |
+//! | [`SOURCES`] | who has something to publish | for a moment |
 //! | [`NAMES`] | which names are in use | for a moment |
 //! | `Name::living` | who of that name has not ended | for a moment |
 //! | `Name::publishing` | the order in which values reach the recorder | while values are read, and around the recorder's code |
@@ -10,21 +11,44 @@
 //! `publishing` is the only lock of this crate that is held around a recorder's code. Whoever has it takes
 //! others for a moment each, and nobody who holds another one waits for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Weak};
 
 use ::metrics::{Key, KeyName, Label, Level, Metadata, Recorder, SharedString, with_recorder};
 
 use super::names::{self, Sample, UP, Value};
 use crate::failure::guarded;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, Process};
 
 static METADATA: Metadata<'static> = Metadata::new("everlink", Level::INFO, Some("everlink"));
 
 /// For how many recorders it is remembered what they were given: a process has one, and tests have
 /// one for each thread.
 const RECORDERS: usize = 8;
+
+/// What has something to publish, for as long as it lives.
+pub(crate) trait Source: Send + Sync {
+    fn outlet(&self) -> &Outlet;
+
+    fn publish(&self, extent: Extent);
+}
+
+/// All of them by the number of their outlet, each with the process that has it.
+static SOURCES: Mutex<BTreeMap<u64, (Process, Weak<dyn Source>)>> = Mutex::new(BTreeMap::new());
+
+/// Has it published with the others until its outlet is dropped.
+pub(crate) fn register<S: Source + 'static>(source: &Arc<S>) {
+    let (id, source): (_, Weak<S>) = (source.outlet().id, Arc::downgrade(source));
+    SOURCES.lock().insert(id, (Process::this(), source));
+}
+
+/// Those that live in this process: a child of a `fork` has none of the parent's.
+pub(super) fn sources() -> Vec<Arc<dyn Source>> {
+    let sources = SOURCES.lock();
+    let ours = sources.values().filter(|(process, _)| process.is_this());
+    ours.filter_map(|(_, source)| source.upgrade()).collect()
+}
 
 /// Each name that is in use: `client` or `server`, and what that is called; with how many use it.
 static NAMES: LazyLock<Mutex<Names>> = LazyLock::new(Mutex::default);
@@ -171,6 +195,7 @@ impl Outlet {
 
 impl Drop for Outlet {
     fn drop(&mut self) {
+        SOURCES.lock().remove(&self.id);
         self.end();
         let mut names = NAMES.lock();
         if let Some((users, _)) = names.get_mut(&self.owner) {
@@ -253,6 +278,27 @@ mod tests {
 
     fn client(name: &str) -> Outlet {
         Outlet::new("client", name.to_owned())
+    }
+
+    struct Owner(Outlet);
+
+    impl Source for Owner {
+        fn outlet(&self) -> &Outlet {
+            &self.0
+        }
+
+        fn publish(&self, _: Extent) {}
+    }
+
+    #[test]
+    fn nothing_is_left_of_who_has_ended() {
+        let owner = Arc::new(Owner(client("registered")));
+        register(&owner);
+        let (id, source) = (owner.0.id, Arc::downgrade(&owner));
+        assert!(SOURCES.lock().contains_key(&id));
+        drop(owner);
+        assert!(!SOURCES.lock().contains_key(&id));
+        assert_eq!(source.weak_count(), 0, "its memory is free");
     }
 
     #[test]

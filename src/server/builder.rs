@@ -481,10 +481,7 @@ impl ServerBuilder {
             settings: Arc::new(settings),
         });
         #[cfg(feature = "metrics")]
-        {
-            let core: std::sync::Weak<ServerCore> = Arc::downgrade(&core);
-            crate::metrics::register(core);
-        }
+        crate::metrics::register(&core);
         let server = Arc::clone(&core);
         let accept = core.threads.spawn(Role::Accept, move || accept::run(&server, &listener));
         let accept = accept.map_err(Error::Thread)?;

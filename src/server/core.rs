@@ -134,11 +134,6 @@ impl ServerCore {
         let stuck = self.registry.wait_empty(Instant::now() + JOIN_GRACE);
         ShutdownReport { drained: false, stuck, detached, detached_messages }
     }
-
-    #[cfg(feature = "metrics")]
-    fn publish_to(&self, extent: crate::metrics::Extent) {
-        self.outlet.publish(extent, || crate::metrics::of_server(self.stats()));
-    }
 }
 
 impl ServerEnd for ServerCore {
@@ -190,7 +185,7 @@ impl ServerEnd for ServerCore {
         let report = self.shut_down(timeout);
         self.repeats.say_rest(self.label());
         #[cfg(feature = "metrics")]
-        self.publish_to(crate::metrics::Extent::Last);
+        crate::metrics::Source::publish(self, crate::metrics::Extent::Last);
         report
     }
 
@@ -204,7 +199,11 @@ impl ServerEnd for ServerCore {
 
 #[cfg(feature = "metrics")]
 impl crate::metrics::Source for ServerCore {
-    fn publish(&self) {
-        self.publish_to(crate::metrics::Extent::Whole);
+    fn outlet(&self) -> &crate::metrics::Outlet {
+        &self.outlet
+    }
+
+    fn publish(&self, extent: crate::metrics::Extent) {
+        self.outlet.publish(extent, || crate::metrics::of_server(self.stats()));
     }
 }
