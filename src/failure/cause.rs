@@ -171,7 +171,8 @@ pub enum Failure {
     #[error("the session could not be resumed")]
     NotResumed,
     /// Other sessions needed the room that this one took without a connection:
-    /// [`Resume::sessions`](crate::config::Resume::sessions) and [`Resume::bytes`](crate::config::Resume::bytes).
+    /// [`Resume::sessions`](crate::config::Resume::sessions), [`Resume::bytes`](crate::config::Resume::bytes)
+    /// and [`ServerBuilder::memory_limit`](crate::ServerBuilder::memory_limit).
     #[error("evicted while it waited for its client")]
     Evicted,
     /// The program ended the session without a goodbye:

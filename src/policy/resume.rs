@@ -54,8 +54,8 @@ impl Resume {
     }
 
     /// How many bytes may wait to be sent in all sessions without a connection together, those
-    /// included that were sent and not confirmed. More ends the session that has waited longest.
-    /// Default: 256 MiB.
+    /// included that were sent and not confirmed. More ends the session that has waited longest of
+    /// those that keep any. Default: 256 MiB.
     pub fn bytes(mut self, limit: usize) -> Self {
         self.bytes = Some(limit);
         self

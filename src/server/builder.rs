@@ -275,7 +275,9 @@ impl ServerBuilder {
     /// session, which is the sum under [limits](crate::Server#memory).
     ///
     /// Nothing that is small is ever in want: of each of the three a session has 16 KiB that do not
-    /// count. When the rest is used up, a session whose client sends a longer message is closed
+    /// count. When the rest is used up, sessions that [wait for their client](Self::resume) make room, the one
+    /// that has waited longest first ([`Failure::Evicted`](crate::Failure::Evicted)). Where none of
+    /// them keeps anything to be sent, a session whose client sends a longer message is closed
     /// with 1013 (try again later; on framed TCP without a word), an inbox that holds more is full, and so is an outbox; one
     /// message passes alone into either.
     ///
@@ -472,7 +474,7 @@ impl ServerBuilder {
             registry: Registry::default(),
             resumption: settings
                 .resume
-                .map(|resume| Arc::new(Resumption::new(resume, self.connections))),
+                .map(|resume| Resumption::new(resume, self.connections, &settings.budget)),
             stop: Signal::new(),
             repeats: Repeats::new(),
             totals: Totals::default(),

@@ -121,8 +121,15 @@ impl ServerCore {
         }
         let now = Instant::now();
         let deadline = now.checked_add(timeout).unwrap_or(now + crate::policy::MAX_DURATION);
-        let waiting = self.resumption.as_ref().map(|all| all.waiting()).unwrap_or_default();
-        let (detached, detached_messages, _) = waiting;
+        let (detached, _) = self.waiting();
+        let unconnected =
+            |session: &Session| !session.is_connected() && session.failure().is_none();
+        let detached_messages = self
+            .sessions()
+            .into_iter()
+            .filter(unconnected)
+            .map(|session| session.outbox().len())
+            .sum();
         self.registry.close(&CloseFrame::new(CloseCode::GOING_AWAY, "server going down"));
         if self.registry.wait_empty(deadline) == 0 {
             // what was refused lately, and handlers on their last line; a channel belongs to the program
@@ -133,6 +140,11 @@ impl ServerCore {
         self.registry.kill();
         let stuck = self.registry.wait_empty(Instant::now() + JOIN_GRACE);
         ShutdownReport { drained: false, stuck, detached, detached_messages }
+    }
+
+    /// How many sessions wait for their client, and with how many bytes.
+    fn waiting(&self) -> (usize, usize) {
+        self.resumption.as_ref().map(|all| all.waiting()).unwrap_or_default()
     }
 }
 
@@ -147,8 +159,7 @@ impl ServerEnd for ServerCore {
 
     fn stats(&self) -> ServerStats {
         let sessions = self.registry.sessions();
-        let waiting = self.resumption.as_ref().map(|all| all.waiting()).unwrap_or_default();
-        let (detached, _, detached_bytes) = waiting;
+        let (detached, detached_bytes) = self.waiting();
         ServerStats {
             detached,
             detached_bytes,

@@ -118,7 +118,7 @@ impl SessionOwner {
         let unconfirmed = Some(resumption.settings().max_unconfirmed());
         let threads = server.threads.of_session(id);
         let core = Arc::new(SessionCore::new(&server.settings, threads, id, unconfirmed));
-        let (shared, orders) = Resumable::new(&core, resumption, peer);
+        let (shared, orders) = Resumable::new(&core, peer);
         let attachment: Arc<dyn Attachment> = Arc::clone(&shared) as _;
         let session = Session::new(&core, attachment, info, ServerHandle::new(Arc::clone(server)))?;
         let owner = Self {

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -10,14 +10,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use super::admission::Admitted;
 use super::attachment::Attachment;
 use super::pending_upgrade::PendingUpgrade;
-use super::resumption::Resumption;
 use super::session_core::SessionCore;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::link::{Handle, Link};
 use crate::message::CloseFrame;
 use crate::policy::AgreedCompression;
-use crate::queues::outbox::Overseer;
+use crate::queues::outbox::Outbox;
 use crate::sync::{Condvar, Mutex, Signal};
 
 /// What the owner of a session is told.
@@ -69,7 +68,6 @@ pub(super) type Connection = (Box<PendingUpgrade>, Admitted);
 pub(super) struct Resumable {
     orders: Sender<Order>,
     core: Arc<SessionCore>,
-    resumption: Weak<Resumption>,
     state: Mutex<LinkState>,
     /// Signalled at every change.
     changed: Condvar,
@@ -83,8 +81,6 @@ struct LinkState {
     peer: SocketAddr,
     compression: Option<AgreedCompression>,
     is_attached: bool,
-    /// Where it waits, without a link.
-    place: Option<u64>,
     /// When and why it ended.
     ended: Option<(Instant, Arc<Failure>)>,
 }
@@ -106,30 +102,18 @@ impl LinkState {
 
 impl Resumable {
     /// Returns what its owner is told, too.
-    pub(super) fn new(
-        core: &Arc<SessionCore>,
-        resumption: &Arc<Resumption>,
-        peer: SocketAddr,
-    ) -> (Arc<Self>, Receiver<Order>) {
+    pub(super) fn new(core: &Arc<SessionCore>, peer: SocketAddr) -> (Arc<Self>, Receiver<Order>) {
         let (orders, received) = unbounded();
-        let state = LinkState {
-            link: None,
-            peer,
-            compression: None,
-            is_attached: false,
-            place: None,
-            ended: None,
-        };
-        let new = Arc::new(Self {
+        let state =
+            LinkState { link: None, peer, compression: None, is_attached: false, ended: None };
+        let new = Self {
             orders,
             core: Arc::clone(core),
-            resumption: Arc::downgrade(resumption),
             state: Mutex::new(state),
             changed: Condvar::new(),
             over: Signal::new(),
-        });
-        core.outbox().oversee(&new);
-        (new, received)
+        };
+        (Arc::new(new), received)
     }
 
     /// A session that is over takes no orders.
@@ -176,7 +160,6 @@ impl Resumable {
             state.peer = peer;
             state.compression = link.compression();
             state.is_attached = true;
-            state.place = None;
         });
     }
 
@@ -185,25 +168,22 @@ impl Resumable {
         self.change(|state| state.is_attached = false);
     }
 
-    pub(super) fn waits_in(&self, place: u64) {
-        self.change(|state| state.place = Some(place));
-        // what was queued before it had a place
-        self.grown();
-    }
-
     /// The first cause stays.
     pub(super) fn ended(&self, cause: Arc<Failure>) {
         self.change(|state| {
             state.is_attached = false;
-            state.place = None;
             state.ended.get_or_insert((Instant::now(), cause));
         });
         self.over.raise();
     }
 
-    /// How many messages and bytes it keeps for its client.
-    pub(super) fn weight(&self) -> (usize, usize) {
-        self.core.outbox().weight()
+    /// What its owner is told goes here.
+    pub(super) fn orders(&self) -> &Sender<Order> {
+        &self.orders
+    }
+
+    pub(super) fn outbox(&self) -> &Outbox {
+        self.core.outbox()
     }
 }
 
@@ -258,14 +238,5 @@ impl Attachment for Resumable {
 
     fn kill(&self, cause: Failure) {
         self.order(Order::End(cause));
-    }
-}
-
-impl Overseer for Resumable {
-    fn grown(&self) {
-        let place = self.state.lock().place;
-        if let (Some(place), Some(resumption)) = (place, self.resumption.upgrade()) {
-            resumption.grown(place);
-        }
     }
 }

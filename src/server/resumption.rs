@@ -8,15 +8,17 @@
 //! | [`Resumption`]: a lock | the tokens, and who waits since when with how much |
 //!
 //! The handler has a thread of its own, for the owner must be free to hear a claim while the
-//! handler sleeps. The lock of [`Resumption`] may be held when that of an outbox or of a
-//! [`Resumable`] is taken, never the other way round.
+//! handler sleeps. The lock of [`Resumption`] may be taken with that of an outbox or an inbox held,
+//! and no other is taken inside it.
 //!
 //! A connection that claims a session waits on its own thread, with its socket in a slot that
 //! both can empty: the owner to answer it, the connection to turn its client away when the
 //! handshake has taken too long.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+
+use crossbeam_channel::Sender;
 
 use super::admission::{ConnectionLimits, Network};
 use super::attachment::Attachment;
@@ -24,13 +26,15 @@ use super::resumable::{Order, Resumable};
 use super::session::Session;
 use crate::policy::Resume;
 use crate::resume::Token;
-use crate::sync::Mutex;
+use crate::sync::{Budget, Evict, Holding, Mutex};
 
 /// The sessions of a server that can be resumed.
 pub(super) struct Resumption {
     settings: Resume,
     /// How many sessions may wait, in all and of each address.
     limits: ConnectionLimits,
+    /// How much those may keep for their clients that wait.
+    budget: Budget,
     table: Mutex<Table>,
 }
 
@@ -38,23 +42,23 @@ pub(super) struct Resumption {
 struct Table {
     tokens: HashMap<Token, (Session, Arc<Resumable>)>,
     /// Those without a link, the longest first.
-    detached: BTreeMap<u64, Waiting>,
-    bytes: usize,
+    waiting: BTreeMap<u64, Waiting>,
     next_place: u64,
 }
 
 /// A session that waits for its client.
 struct Waiting {
-    session: Arc<Resumable>,
+    orders: Sender<Order>,
     /// Where its latest link came from.
     network: Network,
-    /// How much it keeps.
-    bytes: usize,
+    /// What it keeps.
+    holding: Holding,
 }
 
 /// A place among the sessions that wait. It is left when this is dropped.
 pub(super) struct Place {
     resumption: Arc<Resumption>,
+    session: Arc<Resumable>,
     number: u64,
 }
 
@@ -66,15 +70,27 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.resumption.table.lock().remove(self.number);
+        self.resumption.table.lock().waiting.remove(&self.number);
+        self.session.outbox().wait_no_more();
     }
 }
 
 impl Resumption {
-    pub(super) fn new(settings: Resume, connections: ConnectionLimits) -> Self {
+    /// `memory` is what all sessions share: where there is no more of it, those that wait make room.
+    pub(super) fn new(
+        settings: Resume,
+        connections: ConnectionLimits,
+        memory: &Budget,
+    ) -> Arc<Self> {
         let total = settings.sessions.unwrap_or(connections.total);
         let limits = ConnectionLimits { total, ..connections };
-        Self { settings, limits, table: Mutex::default() }
+        let budget = Budget::exact(settings.max_bytes());
+        let new = Arc::new(Self { settings, limits, budget, table: Mutex::default() });
+        for budget in [&new.budget, memory] {
+            let evicts: Weak<dyn Evict> = Arc::downgrade(&new) as _;
+            budget.evict_from(evicts);
+        }
+        new
     }
 
     pub(super) fn settings(&self) -> &Resume {
@@ -100,66 +116,51 @@ impl Resumption {
 
     /// A session waits from here on, in the place that this returns.
     pub(super) fn wait(self: &Arc<Self>, session: &Arc<Resumable>) -> Place {
+        let orders = session.orders().clone();
+        let network = Network::of(session.peer().ip());
+        let holding = session.outbox().wait_within(&self.budget);
         let mut table = self.table.lock();
-        let place = table.next_place;
+        let number = table.next_place;
         table.next_place += 1;
-        let (bytes, network) = (session.weight().1, Network::of(session.peer().ip()));
-        table.bytes += bytes;
-        table.detached.insert(place, Waiting { session: Arc::clone(session), network, bytes });
-        self.evict(&mut table);
+        table.waiting.insert(number, Waiting { orders, network, holding });
+        if table.waiting.len() > self.limits.total {
+            table.evict(|_| true);
+        }
         let most = self.limits.most(network);
+        let is_from_there = |waiting: &Waiting| waiting.network == network;
         // counted only where it can matter: thousands may lose their links at once
-        if table.detached.len() > most {
-            let mut from_there =
-                table.detached.iter().filter(|waiting| waiting.1.network == network);
-            let oldest = from_there.next().map(|(place, _)| *place);
-            if let Some(oldest) = oldest.filter(|_| from_there.count() >= most) {
-                table.evict(oldest);
-            }
+        if table.waiting.len() > most
+            && table.waiting.values().filter(|waiting| is_from_there(waiting)).count() > most
+        {
+            table.evict(is_from_there);
         }
         drop(table);
-        session.waits_in(place);
-        Place { resumption: Arc::clone(self), number: place }
+        self.budget.settle();
+        Place { resumption: Arc::clone(self), session: Arc::clone(session), number }
     }
 
-    /// Something was queued for a session that waits.
-    pub(super) fn grown(&self, place: u64) {
-        let mut table = self.table.lock();
-        let Some(waiting) = table.detached.get_mut(&place) else { return };
-        let now = waiting.session.weight().1;
-        let before = std::mem::replace(&mut waiting.bytes, now);
-        table.bytes = table.bytes - before + now;
-        self.evict(&mut table);
+    /// How many sessions wait, and with how many bytes to be sent.
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        (self.table.lock().waiting.len(), self.budget.taken())
     }
+}
 
-    fn evict(&self, table: &mut Table) {
-        while table.detached.len() > self.limits.total || table.bytes > self.settings.max_bytes() {
-            let Some((oldest, _)) = table.detached.first_key_value() else { return };
-            let oldest = *oldest;
-            table.evict(oldest);
-        }
-    }
-
-    /// How many sessions wait, and with how many messages and bytes to be sent.
-    pub(super) fn waiting(&self) -> (usize, usize, usize) {
-        let table = self.table.lock();
-        let weights = table.detached.values().map(|waiting| waiting.session.weight());
-        let (messages, bytes) =
-            weights.fold((0, 0), |all, weight| (all.0 + weight.0, all.1 + weight.1));
-        (table.detached.len(), messages, bytes)
+impl Evict for Resumption {
+    fn evict(&self, budget: &Budget) -> bool {
+        self.table.lock().evict(|waiting| waiting.holding.is_of(budget))
     }
 }
 
 impl Table {
-    fn remove(&mut self, place: u64) -> Option<Arc<Resumable>> {
-        let waiting = self.detached.remove(&place)?;
-        self.bytes -= waiting.bytes;
-        Some(waiting.session)
-    }
-
-    fn evict(&mut self, place: u64) {
-        if let Some(session) = self.remove(place) {
-            session.order(Order::Evict(place));
+    /// Has the one of these end that has waited longest; returns whether there was one.
+    fn evict(&mut self, is_meant: impl Fn(&Waiting) -> bool) -> bool {
+        let oldest = self.waiting.iter().find(|(_, waiting)| is_meant(waiting));
+        let Some(place) = oldest.map(|(place, _)| *place) else { return false };
+        if let Some(waiting) = self.waiting.remove(&place) {
+            waiting.holding.write_off();
+            // one that is over takes no orders
+            let _ = waiting.orders.send(Order::Evict(place));
         }
+        true
     }
 }

@@ -475,6 +475,10 @@ impl Session {
         &self.inner.plain().peer
     }
 
+    pub(super) fn outbox(&self) -> &Outbox {
+        self.core().outbox()
+    }
+
     pub(super) fn counters(&self) -> &Counters {
         self.core().counters()
     }

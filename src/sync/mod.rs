@@ -17,7 +17,7 @@ pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU64};
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 
-pub(crate) use budget::{Budget, Share};
+pub(crate) use budget::{Budget, Evict, Holding, Share};
 pub(crate) use doorbell::Doorbell;
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
 pub(crate) use ours::{Ours, Process};

@@ -392,6 +392,54 @@ fn who_has_waited_longest_makes_room_for_others() {
     assert_eq!([client.recv().len(), client.recv().len()], [600, 300], "the broadcast too");
 }
 
+fn has_its_place(server: &Server) {
+    eventually("its place", || match server.stats().detached {
+        1 => Ok(()),
+        other => Err(Box::new(other)),
+    });
+}
+
+#[test]
+fn a_session_that_waits_makes_room_for_a_client_that_is_there() {
+    let builder = Server::builder().resume(Resume::within(PATIENCE)).memory_limit(1 << 20);
+    let (server, sessions) = serve(builder);
+    let client = Bare::new(server.local_addr());
+    let waiting = next(&sessions);
+    client.reset();
+    detached(&waiting);
+    has_its_place(&server);
+    let large = "x".repeat(900 << 10);
+    waiting.send(&*large).unwrap();
+    let mut client = Bare::new(server.local_addr());
+    let session = next(&sessions);
+    client.send(&large);
+    eventually("the message", || match session.stats() {
+        stats if stats.messages_received == 1 => Ok(()),
+        other => Err(Box::new(other)),
+    });
+    assert!(matches!(&*over(&waiting), Failure::Evicted));
+    assert!(session.failure().is_none());
+    assert_eq!(server.stats().detached_bytes, 0);
+}
+
+#[test]
+fn a_session_that_is_taken_over_takes_nobodys_place() {
+    let (server, sessions) = serve(Server::builder().resume(Resume::within(PATIENCE).sessions(1)));
+    let client = Bare::new(server.local_addr());
+    let waiting = next(&sessions);
+    let (token, _) = client.reset();
+    detached(&waiting);
+    has_its_place(&server);
+    let old = Bare::new(server.local_addr());
+    let taken_over = next(&sessions);
+    let client = Bare::resume(server.local_addr(), &old.token, 0);
+    assert_eq!(client.has, Some(0));
+    taken_over.wait_connected(PATIENCE).unwrap();
+    // nobody was told to end
+    assert_eq!(Bare::resume(server.local_addr(), &token, 0).has, Some(0));
+    assert_eq!(server.stats().evicted, 0);
+}
+
 #[test]
 fn of_one_address_no_more_sessions_wait_than_it_may_have_connections() {
     let builder = resuming_server().max_connections_per_address(1);

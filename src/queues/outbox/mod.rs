@@ -21,7 +21,6 @@ use crate::failure::Failure;
 use crate::message::Message;
 use crate::policy::{Delivery, Framing, OnDropped, Overflow, Queue};
 use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
-pub(crate) use session::Overseer;
 pub(crate) use state::{Entry, TooLarge};
 use state::{Gate, State};
 pub(crate) use terms::{Patience, Refused, Tally, Terms, Withdrawal};
@@ -50,8 +49,6 @@ pub(crate) struct Outbox {
     shortcut: Mutex<Option<Weak<dyn Shortcut>>>,
     /// Whether something was received since the shortcut was last taken.
     turn: AtomicBool,
-    overseer: Mutex<Option<Weak<dyn Overseer>>>,
-    is_overseen: AtomicBool,
     /// What the program does with what will not be sent any more. Never called with the lock.
     on_dropped: Option<Mutex<Option<OnDropped>>>,
 }
@@ -95,8 +92,6 @@ impl Outbox {
             doorbell,
             shortcut,
             turn,
-            overseer: Mutex::new(None),
-            is_overseen: AtomicBool::new(false),
             on_dropped: None,
         }
     }
@@ -141,7 +136,6 @@ impl Outbox {
                 let was_empty = state.queue.is_empty();
                 state.accept(message, terms);
                 drop(state);
-                self.tell_overseer();
                 if was_empty && !self.take_shortcut() {
                     self.ring();
                 }

@@ -1,39 +1,28 @@
 //! The outbox of a session that survives its links.
 
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Weak};
-
 use super::Outbox;
 use crate::message::Message;
 use crate::policy::Unconfirmed;
-
-/// Told of all that is queued.
-pub(crate) trait Overseer: Send + Sync {
-    fn grown(&self);
-}
+use crate::sync::{Budget, Holding};
 
 impl Outbox {
-    /// Tells it from here on. It is told without a lock held, on the thread that sends.
-    pub(crate) fn oversee<T: Overseer + 'static>(&self, overseer: &Arc<T>) {
-        // weak, for it holds the outbox
-        let overseer: Weak<dyn Overseer> = Arc::downgrade(overseer) as _;
-        *self.overseer.lock() = Some(overseer);
-        self.is_overseen.store(true, Relaxed);
+    /// Its session waits from here on: what is kept here counts against this budget, too.
+    pub(crate) fn wait_within(&self, budget: &Budget) -> Holding {
+        let mut state = self.state();
+        let bytes = state.bytes();
+        state.share.wait_within(budget, bytes)
     }
 
-    pub(super) fn tell_overseer(&self) {
-        if self.is_overseen.load(Relaxed) {
-            let overseer = self.overseer.lock().as_ref().and_then(Weak::upgrade);
-            if let Some(overseer) = overseer {
-                overseer.grown();
-            }
-        }
+    /// Its session does not wait any more.
+    pub(crate) fn wait_no_more(&self) {
+        let mut state = self.state();
+        let bytes = state.bytes();
+        state.share.wait_no_more(bytes);
     }
 
-    /// How many messages and bytes are kept here.
-    pub(crate) fn weight(&self) -> (usize, usize) {
-        let state = self.state();
-        (state.messages(), state.bytes())
+    /// How many messages are kept here.
+    pub(crate) fn len(&self) -> usize {
+        self.state().messages()
     }
 
     /// From here on what is encoded is kept until the peer reports that it has it, within these

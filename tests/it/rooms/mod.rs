@@ -121,14 +121,11 @@ const CIRCLES: &[&str] = &[
     "queues/inbox/mod.rs",
     "queues/inbox/state.rs",
     "queues/outbox/mod.rs",
-    "queues/outbox/session.rs",
     "queues/outbox/state.rs",
     "queues/outbox/state/session.rs",
     "queues/outbox/state/too_large.rs",
     "server/builder.rs",
     "server/mod.rs",
-    "server/resumable.rs",
-    "server/resumption.rs",
 ];
 
 /// Types that still have `impl`s in another file: that file.
