@@ -122,7 +122,7 @@ fn websockets() {
             Ok("token".into())
         })
         .on_request(|_| {
-            runs("request");
+            runs("on_request");
             Ok(())
         })
         .login(|session: &mut LoginSession<'_>| {
