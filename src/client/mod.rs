@@ -10,8 +10,6 @@ mod handle;
 mod life;
 mod login;
 mod network;
-#[cfg(feature = "serde")]
-mod record;
 mod route;
 mod session;
 mod status;
