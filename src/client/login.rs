@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::failure::Failure;
 use crate::link::Opened;
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::policy::Queue;
+use crate::policy::Bounds;
 use crate::resume::{Counts, Report};
 use crate::stats::Counters;
 use crate::transport::Timed;
@@ -37,7 +37,7 @@ pub struct LoginSession<'a> {
     response: Option<&'a http::Response<()>>,
     counters: &'a Counters,
     /// How much may be kept for the program.
-    inbox: Queue,
+    inbox: Bounds,
     kept_bytes: usize,
     has_kept_too_much: bool,
     /// The counts of the session that begins with this link, if one does.
@@ -52,7 +52,7 @@ impl<'a> LoginSession<'a> {
         deadline: Instant,
         response: Option<&'a http::Response<()>>,
         counters: &'a Counters,
-        inbox: Queue,
+        inbox: Bounds,
         session: Option<Arc<Counts>>,
     ) -> Self {
         let (encoder, out) = (opened.protocol.encoder(), Output::new());
@@ -102,7 +102,7 @@ impl<'a> LoginSession<'a> {
         if !self.has_kept_too_much {
             return Ok(());
         }
-        let Queue { messages, bytes, .. } = self.inbox;
+        let Bounds { messages, bytes, .. } = self.inbox;
         Err(io::Error::other(format!(
             "what came during the login and was kept for the program is more than an inbox of \
              {messages} messages and {bytes} bytes holds"

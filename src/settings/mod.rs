@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::policy::{
-    Backoff, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, MaxSizes, OnDropped,
-    Queue, Resolved, Resume, SocketOptions, Timeouts,
+    Backoff, Bounds, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, MaxSizes,
+    OnDropped, Queue, Resolved, Resume, SocketOptions, Timeouts,
 };
 use crate::sync::Budget;
 use crate::sync::threads::{LEAST_STACK, usual_stack};
@@ -288,24 +288,20 @@ impl Settings {
     }
 
     /// It has room for every message that may be sent, unless the program has said how many bytes.
-    pub(crate) fn outbox(&self) -> Queue {
-        let usual = match self.side {
-            Side::Client => Queue::default_of(8192, 64 << 20),
-            Side::Session => Queue::default_of(1024, 16 << 20),
+    pub(crate) fn outbox(&self) -> Bounds {
+        let (messages, bytes) = match self.side {
+            Side::Client => (8192, 64 << 20),
+            Side::Session => (1024, 16 << 20),
         };
-        let mut queue = self.outbox.map_or(usual, |queue| queue.or(usual));
-        if !queue.are_bytes_chosen() {
-            queue.bytes = queue.bytes.max(self.limits().message);
-        }
-        queue
+        self.outbox.unwrap_or_default().bounds(messages, bytes.max(self.limits().message))
     }
 
-    pub(crate) fn inbox(&self) -> Queue {
-        let usual = match self.side {
-            Side::Client => Queue::default_of(4096, 1 << 20),
-            Side::Session => Queue::default_of(64, 1 << 20),
+    pub(crate) fn inbox(&self) -> Bounds {
+        let messages = match self.side {
+            Side::Client => 4096,
+            Side::Session => 64,
         };
-        self.inbox.map_or(usual, |queue| queue.or(usual))
+        self.inbox.unwrap_or_default().bounds(messages, 1 << 20)
     }
 
     pub(crate) fn backoff(&self) -> Backoff {
@@ -355,20 +351,21 @@ impl Settings {
         let heartbeat = self.heartbeat().check(is_websocket);
         heartbeat.map_err(|reason| Error::setting("heartbeat", reason))?;
         self.backoff().check().map_err(|reason| Error::setting("backoff", reason))?;
-        let outbox = self.outbox();
+        let (outbox, inbox) = (self.outbox.unwrap_or_default(), self.inbox.unwrap_or_default());
         outbox.check().map_err(|reason| Error::setting("outbox", reason))?;
-        let (bytes, message) = (outbox.bytes, self.limits().message);
+        inbox.check().map_err(|reason| Error::setting("inbox", reason))?;
+        let (bytes, message) = (self.outbox().bytes, self.limits().message);
         if bytes < message && self.limits.is_some_and(|limits| limits.message.is_some()) {
             let reason = format!(
                 "its {bytes} bytes hold no message of the {message} bytes of Limits::message"
             );
             return Err(Error::setting("outbox", reason));
         }
-        if self.inbox().message_ttl.is_some() {
+        if inbox.message_ttl.is_some() {
             let reason = "message_ttl() can have no effect: what was received does not expire";
             return Err(Error::setting("inbox", reason));
         }
-        self.inbox().check().map_err(|reason| Error::setting("inbox", reason))
+        Ok(())
     }
 }
 

@@ -92,7 +92,7 @@ fn settings_come_from_a_configuration() {
             .local_address("127.0.0.1:0".parse().unwrap())
             .writes(Writes::WriterThread),
         outbox: Queue::new().messages(10).message_ttl(ms(2500)).overflow(Overflow::DropOldest),
-        inbox: Queue::new(),
+        inbox: Queue::new().overflow(Overflow::Wait),
         delivery: Delivery::AtLeastOnce,
     };
     assert_eq!(read, expected);

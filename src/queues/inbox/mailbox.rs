@@ -13,7 +13,7 @@ use super::channel::Channel;
 use super::state::{Held, State};
 use super::{Batch, Room};
 use crate::message::Message;
-use crate::policy::{Overflow, Queue};
+use crate::policy::{Bounds, Overflow};
 use crate::sync::threads::{self, Threads};
 use crate::sync::{Budget, Condvar, Mutex, MutexGuard, Signal};
 
@@ -31,7 +31,7 @@ const SEVERAL: u64 = u64::MAX;
 /// Whoever needs both locks takes `front` before `state`; nobody waits with `front` locked.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
-    limits: Queue,
+    limits: Bounds,
     /// Messages that were received and thrown away.
     dropped: AtomicU64,
     /// What programs receive next.
@@ -60,9 +60,9 @@ pub(crate) enum NoMessage {
 }
 
 impl Mailbox {
-    pub(crate) fn new(limits: Queue) -> Self {
+    pub(crate) fn new(limits: impl Into<Bounds>) -> Self {
         Self {
-            limits,
+            limits: limits.into(),
             dropped: AtomicU64::new(0),
             front: Mutex::default(),
             state: Mutex::default(),

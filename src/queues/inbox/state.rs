@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use super::Batch;
 use crate::message::Message;
-use crate::policy::Queue;
+use crate::policy::Bounds;
 use crate::sync::Share;
 
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ impl Held {
 impl State {
     /// Whether so much may come in besides another message. A message larger than the bound
     /// passes alone.
-    pub(super) fn has_room(&self, limits: &Queue, more: Held) -> bool {
+    pub(super) fn has_room(&self, limits: &Bounds, more: Held) -> bool {
         let messages = self.held.messages + self.at_front.messages + more.messages;
         messages < limits.messages && self.bytes() + more.bytes < limits.bytes
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::Queue;
 
 /// What happens to an outbox.
 #[derive(Debug, Clone)]

@@ -19,7 +19,7 @@ use std::time::Instant;
 
 use crate::failure::Failure;
 use crate::message::Message;
-use crate::policy::{Delivery, Framing, OnDropped, Overflow, Queue};
+use crate::policy::{Bounds, Delivery, Framing, OnDropped, Overflow};
 use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
 pub(crate) use state::{Entry, TooLarge};
 use state::{Gate, State};
@@ -32,7 +32,7 @@ pub(crate) use terms::{Patience, Refused, Tally, Terms, Withdrawal};
 /// whoever pushes onto an empty queue rings the doorbell, so a writer that saw it empty under the
 /// lock can sleep on the doorbell without missing anything.
 pub(crate) struct Outbox {
-    limits: Queue,
+    limits: Bounds,
     /// The largest message that the connection carries.
     max_message: usize,
     /// On `tcp://` only.
@@ -69,12 +69,13 @@ pub(crate) trait Shortcut: Send + Sync {
 
 impl Outbox {
     pub(crate) fn new(
-        limits: Queue,
+        limits: impl Into<Bounds>,
         max_message: usize,
         framing: Option<Framing>,
         delivery: Delivery,
         confirmable: bool,
     ) -> Self {
+        let limits = limits.into();
         let max_message =
             max_message.min(limits.bytes).min(framing.as_ref().map_or(usize::MAX, Framing::limit));
         let (state, room) = (Mutex::new(State::default()), Condvar::new());

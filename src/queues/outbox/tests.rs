@@ -1,5 +1,6 @@
 use super::*;
 use crate::error::Error;
+use crate::policy::Queue;
 use crate::policy::Undelivered;
 use crate::queues::receipt::Receipt;
 use proptest::prelude::*;

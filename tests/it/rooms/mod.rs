@@ -164,7 +164,7 @@ const OPEN: &[&str] = &[
     "policy/framing.rs LengthPrefix",
     "policy/heartbeat.rs Heartbeat",
     "policy/limits.rs MaxSizes",
-    "policy/overflow.rs Queue",
+    "policy/queue.rs Bounds",
     "policy/resume.rs Resume",
     "policy/resume.rs Unconfirmed",
     "policy/timeouts.rs Resolved",

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use everlink::config::{Backoff, Compression, Tls};
+use everlink::config::{Backoff, Compression};
 use everlink::{Client, ClientBuilder, Event, Message};
 
 use super::{Contender, Echoes, Load, Result, Watch};
