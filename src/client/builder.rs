@@ -615,7 +615,7 @@ impl ClientBuilder {
         if !is_websocket {
             request.check_bare()?;
         }
-        self.check_effects(Kind { is_websocket, is_tls })?;
+        self.check_effects(is_websocket, is_tls)?;
         let requests = endpoints
             .into_iter()
             .map(|endpoint| OpeningRequest { endpoint, ..request.clone() })
@@ -669,12 +669,12 @@ impl ClientBuilder {
         Ok((core, manager))
     }
 
-    /// Refuses what was set and cannot have an effect. Headers on `tcp://` are refused before.
-    fn check_effects(&self, kind: Kind) -> Result<(), Error> {
-        let Kind { is_websocket, is_tls } = kind;
+    /// Refuses what was set and cannot have an effect; `is_tls` says whether one of the endpoints
+    /// wants TLS. Headers on `tcp://` are refused before, and what both builders have is refused by
+    /// [`Settings::check`].
+    fn check_effects(&self, is_websocket: bool, is_tls: bool) -> Result<(), Error> {
         let settings = &self.settings;
         let timeouts = settings.timeouts.unwrap_or_default();
-        let limits = settings.limits.unwrap_or_default();
         let socket = settings.socket();
         let goes_through = matches!(self.route, Route::Through(_));
         let goes_as_env_says = matches!(self.route, Route::AsTheEnvironmentSays(_));
@@ -689,21 +689,7 @@ impl ClientBuilder {
             let why = "tcp:// has no opening handshake";
             Error::no_effect(
                 why,
-                &[
-                    ("bearer_auth_with", self.hooks.token.is_some()),
-                    ("keep_cookies", self.cookies),
-                    ("max_redirects", settings.max_redirects.is_some()),
-                    ("max_retry_after", settings.max_retry_after.is_some()),
-                    ("resume", settings.resume.is_some()),
-                ],
-            )?;
-            Error::no_effect(
-                "tcp:// has no frames",
-                &[
-                    ("compression", settings.compression.is_some()),
-                    ("Limits::frame", limits.frame.is_some()),
-                    ("Limits::fragment", limits.fragment.is_some()),
-                ],
+                &[("bearer_auth_with", self.hooks.token.is_some()), ("keep_cookies", self.cookies)],
             )?;
         }
         #[cfg(feature = "tls")]
@@ -776,14 +762,6 @@ fn launch(core: Arc<Core>, manager: Manager) -> Result<Client, Error> {
             Error::Thread(error)
         })?;
     Ok(Client::new(core))
-}
-
-/// What a client's connections are like, as far as settings depend on it.
-#[derive(Debug, Clone, Copy)]
-struct Kind {
-    is_websocket: bool,
-    /// Whether one of the endpoints wants TLS.
-    is_tls: bool,
 }
 
 impl fmt::Debug for ClientBuilder {

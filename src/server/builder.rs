@@ -342,11 +342,11 @@ impl ServerBuilder {
         false
     }
 
-    /// Refuses what was set and cannot have an effect.
+    /// Refuses what was set and cannot have an effect; what both builders have is refused by
+    /// [`Settings::check`].
     fn check_effects(&self) -> Result<(), Error> {
         let settings = &self.settings;
         let timeouts = settings.timeouts.unwrap_or_default();
-        let limits = settings.limits.unwrap_or_default();
         Error::no_effect(
             "a server dials nobody and logs in nowhere",
             &[
@@ -380,16 +380,7 @@ impl ServerBuilder {
                     ("origins", self.origins.is_some()),
                     ("any_origin", self.any_origin),
                     ("host_names", self.names.is_some()),
-                    ("resume", settings.resume.is_some()),
                     ("on_resume", self.on_resume.is_some()),
-                ],
-            )?;
-            Error::no_effect(
-                "with a framing there are no frames",
-                &[
-                    ("compression", settings.compression.is_some()),
-                    ("Limits::frame", limits.frame.is_some()),
-                    ("Limits::fragment", limits.fragment.is_some()),
                 ],
             )?;
             if !self.is_tls() {

@@ -313,8 +313,27 @@ impl Settings {
         is_websocket || self.heartbeat().has_answer() && self.framing().keeps_boundaries()
     }
 
-    /// Refuses values that cannot work, and those that contradict each other.
+    /// Refuses what can have no effect, what cannot work, and what contradicts each other.
     pub(crate) fn check(&self, is_websocket: bool) -> Result<(), Error> {
+        if !is_websocket {
+            let limits = self.limits.unwrap_or_default();
+            Error::no_effect(
+                "framed TCP has no opening handshake",
+                &[
+                    ("max_redirects", self.max_redirects.is_some()),
+                    ("max_retry_after", self.max_retry_after.is_some()),
+                    ("resume", self.resume.is_some()),
+                ],
+            )?;
+            Error::no_effect(
+                "framed TCP has no frames",
+                &[
+                    ("compression", self.compression.is_some()),
+                    ("Limits::frame", limits.frame.is_some()),
+                    ("Limits::fragment", limits.fragment.is_some()),
+                ],
+            )?;
+        }
         if !is_websocket && self.heartbeat.is_none() {
             return Err(Error::setting("heartbeat", Heartbeat::CHOICES));
         }
