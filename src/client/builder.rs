@@ -140,9 +140,7 @@ impl ClientBuilder {
     /// let client = everlink::Client::builder("wss://localhost:9001").header("X-Api-Key", "...");
     /// # let _ = client;
     /// ```
-    #[doc(alias = "headers")]
-    #[doc(alias = "extra_headers")]
-    #[doc(alias = "custom_header")]
+    #[doc(alias("headers", "extra_headers", "custom_header"))]
     pub fn header(self, name: &str, value: &str) -> Self {
         self.edit(|request| request.set_header(name, value))
     }
@@ -155,15 +153,13 @@ impl ClientBuilder {
     /// let client = everlink::Client::builder("wss://localhost:9001").basic_auth("user", "password");
     /// # let _ = client;
     /// ```
-    #[doc(alias = "username")]
-    #[doc(alias = "password")]
+    #[doc(alias("username", "password"))]
     pub fn basic_auth(self, user: &str, password: &str) -> Self {
         self.edit(|request| request.basic_auth(user, password))
     }
 
     /// Sends this token with the opening handshake (`Authorization: Bearer`, RFC 6750 section 2.1).
-    #[doc(alias = "token")]
-    #[doc(alias = "authorization")]
+    #[doc(alias("token", "authorization"))]
     pub fn bearer_auth(self, token: &str) -> Self {
         self.edit(|request| request.bearer_auth(token))
     }
@@ -221,8 +217,7 @@ impl ClientBuilder {
     /// });
     /// # let _ = client;
     /// ```
-    #[doc(alias = "request")]
-    #[doc(alias = "before_connect")]
+    #[doc(alias("request", "before_connect"))]
     pub fn on_request(
         mut self,
         make: impl FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>>
@@ -258,9 +253,7 @@ impl ClientBuilder {
     /// assert_eq!(client.recv()?, "echo of hello");
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    #[doc(alias = "authenticate")]
-    #[doc(alias = "subscribe")]
-    #[doc(alias = "handshake")]
+    #[doc(alias("authenticate", "subscribe", "handshake"))]
     pub fn login(
         mut self,
         hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>>
@@ -292,9 +285,7 @@ impl ClientBuilder {
     ///     .connect()?;
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    #[doc(alias = "on_text")]
-    #[doc(alias = "on_binary")]
-    #[doc(alias = "message_handler")]
+    #[doc(alias("on_text", "on_binary", "message_handler"))]
     pub fn on_message(
         mut self,
         mut handler: impl FnMut(&Sender, MessageRef<'_>) + Send + 'static,
@@ -325,12 +316,7 @@ impl ClientBuilder {
     /// # let _ = client;
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    #[doc(alias = "on_connect")]
-    #[doc(alias = "on_open")]
-    #[doc(alias = "on_close")]
-    #[doc(alias = "on_disconnect")]
-    #[doc(alias = "on_error")]
-    #[doc(alias = "on_reconnect")]
+    #[doc(alias("on_connect", "on_open", "on_close", "on_disconnect", "on_error", "on_reconnect"))]
     pub fn on_event(
         mut self,
         callback: impl FnMut(&ClientHandle, &Event) + Send + 'static,
@@ -357,8 +343,7 @@ impl ClientBuilder {
     /// });
     /// # let _ = client;
     /// ```
-    #[doc(alias = "should_reconnect")]
-    #[doc(alias = "retry_if")]
+    #[doc(alias("should_reconnect", "retry_if"))]
     pub fn decide(
         mut self,
         decide: impl FnMut(&ClientHandle, &Failure) -> Decision + Send + 'static,
@@ -392,9 +377,7 @@ impl ClientBuilder {
     /// client.wait_connected(std::time::Duration::from_secs(10))?;
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    #[doc(alias = "endpoints")]
-    #[doc(alias = "servers")]
-    #[doc(alias = "urls")]
+    #[doc(alias("endpoints", "servers", "urls"))]
     pub fn fallback(mut self, url: impl AsRef<str>) -> Self {
         self.fallbacks.push(url.as_ref().into());
         self
@@ -409,9 +392,7 @@ impl ClientBuilder {
 
     /// Whom to trust and who to be on `wss://` and `tcps://`. Default: Mozilla's root
     /// certificates, and no certificate of our own.
-    #[doc(alias = "ssl")]
-    #[doc(alias = "certificate")]
-    #[doc(alias = "root_certificates")]
+    #[doc(alias("ssl", "certificate", "root_certificates"))]
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = Some(tls.into());
@@ -468,8 +449,7 @@ impl ClientBuilder {
     /// # let _ = client;
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    #[doc(alias = "http_proxy")]
-    #[doc(alias = "socks5")]
+    #[doc(alias("http_proxy", "socks5"))]
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.route = Route::Through(proxy);
         self
@@ -488,8 +468,7 @@ impl ClientBuilder {
 
     /// Makes connections with this instead of TCP. Whatever concerns names, proxies and sockets is
     /// its own business, and refused at the start here.
-    #[doc(alias = "dialer")]
-    #[doc(alias = "transport")]
+    #[doc(alias("dialer", "transport"))]
     pub fn connector(mut self, connector: impl Connect) -> Self {
         self.connector = Some(Arc::new(connector));
         self
@@ -527,8 +506,7 @@ impl ClientBuilder {
     ///
     /// Those of [`start`](Self::start), and [`Error::InvalidSetting`] with
     /// [`on_message`](Self::on_message).
-    #[doc(alias = "channel")]
-    #[doc(alias = "receiver")]
+    #[doc(alias("channel", "receiver"))]
     pub fn start_with_channel(mut self) -> Result<(Client, Receiver<Message>), Error> {
         self.settings.has_channel = true;
         self.start().map(Client::with_channel)
@@ -587,8 +565,7 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// Those of [`connect`](Self::connect) and [`start_with_channel`](Self::start_with_channel).
-    #[doc(alias = "channel")]
-    #[doc(alias = "receiver")]
+    #[doc(alias("channel", "receiver"))]
     pub fn connect_with_channel(mut self) -> Result<(Client, Receiver<Message>), Error> {
         self.settings.has_channel = true;
         self.connect().map(Client::with_channel)

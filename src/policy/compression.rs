@@ -37,11 +37,11 @@ type Filter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;
 /// # Secrets
 ///
 /// **The length of a compressed message tells of its content.** Where one message holds a secret
-/// (a token, a cookie, a name) together with text that somebody else chooses, whoever sees the
-/// lengths of many such messages can guess the secret piece by piece, although they are encrypted:
-/// the attacks CRIME and BREACH. With takeover the same holds across the messages of a connection.
+/// (a token, a cookie, a name) together with text that somebody else chooses, the lengths of many such
+/// messages give the secret away piece by piece, although they are encrypted: the attacks CRIME
+/// and BREACH. With takeover the same holds across the messages of a connection.
 /// Send such messages uncompressed ([`only_if`](Self::only_if)), which keeps them out of the
-/// shared context too, or do not compress at all. What a login hook sends never is compressed.
+/// shared context too, or do not compress at all. What a login hook sends is never compressed.
 ///
 /// # What it costs
 ///

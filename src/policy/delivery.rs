@@ -18,7 +18,7 @@ pub(crate) type OnDropped = Arc<dyn Fn(Message, Undelivered) + Send + Sync>;
 /// | | `AtMostOnce` | `AtLeastOnce` |
 /// | --- | --- | --- |
 /// | order of first arrivals | kept | kept |
-/// | loss | some of what was unconfirmed at an outage; at most how much is said | none, while the client lives, but for a message that ends [link after link](crate::ClientBuilder::max_deliveries) |
+/// | loss | some of what was unconfirmed at an outage; the event says how much at most | none, while the client lives, but for a message that ends [link after link](crate::ClientBuilder::max_deliveries) |
 /// | duplicates | none | what was unconfirmed at an outage |
 /// | the peer must | nothing | answer pings, after what came before them; one that does not is said in [`Event::ConfirmationsMissing`](crate::Event::ConfirmationsMissing) |
 /// | costs | nothing | a ping now and then while there is traffic; the unconfirmed messages count in the outbox's bounds |

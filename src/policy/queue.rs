@@ -58,8 +58,8 @@ options! {
         /// at most one message more.
         bytes: usize, set(limit);
 
-        /// How long a message may wait in an outbox, over 0 and at most 1000 days: what could not be
-        /// written in that time is not written any more, and makes room for who wants to send.
+        /// How long a message may wait in an outbox, over 0 and at most 1000 days: one that could not be
+        /// written in that time is dropped, which makes room.
         /// [`SendOptions::ttl`](crate::config::SendOptions::ttl) says so for a single message. For an inbox,
         /// where it can have no effect, it is refused at the start. Default: for as long as it takes.
         message_ttl: Duration, set(time), serde with "crate::seconds::optional";

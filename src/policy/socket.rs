@@ -10,7 +10,7 @@ use super::options::options;
 
 options! {
     /// What is set on every socket, dialed or accepted, for either builder. Nagle's algorithm is always
-    /// off: whoever writes here has gathered what there is to gather.
+    /// off: small messages are gathered before they are written.
     ///
     /// | | default | range | has an effect |
     /// | --- | --- | --- | --- |

@@ -111,8 +111,7 @@ impl ServerBuilder {
     /// let server = Server::builder().tls(tls).bind("0.0.0.0:9001", |session| drop(session.recv()))?;
     /// # Ok::<(), everlink::Error>(())
     /// ```
-    #[doc(alias = "ssl")]
-    #[doc(alias = "certificate")]
+    #[doc(alias("ssl", "certificate"))]
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: impl Into<Tls>) -> Self {
         self.tls = Some(tls.into());
@@ -141,9 +140,7 @@ impl ServerBuilder {
     /// # let _ = server;
     /// // and in the handler: session.get::<User>()
     /// ```
-    #[doc(alias = "authorize")]
-    #[doc(alias = "on_handshake")]
-    #[doc(alias = "on_upgrade")]
+    #[doc(alias("authorize", "on_handshake", "on_upgrade"))]
     pub fn on_request(
         mut self,
         decide: impl Fn(&Incoming) -> Answer + Send + Sync + 'static,
@@ -152,12 +149,12 @@ impl ServerBuilder {
         self
     }
 
-    /// The subprotocols that the server speaks, the one that it likes best first: the first that a
+    /// The subprotocols that the server speaks, the preferred one first: the first that a
     /// client offers too is chosen (RFC 6455 section 1.9), unless the closure of
     /// [`on_request`](Self::on_request) chooses one. A client that offers none of them is let in
     /// without one; [`Incoming::choose_subprotocol`](crate::Incoming::choose_subprotocol) is there
-    /// for a closure that refuses it. Which it is says
-    /// [`Session::subprotocol`](crate::Session::subprotocol).
+    /// for a closure that refuses it. [`Session::subprotocol`](crate::Session::subprotocol) says which
+    /// was chosen.
     ///
     /// ```
     /// let server = everlink::Server::builder().subprotocols(["ocpp2.0.1", "ocpp1.6"]);
@@ -184,8 +181,7 @@ impl ServerBuilder {
     /// let server = everlink::Server::builder().origins(["https://app.example.org"]);
     /// # let _ = server;
     /// ```
-    #[doc(alias = "cors")]
-    #[doc(alias = "allowed_origins")]
+    #[doc(alias("cors", "allowed_origins"))]
     pub fn origins<O: AsRef<str>>(mut self, allowed: impl IntoIterator<Item = O>) -> Self {
         let allowed: Vec<O> = allowed.into_iter().collect();
         let origins = self.origins.unwrap_or_else(|| Ok(Origins::default()));
@@ -274,8 +270,7 @@ impl ServerBuilder {
     /// each outbox that it waits in, although they share it). Default: no bound but those of each
     /// session, which is the sum under [limits](crate::Server#memory).
     ///
-    /// Nothing that is small is ever in want: of each of the three a session has 16 KiB that do not
-    /// count. When the rest is used up, sessions that [wait for their client](Self::resume) make room, the one
+    /// The first 16 KiB of each of the three do not count, so small messages always pass. When the rest is used up, sessions that [wait for their client](Self::resume) make room, the one
     /// that has waited longest first ([`Failure::Evicted`](crate::Failure::Evicted)). Where none of
     /// them keeps anything to be sent, a session whose client sends a longer message is closed
     /// with 1013 (try again later; on framed TCP without a word), an inbox that holds more is full, and so is an outbox; one
@@ -321,8 +316,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// Those of [`bind`](Self::bind).
-    #[doc(alias = "channel")]
-    #[doc(alias = "receiver")]
+    #[doc(alias("channel", "receiver"))]
     pub fn bind_with_channel(
         mut self,
         address: impl ToSocketAddrs,
@@ -408,8 +402,7 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// [`Error::InvalidSetting`], [`Error::Bind`] and [`Error::Thread`].
-    #[doc(alias = "listen")]
-    #[doc(alias = "serve")]
+    #[doc(alias("listen", "serve"))]
     pub fn bind(
         self,
         address: impl ToSocketAddrs,
@@ -430,10 +423,10 @@ impl ServerBuilder {
             let reason = format!("{limit} bytes hold no message of {least} bytes");
             return Err(Error::setting("memory_limit", reason));
         }
-        let wrong = |setting| move |reason: String| Error::setting(setting, reason);
-        let listed = self.origins.transpose().map_err(wrong("origins"))?.unwrap_or_default();
+        let named = |setting| move |reason: String| Error::setting(setting, reason);
+        let listed = self.origins.transpose().map_err(named("origins"))?.unwrap_or_default();
         let origins = if self.any_origin { Origins::any() } else { listed };
-        let names = self.names.transpose().map_err(wrong("host_names"))?.unwrap_or_default();
+        let names = self.names.transpose().map_err(named("host_names"))?.unwrap_or_default();
         let subprotocols = self.subprotocols.unwrap_or_default();
         if let Some(wrong) = subprotocols.iter().find(|name| !is_token(name)) {
             let reason = format!("{} is not an http token", quote(wrong));

@@ -64,47 +64,34 @@ settings! {
 
         /// How long each step may take. Default: 5 s to close, 10 s for everything else. A value
         /// that is set again replaces the one before, whole.
-        #[doc(alias = "connect_timeout")]
-        #[doc(alias = "handshake_timeout")]
-        #[doc(alias = "write_timeout")]
-        #[doc(alias = "close_timeout")]
+        #[doc(alias("connect_timeout", "handshake_timeout", "write_timeout", "close_timeout"))]
         timeouts: Timeouts, set(timeouts: crate::policy::Timeouts) => timeouts;
 
         /// How large messages and frames may be. Default: messages of 64 MiB for a client and 1 MiB
         /// for a server, in frames of whatever size.
-        #[doc(alias = "max_message_size")]
-        #[doc(alias = "max_frame_size")]
-        #[doc(alias = "max_payload")]
+        #[doc(alias("max_message_size", "max_frame_size", "max_payload"))]
         limits: Limits, set(limits: crate::policy::Limits) => limits;
 
         /// What is set on sockets. Default: what the system chooses.
-        #[doc(alias = "keepalive")]
-        #[doc(alias = "nodelay")]
-        #[doc(alias = "send_buffer_size")]
+        #[doc(alias("keepalive", "nodelay", "send_buffer_size"))]
         socket: SocketOptions, set(options: crate::policy::SocketOptions) => options;
 
         /// How the peer proves that it is alive. Default on a WebSocket: a ping after 20 s idle,
         /// death after 30 s of silence. On framed TCP, which has no pings of its own, there is no
         /// default: see [`Heartbeat`](crate::config::Heartbeat).
-        #[doc(alias = "ping_interval")]
-        #[doc(alias = "ping_timeout")]
-        #[doc(alias = "pong_timeout")]
-        #[doc(alias = "keep_alive")]
+        #[doc(alias("ping_interval", "ping_timeout", "pong_timeout", "keep_alive"))]
         heartbeat: Heartbeat, set(heartbeat: crate::policy::Heartbeat) => heartbeat;
 
         /// The bounds of the queue to be sent: a client's, which outlives links, or each session's.
         /// Default: 8192 messages and 64 MiB for a client, 1024 and 16 MiB for a session, or a
         /// message of [`Limits::message`](crate::config::Limits::message) if that is more; wait when full.
-        #[doc(alias = "send_queue")]
-        #[doc(alias = "send_buffer")]
-        #[doc(alias = "queue")]
+        #[doc(alias("send_queue", "send_buffer", "queue"))]
         outbox: Queue, set(queue: crate::policy::Queue) => queue;
 
         /// The bounds of the queue of received messages: a client's, or each session's. Default:
         /// 4096 messages for a client, 64 for a session, 1 MiB, and reading stops when it is full.
         /// Without effect for a client with a handler.
-        #[doc(alias = "receive_queue")]
-        #[doc(alias = "receive_buffer")]
+        #[doc(alias("receive_queue", "receive_buffer"))]
         inbox: Queue, set(queue: crate::policy::Queue) => queue;
 
         /// How much stack the threads have that run code of the program's: closures, its logger, its
@@ -117,8 +104,7 @@ settings! {
         /// Compresses messages, if the peer does too; see [`Compression`](crate::config::Compression) for
         /// what that does to secrets. Default: nothing is compressed, and nothing offered.
         #[cfg(feature = "deflate")]
-        #[doc(alias = "permessage_deflate")]
-        #[doc(alias = "deflate")]
+        #[doc(alias("permessage_deflate", "deflate"))]
         compression: Compression, set(compression: crate::policy::Compression) => compression;
 
         /// Lets sessions survive their connection, if the peer does too: then nothing is lost and nothing
@@ -134,15 +120,14 @@ settings! {
         /// A server keeps such sessions for clients that ask. When a connection is lost the handler does
         /// not notice; what it sends is queued, and its client comes back to it or the time is over. Each
         /// such session has a thread more than others. A client names its session with a secret that only
-        /// the two know, so a session can be taken over by whoever has that secret:
+        /// the two know, and anybody who learns it can take the session over:
         /// [`on_request`](crate::ServerBuilder::on_request) is asked again for each request that resumes,
         /// and [`on_resume`](crate::ServerBuilder::on_resume) can bind a session to its user.
         ///
         /// A session is over with a close frame, a violation of the protocol, a handler that panics,
         /// and when it has waited for its client as long as the server says. With
         /// [`reconnect`](crate::Client::reconnect) it goes on.
-        #[doc(alias = "reattach")]
-        #[doc(alias = "session_recovery")]
+        #[doc(alias("reattach", "session_recovery"))]
         resume: Resume, set(resume: crate::policy::Resume) => resume;
 
         /// How many links may end with the same message under way, at least 1. Default 10.
@@ -166,8 +151,8 @@ settings! {
         /// outbox's overflow policy took it out, its time to live was over, it was for a link that
         /// has ended, link after link has ended with it
         /// ([`max_deliveries`](Self::max_deliveries)), or its call has failed
-        /// ([`Calls`](crate::Calls)): for who keeps a journal. It runs on the thread that found out, one that
-        /// sends or one of the connection's own, perhaps on several at once, and should be quick. A
+        /// ([`Calls`](crate::Calls)): for programs that keep a journal. It runs on the thread that found out: one
+        /// that sends, or one of the connection's own, perhaps on several at once. It should be quick. A
         /// panic in it is logged.
         ///
         /// It may send. A message for which there is no room in the very outbox that it is told of is
@@ -175,10 +160,9 @@ settings! {
         /// comes back: to make room would be to drop the next message. It is never called inside
         /// itself.
         ///
-        /// It is not called for what a link had taken that died, and that is not sent again: no copy of
-        /// that is kept. How much it is at most says
-        /// [`Event::Disconnected`](crate::Event::Disconnected), and a
-        /// [receipt](crate::Sender::send_confirmed) tells of one message.
+        /// It is not called for messages that a dead link had taken and that are not sent again: no copy
+        /// of them is kept. [`Event::Disconnected`](crate::Event::Disconnected) says how many they are at
+        /// most, and a [receipt](crate::Sender::send_confirmed) tells of one message.
         ///
         /// What is left when a client closes is in
         /// [`CloseReport::undelivered`](crate::CloseReport::undelivered) instead.
@@ -200,15 +184,12 @@ settings! {
 
     client_setters {
         /// How long to wait before each redial. Default: 1 s, doubling, at most 30 s, full jitter.
-        #[doc(alias = "reconnect_interval")]
-        #[doc(alias = "reconnect_delay")]
-        #[doc(alias = "retry_interval")]
+        #[doc(alias("reconnect_interval", "reconnect_delay", "retry_interval"))]
         backoff: Backoff, set(backoff: crate::policy::Backoff) => backoff;
 
         /// How many attempts in a row may fail before the client gives up, at least 1; an attempt
         /// that leads to a link which dies before it is stable counts as failed. Default: no limit.
-        #[doc(alias = "max_retries")]
-        #[doc(alias = "max_reconnects")]
+        #[doc(alias("max_retries", "max_reconnects"))]
         max_attempts: u32, set(limit: u32) => limit;
 
         /// How long a link must have been up for the backoff and the count of failed attempts to
@@ -232,13 +213,11 @@ settings! {
         ///
         /// On `tcp://` [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) needs a heartbeat with an answer and a framing that
         /// keeps boundaries.
-        #[doc(alias = "qos")]
-        #[doc(alias = "at_least_once")]
+        #[doc(alias("qos", "at_least_once"))]
         delivery: Delivery = Delivery::default(), set(delivery: crate::policy::Delivery) => delivery;
 
         /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`](crate::config::Framing::lines).
-        #[doc(alias = "codec")]
-        #[doc(alias = "delimiter")]
+        #[doc(alias("codec", "delimiter"))]
         framing: Framing = Framing::lines(), set(framing: crate::policy::Framing) => framing;
     }
 }
@@ -253,7 +232,8 @@ pub(crate) enum Side {
 }
 
 impl Settings {
-    /// What metrics and log records call it. Its owner has given it a name by default.
+    /// The name in metrics and log records. A client or server that was given none names itself at the
+    /// start.
     pub(crate) fn label(&self) -> &str {
         self.name.as_deref().unwrap_or_default()
     }
@@ -308,7 +288,7 @@ impl Settings {
         self.backoff.clone().unwrap_or_default()
     }
 
-    /// Whether the peer can be asked what it has: its answers come in order.
+    /// Whether the peer's answers tell what it has received: they come in order.
     pub(crate) fn is_confirmable(&self, is_websocket: bool) -> bool {
         is_websocket || self.heartbeat().has_answer() && self.framing().keeps_boundaries()
     }
@@ -338,6 +318,7 @@ impl Settings {
             return Err(Error::setting("heartbeat", Heartbeat::CHOICES));
         }
         let wrong = |(option, reason)| Error::setting(option, reason);
+        let named = |name| move |reason: String| Error::setting(name, reason);
         self.timeouts.unwrap_or_default().check().map_err(wrong)?;
         self.limits.unwrap_or_default().check().map_err(wrong)?;
         self.socket().check().map_err(wrong)?;
@@ -361,18 +342,17 @@ impl Settings {
             return Err(Error::setting("stack_size", reason));
         }
         if let Some(compression) = &self.compression {
-            compression.check().map_err(|reason| Error::setting("compression", reason))?;
+            compression.check().map_err(named("compression"))?;
         }
         if let Some(resume) = &self.resume {
-            resume.check().map_err(|reason| Error::setting("resume", reason))?;
+            resume.check().map_err(named("resume"))?;
         }
-        self.framing().check_options().map_err(|reason| Error::setting("framing", reason))?;
-        let heartbeat = self.heartbeat().check(is_websocket);
-        heartbeat.map_err(|reason| Error::setting("heartbeat", reason))?;
-        self.backoff().check().map_err(|reason| Error::setting("backoff", reason))?;
+        self.framing().check_options().map_err(named("framing"))?;
+        self.heartbeat().check(is_websocket).map_err(named("heartbeat"))?;
+        self.backoff().check().map_err(named("backoff"))?;
         let (outbox, inbox) = (self.outbox.unwrap_or_default(), self.inbox.unwrap_or_default());
-        outbox.check().map_err(|reason| Error::setting("outbox", reason))?;
-        inbox.check().map_err(|reason| Error::setting("inbox", reason))?;
+        outbox.check().map_err(named("outbox"))?;
+        inbox.check().map_err(named("inbox"))?;
         let (bytes, message) = (self.outbox().bytes, self.limits().message);
         if bytes < message && self.limits.is_some_and(|limits| limits.message.is_some()) {
             let reason = format!(

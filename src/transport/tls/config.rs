@@ -84,8 +84,7 @@ impl Tls {
     }
 
     /// Proves who this side is with this certificate chain and private key, in PEM.
-    #[doc(alias = "certificate")]
-    #[doc(alias = "private_key")]
+    #[doc(alias("certificate", "private_key"))]
     pub fn identity_pem(mut self, chain: &[u8], key: &[u8]) -> Self {
         match (certificates(chain), PrivateKeyDer::from_pem_slice(key)) {
             (Ok(chain), Ok(key)) => self.identity = Some(Arc::new(Identity { chain, key })),
@@ -132,8 +131,7 @@ impl Tls {
     /// Asks each client for a certificate of one of these authorities, in PEM, and refuses those
     /// that have none. The session has it:
     /// [`peer_certificates`](crate::Session::peer_certificates).
-    #[doc(alias = "mutual_tls")]
-    #[doc(alias = "client_auth")]
+    #[doc(alias("mutual_tls", "client_auth"))]
     pub fn client_authorities_pem(mut self, pem: &[u8]) -> Self {
         match certificates(pem) {
             Ok(authorities) => self.client_authorities.extend(authorities),
@@ -413,8 +411,8 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Says yes to every certificate; signatures are still checked, so that what is accepted is at
-/// least the key of whoever shows it.
+/// Accepts every certificate. Signatures are still checked: the server has the key of the
+/// certificate that it shows.
 #[derive(Debug)]
 struct AcceptAny(Arc<CryptoProvider>);
 
