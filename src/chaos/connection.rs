@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-use super::Shared;
+use super::conditions::Conditions;
 use super::faults::{Cut, Direction, Faults, Place};
 use crate::sync::Mutex;
 use crate::transport::Socket;
@@ -18,12 +18,12 @@ pub(super) struct Connection {
     client: Socket,
     /// `None` for a client that is left alone.
     server: Option<Socket>,
-    end: AtomicU8,
+    state: AtomicU8,
     directions: AtomicU8,
     budget: Mutex<Budget>,
 }
 
-/// Values of `Connection::end`.
+/// Values of `Connection::state`.
 const WHOLE: u8 = 0;
 const CUT: u8 = 1;
 /// Cut, and the client is to hear nothing more.
@@ -41,7 +41,7 @@ impl Connection {
         Self {
             client: Socket::new(client),
             server: server.map(Socket::new),
-            end: AtomicU8::new(WHOLE),
+            state: AtomicU8::new(WHOLE),
             directions: AtomicU8::new(2),
             budget: Mutex::default(),
         }
@@ -52,19 +52,31 @@ impl Connection {
         self.directions.fetch_sub(1, SeqCst) == 1
     }
 
+    /// Cuts, and counts that once.
+    pub(super) fn cut(&self, conditions: &Conditions, how: Cut) {
+        // counted first, so that who notices it finds it counted
+        if self.condemn(how) {
+            let mut state = conditions.state();
+            state.cuts += 1;
+            state.cuts_of_these += 1;
+        }
+        self.end(how);
+        conditions.notify();
+    }
+
     /// Says that the connection is about to be cut; returns whether it was whole before.
     pub(super) fn condemn(&self, how: Cut) -> bool {
         let end = if how == Cut::Silence { SILENT } else { CUT };
-        let before = self.end.compare_exchange(WHOLE, end, SeqCst, SeqCst);
+        let before = self.state.compare_exchange(WHOLE, end, SeqCst, SeqCst);
         if before == Err(SILENT) && how != Cut::Silence {
             // the client's end is still there
-            self.end.store(CUT, SeqCst);
+            self.state.store(CUT, SeqCst);
         }
         before.is_ok()
     }
 
-    /// Cuts.
-    pub(super) fn cut(&self, how: Cut) {
+    /// Ends both sides.
+    pub(super) fn end(&self, how: Cut) {
         for side in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {
             let down = match how {
                 Cut::EndOfStream => Shutdown::Write,
@@ -80,12 +92,12 @@ impl Connection {
     }
 
     fn is_whole(&self) -> bool {
-        self.end.load(SeqCst) == WHOLE
+        self.state.load(SeqCst) == WHOLE
     }
 
     /// How much of `count` bytes may still go, and the cut that follows if it is not all.
-    fn allow(&self, shared: &Shared, count: usize) -> (usize, Option<Cut>) {
-        let mut state = shared.state();
+    fn allow(&self, conditions: &Conditions, count: usize) -> (usize, Option<Cut>) {
+        let mut state = conditions.state();
         let mut budget = self.budget.lock();
         if budget.generation != Some(state.generation) {
             budget.generation = Some(state.generation);
@@ -113,9 +125,9 @@ impl Connection {
 }
 
 /// Forwards in one direction until the end.
-pub(super) fn forward(shared: &Shared, connection: &Connection, direction: Direction) {
+pub(super) fn forward(conditions: &Conditions, connection: &Connection, direction: Direction) {
     // an error of either socket is the end of this direction, as the end of the stream is
-    let _ = pump(shared, connection, direction);
+    let _ = pump(conditions, connection, direction);
     let to = match direction {
         Direction::ToServer => connection.server.as_ref(),
         _ => Some(&connection.client),
@@ -123,13 +135,13 @@ pub(super) fn forward(shared: &Shared, connection: &Connection, direction: Direc
     if let Some(to) = to.filter(|_| connection.is_whole() && connection.server.is_some()) {
         to.shut(Shutdown::Write);
     }
-    if connection.end.load(SeqCst) == SILENT && direction == Direction::ToServer {
+    if connection.state.load(SeqCst) == SILENT && direction == Direction::ToServer {
         // holds the client's end until the client gives up
         let _ = io::copy(&mut connection.client.clone(), &mut io::sink());
     }
 }
 
-fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::Result<()> {
+fn pump(conditions: &Conditions, connection: &Connection, direction: Direction) -> io::Result<()> {
     let mut client = connection.client.clone();
     let Some(server) = connection.server.clone() else {
         if direction == Direction::ToServer {
@@ -142,7 +154,7 @@ fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::R
         _ => (server, client),
     };
     let mut buffer = vec![0; 16 * 1024];
-    let mut flow = Flow { shared, connection, direction, passed: 0, generation: 0 };
+    let mut flow = Flow { conditions, connection, direction, passed: 0, generation: 0 };
     loop {
         let count = match from.read(&mut buffer) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -161,12 +173,12 @@ fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::R
                 Some(rate) => usize::try_from(rate / SLICES).unwrap_or(usize::MAX).max(1),
                 None => rest.len(),
             };
-            let (allowed, cut) = connection.allow(shared, most.min(rest.len()));
+            let (allowed, cut) = connection.allow(conditions, most.min(rest.len()));
             let (piece, after) = rest.split_at_mut(allowed);
             flow.corrupt(&faults, piece);
             to.write_all(piece)?;
             if let Some(cut) = cut {
-                shared.cut(connection, cut);
+                connection.cut(conditions, cut);
                 return Ok(());
             }
             if let Some(rate) = faults.throttle {
@@ -179,7 +191,7 @@ fn pump(shared: &Shared, connection: &Connection, direction: Direction) -> io::R
 
 /// What holds one direction up.
 struct Flow<'a> {
-    shared: &'a Shared,
+    conditions: &'a Conditions,
     connection: &'a Connection,
     direction: Direction,
     /// Bytes forwarded since the faults were set.
@@ -192,7 +204,7 @@ impl Flow<'_> {
     /// faults of the moment, or `None` at the end.
     fn wait(&mut self, is_fresh: bool) -> Option<Faults> {
         let mut due = None;
-        let mut state = self.shared.state();
+        let mut state = self.conditions.state();
         loop {
             if state.stopped || !self.connection.is_whole() {
                 return None;
@@ -202,7 +214,7 @@ impl Flow<'_> {
             }
             let faults = state.faults;
             if faults.stall.is_some_and(|stalled| stalled.includes(self.direction)) {
-                state = self.shared.wait(state, None);
+                state = self.conditions.wait(state, None);
                 continue;
             }
             let delay = if is_fresh { faults.delay } else { Duration::ZERO };
@@ -210,15 +222,15 @@ impl Flow<'_> {
             if delay.is_zero() || due <= Instant::now() {
                 return Some(faults);
             }
-            state = self.shared.wait(state, Some(due));
+            state = self.conditions.wait(state, Some(due));
         }
     }
 
     fn pause(&self, time: Duration) {
         let due = Instant::now() + time;
-        let mut state = self.shared.state();
+        let mut state = self.conditions.state();
         while !state.stopped && self.connection.is_whole() && Instant::now() < due {
-            state = self.shared.wait(state, Some(due));
+            state = self.conditions.wait(state, Some(due));
         }
     }
 

@@ -35,6 +35,7 @@
 //! It has two threads for each connection and one that accepts; dropping the proxy resets what is
 //! left and joins them.
 
+mod conditions;
 mod connection;
 mod faults;
 
@@ -48,7 +49,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::sync::threads;
 use crate::sync::threads::next_id;
-use crate::sync::{Condvar, Mutex, MutexGuard, Ours};
+use crate::sync::{Mutex, Ours};
+use conditions::Conditions;
 use connection::Connection;
 use faults::Opening;
 pub use faults::{Cut, Direction, Faults};
@@ -66,28 +68,9 @@ struct Shared {
     name: String,
     address: SocketAddr,
     server: SocketAddr,
-    state: Mutex<State>,
-    /// Signalled whenever something in the state changes that a thread may wait for.
-    changed: Condvar,
-}
-
-#[derive(Debug)]
-struct State {
-    faults: Faults,
-    /// Counts the changes of the faults: what counts bytes starts anew with each.
-    generation: u64,
-    random: fastrand::Rng,
-    /// `None` while connections are refused.
-    listener: Option<Arc<TcpListener>>,
-    /// Whether the accepting thread holds the listener.
-    is_accepting: bool,
-    connections: Vec<Arc<Connection>>,
-    threads: Vec<JoinHandle<()>>,
-    accepted: u64,
-    cuts: u64,
-    /// Cuts since the faults were set.
-    cuts_of_these: u64,
-    stopped: bool,
+    conditions: Conditions,
+    /// Never locked while the conditions are.
+    connections: Mutex<Vec<Arc<Connection>>>,
 }
 
 impl FaultProxy {
@@ -125,20 +108,8 @@ impl FaultProxy {
             name: format!("chaos-{}", next_id()),
             address: listener.local_addr()?,
             server,
-            state: Mutex::new(State {
-                faults: Faults::none(),
-                generation: 0,
-                random: fastrand::Rng::with_seed(seed),
-                listener: Some(Arc::new(listener)),
-                is_accepting: false,
-                connections: Vec::new(),
-                threads: Vec::new(),
-                accepted: 0,
-                cuts: 0,
-                cuts_of_these: 0,
-                stopped: false,
-            }),
-            changed: Condvar::new(),
+            conditions: Conditions::new(listener, seed),
+            connections: Mutex::default(),
         });
         let run = Arc::clone(&shared);
         let accepting =
@@ -175,7 +146,7 @@ impl FaultProxy {
         let Some(shared) = self.shared.get() else {
             return Err(io::Error::other("the proxy is the parent process's"));
         };
-        let mut state = shared.state();
+        let mut state = shared.conditions.state();
         match (faults.opening == Opening::Refuse, state.listener.is_some()) {
             (true, true) => {
                 let listener = state.listener.take();
@@ -184,7 +155,7 @@ impl FaultProxy {
                     if let Some(listener) = &listener {
                         wake(listener);
                     }
-                    state = shared.wait(state, None);
+                    state = shared.conditions.wait(state, None);
                 }
             }
             (false, false) => state.listener = Some(Arc::new(listen(shared.address)?)),
@@ -194,7 +165,7 @@ impl FaultProxy {
         state.generation += 1;
         state.cuts_of_these = 0;
         drop(state);
-        shared.changed.notify_all();
+        shared.conditions.notify();
         Ok(())
     }
 
@@ -214,25 +185,25 @@ impl FaultProxy {
     /// ```
     pub fn cut(&self, how: Cut) {
         let Some(shared) = self.shared.get() else { return };
-        let connections = shared.state().connections.clone();
+        let connections = shared.connections.lock().clone();
         for connection in connections {
-            shared.cut(&connection, how);
+            connection.cut(&shared.conditions, how);
         }
     }
 
     /// How many connections there are now.
     pub fn connections(&self) -> usize {
-        self.shared.get().map_or(0, |shared| shared.state().connections.len())
+        self.shared.get().map_or(0, |shared| shared.connections.lock().len())
     }
 
     /// How many connections were accepted so far.
     pub fn accepted(&self) -> u64 {
-        self.shared.get().map_or(0, |shared| shared.state().accepted)
+        self.shared.get().map_or(0, |shared| shared.conditions.state().accepted)
     }
 
     /// How many connections were cut so far.
     pub fn cuts(&self) -> u64 {
-        self.shared.get().map_or(0, |shared| shared.state().cuts)
+        self.shared.get().map_or(0, |shared| shared.conditions.state().cuts)
     }
 }
 
@@ -243,15 +214,15 @@ impl Drop for FaultProxy {
             // of a child of the process: there is no such thread
             return std::mem::forget(accepting);
         };
-        let mut state = shared.state();
+        let mut state = shared.conditions.state();
         state.stopped = true;
         if let Some(listener) = state.listener.take() {
             wake(&listener);
         }
         drop(state);
-        shared.changed.notify_all();
+        shared.conditions.notify();
         self.cut(Cut::Reset);
-        let threads = || std::mem::take(&mut shared.state().threads);
+        let threads = || std::mem::take(&mut shared.conditions.state().threads);
         for thread in accepting.into_iter().chain(threads()) {
             // a thread of this module that panics has said so itself
             let _ = thread.join();
@@ -285,53 +256,35 @@ fn wake(listener: &TcpListener) {
 }
 
 impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    fn wait<'a>(
-        &self,
-        state: MutexGuard<'a, State>,
-        until: Option<Instant>,
-    ) -> MutexGuard<'a, State> {
-        match until {
-            None => self.changed.wait(state),
-            Some(until) => {
-                let left = until.saturating_duration_since(Instant::now());
-                self.changed.wait_timeout(state, left)
-            }
-        }
-    }
-
     /// Accepts until the proxy is dropped.
     fn accept(self: &Arc<Self>) {
-        let mut state = self.state();
+        let mut state = self.conditions.state();
         while !state.stopped {
             let Some(listener) = state.listener.clone() else {
-                state = self.wait(state, None);
+                state = self.conditions.wait(state, None);
                 continue;
             };
             state.is_accepting = true;
             drop(state);
             let accepted = listener.accept();
             drop(listener);
-            state = self.state();
+            state = self.conditions.state();
             state.is_accepting = false;
-            self.changed.notify_all();
+            self.conditions.notify();
             match accepted {
                 Ok((client, _)) if state.listener.is_some() => {
                     drop(state);
                     if let Err(error) = self.admit(client) {
                         log::warn!("{}: {error}", self.name);
                     }
-                    state = self.state();
+                    state = self.conditions.state();
                 }
                 Ok(_) => {}
                 Err(error) if state.listener.is_some() => {
                     // no descriptors, say: trying again at once would meet it again
                     log::warn!("{}: accept: {error}", self.name);
                     let until = Instant::now() + Duration::from_millis(50);
-                    state = self.wait(state, Some(until));
+                    state = self.conditions.wait(state, Some(until));
                 }
                 Err(_) => {}
             }
@@ -339,7 +292,7 @@ impl Shared {
     }
 
     fn admit(self: &Arc<Self>, client: TcpStream) -> io::Result<()> {
-        let opening = self.state().faults.opening;
+        let opening = self.conditions.state().faults.opening;
         client.set_nodelay(true)?;
         if opening == Opening::Reset {
             return SockRef::from(&client).set_linger(Some(Duration::ZERO));
@@ -353,24 +306,24 @@ impl Shared {
         }
         let connection = Arc::new(Connection::new(client, server));
         {
-            let mut state = self.state();
+            self.connections.lock().push(Arc::clone(&connection));
+            let mut state = self.conditions.state();
             state.accepted += 1;
-            state.connections.push(Arc::clone(&connection));
             state.threads.retain(|thread| !thread.is_finished());
         }
         for direction in [Direction::ToServer, Direction::ToClient] {
             let (shared, own) = (Arc::clone(self), Arc::clone(&connection));
             let role = if direction == Direction::ToServer { "up" } else { "down" };
             let thread = threads::spawn_own(format!("{}-{role}", self.name), move || {
-                connection::forward(&shared, &own, direction);
+                connection::forward(&shared.conditions, &own, direction);
                 shared.leave(&own);
             });
             match thread {
-                Ok(thread) => self.state().threads.push(thread),
+                Ok(thread) => self.conditions.state().threads.push(thread),
                 Err(error) => {
                     connection.condemn(Cut::Reset);
-                    connection.cut(Cut::Reset);
-                    self.state().connections.retain(|other| !Arc::ptr_eq(other, &connection));
+                    connection.end(Cut::Reset);
+                    self.connections.lock().retain(|other| !Arc::ptr_eq(other, &connection));
                     return Err(error);
                 }
             }
@@ -381,18 +334,7 @@ impl Shared {
     /// One direction of a connection has ended.
     fn leave(&self, connection: &Arc<Connection>) {
         if connection.leave() {
-            self.state().connections.retain(|other| !Arc::ptr_eq(other, connection));
+            self.connections.lock().retain(|other| !Arc::ptr_eq(other, connection));
         }
-    }
-
-    fn cut(&self, connection: &Connection, how: Cut) {
-        // counted first, so that who notices it finds it counted
-        if connection.condemn(how) {
-            let mut state = self.state();
-            state.cuts += 1;
-            state.cuts_of_these += 1;
-        }
-        connection.cut(how);
-        self.changed.notify_all();
     }
 }
