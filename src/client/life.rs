@@ -23,7 +23,7 @@ use crate::link::{CloseRequest, Ended, InboxSlot, Link, Parts};
 use crate::message::{CloseCode, CloseFrame};
 use crate::policy::{Delivery, MAX_DURATION};
 use crate::queues::inbox::Inbox;
-use crate::queues::outbox::TooLarge;
+use crate::queues::terms::TooLarge;
 use crate::settings::Settings;
 use crate::sync::Mutex;
 use crate::sync::threads::Role;

@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::failure::guarded;
 use crate::message::{Message, Payload};
 use crate::policy::Beat;
-use crate::queues::outbox::Entry;
+use crate::queues::Entry;
 use crate::resume::Report;
 use crate::transport::{Advanced, ReadingFailed, WriteHalf};
 use crate::wire::websocket::Fragment;
@@ -381,8 +381,8 @@ impl FrameWriter {
                 self.ask()?;
             }
             let Some(mut entry) = self.batch.pop_front() else { break };
-            let (number, size) = (entry.number, entry.message.len());
-            let position = self.begin_message();
+            let size = entry.message.len();
+            let position = self.begin_message().unwrap_or(entry.number);
             entry.position = position;
             match (&mut self.encoder, self.shared.settings.fragment()) {
                 (Encoder::WebSocket(_), Some(piece)) if size > piece => {
@@ -397,7 +397,7 @@ impl FrameWriter {
                     self.entries.push_back((self.out.encoded(), entry));
                 }
             }
-            self.encoded = Covered { messages: self.encoded.messages + 1, number, position };
+            self.encoded = Covered { messages: self.encoded.messages + 1, position };
             self.unasked.add(size);
             self.set_off()?;
             self.ask_early()?;
@@ -405,9 +405,10 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Counts a message that is about to be encoded; returns its position in the session.
-    fn begin_message(&self) -> u64 {
-        self.shared.session.as_ref().map_or(0, |counts| counts.send())
+    /// Counts a message that is about to be encoded; returns its position in the session, if there
+    /// is one.
+    fn begin_message(&self) -> Option<u64> {
+        self.shared.session.as_ref().map(|counts| counts.send())
     }
 
     /// Whether the batch can be written in one go by a thread that must not wait.
@@ -524,7 +525,9 @@ impl FrameWriter {
 
     /// Encodes a message that is not the outbox's.
     fn lone_message(&mut self, message: &Message) -> io::Result<()> {
-        self.encoded.position = self.begin_message();
+        if let Some(position) = self.begin_message() {
+            self.encoded.position = position;
+        }
         self.encoder.message(message, &mut self.out);
         self.set_off()
     }

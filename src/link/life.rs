@@ -32,7 +32,7 @@ use crossbeam_channel::Receiver;
 use super::close_request::CloseRequest;
 use crate::failure::Failure;
 use crate::message::CloseFrame;
-use crate::queues::inbox::Room;
+use crate::queues::mailbox::Room;
 use crate::sync::{AtomicBool, Condvar, Mutex, Signal};
 
 #[derive(Debug)]

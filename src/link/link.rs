@@ -19,7 +19,7 @@ use super::shared::{Notice, Shared};
 use super::writer::Writer;
 use crate::failure::Failure;
 use crate::policy::AgreedCompression;
-use crate::queues::inbox::Mailbox;
+use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::{Outbox, Shortcut};
 use crate::resume::Counts;
 use crate::settings::Settings;

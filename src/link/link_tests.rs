@@ -14,7 +14,7 @@ use super::liveness::Liveness;
 use super::pings::PingLedger;
 use super::shared::Shared;
 use crate::policy::{Delivery, Queue};
-use crate::queues::inbox::Mailbox;
+use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::settings::Settings;
 use crate::stats::Counters;
@@ -99,8 +99,9 @@ mod tests {
     use crate::failure::Failure;
     use crate::message::{CloseCode, CloseFrame, MessageRef, Pool};
     use crate::policy::Framing;
-    use crate::queues::inbox::{Batch, Inbox};
-    use crate::queues::outbox::{Patience, Terms};
+    use crate::queues::batch::Batch;
+    use crate::queues::inbox::Inbox;
+    use crate::queues::terms::{Terms, WaitFor};
     use crate::sync::Share;
 
     #[test]
@@ -112,7 +113,7 @@ mod tests {
         for reply in ["first", "second"] {
             shared.control.reply(reply.into());
         }
-        shared.outbox.push("message".into(), Terms::default(), Patience::Forever).unwrap();
+        shared.outbox.push("message".into(), Terms::default(), WaitFor::Ever).unwrap();
         wire.is_full.store(true, Relaxed);
         // a thread that sends, and does not wait
         assert!(!frames.write_one().is_ok_and(|is_all| is_all));

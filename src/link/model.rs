@@ -20,8 +20,12 @@ use super::writer::Writer;
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef, Pool};
 use crate::policy::{MaxSizes, Queue};
-use crate::queues::inbox::{Batch, Inbox, Mailbox, NoMessage};
-use crate::queues::outbox::{Outbox, Patience, Refused, Shortcut, Terms};
+use crate::queues::NoMessage;
+use crate::queues::batch::Batch;
+use crate::queues::inbox::Inbox;
+use crate::queues::mailbox::Mailbox;
+use crate::queues::outbox::{Outbox, Shortcut};
+use crate::queues::terms::{Refused, Terms, WaitFor};
 use crate::sync::Mutex;
 use crate::transport::ReadBuffer;
 use crate::wire::{Item, Protocol};
@@ -85,7 +89,7 @@ impl Link {
 }
 
 fn send(link: &Link, text: &str) -> Result<(), Refused> {
-    let pushed = link.outbox.push(text.into(), Terms::default(), Patience::Forever);
+    let pushed = link.outbox.push(text.into(), Terms::default(), WaitFor::Ever);
     pushed.map_err(|(_, refused)| refused)
 }
 
@@ -113,7 +117,7 @@ fn everything_is_written(room: usize, is_full: bool) {
         sender.join().expect("no sender panics");
     }
     // before the writer is woken to stop: a message for which nobody woke it would show here
-    link.outbox.wait_written(None).expect("everything is written");
+    link.outbox.wait_written(WaitFor::Ever).expect("everything is written");
     link.shared.part(Parting::End);
     writer.join().expect("the writer does not panic");
     let found = link.peer_finds();
@@ -174,7 +178,7 @@ fn a_flush_ends_with_the_confirmation_or_with_the_end() {
         send(&link, "x").expect("there is room");
         let flush = {
             let link = Arc::clone(&link);
-            thread::spawn(move || link.outbox.flush(None))
+            thread::spawn(move || link.outbox.flush(WaitFor::Ever))
         };
         let closer = {
             let link = Arc::clone(&link);
@@ -199,7 +203,7 @@ fn an_answer_never_overtakes_the_pong_before_it() {
         link.shared.control.pong(b"");
         link.outbox.ring();
         send(&link, "answer").expect("there is room");
-        link.outbox.wait_written(None).expect("it is written");
+        link.outbox.wait_written(WaitFor::Ever).expect("it is written");
         link.shared.part(Parting::End);
         writer.join().expect("the writer does not panic");
         assert_eq!(link.peer_finds(), ["pong", "answer"]);

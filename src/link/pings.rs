@@ -34,9 +34,7 @@ struct State {
 pub(super) struct Covered {
     /// How many messages of the outbox were encoded on this link.
     pub(super) messages: u64,
-    /// The number in the outbox of the last of them.
-    pub(super) number: u64,
-    /// How many messages of the session, whoever made them, were encoded whole.
+    /// The position of the last message that was encoded whole.
     pub(super) position: u64,
 }
 
@@ -123,8 +121,8 @@ mod tests {
         (PingLedger::new(Arc::clone(&counters)), counters)
     }
 
-    fn covers(messages: u64, number: u64) -> Covered {
-        Covered { messages, number, position: 0 }
+    fn covers(messages: u64, position: u64) -> Covered {
+        Covered { messages, position }
     }
 
     #[test]

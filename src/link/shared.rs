@@ -13,7 +13,7 @@ use super::liveness::Liveness;
 use super::pings::{Covered, PingLedger};
 use crate::failure::{Failure, Manner};
 use crate::message::{CloseCode, Message};
-use crate::queues::inbox::Mailbox;
+use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::resume::{Counts, Report};
 use crate::settings::{Settings, Side};
@@ -174,7 +174,7 @@ impl Shared {
                 reason: format!("a report of {received} messages, of which {sent} were sent"),
             });
         }
-        self.outbox.reported(received);
+        self.outbox.confirmed(received);
         Ok(())
     }
 
@@ -183,7 +183,7 @@ impl Shared {
     pub(super) fn answered(&self, covered: Option<Covered>) {
         let Some(covered) = covered else { return };
         match self.reporting() {
-            None => self.outbox.confirmed(covered.number),
+            None => self.outbox.confirmed(covered.position),
             // the report comes before the pong
             Some(counts) if covered.position > counts.confirmed() => {
                 log::warn!(
@@ -193,8 +193,7 @@ impl Shared {
                     thread_prefix(self.id)
                 );
                 counts.give_up();
-                self.outbox.give_up_session();
-                self.outbox.confirmed(covered.number);
+                self.outbox.confirmed(covered.position);
             }
             Some(_) => {}
         }
@@ -205,7 +204,7 @@ impl Shared {
     pub(super) fn beat_answered(&self, covered: Option<Covered>) {
         let Some(covered) = covered else { return };
         if self.reporting().is_none() {
-            self.outbox.confirmed(covered.number);
+            self.outbox.confirmed(covered.position);
         }
         self.ask_on();
     }
@@ -216,7 +215,6 @@ impl Shared {
         self.mailbox.lose(messages);
         if let Some(counts) = self.reporting() {
             counts.give_up();
-            self.outbox.give_up_session();
         }
     }
 

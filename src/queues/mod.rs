@@ -1,7 +1,18 @@
 //! What outlives a link: messages to be sent, messages received, and what became of them.
 
+mod backlog;
+pub(crate) mod batch;
+mod byte_queue;
+mod channel;
+mod confirmations;
+mod gaps;
 pub(crate) mod inbox;
+pub(crate) mod mailbox;
+mod on_dropped;
 pub(crate) mod outbox;
 pub(crate) mod receipt;
+pub(crate) mod terms;
 
+pub(crate) use backlog::Entry;
+pub(crate) use channel::NoMessage;
 pub use receipt::Receipt;

@@ -6,7 +6,9 @@ use std::collections::VecDeque;
 use super::*;
 use crate::message::Message;
 use crate::policy::{Delivery, Overflow, Queue, Unconfirmed};
-use crate::queues::outbox::{Entry, Outbox, Patience, Terms};
+use crate::queues::Entry;
+use crate::queues::outbox::Outbox;
+use crate::queues::terms::{Terms, WaitFor};
 
 /// How many schedules; each has some two hundred steps.
 const SCHEDULES: u64 = 100_000;
@@ -55,7 +57,7 @@ impl End {
 
     fn send(&mut self) {
         let message = Message::from(self.sent.to_string());
-        if self.outbox.push(message, Terms::default(), Patience::None).is_ok() {
+        if self.outbox.push(message, Terms::default(), WaitFor::Nothing).is_ok() {
             self.sent += 1;
         }
     }
@@ -156,7 +158,7 @@ impl World {
             Some(Frame::Ping) => self.report(to),
             Some(Frame::Report(Report(received))) => {
                 assert!(self.ends[to].counts.report(received), "more than was sent");
-                self.ends[to].outbox.reported(received);
+                self.ends[to].outbox.confirmed(received);
             }
         }
     }
@@ -225,7 +227,7 @@ impl World {
             }
         }
         for end in &self.ends {
-            let kept = end.outbox.depth().0;
+            let kept = end.outbox.tally().waiting;
             assert!(kept <= 2 * (ROOM + LIMITS.messages), "{kept} messages are kept");
         }
     }
@@ -254,7 +256,7 @@ fn run(seed: u64, token: &Token, overflow: Overflow) -> (World, [u64; 2]) {
         world.step();
     }
     world.settle();
-    let dropped = [0, 1].map(|end: usize| world.ends[end].outbox.counts()[0]);
+    let dropped = [0, 1].map(|end: usize| world.ends[end].outbox.tally().dropped);
     (world, dropped)
 }
 
@@ -267,7 +269,7 @@ fn nothing_is_lost_doubled_or_moved_wherever_it_is_cut() {
         for end in 0..2 {
             let expected: Vec<u32> = (0..world.ends[end].sent).collect();
             assert_eq!(world.ends[1 - end].received, expected, "schedule {seed}, from {end}");
-            assert_eq!(world.ends[end].outbox.depth(), (0, 0), "schedule {seed}");
+            assert_eq!(world.ends[end].outbox.tally().waiting, 0, "schedule {seed}");
             messages += expected.len();
         }
         links += world.lines.len();

@@ -10,8 +10,11 @@ use shuttle::thread::{self, JoinHandle};
 use super::Counts;
 use crate::message::{Message, MessageRef, Pool};
 use crate::policy::{Delivery, Queue, Unconfirmed};
-use crate::queues::inbox::{Batch, Inbox, Mailbox, Room};
-use crate::queues::outbox::{Outbox, Patience, Terms};
+use crate::queues::batch::Batch;
+use crate::queues::inbox::Inbox;
+use crate::queues::mailbox::{Mailbox, Room};
+use crate::queues::outbox::Outbox;
+use crate::queues::terms::{Terms, WaitFor};
 use crate::sync::{Condvar, Mutex};
 
 const RUNS: usize = 20_000;
@@ -127,7 +130,7 @@ fn reports(
         let received = peer.received.lock().len() as u64;
         if !*death.lock() {
             assert!(counts.report(received));
-            outbox.reported(received);
+            outbox.confirmed(received);
         }
     })
 }
@@ -144,7 +147,7 @@ fn what_a_peer_lacks_leaves_the_outbox_once_and_first() {
             thread::spawn(move || {
                 for number in 0..COUNT {
                     let message = number.to_string().into();
-                    outbox.push(message, Terms::default(), Patience::Forever).expect("room");
+                    outbox.push(message, Terms::default(), WaitFor::Ever).expect("room");
                 }
             })
         };
@@ -159,7 +162,7 @@ fn what_a_peer_lacks_leaves_the_outbox_once_and_first() {
                     let count = received.len() as u64;
                     drop(received);
                     counts.report(count);
-                    outbox.reported(count);
+                    outbox.confirmed(count);
                     received = peer.received.lock();
                     if received.len() as u64 == count {
                         received = peer.came.wait(received);

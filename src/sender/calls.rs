@@ -11,7 +11,7 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use super::{SendOptions, Sender};
 use crate::error::Error;
 use crate::message::Message;
-use crate::queues::outbox::{Terms, Withdrawal};
+use crate::queues::terms::{Terms, Withdrawal};
 use crate::sync::Mutex;
 
 /// How long a call on the one thread that receives waits for another thread to begin to.
@@ -226,7 +226,7 @@ impl<K: Eq + Hash, V> Calls<K, V> {
         let call = Call { calls: self, key: &key, number, sender, question: question.clone() };
         let options = options.within(timeout);
         let terms = Terms { withdrawal: Some(question), ..options.terms(None) };
-        sender.push(message.into(), terms, options.patience())?;
+        sender.push(message.into(), terms, options.wait())?;
         let wait = |deadline: Option<Instant>| match deadline {
             Some(deadline) => answered.recv_deadline(deadline),
             None => answered.recv().map_err(Into::into),

@@ -6,7 +6,7 @@ mod options;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use calls::Calls;
 pub use error::SendError;
@@ -14,8 +14,9 @@ pub use options::SendOptions;
 
 use crate::error::{Error, close_frame};
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::queues::outbox::{Outbox, Patience, Refused, Terms};
+use crate::queues::outbox::Outbox;
 use crate::queues::receipt::Receipt;
+use crate::queues::terms::{Refused, Terms, WaitFor};
 use crate::sync::{Ours, threads};
 
 /// Sends, of a client ([`Client::sender`](crate::Client::sender)) and of a server's session
@@ -103,7 +104,7 @@ impl Sender {
     /// that the peer does not confirm, [`Error::Unconfirmable`]. Nothing was queued then, and the
     /// message comes back with the error, which `?` turns into an [`Error`].
     pub fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.push(message.into(), Terms::default(), Patience::Forever)
+        self.push(message.into(), Terms::default(), WaitFor::Ever)
     }
 
     /// Like [`send`](Self::send), and never waits.
@@ -127,7 +128,7 @@ impl Sender {
     ///
     /// As for [`send`](Self::send).
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.push(message.into(), Terms::default(), Patience::None)
+        self.push(message.into(), Terms::default(), WaitFor::Nothing)
     }
 
     /// Like [`send`](Self::send), and waits for room at most for `timeout`.
@@ -153,7 +154,7 @@ impl Sender {
         message: impl Into<Message>,
         timeout: Duration,
     ) -> Result<(), SendError> {
-        self.push(message.into(), Terms::default(), Patience::timeout(timeout))
+        self.push(message.into(), Terms::default(), WaitFor::timeout(timeout))
     }
 
     /// Like [`send`](Self::send), with options for this message.
@@ -180,7 +181,7 @@ impl Sender {
         message: impl Into<Message>,
         options: SendOptions,
     ) -> Result<(), SendError> {
-        self.push(message.into(), options.terms(None), options.patience())
+        self.push(message.into(), options.terms(None), options.wait())
     }
 
     /// Like [`send`](Self::send), with a receipt that tells when the peer's endpoint has the
@@ -230,18 +231,18 @@ impl Sender {
     ) -> Result<Receipt, SendError> {
         let receipt = Receipt::new(self.id());
         let terms = options.terms(Some(receipt.clone()));
-        self.push(message.into(), terms, options.patience())?;
+        self.push(message.into(), terms, options.wait())?;
         Ok(receipt)
     }
 
-    fn push(&self, message: Message, terms: Terms, patience: Patience) -> Result<(), SendError> {
+    fn push(&self, message: Message, terms: Terms, wait: WaitFor) -> Result<(), SendError> {
         let end = match self.end() {
             Ok(end) => end,
             Err(error) => return Err(SendError { message, error }),
         };
         // a thread of the connection's own must not wait for what waits for that thread
-        let patience = if threads::belongs_to(end.id()) { Patience::None } else { patience };
-        let pushed = end.outbox().push(message, terms, patience);
+        let wait = if threads::belongs_to(end.id()) { WaitFor::Nothing } else { wait };
+        let pushed = end.outbox().push(message, terms, wait);
         pushed.map_err(|(message, refused)| SendError { message, error: self.refusal(refused) })
     }
 
@@ -274,8 +275,8 @@ impl Sender {
     /// keeps the confirmations from being read, and without a link in any closure that the client calls.
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
         self.check_wait()?;
-        let deadline = Instant::now().checked_add(timeout);
-        self.end()?.outbox().flush(deadline).map_err(|refused| self.refusal(refused))
+        let wait = WaitFor::timeout(timeout);
+        self.end()?.outbox().flush(wait).map_err(|refused| self.refusal(refused))
     }
 
     /// Waits until everything accepted so far, and what is accepted meanwhile, was handed to
@@ -306,8 +307,8 @@ impl Sender {
         if threads::belongs_to(self.id()) && !self.end()?.is_up() {
             return Err(Error::on_own_thread());
         }
-        let deadline = Instant::now().checked_add(timeout);
-        self.end()?.outbox().wait_written(deadline).map_err(|refused| self.refusal(refused))
+        let wait = WaitFor::timeout(timeout);
+        self.end()?.outbox().wait_written(wait).map_err(|refused| self.refusal(refused))
     }
 
     /// The number of the last message that the peer's endpoint has confirmed, counted as

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::queues::outbox::{Patience, Terms};
 use crate::queues::receipt::Receipt;
+use crate::queues::terms::{Terms, WaitFor};
 
 /// How a single message is sent, for [`Sender::send_with`](crate::Sender::send_with).
 ///
@@ -84,7 +84,7 @@ impl SendOptions {
         }
     }
 
-    pub(super) fn patience(&self) -> Patience {
-        self.timeout.map_or(Patience::Forever, Patience::timeout)
+    pub(super) fn wait(&self) -> WaitFor {
+        self.timeout.map_or(WaitFor::Ever, WaitFor::timeout)
     }
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, close_frame};
 use crate::failure::Failure;
 use crate::message::{CloseCode, CloseFrame, Iter, Message, Receive};
 use crate::policy::AgreedCompression;
-use crate::queues::inbox::NoMessage;
+use crate::queues::NoMessage;
 use crate::queues::outbox::Outbox;
 use crate::sender::{End, Sender, sends};
 use crate::stats::{Counters, ServerStats, Stats};

@@ -22,8 +22,9 @@ pub use server::ServerStats;
 pub(crate) use table::Metric;
 
 use crate::failure::{FailureCounts, FailureTally};
-use crate::queues::inbox::Mailbox;
-use crate::queues::outbox::{Outbox, Tally};
+use crate::queues::mailbox::Mailbox;
+use crate::queues::outbox::Outbox;
+use crate::queues::terms::Tally;
 use crate::sync::Mutex;
 use round_trips::Window;
 use table::counted;

@@ -3,7 +3,10 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Instant;
 
 use super::*;
+use crate::message::{Message, Pool};
 use crate::policy::{Overflow, Queue};
+use crate::queues::NoMessage;
+use crate::sync::Share;
 use crate::sync::threads::{LEAST_STACK, Threads};
 
 fn mailbox(overflow: Overflow) -> (Inbox, Arc<Mailbox>) {
@@ -15,7 +18,6 @@ fn mailbox(overflow: Overflow) -> (Inbox, Arc<Mailbox>) {
 fn batch(messages: impl IntoIterator<Item = String>) -> Batch {
     let mut batch = Batch::new(Pool::new(), Share::default());
     messages.into_iter().for_each(|text| batch.push(MessageRef::text(&text)));
-    batch.maker.finish(|message| batch.messages.push_back(message));
     batch
 }
 
@@ -25,6 +27,11 @@ fn numbers(range: std::ops::Range<u32>) -> Batch {
 
 fn sized(sizes: &[usize]) -> Batch {
     batch(sizes.iter().map(|size| "x".repeat(*size)))
+}
+
+fn push(mailbox: &Mailbox, mut batch: Batch) {
+    let (messages, share) = batch.finish();
+    mailbox.push(messages, share, || Room::Within);
 }
 
 fn recv(mailbox: &Mailbox, deadline: Option<Instant>) -> Result<Message, NoMessage> {
@@ -50,7 +57,7 @@ fn each_policy_at_the_bound() {
 fn bytes_bound_it_too_and_a_huge_message_passes_alone() {
     let limits = Queue::new().bytes(10).overflow(Overflow::DropNewest);
     let mailbox = Mailbox::new(limits);
-    let put = |sizes: &[usize]| mailbox.push(&mut sized(sizes), || Room::Within);
+    let put = |sizes: &[usize]| push(&mailbox, sized(sizes));
     put(&[100, 1]);
     assert_eq!((mailbox.len(), mailbox.dropped()), (1, 1));
     assert_eq!(receive_all(&mailbox).len(), 1);
@@ -65,7 +72,7 @@ fn the_channel_holds_one_message_beside_what_the_bounds_allow() {
     mailbox.open_channel(&Threads::of(0, LEAST_STACK)).unwrap();
     let receiver = mailbox.receiver();
     for _ in 0..20 {
-        mailbox.push(&mut sized(&[600]), || Room::Within);
+        push(&mailbox, sized(&[600]));
     }
     // what the channel offers has left the mailbox at one moment or another
     let received: Vec<Message> =
@@ -86,8 +93,7 @@ fn what_was_taken_to_the_front_counts_until_it_is_received() {
     for _ in 0..40 {
         let fill: Vec<u32> = next.by_ref().take(20).collect();
         let kept = 16 - mailbox.len();
-        let mut fill = batch(fill.iter().map(u32::to_string));
-        mailbox.push(&mut fill, || Room::Within);
+        push(&mailbox, batch(fill.iter().map(u32::to_string)));
         assert!(mailbox.len() <= 16, "{} are in it", mailbox.len());
         // those of the front that were received are made up for at the next advance
         assert!(mailbox.len() > 16 - kept.min(4) - 4);
@@ -131,7 +137,8 @@ fn a_reader_that_waits_goes_on_when_there_is_room() {
             received.push(recv(&mailbox, None).unwrap());
         }
         reader.join().unwrap();
-        assert_eq!(received, Vec::from(numbers(0..100).messages));
+        let sent = (0..100).map(|number: u32| Message::from(number.to_string()));
+        assert_eq!(received, sent.collect::<Vec<_>>());
         mailbox.abandon();
     }
 }
@@ -156,7 +163,7 @@ fn the_end_reaches_whoever_waits_behind_what_is_left() {
 fn an_idle_mailbox_holds_no_memory() {
     let limits = Queue::new().messages(100_000);
     let mailbox = Mailbox::new(limits);
-    mailbox.push(&mut numbers(0..50_000), || Room::Within);
+    push(&mailbox, numbers(0..50_000));
     receive_all(&mailbox);
     mailbox.relax();
     assert_eq!(mailbox.capacity(), 0);

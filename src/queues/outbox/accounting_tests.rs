@@ -69,7 +69,7 @@ proptest! {
                     let expires = past.filter(|_| is_stale);
                     let message = Message::from(vec![0; size]);
                     let terms = Terms { expires, ..Terms::default() };
-                    accepted += u64::from(outbox.push(message, terms, Patience::None).is_ok());
+                    accepted += u64::from(outbox.push(message, terms, WaitFor::Nothing).is_ok());
                 }
                 Step::Take(bytes) => outbox.take(&mut batch, bytes),
                 Step::Write(messages) => {

@@ -12,18 +12,28 @@ fn outbox(messages: usize, overflow: Overflow) -> Outbox {
     Outbox::new(limits, usize::MAX, None, Delivery::AtMostOnce, true)
 }
 
-fn push(outbox: &Outbox, text: &str, patience: Patience) -> Result<(), Refused> {
-    outbox.push(text.into(), Terms::default(), patience).map_err(|(_, refused)| refused)
+fn push(outbox: &Outbox, text: &str, wait: WaitFor) -> Result<(), Refused> {
+    outbox.push(text.into(), Terms::default(), wait).map_err(|(_, refused)| refused)
 }
 
 fn fill(outbox: &Outbox, numbers: std::ops::Range<u32>) {
     for number in numbers {
-        push(outbox, &number.to_string(), Patience::None).unwrap();
+        push(outbox, &number.to_string(), WaitFor::Nothing).unwrap();
     }
 }
 
 fn texts(messages: Vec<Message>) -> Vec<String> {
     messages.iter().map(|message| message.as_text().unwrap_or("?").to_owned()).collect()
+}
+
+fn depth(outbox: &Outbox) -> (usize, usize) {
+    let tally = outbox.tally();
+    (tally.waiting, tally.waiting_bytes)
+}
+
+fn counts(outbox: &Outbox) -> [u64; 3] {
+    let tally = outbox.tally();
+    [tally.dropped, tally.expired, tally.resent]
 }
 
 /// Takes one message and writes it.
@@ -39,39 +49,39 @@ fn write_one(outbox: &Outbox) -> Option<Message> {
 fn each_policy_at_the_bound() {
     let full = outbox(2, Overflow::Fail);
     fill(&full, 0..2);
-    assert_eq!(push(&full, "2", Patience::Forever), Err(Refused::Full));
+    assert_eq!(push(&full, "2", WaitFor::Ever), Err(Refused::Full));
     assert_eq!(texts(full.drain()), ["0", "1"]);
 
     let oldest = outbox(2, Overflow::DropOldest);
     fill(&oldest, 0..5);
-    assert_eq!((oldest.counts()[0], texts(oldest.drain())), (3, vec!["3".into(), "4".into()]));
+    assert_eq!((counts(&oldest)[0], texts(oldest.drain())), (3, vec!["3".into(), "4".into()]));
 
     let newest = outbox(2, Overflow::DropNewest);
     fill(&newest, 0..5);
-    assert_eq!((newest.counts()[0], texts(newest.drain())), (3, vec!["0".into(), "1".into()]));
+    assert_eq!((counts(&newest)[0], texts(newest.drain())), (3, vec!["0".into(), "1".into()]));
 }
 
 #[test]
 fn bytes_bound_it_too() {
     let limits = Queue::new().bytes(10).overflow(Overflow::Fail);
     let small = Outbox::new(limits, 100, None, Delivery::AtMostOnce, true);
-    let huge = push(&small, "12345678901", Patience::None);
+    let huge = push(&small, "12345678901", WaitFor::Nothing);
     assert_eq!(huge, Err(Refused::TooLarge { size: 11, limit: 10 }));
-    push(&small, "123456", Patience::None).unwrap();
-    assert_eq!(push(&small, "12345", Patience::None), Err(Refused::Full));
-    push(&small, "1234", Patience::None).unwrap();
-    assert_eq!(small.depth(), (2, 10));
+    push(&small, "123456", WaitFor::Nothing).unwrap();
+    assert_eq!(push(&small, "12345", WaitFor::Nothing), Err(Refused::Full));
+    push(&small, "1234", WaitFor::Nothing).unwrap();
+    assert_eq!(depth(&small), (2, 10));
 }
 
 #[test]
 fn waiting_ends_with_room_with_the_deadline_and_with_the_end() {
     let outbox = Arc::new(outbox(1, Overflow::Wait));
     fill(&outbox, 0..1);
-    let soon = Patience::timeout(Duration::from_millis(10));
+    let soon = WaitFor::timeout(Duration::from_millis(10));
     assert_eq!(push(&outbox, "late", soon), Err(Refused::TimedOut));
     let push_elsewhere = |text: &'static str| {
         let outbox = Arc::clone(&outbox);
-        std::thread::spawn(move || push(&outbox, text, Patience::Forever))
+        std::thread::spawn(move || push(&outbox, text, WaitFor::Ever))
     };
     let waiter = push_elsewhere("next");
     write_one(&outbox);
@@ -84,31 +94,31 @@ fn waiting_ends_with_room_with_the_deadline_and_with_the_end() {
 
 #[test]
 fn what_has_expired_is_in_nobodys_way() {
-    let push = |outbox: &Outbox, text: &str, ttl: Option<u64>, patience| {
+    let push = |outbox: &Outbox, text: &str, ttl: Option<u64>, wait| {
         let expires = ttl.map(|millis| Instant::now() + Duration::from_millis(millis));
-        outbox.push(text.into(), Terms { expires, ..Terms::default() }, patience)
+        outbox.push(text.into(), Terms { expires, ..Terms::default() }, wait)
     };
     for overflow in [Overflow::Fail, Overflow::DropOldest, Overflow::DropNewest] {
         let outbox = outbox(3, overflow);
-        push(&outbox, "lasting", None, Patience::None).unwrap();
-        push(&outbox, "stale", Some(0), Patience::None).unwrap();
-        push(&outbox, "lasting too", Some(1 << 30), Patience::None).unwrap();
-        push(&outbox, "fresh", Some(1 << 30), Patience::None).unwrap();
-        assert_eq!(outbox.counts(), [0, 1, 0], "{overflow:?}");
-        assert_eq!(outbox.depth(), (3, "lastinglasting toofresh".len()));
+        push(&outbox, "lasting", None, WaitFor::Nothing).unwrap();
+        push(&outbox, "stale", Some(0), WaitFor::Nothing).unwrap();
+        push(&outbox, "lasting too", Some(1 << 30), WaitFor::Nothing).unwrap();
+        push(&outbox, "fresh", Some(1 << 30), WaitFor::Nothing).unwrap();
+        assert_eq!(counts(&outbox), [0, 1, 0], "{overflow:?}");
+        assert_eq!(depth(&outbox), (3, "lastinglasting toofresh".len()));
         assert_eq!(texts(outbox.drain()), ["lasting", "lasting too", "fresh"]);
     }
     // nobody has to say so to who waits already
     let outbox = outbox(1, Overflow::Wait);
-    push(&outbox, "soon stale", Some(20), Patience::None).unwrap();
-    push(&outbox, "fresh", None, Patience::Forever).unwrap();
+    push(&outbox, "soon stale", Some(20), WaitFor::Nothing).unwrap();
+    push(&outbox, "fresh", None, WaitFor::Ever).unwrap();
     assert_eq!(texts(outbox.drain()), ["fresh"]);
     // what a link gives back expires as well
-    push(&outbox, "soon stale", Some(20), Patience::None).unwrap();
+    push(&outbox, "soon stale", Some(20), WaitFor::Nothing).unwrap();
     let mut batch = VecDeque::new();
     outbox.take(&mut batch, 1);
     outbox.restore(&mut batch);
-    push(&outbox, "fresh", None, Patience::Forever).unwrap();
+    push(&outbox, "fresh", None, WaitFor::Ever).unwrap();
     assert_eq!(texts(outbox.drain()), ["fresh"]);
 }
 
@@ -117,7 +127,7 @@ fn nobody_waits_for_a_client_that_gave_up() {
     let outbox = outbox(1, Overflow::Wait);
     outbox.rest(Some(Arc::new(crate::failure::Failure::ClosedAbnormally)));
     fill(&outbox, 0..1);
-    assert_eq!(push(&outbox, "1", Patience::Forever), Err(Refused::NobodyDrains));
+    assert_eq!(push(&outbox, "1", WaitFor::Ever), Err(Refused::NobodyDrains));
 }
 
 #[test]
@@ -126,7 +136,7 @@ fn every_receipt_learns_what_became_of_its_message() {
     let send = |expires: Option<Instant>| {
         let receipt = Receipt::new(1);
         let terms = Terms { receipt: Some(receipt.clone()), expires, ..Terms::default() };
-        outbox.push("x".into(), terms, Patience::None).unwrap();
+        outbox.push("x".into(), terms, WaitFor::Nothing).unwrap();
         receipt
     };
     let outcome = |receipt: &Receipt| match receipt.wait(Duration::ZERO) {
@@ -157,7 +167,7 @@ fn every_receipt_learns_what_became_of_its_message() {
         let error = receipt.wait(Duration::ZERO).unwrap_err();
         assert!(matches!(error, Error::Undelivered(why) if why == undelivered), "{error:?}");
     }
-    assert_eq!(outbox.counts(), [1, 1, 0]);
+    assert_eq!(counts(&outbox), [1, 1, 0]);
 }
 
 #[test]
@@ -167,7 +177,7 @@ fn what_a_dead_link_had_written_is_in_doubt_whatever_takes_it_out() {
     let send = |expires: Option<Instant>| {
         let receipt = Receipt::new(1);
         let terms = Terms { receipt: Some(receipt.clone()), expires, ..Terms::default() };
-        outbox.push("x".into(), terms, Patience::None).unwrap();
+        outbox.push("x".into(), terms, WaitFor::Nothing).unwrap();
         assert!(write_one(&outbox).is_some());
         receipt
     };
@@ -175,7 +185,7 @@ fn what_a_dead_link_had_written_is_in_doubt_whatever_takes_it_out() {
     let receipts = [send(None), send(Some(soon))];
     outbox.link_buried();
     // the first has to make room, and the time of the second ends
-    push(&outbox, "y", Patience::None).unwrap();
+    push(&outbox, "y", WaitFor::Nothing).unwrap();
     while Instant::now() < soon {
         std::thread::park_timeout(soon.saturating_duration_since(Instant::now()));
     }
@@ -185,13 +195,13 @@ fn what_a_dead_link_had_written_is_in_doubt_whatever_takes_it_out() {
         assert!(matches!(error, Error::Undelivered(Undelivered::Lost)), "{error:?}");
     }
     // dropped, not expired
-    assert_eq!(outbox.counts(), [2, 0, 0]);
+    assert_eq!(counts(&outbox), [2, 0, 0]);
 }
 
 #[test]
 fn flush_counts_what_is_not_confirmed() {
     let outbox = outbox(10, Overflow::Wait);
-    let now = || Some(Instant::now());
+    let now = || WaitFor::Until(Instant::now());
     assert_eq!(outbox.flush(now()), Ok(()));
     fill(&outbox, 0..3);
     assert_eq!(outbox.flush(now()), Err(Refused::Unconfirmed(3)));
@@ -243,7 +253,7 @@ proptest! {
         if delivery == Delivery::AtMostOnce {
             prop_assert_eq!(numbers, firsts);
         }
-        prop_assert_eq!(outbox.depth(), (0, 0));
+        prop_assert_eq!(depth(&outbox), (0, 0));
     }
 }
 
@@ -253,9 +263,9 @@ fn who_flushes_is_woken_by_a_drop() {
     fill(&outbox, 0..2);
     let flushing = {
         let outbox = Arc::clone(&outbox);
-        std::thread::spawn(move || outbox.flush(None))
+        std::thread::spawn(move || outbox.flush(WaitFor::Ever))
     };
-    while outbox.state().eager == 0 {
+    while outbox.lock().eager == 0 {
         std::thread::yield_now();
     }
     fill(&outbox, 2..4);
@@ -268,17 +278,17 @@ fn receipts_and_gaps_of_a_peer_that_confirms_nothing_are_bounded() {
     let receipt = || Terms { receipt: Some(Receipt::new(1)), ..Terms::default() };
     let first = Receipt::new(1);
     let terms = Terms { receipt: Some(first.clone()), ..Terms::default() };
-    outbox.push("x".into(), terms, Patience::None).unwrap();
+    outbox.push("x".into(), terms, WaitFor::Nothing).unwrap();
     let mut batch = VecDeque::new();
     for number in 0..70_000 {
         outbox.take(&mut batch, 1);
         outbox.written(batch.drain(..));
-        outbox.push("x".into(), receipt(), Patience::None).unwrap();
+        outbox.push("x".into(), receipt(), WaitFor::Nothing).unwrap();
         if number % 2 == 0 {
-            outbox.push("x".into(), receipt(), Patience::None).unwrap();
+            outbox.push("x".into(), receipt(), WaitFor::Nothing).unwrap();
         }
     }
-    assert!(outbox.state().receipts.len() <= 64 * 1024);
+    assert!(outbox.lock().backlog.confirmations().receipts() <= 64 * 1024);
     assert!(matches!(
         first.wait(Duration::from_secs(1)),
         Err(Error::Undelivered(Undelivered::Lost))
@@ -291,7 +301,7 @@ fn a_flush_is_awaited_before_anything_is_written() {
     fill(&outbox, 0..1);
     assert!(!outbox.is_confirmation_awaited());
     std::thread::scope(|scope| {
-        let flush = scope.spawn(|| outbox.flush(None));
+        let flush = scope.spawn(|| outbox.flush(WaitFor::Ever));
         while !outbox.is_confirmation_awaited() {
             std::thread::yield_now();
         }
@@ -309,7 +319,7 @@ fn what_is_withdrawn_is_not_written_wherever_it_is() {
     let send = |text: &str| {
         let withdrawal = Withdrawal::default();
         let terms = Terms { withdrawal: Some(withdrawal.clone()), ..Terms::default() };
-        outbox.push(text.into(), terms, Patience::None).unwrap();
+        outbox.push(text.into(), terms, WaitFor::Nothing).unwrap();
         withdrawal
     };
     let [kept, taken, marked, queued] = ["kept", "taken", "marked", "queued"].map(send);
@@ -318,7 +328,7 @@ fn what_is_withdrawn_is_not_written_wherever_it_is() {
     outbox.take(&mut batch, 1);
     outbox.withdraw(&queued);
     // makes room at once
-    push(&outbox, "room", Patience::None).unwrap();
+    push(&outbox, "room", WaitFor::Nothing).unwrap();
     outbox.withdraw(&kept);
     outbox.withdraw(&taken);
     marked.withdraw();
@@ -331,6 +341,6 @@ fn what_is_withdrawn_is_not_written_wherever_it_is() {
     let early = Withdrawal::default();
     outbox.withdraw(&early);
     let terms = Terms { withdrawal: Some(early), ..Terms::default() };
-    outbox.push("early".into(), terms, Patience::None).unwrap();
+    outbox.push("early".into(), terms, WaitFor::Nothing).unwrap();
     assert!(write_one(&outbox).is_none());
 }

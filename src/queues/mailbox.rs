@@ -1,6 +1,5 @@
 //! The queue of received messages.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -9,13 +8,12 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, never};
 
-use super::channel::Channel;
-use super::state::{Held, State};
-use super::{Batch, Room};
+use super::byte_queue::ByteQueue;
+use super::channel::{Channel, NoMessage};
 use crate::message::Message;
 use crate::policy::{Bounds, Overflow};
 use crate::sync::threads::{self, Threads};
-use crate::sync::{Budget, Condvar, Mutex, MutexGuard, Signal};
+use crate::sync::{Budget, Condvar, Mutex, MutexGuard, Share, Signal};
 
 /// No more messages than this are taken to the front at once: the locks are cheap by then.
 const MOST_AT_FRONT: usize = 256;
@@ -28,15 +26,15 @@ const SEVERAL: u64 = u64::MAX;
 /// takes a quarter of the room at a time to a list of its own, so that the two rarely meet. For a
 /// program that wants a channel to select on ([`Mailbox::open_channel`]) a thread receives.
 ///
-/// Whoever needs both locks takes `front` before `state`; nobody waits with `front` locked.
+/// Whoever needs both locks takes `front` before `inside`; nobody waits with `front` locked.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     limits: Bounds,
     /// Messages that were received and thrown away.
     dropped: AtomicU64,
     /// What programs receive next.
-    front: Mutex<VecDeque<Message>>,
-    state: Mutex<State>,
+    front: Mutex<ByteQueue<Message>>,
+    inside: Mutex<Inside>,
     /// Signalled when there is something to receive, or never will be.
     filled: Condvar,
     /// Signalled when there is room, or the bounds may not count any more.
@@ -48,15 +46,86 @@ pub(crate) struct Mailbox {
     receiver: AtomicU64,
 }
 
-/// What a receiver finds.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoMessage {
-    /// Not yet.
-    TimedOut,
-    /// Not any more.
-    Ended,
-    /// The caller's own condition came true.
-    Interrupted,
+/// How much a full mailbox takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// What its bounds allow: the reader waits, if that is the policy.
+    Within,
+    /// Whatever is left, over its bounds: nothing follows it on this link.
+    Beyond,
+    /// What its bounds allow, and the rest is dropped: nobody wants it.
+    None,
+}
+
+/// What the lock protects.
+#[derive(Debug, Default)]
+struct Inside {
+    /// What follows on the front.
+    queue: ByteQueue<Message>,
+    /// How many messages and bytes the front held when it was filled: they count against the bounds
+    /// until it is empty.
+    at_front: (usize, usize),
+    /// Bytes that wait for room in the reader's hands, and for the program in the channel's.
+    at_door: usize,
+    offered: usize,
+    /// Whether a channel receives.
+    has_channel: bool,
+    /// What of the memory that all sessions share is taken for all that.
+    share: Share,
+    /// Whether somebody has to be woken; whoever does takes it back.
+    is_receiver_waiting: bool,
+    is_reader_waiting: bool,
+    /// Nothing more will come.
+    ended: bool,
+}
+
+impl Inside {
+    /// Whether so many messages and bytes may come in besides another message. A message larger than
+    /// the bound passes alone.
+    fn has_room(&self, limits: &Bounds, messages: usize, bytes: usize) -> bool {
+        self.queue.len() + self.at_front.0 + messages < limits.messages
+            && self.bytes() + bytes < limits.bytes
+    }
+
+    /// Whether the memory that all sessions share has room for so many bytes more.
+    fn covers(&mut self, bytes: usize) -> bool {
+        self.share.covers(self.memory() + bytes)
+    }
+
+    /// Whether a message of this size may come in, as far as that memory goes: it passes alone.
+    fn admits(&mut self, size: usize) -> bool {
+        self.covers(size) || self.queue.len() + self.at_front.0 == 0
+    }
+
+    fn bytes(&self) -> usize {
+        self.queue.bytes() + self.at_front.1
+    }
+
+    /// What it keeps, beside what waits for room.
+    fn memory(&self) -> usize {
+        self.bytes() + self.offered
+    }
+
+    /// Moves what there is room for.
+    fn fill(&mut self, limits: &Bounds, batch: &mut ByteQueue<Message>) {
+        if self.has_room(limits, batch.len() - 1, batch.bytes()) && self.covers(batch.bytes()) {
+            self.queue.append(batch);
+        } else {
+            while self.has_room(limits, 0, 0)
+                && batch.front().is_some_and(|next| self.admits(next.len()))
+            {
+                batch.move_front(1, &mut self.queue);
+            }
+        }
+        self.settle(batch.bytes());
+    }
+
+    /// Takes as much of the shared memory as it needs, with so many bytes that wait for room.
+    fn settle(&mut self, at_door: usize) {
+        self.at_door = at_door;
+        self.share.charge(self.memory());
+        self.share.shrink(self.memory() + at_door);
+    }
 }
 
 impl Mailbox {
@@ -65,7 +134,7 @@ impl Mailbox {
             limits: limits.into(),
             dropped: AtomicU64::new(0),
             front: Mutex::default(),
-            state: Mutex::default(),
+            inside: Mutex::default(),
             filled: Condvar::new(),
             room: Condvar::new(),
             channel: OnceLock::new(),
@@ -76,82 +145,69 @@ impl Mailbox {
 
     /// What it holds counts against this, too.
     pub(crate) fn within(self, budget: &Budget) -> Self {
-        self.state().share = budget.share();
+        self.lock().share = budget.share();
         self
     }
 
-    fn front(&self) -> MutexGuard<'_, VecDeque<Message>> {
+    fn front(&self) -> MutexGuard<'_, ByteQueue<Message>> {
         self.front.lock()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock()
     }
 
-    pub(super) fn push(&self, batch: &mut Batch, room: impl Fn() -> Room) {
-        let mut state = self.state();
-        state.share.take_over(&mut batch.share);
+    /// Takes all of these in. Waits for room if that is the policy: `room` is asked whenever it is
+    /// full, and again at each [`Mailbox::wake_all`].
+    pub(super) fn push(
+        &self,
+        batch: &mut ByteQueue<Message>,
+        share: &mut Share,
+        room: impl Fn() -> Room,
+    ) {
+        let mut inside = self.lock();
+        inside.share.take_over(share);
         while !batch.is_empty() {
-            let before = state.held.messages;
-            self.fill(&mut state, batch);
-            if state.held.messages > before && std::mem::take(&mut state.is_receiver_waiting) {
+            let before = inside.queue.len();
+            inside.fill(&self.limits, batch);
+            if inside.queue.len() > before && std::mem::take(&mut inside.is_receiver_waiting) {
                 // whoever wakes wants the lock first thing
-                drop(state);
+                drop(inside);
                 self.filled.notify_all();
                 if batch.is_empty() {
                     return;
                 }
-                state = self.state();
+                inside = self.lock();
                 continue;
             }
             if batch.is_empty() {
                 return;
             }
             match (self.limits.overflow, room()) {
-                (Overflow::DropOldest, _) if state.pop().is_some() => {
-                    self.dropped.fetch_add(1, Relaxed);
+                (Overflow::DropOldest, _) if inside.queue.pop_front().is_some() => {
+                    self.lose(1);
                 }
                 (Overflow::DropNewest | Overflow::Fail | Overflow::DropOldest, _)
-                | (Overflow::Wait, Room::None) => return self.drop_all(&mut state, batch),
+                | (Overflow::Wait, Room::None) => {
+                    self.lose(batch.len());
+                    batch.clear();
+                    inside.settle(0);
+                }
                 (Overflow::Wait, Room::Beyond) => {
-                    state.append(batch);
-                    state.at_door = 0;
-                    if std::mem::take(&mut state.is_receiver_waiting) {
-                        drop(state);
+                    inside.queue.append(batch);
+                    inside.settle(0);
+                    if std::mem::take(&mut inside.is_receiver_waiting) {
+                        drop(inside);
                         self.filled.notify_all();
                     }
                     return;
                 }
                 (Overflow::Wait, Room::Within) => {
-                    state.is_reader_waiting = true;
-                    state = self.room.wait(state);
+                    inside.is_reader_waiting = true;
+                    inside = self.room.wait(inside);
                 }
             }
         }
-    }
-
-    /// Moves what there is room for.
-    fn fill(&self, state: &mut State, batch: &mut Batch) {
-        let all_but_one = Held { messages: batch.messages.len() - 1, bytes: batch.bytes };
-        if state.has_room(&self.limits, all_but_one) && state.covers(batch.bytes) {
-            state.append(batch);
-        } else {
-            while state.has_room(&self.limits, Held::default())
-                && batch.messages.front().is_some_and(|next| state.admits(next.len()))
-            {
-                let Some(message) = batch.pop() else { break };
-                state.push(message);
-            }
-        }
-        state.at_door = batch.bytes;
-        state.settle();
-    }
-
-    fn drop_all(&self, state: &mut State, batch: &mut Batch) {
-        self.dropped.fetch_add(batch.messages.len() as u64, Relaxed);
-        batch.clear();
-        state.at_door = 0;
-        state.settle();
     }
 
     /// Waits until another message may come in; returns whether one may.
@@ -159,14 +215,14 @@ impl Mailbox {
         if self.limits.overflow != Overflow::Wait {
             return true;
         }
-        let mut state = self.state();
+        let mut inside = self.lock();
         loop {
-            let has_room = state.has_room(&self.limits, Held::default()) && state.admits(1);
+            let has_room = inside.has_room(&self.limits, 0, 0) && inside.admits(1);
             if has_room || room() != Room::Within {
                 return has_room;
             }
-            state.is_reader_waiting = true;
-            state = self.room.wait(state);
+            inside.is_reader_waiting = true;
+            inside = self.room.wait(inside);
         }
     }
 
@@ -207,12 +263,12 @@ impl Mailbox {
             if let Some(message) = front.pop_front() {
                 return Ok(message);
             }
-            let mut state = self.state();
-            let first = self.advance(&mut front, &mut state);
+            let mut inside = self.lock();
+            let first = self.advance(&mut front, &mut inside);
             drop(front);
-            if std::mem::take(&mut state.is_reader_waiting) {
+            if std::mem::take(&mut inside.is_reader_waiting) {
                 // whatever the front held is out, even if nothing came in
-                drop(state);
+                drop(inside);
                 self.room.notify_one();
                 match first {
                     Some(message) => return Ok(message),
@@ -222,7 +278,7 @@ impl Mailbox {
             if let Some(message) = first {
                 return Ok(message);
             }
-            if state.ended {
+            if inside.ended {
                 return Err(NoMessage::Ended);
             }
             if interrupted() {
@@ -232,10 +288,10 @@ impl Mailbox {
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(NoMessage::TimedOut);
             }
-            state.is_receiver_waiting = true;
+            inside.is_receiver_waiting = true;
             drop(match left {
-                None => self.filled.wait(state),
-                Some(left) => self.filled.wait_timeout(state, left),
+                None => self.filled.wait(inside),
+                Some(left) => self.filled.wait_timeout(inside, left),
             });
         }
     }
@@ -243,28 +299,26 @@ impl Mailbox {
     /// Fills the empty front with the next messages, but for the first of them, which it
     /// returns. Some stay behind for the reader to go on while they are received; with
     /// [`Overflow::DropOldest`] all do, for those at the front cannot be dropped any more.
-    fn advance(&self, front: &mut VecDeque<Message>, state: &mut State) -> Option<Message> {
-        (state.at_front, state.offered) = (Held::default(), 0);
-        state.settle();
-        let first = state.pop()?;
-        if state.has_channel {
-            state.offered = first.len();
+    fn advance(&self, front: &mut ByteQueue<Message>, inside: &mut Inside) -> Option<Message> {
+        (inside.at_front, inside.offered) = ((0, 0), 0);
+        inside.settle(inside.at_door);
+        let first = inside.queue.pop_front()?;
+        if inside.has_channel {
+            inside.offered = first.len();
         }
         if self.limits.overflow == Overflow::DropOldest {
             return Some(first);
         }
         let most = self.limits.messages.div_ceil(4).min(MOST_AT_FRONT);
-        let mut taken = Held { messages: 0, bytes: first.len() };
-        for message in state.queue.iter().take(most.saturating_sub(1)) {
-            if taken.bytes >= self.limits.bytes / 4 {
+        let (mut count, mut bytes) = (0, first.len());
+        for message in inside.queue.iter().take(most.saturating_sub(1)) {
+            if bytes >= self.limits.bytes / 4 {
                 break;
             }
-            taken.add(message);
+            (count, bytes) = (count + 1, bytes + message.len());
         }
-        taken.bytes -= first.len();
-        front.extend(state.queue.drain(..taken.messages));
-        state.held.remove(taken);
-        state.at_front = taken;
+        inside.queue.move_front(count, front);
+        inside.at_front = (count, front.bytes());
         Some(first)
     }
 
@@ -280,9 +334,10 @@ impl Mailbox {
     ///
     /// What the system says if there is no thread to be had.
     pub(crate) fn open_channel(self: &Arc<Self>, threads: &Threads) -> io::Result<()> {
-        self.state().has_channel = true;
-        let abandoned = self.abandoned.raised().clone();
-        let channel = Channel::start(threads, Arc::clone(self), abandoned)?;
+        self.lock().has_channel = true;
+        let mailbox = Arc::clone(self);
+        let take = move || mailbox.take(None, || mailbox.abandoned.is_raised()).ok();
+        let channel = Channel::start(threads, take, self.abandoned.raised().clone())?;
         // there is only one: nobody else has the mailbox yet
         let _ = self.channel.set(channel);
         Ok(())
@@ -296,14 +351,14 @@ impl Mailbox {
     /// Has everybody who waits here look at the conditions again.
     pub(crate) fn wake_all(&self) {
         // in order: whoever has looked and not yet waits holds the lock
-        drop(self.state());
+        drop(self.lock());
         self.filled.notify_all();
         self.room.notify_all();
     }
 
     /// Nothing more will come.
     pub(crate) fn end(&self) {
-        self.state().ended = true;
+        self.lock().ended = true;
         self.wake_all();
     }
 
@@ -311,11 +366,6 @@ impl Mailbox {
     pub(crate) fn abandon(&self) {
         self.abandoned.raise();
         self.end();
-    }
-
-    /// Whether nobody receives any more.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.abandoned.is_raised()
     }
 
     /// How many received messages were thrown away: by the policy, or because nobody wants them
@@ -328,20 +378,21 @@ impl Mailbox {
     pub(crate) fn len(&self) -> usize {
         let in_channel = self.channel.get().map_or(0, Channel::len);
         let front = self.front();
-        in_channel + front.len() + self.state().queue.len()
+        in_channel + front.len() + self.lock().queue.len()
     }
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.front().capacity() + self.state().queue.capacity()
+        self.front().capacity() + self.lock().queue.capacity()
     }
 
     /// The connection is idle: gives back what a burst took.
     pub(crate) fn relax(&self) {
         let mut front = self.front();
-        let mut state = self.state();
-        if front.is_empty() && state.queue.is_empty() {
-            (*front, state.queue) = (VecDeque::new(), VecDeque::new());
+        let mut inside = self.lock();
+        if front.is_empty() && inside.queue.is_empty() {
+            front.relax();
+            inside.queue.relax();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The mailbox as a crossbeam channel, for programs that select over several sources.
+//! Received messages as a crossbeam channel, for programs that select over several sources.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,11 +8,21 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, TryRecvError, bounded, never, select};
 
-use super::mailbox::{Mailbox, NoMessage};
 use crate::message::Message;
 use crate::sync::threads::{Role, Threads};
 
-/// A thread that receives from the mailbox and offers what it has, one message at a time: nothing
+/// What a receiver finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoMessage {
+    /// Not yet.
+    TimedOut,
+    /// Not any more.
+    Ended,
+    /// The caller's own condition came true.
+    Interrupted,
+}
+
+/// A thread that takes from the mailbox and offers what it has, one message at a time: nothing
 /// tells a queue what was taken out of a channel, so only what stays in the mailbox can be held
 /// within its bounds.
 #[derive(Debug)]
@@ -23,16 +33,17 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// `take` waits for the next message, until there will be none.
     pub(super) fn start(
         threads: &Threads,
-        mailbox: Arc<Mailbox>,
+        mut take: impl FnMut() -> Option<Message> + Send + 'static,
         abandoned: Receiver<Infallible>,
     ) -> io::Result<Self> {
         let (sender, receiver) = bounded(0);
         let offered = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&offered);
         let run = move || {
-            while let Ok(message) = mailbox.take(None, || mailbox.is_abandoned()) {
+            while let Some(message) = take() {
                 count.store(1, Relaxed);
                 select! {
                     send(sender, message) -> sent => if sent.is_err() { return },

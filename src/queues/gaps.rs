@@ -1,4 +1,4 @@
-//! Which numbers are out of the row.
+//! Numbers that will never be confirmed.
 
 use std::collections::VecDeque;
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
+use crate::message::Message;
 use crate::queues::receipt::Receipt;
 
 /// Why a message was not accepted, or a wait ended.
@@ -28,10 +29,10 @@ pub(crate) enum Refused {
 
 /// How long a send may wait for room.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Patience {
-    None,
+pub(crate) enum WaitFor {
+    Nothing,
     Until(Instant),
-    Forever,
+    Ever,
 }
 
 /// What goes with a message into the outbox.
@@ -92,19 +93,19 @@ impl From<Refused> for Error {
     }
 }
 
-impl Patience {
+impl WaitFor {
     pub(super) fn is_any(self) -> bool {
-        !matches!(self, Self::None)
+        !matches!(self, Self::Nothing)
     }
 
     /// Until this much time has passed; a time beyond all clocks is forever.
     pub(crate) fn timeout(timeout: Duration) -> Self {
-        Instant::now().checked_add(timeout).map_or(Self::Forever, Self::Until)
+        Instant::now().checked_add(timeout).map_or(Self::Ever, Self::Until)
     }
 }
 
 /// What became of messages: each that was accepted is in one of the others, but for `resent`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Tally {
     pub(crate) accepted: u64,
     /// Written, and confirmed where that is the delivery.
@@ -115,4 +116,12 @@ pub(crate) struct Tally {
     pub(crate) expired: u64,
     pub(crate) handed_back: u64,
     pub(crate) resent: u64,
+}
+
+/// A message that the peer found too large.
+#[derive(Debug)]
+pub(crate) struct TooLarge {
+    pub(crate) size: usize,
+    /// Itself, unless it was written and is not sent again.
+    pub(crate) message: Option<Message>,
 }

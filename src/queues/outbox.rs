@@ -1,15 +1,9 @@
-//! What waits to be sent, and what waits to be confirmed. It outlives every link.
+//! The queue between the threads that send and the one that writes. It outlives every link.
 
 #[cfg(test)]
 mod accounting_tests;
-mod gaps;
-mod session;
-mod state;
-mod telling;
-mod terms;
 #[cfg(test)]
 mod tests;
-mod waits;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,15 +11,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use super::backlog::{Backlog, Entry};
+use super::on_dropped::DropHook;
+use super::terms::{Refused, Tally, Terms, TooLarge, WaitFor, Withdrawal};
 use crate::failure::Failure;
 use crate::message::Message;
-use crate::policy::{Bounds, Delivery, Framing, OnDropped, Overflow};
-use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Mutex, MutexGuard};
-pub(crate) use state::{Entry, TooLarge};
-use state::{Gate, State};
-pub(crate) use terms::{Patience, Refused, Tally, Terms, Withdrawal};
+use crate::policy::{Bounds, Delivery, Framing, OnDropped, Overflow, Unconfirmed};
+use crate::sync::{AtomicBool, Budget, Condvar, Doorbell, Holding, Mutex, MutexGuard};
 
-/// The queue between the threads that send and the one thread that writes.
+/// What waits to be sent, and what waits to be confirmed.
 ///
 /// Invariants: messages leave in the order in which they were accepted; what the writer has
 /// taken and not yet written, and what is kept until it is confirmed, counts against the bounds;
@@ -37,12 +31,11 @@ pub(crate) struct Outbox {
     max_message: usize,
     /// On `tcp://` only.
     framing: Option<Framing>,
-    delivery: Delivery,
     /// How often a message may be the first that is not confirmed when its link dies.
     max_deliveries: u32,
     /// Whether the peer can be asked what it has.
     confirmable: bool,
-    state: Mutex<State>,
+    inside: Mutex<Inside>,
     /// Signalled when room appears, something is confirmed, or the outbox shuts.
     room: Condvar,
     doorbell: Doorbell,
@@ -50,14 +43,15 @@ pub(crate) struct Outbox {
     /// Whether something was received since the shortcut was last taken.
     turn: AtomicBool,
     /// What the program does with what will not be sent any more. Never called with the lock.
-    on_dropped: Option<Mutex<Option<OnDropped>>>,
+    on_dropped: Option<DropHook>,
 }
 
-/// What becomes of a message that is not refused.
-enum Admission {
-    Accepted,
-    /// There is no room, and the policy drops it.
-    Dropped,
+/// What the lock protects.
+struct Inside {
+    backlog: Backlog,
+    /// How many threads wait for room, and how many of them for more than that.
+    waiting: usize,
+    eager: usize,
 }
 
 /// A way to the socket past the writer thread.
@@ -78,29 +72,28 @@ impl Outbox {
         let limits = limits.into();
         let max_message =
             max_message.min(limits.bytes).min(framing.as_ref().map_or(usize::MAX, Framing::limit));
-        let (state, room) = (Mutex::new(State::default()), Condvar::new());
-        let doorbell = Doorbell::new();
-        let (shortcut, turn) = (Mutex::new(None), AtomicBool::new(true));
+        let inside = Inside { backlog: Backlog::new(delivery), waiting: 0, eager: 0 };
         Self {
             limits,
             max_message,
             framing,
-            delivery,
             max_deliveries: u32::MAX,
             confirmable,
-            state,
-            room,
-            doorbell,
-            shortcut,
-            turn,
+            inside: Mutex::new(inside),
+            room: Condvar::new(),
+            doorbell: Doorbell::new(),
+            shortcut: Mutex::new(None),
+            turn: AtomicBool::new(true),
             on_dropped: None,
         }
     }
 
     /// Tells the program of what will not be sent any more.
     pub(crate) fn telling(mut self, on_dropped: Option<OnDropped>) -> Self {
-        self.state().keeps_lost = on_dropped.is_some();
-        self.on_dropped = on_dropped.map(|callback| Mutex::new(Some(callback)));
+        if let Some(callback) = on_dropped {
+            self.lock().backlog.keep_lost();
+            self.on_dropped = Some(DropHook::new(callback));
+        }
         self
     }
 
@@ -112,39 +105,37 @@ impl Outbox {
 
     /// What it holds counts against this, too.
     pub(crate) fn within(self, budget: &Budget) -> Self {
-        self.state().share = budget.share();
+        self.lock().backlog.hold_within(budget);
         self
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+    fn lock(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock()
     }
 
-    /// Accepts a message, or gives it back and says why. No patience turns waiting into `Full`.
+    /// Accepts a message, or gives it back and says why. One that must not wait is refused as `Full`.
     pub(crate) fn push(
         &self,
         message: Message,
         mut terms: Terms,
-        patience: Patience,
+        wait: WaitFor,
     ) -> Result<(), (Message, Refused)> {
         if let (None, Some(ttl)) = (terms.expires, self.limits.message_ttl) {
             terms.expires = Instant::now().checked_add(ttl);
         }
-        let admitted = self.admit(&message, &terms, patience);
-        let result = match admitted {
+        let result = match self.admit(&message, &terms, wait) {
             Err(refused) => Err((message, refused)),
-            Ok((mut state, Admission::Accepted)) => {
-                let was_empty = state.queue.is_empty();
-                state.accept(message, terms);
-                drop(state);
+            Ok((mut inside, true)) => {
+                let was_empty = inside.backlog.is_empty();
+                inside.backlog.accept(message, terms);
+                drop(inside);
                 if was_empty && !self.take_shortcut() {
                     self.ring();
                 }
                 Ok(())
             }
-            Ok((mut state, Admission::Dropped)) => {
-                state.drop_newest(message, terms);
-                drop(state);
+            Ok((mut inside, false)) => {
+                inside.backlog.drop_newest(message, terms);
                 Ok(())
             }
         };
@@ -152,13 +143,14 @@ impl Outbox {
         result
     }
 
-    /// Waits for room, or makes some, as the policy says.
+    /// Waits for room, or makes some, as the policy says. Returns whether there is room: if not, the
+    /// policy drops the message.
     fn admit(
         &self,
         message: &Message,
         terms: &Terms,
-        patience: Patience,
-    ) -> Result<(MutexGuard<'_, State>, Admission), Refused> {
+        wait: WaitFor,
+    ) -> Result<(MutexGuard<'_, Inside>, bool), Refused> {
         if terms.receipt.is_some() && !self.confirmable {
             return Err(Refused::Unconfirmable);
         }
@@ -169,10 +161,12 @@ impl Outbox {
         if let Some(framing) = &self.framing {
             framing.check(message).map_err(Refused::Unsendable)?;
         }
-        let mut state = self.state();
-        let link = state.link;
-        while !state.is_shut() && !self.has_room(&mut state, size) {
-            if state.drop_expired() {
+        let mut inside = self.lock();
+        let link = inside.backlog.link();
+        let is_homeless = |backlog: &Backlog| terms.this_link && !backlog.is_still(link);
+        while !inside.backlog.is_shut() && !inside.backlog.has_room(&self.limits, size) {
+            let backlog = &mut inside.backlog;
+            if backlog.drop_expired() {
                 // others may have waited for that room, or for those messages
                 self.room.notify_all();
                 continue;
@@ -184,38 +178,118 @@ impl Outbox {
             }
             match self.limits.overflow {
                 // room comes with confirmations here, and none come
-                Overflow::Wait
-                    if state.is_unconfirmed && self.keeps(&state) && patience.is_any() =>
-                {
+                Overflow::Wait if backlog.is_unconfirmed() && backlog.keeps() && wait.is_any() => {
                     return Err(Refused::Unconfirmable);
                 }
+                Overflow::Wait if is_homeless(backlog) => return Err(Refused::NoLink),
                 Overflow::Wait => {
-                    if terms.this_link && (link.is_none() || state.link != link) {
-                        return Err(Refused::NoLink);
-                    }
-                    let expiry = state.next_expiry();
-                    state = self.wait(state, patience, expiry)?;
+                    let expiry = backlog.next_expiry();
+                    inside = self.wait(inside, wait, expiry)?;
                 }
                 Overflow::Fail => return Err(Refused::Full),
-                Overflow::DropOldest if state.drop_oldest() => {
+                Overflow::DropOldest if backlog.drop_oldest() => {
                     // somebody may have waited for that one
-                    if state.eager > 0 {
+                    if inside.eager > 0 {
                         self.room.notify_all();
                     }
                 }
                 // or all of it is written already and cannot be dropped any more
-                Overflow::DropOldest | Overflow::DropNewest => {
-                    return Ok((state, Admission::Dropped));
-                }
+                Overflow::DropOldest | Overflow::DropNewest => return Ok((inside, false)),
             }
         }
-        if state.is_shut() {
+        if inside.backlog.is_shut() {
             return Err(Refused::Shut);
         }
-        if terms.this_link && (link.is_none() || state.link != link) {
+        if is_homeless(&inside.backlog) {
             return Err(Refused::NoLink);
         }
-        Ok((state, Admission::Accepted))
+        Ok((inside, true))
+    }
+
+    /// Waits for a signal, or until then.
+    fn wait<'a>(
+        &'a self,
+        mut inside: MutexGuard<'a, Inside>,
+        wait: WaitFor,
+        until: Option<Instant>,
+    ) -> Result<MutexGuard<'a, Inside>, Refused> {
+        if inside.backlog.is_resting() {
+            return Err(Refused::NobodyDrains);
+        }
+        let deadline = match wait {
+            WaitFor::Nothing => return Err(Refused::Full),
+            WaitFor::Ever => None,
+            WaitFor::Until(deadline) => Some(deadline),
+        };
+        let now = Instant::now();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Refused::TimedOut);
+        }
+        inside.waiting += 1;
+        let mut inside = match deadline.into_iter().chain(until).min() {
+            None => self.room.wait(inside),
+            Some(time) => {
+                let left = time.saturating_duration_since(now);
+                self.room.wait_timeout(inside, left)
+            }
+        };
+        inside.waiting -= 1;
+        Ok(inside)
+    }
+
+    /// Waits until everything that was accepted has been written.
+    pub(crate) fn wait_written(&self, wait: WaitFor) -> Result<(), Refused> {
+        let mut inside = self.lock();
+        inside.eager += 1;
+        let result = loop {
+            if let Some(result) = inside.backlog.all_written() {
+                break result;
+            }
+            match self.wait(inside, wait, None) {
+                Ok(again) => inside = again,
+                Err(refused) => {
+                    inside = self.lock();
+                    break Err(refused);
+                }
+            }
+        };
+        inside.eager -= 1;
+        result
+    }
+
+    /// Waits until the peer has confirmed everything that was accepted before this call.
+    pub(crate) fn flush(&self, wait: WaitFor) -> Result<(), Refused> {
+        if !self.confirmable {
+            return Err(Refused::Unconfirmable);
+        }
+        let mut inside = self.lock();
+        inside.eager += 1;
+        let id = inside.backlog.confirmations().begin_flush();
+        // the writer is to ask now, not when it is time
+        self.ring();
+        let result = loop {
+            let (outstanding, lost) = inside.backlog.flush_progress(id);
+            if outstanding == 0 || inside.backlog.is_shut() {
+                break Ok(outstanding + lost);
+            }
+            match self.wait(inside, wait, None) {
+                Ok(again) => inside = again,
+                Err(refused) => {
+                    inside = self.lock();
+                    let (outstanding, lost) = inside.backlog.flush_progress(id);
+                    break match refused {
+                        Refused::TimedOut => Ok(outstanding + lost),
+                        refused => Err(refused),
+                    };
+                }
+            }
+        };
+        inside.eager -= 1;
+        inside.backlog.confirmations().end_flush(id);
+        match result? {
+            0 => Ok(()),
+            count => Err(Refused::Unconfirmed(count)),
+        }
     }
 
     /// Writes what was just accepted, if that is likely to be all for now: one message for each
@@ -241,43 +315,14 @@ impl Outbox {
         }
     }
 
-    /// One message passes alone, whatever others hold.
-    fn has_room(&self, state: &mut State, size: usize) -> bool {
-        let (messages, bytes) = state.bounded();
-        messages < self.limits.messages
-            && bytes + size <= self.limits.bytes
-            && (state.messages() == 0 || state.share.covers(state.bytes() + size))
+    /// Its session waits from here on: what is kept here counts against this budget, too.
+    pub(crate) fn wait_within(&self, budget: &Budget) -> Holding {
+        self.lock().backlog.wait_within(budget)
     }
 
-    /// Waits for a signal, or until then.
-    fn wait<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        patience: Patience,
-        until: Option<Instant>,
-    ) -> Result<MutexGuard<'a, State>, Refused> {
-        if matches!(state.gate, Gate::NobodyDrains(_)) {
-            return Err(Refused::NobodyDrains);
-        }
-        let deadline = match patience {
-            Patience::None => return Err(Refused::Full),
-            Patience::Forever => None,
-            Patience::Until(deadline) => Some(deadline),
-        };
-        let now = Instant::now();
-        if deadline.is_some_and(|deadline| deadline <= now) {
-            return Err(Refused::TimedOut);
-        }
-        state.waiting += 1;
-        let mut state = match deadline.into_iter().chain(until).min() {
-            None => self.room.wait(state),
-            Some(time) => {
-                let left = time.saturating_duration_since(now);
-                self.room.wait_timeout(state, left)
-            }
-        };
-        state.waiting -= 1;
-        Ok(state)
+    /// Its session does not wait any more.
+    pub(crate) fn wait_no_more(&self) {
+        self.lock().backlog.wait_no_more();
     }
 
     /// Moves messages to `batch` until it holds `bytes` or the queue is empty, leaving out what
@@ -291,10 +336,10 @@ impl Outbox {
     /// The same for who tells later, for he holds something: returns whether there is something to
     /// tell.
     pub(crate) fn take_untold(&self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
-        let mut state = self.state();
-        let has_lost = state.take(batch, bytes);
-        let wake = has_lost && state.waiting > 0;
-        drop(state);
+        let mut inside = self.lock();
+        let has_lost = inside.backlog.take(batch, bytes);
+        let wake = has_lost && inside.waiting > 0;
+        drop(inside);
         if wake {
             self.room.notify_all();
         }
@@ -305,7 +350,7 @@ impl Outbox {
     /// or that may have to be written again, is dropped if it ever comes back.
     pub(crate) fn withdraw(&self, withdrawal: &Withdrawal) {
         withdrawal.withdraw();
-        if self.state().drop_withdrawn(withdrawal.number()) {
+        if self.lock().backlog.drop_withdrawn(withdrawal.number()) {
             self.room.notify_all();
             self.tell();
         }
@@ -313,32 +358,33 @@ impl Outbox {
 
     /// The writer has handed these to the socket whole.
     pub(crate) fn written(&self, entries: impl Iterator<Item = Entry>) {
-        let mut state = self.state();
+        let mut inside = self.lock();
         for entry in entries {
-            state.written(entry, self.delivery);
+            inside.backlog.written(entry);
         }
-        self.wake_if_ample(state);
+        self.wake_if_ample(inside);
     }
 
-    /// The peer has confirmed everything up to this number.
-    pub(crate) fn confirmed(&self, number: u64) {
-        let mut state = self.state();
-        let confirmed = state.confirm(number);
-        self.wake_if_ample(state);
+    /// The peer has confirmed everything up to this position.
+    pub(crate) fn confirmed(&self, position: u64) {
+        let mut inside = self.lock();
+        let confirmed = inside.backlog.confirm(position);
+        let goes_on = inside.backlog.is_paused();
+        self.wake_if_ample(inside);
         drop(confirmed);
+        if goes_on {
+            self.ring();
+        }
     }
 
     /// Wakes those who wait when it is worth it: for a quarter of the queue at a time, not every
     /// message; a sender that is faster than the socket would otherwise be woken for each. Those
     /// who wait for more than room are eager.
-    fn wake_if_ample(&self, mut state: MutexGuard<'_, State>) {
-        state.give_back();
-        let (messages, bytes) = (self.limits.messages, self.limits.bytes);
-        let held = state.bounded();
-        let ample =
-            held.0 <= messages - messages.div_ceil(4) && held.1 <= bytes - bytes.div_ceil(4);
-        let wake = state.waiting > 0 && (ample || state.eager > 0);
-        drop(state);
+    fn wake_if_ample(&self, mut inside: MutexGuard<'_, Inside>) {
+        inside.backlog.give_back();
+        let is_worth_it = inside.eager > 0 || inside.backlog.has_ample_room(&self.limits);
+        let wake = inside.waiting > 0 && is_worth_it;
+        drop(inside);
         if wake {
             self.room.notify_all();
         }
@@ -347,23 +393,18 @@ impl Outbox {
     /// The link died first: what was taken and not written goes back to the front.
     pub(crate) fn restore(&self, batch: &mut VecDeque<Entry>) {
         if !batch.is_empty() {
-            self.state().restore(batch, false);
+            self.lock().backlog.restore(batch, false);
         }
     }
 
     /// The same with what the link had begun to write; a session keeps that.
     pub(crate) fn restore_begun(&self, entries: &mut VecDeque<Entry>) {
-        let mut state = self.state();
-        if state.has_session() {
-            state.keep_begun(entries);
-        } else {
-            state.restore(entries, true);
-        }
+        self.lock().backlog.restore_begun(entries);
     }
 
     /// The peer of a link that is about to be buried has found a message too large.
     pub(crate) fn take_too_large(&self) -> Option<TooLarge> {
-        self.state().take_too_large()
+        self.lock().backlog.take_too_large()
     }
 
     /// A link that is about to be buried has died of this, which a message may have caused: a
@@ -373,7 +414,7 @@ impl Outbox {
         if !cause.may_come_of_a_message() {
             return;
         }
-        let suspect = self.state().suspect_first(is_answered, self.max_deliveries);
+        let suspect = self.lock().backlog.suspect_first(is_answered, self.max_deliveries);
         if let Some((number, size)) = suspect {
             log::warn!(
                 "message {number} of {size} bytes is not sent again: {} links have ended with it as \
@@ -387,12 +428,12 @@ impl Outbox {
 
     /// There is a link.
     pub(crate) fn link_started(&self) {
-        self.state().begin_link();
+        self.lock().backlog.link_started();
     }
 
     /// Nothing more is written for a while: whatever room there is, is all there will be.
     pub(crate) fn link_lost(&self) {
-        self.state().link_lost();
+        self.lock().backlog.link_lost();
         self.room.notify_all();
         self.ring();
     }
@@ -400,28 +441,50 @@ impl Outbox {
     /// The link is buried: what it had taken and the peer has not confirmed goes back to the
     /// front, or is lost. What was for that link only is dropped.
     pub(crate) fn link_buried(&self) {
-        self.state().link_buried(self.delivery);
+        self.lock().backlog.link_buried();
         self.room.notify_all();
         self.tell();
     }
 
-    /// The number of the last message that the peer has confirmed.
-    pub(crate) fn confirmed_up_to(&self) -> u64 {
-        self.state().confirmed
+    /// From here on what is encoded is kept until the peer reports that it has it, within these
+    /// bounds. `login` is what the login hook has sent already.
+    pub(crate) fn begin_session(&self, limits: Unconfirmed, login: Vec<Message>) {
+        self.lock().backlog.begin_session(limits, login);
     }
 
-    /// Whether written messages are kept until they are confirmed.
-    fn keeps(&self, state: &State) -> bool {
-        self.delivery == Delivery::AtLeastOnce || state.has_session()
+    /// The link is buried, and the session waits for another one.
+    pub(crate) fn detached(&self) {
+        self.lock().backlog.detached();
+        self.room.notify_all();
+    }
+
+    /// The session goes on, and the peer has everything up to this position: the rest goes first.
+    /// Returns how many messages that are. To be called while there is no link.
+    pub(crate) fn resumed(&self, position: u64) -> usize {
+        let rest = self.lock().backlog.resumed(position);
+        self.room.notify_all();
+        self.tell();
+        rest
+    }
+
+    /// The session is over, and its link is buried. Returns for how many messages nobody knows
+    /// whether the peer has them.
+    pub(crate) fn end_session(&self) -> usize {
+        let in_doubt = self.lock().backlog.end_session();
+        self.room.notify_all();
+        self.tell();
+        in_doubt
+    }
+
+    /// The number of the last message that the peer has confirmed.
+    pub(crate) fn confirmed_up_to(&self) -> u64 {
+        self.lock().backlog.confirmations().confirmed_up_to()
     }
 
     /// The peer does not answer what confirms: notes that, if anything waits for it, and returns
     /// whether it did not know. It holds until something is confirmed, or the link is buried.
     pub(crate) fn is_left_unconfirmed(&self) -> bool {
-        let mut state = self.state();
-        let is_news = !state.is_unconfirmed && state.waits_for_confirmation();
-        state.is_unconfirmed |= is_news;
-        drop(state);
+        let is_news = self.lock().backlog.leave_unconfirmed();
         if is_news {
             self.room.notify_all();
         }
@@ -430,25 +493,23 @@ impl Outbox {
 
     /// Whether anybody wants to know what the peer has, and whether somebody waits for it.
     pub(crate) fn wants_confirmation(&self) -> (bool, bool) {
-        let state = self.state();
-        let urgent = state.wants_flush() || state.is_paused();
-        (self.is_confirmation_wanted(&state) || urgent, urgent)
-    }
-
-    fn is_confirmation_wanted(&self, state: &State) -> bool {
-        self.keeps(state) || !state.receipts.is_empty()
+        let backlog = &mut self.lock().backlog;
+        let urgent = backlog.is_paused() || backlog.confirmations().wants_flush();
+        (backlog.wants_confirmation() || urgent, urgent)
     }
 
     /// Whether anybody waits to know what the peer has, or will once something is written.
     pub(crate) fn is_confirmation_awaited(&self) -> bool {
-        let state = self.state();
-        self.is_confirmation_wanted(&state) || state.is_flushing()
+        let backlog = &mut self.lock().backlog;
+        backlog.wants_confirmation() || backlog.confirmations().is_flushing()
     }
 
     /// Whether the writer has nothing to do here: nothing to write, nothing to ask.
     pub(crate) fn is_quiet(&self) -> bool {
-        let state = self.state();
-        state.queue.is_empty() && !self.is_confirmation_wanted(&state) && !state.wants_flush()
+        let backlog = &mut self.lock().backlog;
+        backlog.is_empty()
+            && !backlog.wants_confirmation()
+            && !backlog.confirmations().wants_flush()
     }
 
     /// Wakes the writer.
@@ -464,55 +525,58 @@ impl Outbox {
     /// The client has given up, for this reason, and nobody may wait here until it is sent off again
     /// (`None`).
     pub(crate) fn rest(&self, cause: Option<Arc<Failure>>) {
-        self.state().rest(cause);
+        self.lock().backlog.rest(cause);
         self.room.notify_all();
     }
 
     /// Accepts nothing from here on; what is queued stays until it is written or drained.
     pub(crate) fn shut(&self) {
-        self.state().gate = Gate::Shut;
+        self.lock().backlog.shut();
         self.room.notify_all();
     }
 
     /// Takes out everything that is left, for good.
     pub(crate) fn drain(&self) -> Vec<Message> {
-        let left = self.state().drain();
+        let left = self.lock().backlog.drain();
         self.room.notify_all();
         left
     }
 
     /// The connection is idle: gives back what a burst took.
     pub(crate) fn relax(&self) {
-        self.state().relax();
-    }
-
-    /// How many messages and bytes wait, are being written or are kept.
-    #[cfg(test)]
-    pub(crate) fn depth(&self) -> (usize, usize) {
-        let state = self.state();
-        (state.messages(), state.bytes())
+        self.lock().backlog.relax();
     }
 
     /// What became of everything that was accepted, at one moment.
     pub(crate) fn tally(&self) -> Tally {
-        let state = self.state();
-        Tally {
-            accepted: state.accepted,
-            passed_on: state.passed_on,
-            waiting: state.messages(),
-            waiting_bytes: state.bytes(),
-            dropped: state.dropped,
-            expired: state.expired,
-            handed_back: state.handed_back,
-            resent: state.resent,
+        self.lock().backlog.tally()
+    }
+
+    /// Whether there is something that the peer may not have.
+    pub(crate) fn is_left(&self) -> bool {
+        self.len() > 0
+    }
+
+    /// How many messages are kept here.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().backlog.messages()
+    }
+
+    /// Tells of everything that was lost.
+    fn tell(&self) {
+        if let Some(on_dropped) = &self.on_dropped {
+            on_dropped.tell(|| self.lock().backlog.take_lost());
         }
     }
 
-    /// What was dropped by the policy, has expired, and was sent again.
-    #[cfg(test)]
-    pub(crate) fn counts(&self) -> [u64; 3] {
-        let state = self.state();
-        [state.dropped, state.expired, state.resent]
+    /// Whether the program is being told of that on this thread.
+    fn is_telling_here(&self) -> bool {
+        self.on_dropped.as_ref().is_some_and(DropHook::runs_here)
+    }
+
+    /// Lets go of the program's callback.
+    pub(crate) fn tell_no_more(&self) {
+        self.on_dropped.iter().for_each(DropHook::let_go);
     }
 }
 

@@ -1,0 +1,704 @@
+//! What the outbox has accepted and is not done with: plain bookkeeping, no waiting.
+
+use std::borrow::Borrow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::byte_queue::ByteQueue;
+use super::confirmations::Confirmations;
+use super::terms::{Refused, Tally, Terms, TooLarge, Withdrawal};
+use crate::failure::Failure;
+use crate::message::Message;
+use crate::policy::{Bounds, Delivery, Unconfirmed, Undelivered};
+use crate::sync::{Budget, Holding, Share};
+
+/// A message on its way.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Counted from 1 in the order of acceptance.
+    pub(crate) number: u64,
+    pub(crate) message: Message,
+    /// What confirms it: its number, or in a session, set when it is encoded, its place among all
+    /// messages on the wire, beats included.
+    pub(crate) position: u64,
+    pub(crate) is_uncompressed: bool,
+    /// Whether any link has died with this as the first message that the peer had not confirmed.
+    pub(crate) is_suspect: bool,
+    /// How many sound links have.
+    links_ended: u32,
+    expires: Option<Instant>,
+    /// Whether a link that died had written it: it may be with the peer.
+    again: bool,
+    /// Whether the link that died last had begun to write it.
+    begun: bool,
+    /// Whether the login hook has sent it: it is of use in this session only.
+    is_login: bool,
+    /// Whether it is for the link that was up when it was accepted, and no other.
+    this_link: bool,
+    withdrawal: Option<Withdrawal>,
+}
+
+impl Entry {
+    fn new(number: u64, message: Message, terms: Terms) -> Self {
+        Self {
+            number,
+            message,
+            position: number,
+            is_uncompressed: terms.is_uncompressed,
+            is_suspect: false,
+            links_ended: 0,
+            expires: terms.expires,
+            again: false,
+            begun: false,
+            is_login: false,
+            this_link: terms.this_link,
+            withdrawal: terms.withdrawal,
+        }
+    }
+
+    fn size(&self) -> usize {
+        self.message.len()
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.withdrawal.as_ref().is_some_and(Withdrawal::is_withdrawn)
+    }
+
+    fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|time| time <= now)
+    }
+}
+
+impl Borrow<Message> for Entry {
+    fn borrow(&self) -> &Message {
+        &self.message
+    }
+}
+
+/// What a send meets.
+#[derive(Debug, Default)]
+enum Gate {
+    #[default]
+    Open,
+    /// The client has given up, for this reason: messages are still queued while there is room, but
+    /// there is no point in waiting.
+    NobodyDrains(Arc<Failure>),
+    /// Nothing more is accepted.
+    Shut,
+}
+
+/// What a session that can be resumed keeps: everything that was encoded, until the peer has said
+/// that it has it.
+#[derive(Debug)]
+struct Session {
+    limits: Unconfirmed,
+    /// The peer has everything up to this position.
+    confirmed: u64,
+    /// Whether something was not taken because too much is unconfirmed.
+    is_paused: bool,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    delivery: Delivery,
+    /// To be written, in order.
+    queue: ByteQueue<Entry>,
+    /// Nothing in the queue expires before this; `None` if nothing does.
+    next_expiry: Option<Instant>,
+    /// How many messages and bytes the writer holds: counted, but out of reach of the overflow policy.
+    taken: (usize, usize),
+    /// Written and kept until confirmed, in order; empty unless that is the delivery, or there is
+    /// a session. What a session's link had only begun to write when it died is kept, too.
+    kept: ByteQueue<Entry>,
+    /// There while the peer reports what it has.
+    session: Option<Session>,
+    confirmations: Confirmations,
+    /// The largest message that was written and is neither kept nor settled: number and size.
+    largest: Option<(u64, usize)>,
+    /// The number of the link that is up.
+    link: Option<u64>,
+    /// How many links there have been.
+    links: u64,
+    /// Messages of which the program is yet to be told, if it wants to know.
+    lost: Vec<(Message, Undelivered)>,
+    keeps_lost: bool,
+    gate: Gate,
+    /// What of the memory that all sessions share is taken for all this.
+    share: Share,
+    /// Whether the peer does not confirm what it is asked to.
+    is_unconfirmed: bool,
+    /// Whether something was taken out that will never be written.
+    drained: bool,
+    /// What became of everything that was accepted; what waits is counted in the queues.
+    tally: Tally,
+}
+
+impl Backlog {
+    pub(super) fn new(delivery: Delivery) -> Self {
+        Self { delivery, ..Self::default() }
+    }
+
+    /// What it holds counts against this, too.
+    pub(super) fn hold_within(&mut self, budget: &Budget) {
+        self.share = budget.share();
+    }
+
+    /// The same while its session waits.
+    pub(super) fn wait_within(&mut self, budget: &Budget) -> Holding {
+        self.share.wait_within(budget, self.bytes())
+    }
+
+    pub(super) fn wait_no_more(&mut self) {
+        self.share.wait_no_more(self.bytes());
+    }
+
+    /// Messages that are lost are kept for [`Backlog::take_lost`].
+    pub(super) fn keep_lost(&mut self) {
+        self.keeps_lost = true;
+    }
+
+    pub(super) fn take_lost(&mut self) -> Vec<(Message, Undelivered)> {
+        std::mem::take(&mut self.lost)
+    }
+
+    pub(super) fn messages(&self) -> usize {
+        self.queue.len() + self.taken.0 + self.kept.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.queue.bytes() + self.taken.1 + self.kept.bytes()
+    }
+
+    /// What became of everything that was accepted, at this moment.
+    pub(super) fn tally(&self) -> Tally {
+        Tally { waiting: self.messages(), waiting_bytes: self.bytes(), ..self.tally }
+    }
+
+    /// How many messages and bytes the bounds of the outbox are for. What a session keeps has
+    /// bounds of its own.
+    fn bounded(&self) -> (usize, usize) {
+        match self.session {
+            None => (self.messages(), self.bytes()),
+            Some(_) => (self.queue.len() + self.taken.0, self.queue.bytes() + self.taken.1),
+        }
+    }
+
+    /// Whether a message of this size may come in. One passes alone, whatever others hold.
+    pub(super) fn has_room(&mut self, limits: &Bounds, size: usize) -> bool {
+        let (messages, bytes) = self.bounded();
+        messages < limits.messages
+            && bytes + size <= limits.bytes
+            && (self.messages() == 0 || self.share.covers(self.bytes() + size))
+    }
+
+    /// Whether at least a quarter of that is free.
+    pub(super) fn has_ample_room(&self, limits: &Bounds) -> bool {
+        let (messages, bytes) = self.bounded();
+        messages <= limits.messages - limits.messages.div_ceil(4)
+            && bytes <= limits.bytes - limits.bytes.div_ceil(4)
+    }
+
+    /// Lets others have what it does not need any more.
+    pub(super) fn give_back(&mut self) {
+        self.share.shrink(self.bytes());
+    }
+
+    pub(super) fn shut(&mut self) {
+        self.gate = Gate::Shut;
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        matches!(self.gate, Gate::Shut)
+    }
+
+    /// Whether the client has given up.
+    pub(super) fn is_resting(&self) -> bool {
+        matches!(self.gate, Gate::NobodyDrains(_))
+    }
+
+    /// The client has given up, for this reason, or was sent off again.
+    pub(super) fn rest(&mut self, cause: Option<Arc<Failure>>) {
+        if self.is_shut() {
+            return;
+        }
+        self.confirmations.rest(cause.as_ref());
+        self.gate = cause.map_or(Gate::Open, Gate::NobodyDrains);
+    }
+
+    /// Whether nothing waits to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn accept(&mut self, message: Message, terms: Terms) {
+        self.tally.accepted += 1;
+        let resting = match &self.gate {
+            Gate::NobodyDrains(cause) => Some(cause),
+            _ => None,
+        };
+        let number = self.confirmations.accept(terms.receipt.as_ref(), resting);
+        if let Some(withdrawal) = &terms.withdrawal {
+            withdrawal.accepted(number);
+        }
+        self.expect_expiry(terms.expires);
+        self.queue.push_back(Entry::new(number, message, terms));
+        self.share.charge(self.bytes());
+    }
+
+    fn expect_expiry(&mut self, expires: Option<Instant>) {
+        self.next_expiry = self.next_expiry.into_iter().chain(expires).min();
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.next_expiry
+    }
+
+    /// Moves messages to `batch` until it holds `bytes` or the queue is empty. Returns whether
+    /// something was taken out that is not to be written.
+    pub(super) fn take(&mut self, batch: &mut VecDeque<Entry>, bytes: usize) -> bool {
+        let (mut moved, mut has_lost) = (0, false);
+        while moved < bytes && !self.must_pause() {
+            let Some(mut entry) = self.queue.pop_front() else { break };
+            entry.begun = false;
+            let why = if entry.is_withdrawn() {
+                Some(Undelivered::Withdrawn)
+            } else if entry.expires.is_some() && entry.is_expired(Instant::now()) {
+                Some(Undelivered::Expired)
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                self.lose(entry, why);
+                has_lost = true;
+                continue;
+            }
+            // small messages cost more than their payload: count some overhead, so that a
+            // batch of tiny ones stays short
+            moved += entry.size() + 48;
+            self.taken.0 += 1;
+            self.taken.1 += entry.size();
+            batch.push_back(entry);
+        }
+        has_lost
+    }
+
+    /// The writer does not hold this any more.
+    fn count_in(&mut self, entry: &Entry) {
+        self.taken.0 -= 1;
+        self.taken.1 -= entry.size();
+    }
+
+    /// The writer has handed this to the socket whole.
+    pub(super) fn written(&mut self, mut entry: Entry) {
+        self.count_in(&entry);
+        self.confirmations.written(entry.number);
+        self.tally.resent += u64::from(entry.again);
+        let is_open = match &self.session {
+            None => self.confirmations.is_open(entry.number),
+            Some(session) => entry.position > session.confirmed,
+        };
+        if is_open && self.keeps() {
+            entry.again |= self.session.is_none();
+            self.kept.push_back(entry);
+            return;
+        }
+        self.tally.passed_on += 1;
+        let is_largest = self.largest.is_none_or(|(_, largest)| entry.size() > largest);
+        if self.session.is_some() {
+            // the report was faster than the bookkeeping
+            self.settle(entry.number);
+        } else if is_open && is_largest {
+            self.largest = Some((entry.number, entry.size()));
+        }
+    }
+
+    /// What was taken and not written, but maybe begun.
+    pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>, begun: bool) {
+        while let Some(mut entry) = batch.pop_back() {
+            entry.begun |= begun;
+            self.count_in(&entry);
+            self.put_back(entry);
+        }
+    }
+
+    /// What was encoded, and may be with the peer in part. It was taken and is not written.
+    pub(super) fn restore_begun(&mut self, entries: &mut VecDeque<Entry>) {
+        if self.session.is_none() {
+            return self.restore(entries, true);
+        }
+        for mut entry in entries.drain(..) {
+            self.count_in(&entry);
+            entry.begun = true;
+            self.kept.push_back(entry);
+        }
+    }
+
+    /// What was taken from the queue comes back to its front.
+    fn put_back(&mut self, entry: Entry) {
+        if entry.is_withdrawn() {
+            return self.lose(entry, Undelivered::Withdrawn);
+        }
+        self.expect_expiry(entry.expires);
+        self.queue.push_front(entry);
+    }
+
+    /// The peer has confirmed everything up to this position. Returns what need not be kept any more,
+    /// for the caller to drop without the lock.
+    pub(super) fn confirm(&mut self, position: u64) -> ByteQueue<Entry> {
+        if self.session.is_none() && !self.confirmations.is_open(position) {
+            return ByteQueue::default();
+        }
+        let confirmed = self.kept.partition_point(|entry| entry.position <= position);
+        let confirmed = self.pass_on(confirmed);
+        let number = match &mut self.session {
+            None => position,
+            Some(session) => {
+                session.confirmed = session.confirmed.max(position);
+                confirmed.back().map_or(0, |last| last.number)
+            }
+        };
+        self.settle(number);
+        confirmed
+    }
+
+    /// So many of those that are kept need not be any more.
+    fn pass_on(&mut self, count: usize) -> ByteQueue<Entry> {
+        self.tally.passed_on += count as u64;
+        self.kept.split_front(count)
+    }
+
+    /// The peer has everything up to this number.
+    fn settle(&mut self, number: u64) {
+        self.is_unconfirmed = false;
+        self.largest = self.largest.filter(|(of, _)| *of > number);
+        self.confirmations.confirm(number);
+    }
+
+    /// Whether a message for this link only can go with the one that was up at some moment.
+    pub(super) fn is_still(&self, link: Option<u64>) -> bool {
+        link.is_some() && self.link == link
+    }
+
+    /// The number of the link that is up.
+    pub(super) fn link(&self) -> Option<u64> {
+        self.link
+    }
+
+    /// There is a link. What is for one link only is for one session, if there is a session.
+    pub(super) fn link_started(&mut self) {
+        if self.session.is_none() || self.link.is_none() {
+            self.links += 1;
+            self.link = Some(self.links);
+        }
+        // of this one nothing is written yet
+        let begun = self.queue.iter_mut().take_while(|entry| entry.begun);
+        begun.for_each(|entry| entry.begun = false);
+    }
+
+    pub(super) fn link_lost(&mut self) {
+        if self.session.is_none() {
+            self.link = None;
+        }
+    }
+
+    pub(super) fn link_buried(&mut self) {
+        self.detached();
+        match self.delivery {
+            Delivery::AtLeastOnce => {
+                while let Some(entry) = self.kept.pop_back() {
+                    self.put_back(entry);
+                }
+            }
+            Delivery::AtMostOnce => self.confirmations.lose_written(),
+        }
+        self.drop_this_link();
+    }
+
+    /// The link is gone, the session is not.
+    pub(super) fn detached(&mut self) {
+        self.largest = None;
+        self.is_unconfirmed = false;
+    }
+
+    /// A session begins, in which these were sent by the login hook.
+    pub(super) fn begin_session(&mut self, limits: Unconfirmed, login: Vec<Message>) {
+        self.session = Some(Session { limits, confirmed: 0, is_paused: false });
+        // no message of the program's is settled with one of these
+        let number = self.queue.front().map(|next| next.number.saturating_sub(1));
+        let number = number.unwrap_or_else(|| self.confirmations.last());
+        self.tally.accepted += login.len() as u64;
+        for (message, position) in login.into_iter().zip(1..) {
+            let entry = Entry::new(number, message, Terms::default());
+            self.kept.push_back(Entry { position, is_login: true, ..entry });
+        }
+    }
+
+    /// Whether nothing may be taken until the peer has confirmed something.
+    fn must_pause(&mut self) -> bool {
+        let Some(session) = &mut self.session else { return false };
+        session.is_paused = !self.queue.is_empty()
+            && (self.kept.len() + self.taken.0 >= session.limits.messages
+                || self.kept.bytes() + self.taken.1 >= session.limits.bytes);
+        session.is_paused
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.is_paused)
+    }
+
+    /// The session goes on, and the peer has everything up to this position: the rest is to be
+    /// sent before anything else. Returns how much that is.
+    pub(super) fn resumed(&mut self, position: u64) -> usize {
+        drop(self.confirm(position));
+        if let Some(session) = &mut self.session {
+            session.confirmed = position;
+            session.is_paused = false;
+        }
+        let rest = self.kept.len();
+        while let Some(entry) = self.kept.pop_back() {
+            self.send_again(entry);
+        }
+        rest
+    }
+
+    fn send_again(&mut self, mut entry: Entry) {
+        entry.again = !entry.begun;
+        self.confirmations.written_again_from(entry.number);
+        self.put_back(entry);
+    }
+
+    /// The session is over, with the link or after it. Returns for how many messages nobody knows
+    /// whether the peer has them; they are lost, or sent again, as the delivery says.
+    pub(super) fn end_session(&mut self) -> usize {
+        if self.session.take().is_none() {
+            return 0;
+        }
+        self.detached();
+        self.drop_login();
+        let (mut in_doubt, mut lost_to) = (0, 0);
+        while let Some(entry) = self.kept.pop_back() {
+            // one that was cut off never became a message at the peer
+            in_doubt += usize::from(!entry.begun);
+            if entry.begun || self.delivery == Delivery::AtLeastOnce {
+                self.send_again(entry);
+            } else {
+                lost_to = entry.number.max(lost_to);
+                self.tally.passed_on += 1;
+                self.remember(entry.message, Undelivered::Lost);
+            }
+        }
+        self.confirmations.lose(lost_to);
+        self.drop_this_link();
+        self.link = None;
+        in_doubt
+    }
+
+    /// What the login hook has sent is of no use any more.
+    fn drop_login(&mut self) {
+        for queue in [&mut self.queue, &mut self.kept] {
+            let count = queue.iter().take_while(|entry| entry.is_login).count();
+            self.tally.passed_on += count as u64;
+            drop(queue.split_front(count));
+        }
+    }
+
+    /// A message that was taken out of the queue will never be written, or not again: of one that a
+    /// link which died had written, nobody knows whether the peer has it, whatever the occasion. In
+    /// a session that is known, and what is in its queue the peer has not.
+    fn lose(&mut self, entry: Entry, occasion: Undelivered) {
+        let is_in_doubt = entry.again && self.session.is_none();
+        let why = match occasion {
+            Undelivered::Poison => occasion,
+            _ if is_in_doubt => Undelivered::Lost,
+            _ => occasion,
+        };
+        match why {
+            Undelivered::Expired => self.tally.expired += 1,
+            _ => self.tally.dropped += 1,
+        }
+        self.confirmations.fail(entry.number, why);
+        self.remember(entry.message, why);
+    }
+
+    /// The program is to be told of it.
+    fn remember(&mut self, message: Message, why: Undelivered) {
+        if self.keeps_lost {
+            self.lost.push((message, why));
+        }
+    }
+
+    /// Accepts a message for which there is no room, and drops it.
+    pub(super) fn drop_newest(&mut self, message: Message, terms: Terms) {
+        self.tally.accepted += 1;
+        self.tally.dropped += 1;
+        if let Some(receipt) = terms.receipt {
+            receipt.cell().decide(Err(Undelivered::Dropped));
+        }
+        self.remember(message, Undelivered::Dropped);
+    }
+
+    /// Makes room; returns whether there was anything to drop.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let oldest = self.queue.iter().position(|entry| !entry.is_login);
+        let Some(oldest) = oldest.and_then(|index| self.queue.remove(index)) else { return false };
+        self.lose(oldest, Undelivered::Dropped);
+        self.give_back();
+        true
+    }
+
+    /// Makes room by taking out what has expired; returns whether anything has.
+    pub(super) fn drop_expired(&mut self) -> bool {
+        let now = Instant::now();
+        if self.next_expiry.is_none_or(|time| time > now) {
+            return false;
+        }
+        let has_expired = self.drop_all(Undelivered::Expired, |entry| entry.is_expired(now));
+        self.next_expiry = self.queue.iter().filter_map(|entry| entry.expires).min();
+        self.give_back();
+        has_expired
+    }
+
+    /// What was for one link, or for one session, has no other.
+    fn drop_this_link(&mut self) {
+        self.drop_all(Undelivered::LinkEnded, |entry| entry.this_link);
+    }
+
+    /// Takes those out of the queue for which this holds; returns whether there were any.
+    fn drop_all(&mut self, why: Undelivered, is_meant: impl Fn(&Entry) -> bool) -> bool {
+        let out = self.queue.take_out(is_meant);
+        let is_any = !out.is_empty();
+        out.into_iter().for_each(|entry| self.lose(entry, why));
+        is_any
+    }
+
+    /// Takes a message that was withdrawn out of the queue, if it is there; returns whether it was.
+    pub(super) fn drop_withdrawn(&mut self, number: u64) -> bool {
+        let index = self.queue.partition_point(|entry| entry.number < number);
+        if !self.queue.get(index).is_some_and(Entry::is_withdrawn) {
+            return false;
+        }
+        let Some(entry) = self.queue.remove(index) else { return false };
+        self.lose(entry, Undelivered::Withdrawn);
+        self.give_back();
+        true
+    }
+
+    /// The peer found a message on this link too large. It does not say which; the largest one that
+    /// it has not confirmed is certainly too large: that one is not sent again. Returns its size, and
+    /// itself if it is still here.
+    pub(super) fn take_too_large(&mut self) -> Option<TooLarge> {
+        let largest = |entries: &mut dyn Iterator<Item = (usize, &Entry)>| {
+            let largest = entries.max_by_key(|(_, entry)| entry.size());
+            largest.map(|(index, entry)| (entry.size(), index))
+        };
+        let begun = largest(&mut self.queue.iter().take_while(|entry| entry.begun).enumerate());
+        let kept = largest(&mut self.kept.iter().enumerate().filter(|(_, entry)| !entry.is_login));
+        let gone = self.largest.take();
+        let size = [begun.map(|b| b.0), kept.map(|k| k.0), gone.map(|g| g.1)];
+        let size = size.into_iter().flatten().max()?;
+        let entry = match (begun, kept) {
+            (Some((of, index)), _) if of == size => self.queue.remove(index),
+            (_, Some((of, index))) if of == size => self.kept.remove(index),
+            _ => None,
+        };
+        match (&entry, gone) {
+            (Some(entry), _) => {
+                self.tally.dropped += 1;
+                self.confirmations.fail(entry.number, Undelivered::TooLarge);
+            }
+            (None, Some((number, _))) => {
+                self.confirmations.fail_receipt(number, Undelivered::TooLarge)
+            }
+            (None, None) => {}
+        }
+        Some(TooLarge { size, message: entry.map(|entry| entry.message) })
+    }
+
+    /// A link has died of what a message can cause: the first one that the peer has not confirmed is
+    /// the suspect. To be called before the link is buried. If that message was the suspect of
+    /// `limit` links that were sound it is not sent again: returns its number and size.
+    pub(super) fn suspect_first(&mut self, was_sound: bool, limit: u32) -> Option<(u64, usize)> {
+        let is_kept = !self.kept.is_empty();
+        // one that was cut off goes back to the queue
+        let queue = if is_kept { &mut self.kept } else { &mut self.queue };
+        let first = queue.iter_mut().next().filter(|first| is_kept || first.begun)?;
+        if first.is_login {
+            return None;
+        }
+        first.is_suspect = true;
+        first.links_ended += u32::from(was_sound);
+        if first.links_ended < limit {
+            return None;
+        }
+        let first = queue.pop_front()?;
+        let (number, size) = (first.number, first.size());
+        self.lose(first, Undelivered::Poison);
+        self.give_back();
+        Some((number, size))
+    }
+
+    /// Everything that was never confirmed and could be sent again.
+    pub(super) fn drain(&mut self) -> Vec<Message> {
+        self.drop_login();
+        self.drained |= !self.queue.is_empty();
+        self.confirmations.close();
+        let (kept, queue) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.queue));
+        self.give_back();
+        let left = kept.into_iter().chain(queue);
+        let left: Vec<Message> = left.map(|entry| entry.message).collect();
+        self.tally.handed_back += left.len() as u64;
+        left
+    }
+
+    /// Gives back what a burst took.
+    pub(super) fn relax(&mut self) {
+        self.queue.relax();
+        self.kept.relax();
+        self.confirmations.relax();
+    }
+
+    /// Whether everything that was accepted has been written, if it ever will be.
+    pub(super) fn all_written(&self) -> Option<Result<(), Refused>> {
+        let is_done = self.queue.is_empty() && self.taken.0 == 0;
+        match (is_done, self.is_shut()) {
+            (true, _) if !self.drained => Some(Ok(())),
+            (true, _) | (_, true) => Some(Err(Refused::Shut)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn confirmations(&mut self) -> &mut Confirmations {
+        &mut self.confirmations
+    }
+
+    /// How many messages of a flush may still be confirmed, and how many may not.
+    pub(super) fn flush_progress(&self, id: u64) -> (usize, usize) {
+        let of_login = self.queue.iter().take_while(|entry| entry.is_login).count();
+        let next = self.queue.get(of_login).map(|entry| entry.number);
+        let queued = |up_to| self.queue.partition_point(|entry| entry.number <= up_to);
+        let queued = |up_to| queued(up_to).saturating_sub(of_login);
+        self.confirmations.flush_progress(id, next, queued)
+    }
+
+    /// Whether written messages are kept until they are confirmed.
+    pub(super) fn keeps(&self) -> bool {
+        self.delivery == Delivery::AtLeastOnce || self.session.is_some()
+    }
+
+    /// Whether there is something that the peer may be asked to confirm.
+    pub(super) fn wants_confirmation(&self) -> bool {
+        self.keeps() || self.confirmations.has_receipts()
+    }
+
+    /// Whether the peer does not confirm what it is asked to.
+    pub(super) fn is_unconfirmed(&self) -> bool {
+        self.is_unconfirmed
+    }
+
+    /// Notes that it does not, if anything waits for it; returns whether that was not known.
+    pub(super) fn leave_unconfirmed(&mut self) -> bool {
+        let is_awaited = !self.kept.is_empty() || self.confirmations.has_receipt_written();
+        is_awaited && !std::mem::replace(&mut self.is_unconfirmed, true)
+    }
+}

@@ -1,0 +1,68 @@
+//! Where received messages go: into the program's mailbox or through its handler.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::batch::Batch;
+use super::mailbox::{Mailbox, Room};
+use crate::message::MessageRef;
+
+/// What the program does with a received message, on the reader thread.
+pub(crate) type Handler = Box<dyn FnMut(MessageRef<'_>) + Send>;
+
+/// The receiving end of the program, as the reader sees it. One reader holds it at a time; it
+/// outlives every link.
+pub(crate) enum Inbox {
+    Mailbox(Arc<Mailbox>),
+    Handler(Handler),
+}
+
+impl Inbox {
+    /// Takes a message in: a handler gets it now, a mailbox with the rest of the batch. The
+    /// handler may panic.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, message: MessageRef<'_>, batch: &mut Batch) {
+        match self {
+            Self::Handler(handler) => handler(message),
+            Self::Mailbox(_) => batch.push(message),
+        }
+    }
+
+    pub(crate) fn is_handler(&self) -> bool {
+        matches!(self, Self::Handler(_))
+    }
+
+    /// Delivers the batch, waiting for room if that is the policy. `room` is asked whenever the
+    /// inbox is full, and again at each [`Mailbox::wake_all`].
+    pub(crate) fn deliver(&self, batch: &mut Batch, room: impl Fn() -> Room) {
+        if let Self::Mailbox(mailbox) = self {
+            let (messages, share) = batch.finish();
+            mailbox.push(messages, share, room);
+        }
+    }
+
+    /// Whether another message may come in at once.
+    pub(crate) fn has_room(&self) -> bool {
+        self.wait_for_room(|| Room::None)
+    }
+
+    /// Waits until the inbox is within its bounds, or its bounds do not count; returns whether it is.
+    pub(crate) fn wait_for_room(&self, room: impl Fn() -> Room) -> bool {
+        match self {
+            Self::Mailbox(mailbox) => mailbox.wait_for_room(room),
+            Self::Handler(_) => true,
+        }
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Mailbox(_) => "Mailbox",
+            Self::Handler(_) => "Handler",
+        })
+    }
+}
