@@ -228,7 +228,7 @@ impl Core {
         let core = Arc::clone(self);
         let _ = self.threads.start(Role::Watch, move || {
             if returned.recv_timeout(waiting) == Err(RecvTimeoutError::Timeout) {
-                let event = Event::CallbackStalled { client: core.id, callback, waiting };
+                let event = Event::CallbackStalled { callback, waiting };
                 core.record(&event);
                 core.publisher.publish(event);
             }

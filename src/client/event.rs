@@ -15,14 +15,27 @@ use crate::message::Message;
 use crate::policy::AgreedCompression;
 
 /// A step in the life of a client.
+///
+/// Which client that is says who hands it over: a callback that many clients share is lent the one, and a
+/// subscription is one client's.
+///
+/// ```no_run
+/// use everlink::{Client, ClientHandle, Event};
+///
+/// fn log(client: &ClientHandle, event: &Event) {
+///     println!("client {}: {event}", client.id());
+/// }
+///
+/// let one = Client::builder("ws://localhost:9001").on_event(log).start()?;
+/// let other = Client::builder("ws://localhost:9002").on_event(log).start()?;
+/// # Ok::<(), everlink::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
     /// An attempt to make a link begins.
     #[non_exhaustive]
     Connecting {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// The number of the attempt, counted from 1 since the last link was lost.
         attempt: u32,
         /// The endpoint, without credentials, unless the program names another for this attempt.
@@ -31,8 +44,6 @@ pub enum Event {
     /// A link is up, the login hook included.
     #[non_exhaustive]
     Connected {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// The number of the link, counted from 1: what [`Message::link`](crate::Message::link)
         /// says of the messages that come on it.
         link: u32,
@@ -55,8 +66,6 @@ pub enum Event {
     /// The link died.
     #[non_exhaustive]
     Disconnected {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// The number of the link.
         link: u32,
         /// Why: the first cause that any thread noticed.
@@ -83,8 +92,6 @@ pub enum Event {
     /// An attempt to make a link failed.
     #[non_exhaustive]
     AttemptFailed {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// The number of the attempt, counted from 1 since the last link was lost.
         attempts: u32,
         /// The endpoint, without credentials.
@@ -98,8 +105,6 @@ pub enum Event {
     /// is being read. This is not held against the peer. Said once for each time it happens.
     #[non_exhaustive]
     ReceiverStalled {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// How long the reader has been waiting for the program.
         waiting: Duration,
     },
@@ -112,8 +117,6 @@ pub enum Event {
     /// no other event comes. Said once for each such call, to subscriptions and in the log, while it lasts.
     #[non_exhaustive]
     CallbackStalled {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// Which code: "event callback", "decision function", "backoff", "token closure", "request
         /// closure", "login hook".
         callback: &'static str,
@@ -130,8 +133,6 @@ pub enum Event {
     /// one to one and a half minutes.
     #[non_exhaustive]
     ConfirmationsMissing {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// For how long the oldest ping has had no answer.
         waiting: Duration,
     },
@@ -142,8 +143,6 @@ pub enum Event {
     /// link's end, unless a handler was running then.
     #[non_exhaustive]
     MessageTooLarge {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// Its size in bytes.
         size: usize,
         /// The message itself, unless it was written whole and would not have been sent again
@@ -153,8 +152,6 @@ pub enum Event {
     /// No further attempt will be made until [`reconnect`](crate::Client::reconnect).
     #[non_exhaustive]
     GaveUp {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// The last failure.
         cause: Arc<Failure>,
         /// How many attempts failed in a row.
@@ -163,8 +160,6 @@ pub enum Event {
     /// The client is closed for good. This is the last event.
     #[non_exhaustive]
     Closed {
-        /// The number of the client, [`Client::id`](crate::Client::id).
-        client: u64,
         /// Whether the closing handshake was completed (RFC 6455 section 7.1.4). False also
         /// when there was no link to close.
         clean: bool,
@@ -175,39 +170,10 @@ pub enum Event {
 }
 
 impl Event {
-    pub(crate) fn noticed(client: u64, notice: Notice) -> Self {
+    pub(crate) fn noticed(notice: Notice) -> Self {
         match notice {
-            Notice::Stalled(waiting) => Self::ReceiverStalled { client, waiting },
-            Notice::Unconfirmed(waiting) => Self::ConfirmationsMissing { client, waiting },
-        }
-    }
-
-    /// The number of the client, [`Client::id`](crate::Client::id): for a callback that many clients
-    /// share.
-    ///
-    /// ```no_run
-    /// use everlink::{Client, ClientHandle, Event};
-    ///
-    /// fn log(_: &ClientHandle, event: &Event) {
-    ///     println!("client {}: {event}", event.client());
-    /// }
-    ///
-    /// let one = Client::builder("ws://localhost:9001").on_event(log).start()?;
-    /// let other = Client::builder("ws://localhost:9002").on_event(log).start()?;
-    /// # Ok::<(), everlink::Error>(())
-    /// ```
-    pub fn client(&self) -> u64 {
-        match self {
-            Self::Connecting { client, .. }
-            | Self::Connected { client, .. }
-            | Self::Disconnected { client, .. }
-            | Self::AttemptFailed { client, .. }
-            | Self::ReceiverStalled { client, .. }
-            | Self::CallbackStalled { client, .. }
-            | Self::ConfirmationsMissing { client, .. }
-            | Self::MessageTooLarge { client, .. }
-            | Self::GaveUp { client, .. }
-            | Self::Closed { client, .. } => *client,
+            Notice::Stalled(waiting) => Self::ReceiverStalled { waiting },
+            Notice::Unconfirmed(waiting) => Self::ConfirmationsMissing { waiting },
         }
     }
 
@@ -241,7 +207,7 @@ impl Event {
         }
     }
 
-    /// What there is to say of it beside `event` and `client`, by name: in log records and in JSON. Times
+    /// What there is to say of it beside `event`, by name: in log records and in JSON. Times
     /// are in seconds, and what does not apply is null.
     pub(super) fn fields(&self) -> Vec<(&'static str, Value<'_>)> {
         match self {
@@ -407,7 +373,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// A flat record: `event` (its [`name`](Event::name)), `client`, and the keys that its
+/// A flat record: `event` (its [`name`](Event::name)), and the keys that its
 /// [log record](crate#logging) has, those left out that do not apply. Times are in seconds. A cause is the
 /// text `cause` and the word `kind`; what comes next is the word `next` (`redial`, `give_up`, `close`) and
 /// the `delay` of a redial; of the server's answer there is the `subprotocol`, if one was agreed on; how the
@@ -415,11 +381,19 @@ impl fmt::Display for Event {
 /// never part of it.
 ///
 /// ```no_run
-/// use everlink::Client;
+/// use everlink::{Client, Event};
+/// use serde::Serialize;
+///
+/// #[derive(Serialize)]
+/// struct Line<'e> {
+///     client: u64,
+///     #[serde(flatten)]
+///     event: &'e Event,
+/// }
 ///
 /// let client = Client::builder("ws://localhost:9001")
-///     // {"event":"connecting","client":1,"attempt":1,"endpoint":"ws://localhost:9001/"}
-///     .on_event(|_, event| match serde_json::to_string(event) {
+///     // {"client":1,"event":"connecting","attempt":1,"endpoint":"ws://localhost:9001/"}
+///     .on_event(|client, event| match serde_json::to_string(&Line { client: client.id(), event }) {
 ///         Ok(line) => eprintln!("{line}"),
 ///         Err(error) => eprintln!("{error}"),
 ///     })
@@ -433,7 +407,6 @@ impl serde::Serialize for Event {
 
         let mut record = to.serialize_map(None)?;
         record.serialize_entry("event", self.name())?;
-        record.serialize_entry("client", &self.client())?;
         for (key, value) in self.fields() {
             let mut entry = Entry { record: &mut record, key, result: Ok(()) };
             // the error is in the result

@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn stalled(seconds: u64) -> Event {
-        Event::ReceiverStalled { client: 1, waiting: Duration::from_secs(seconds) }
+        Event::ReceiverStalled { waiting: Duration::from_secs(seconds) }
     }
 
     #[test]
@@ -233,7 +233,7 @@ mod tests {
         let publisher = Publisher::default();
         let events = publisher.subscribe();
         publisher.publish(stalled(1));
-        publisher.publish(Event::Closed { client: 1, clean: true, undelivered: 0 });
+        publisher.publish(Event::Closed { clean: true, undelivered: 0 });
         assert_eq!(events.count(), 2);
         assert!(publisher.subscribe().recv().is_err());
     }

@@ -141,7 +141,7 @@ impl Manager {
         self.core.status.enter(Step::Closed);
         drop(self.inbox.lock().take());
         self.core.mailbox.end();
-        self.say(|client| Event::Closed { client, clean, undelivered });
+        self.make_known(Event::Closed { clean, undelivered });
     }
 
     /// The life cycle; returns whether it ended with a closing handshake.
@@ -179,11 +179,6 @@ impl Manager {
         }
     }
 
-    /// Makes an event known that carries the number of this client.
-    fn say(&mut self, event: impl FnOnce(u64) -> Event) {
-        self.make_known(event(self.core.id));
-    }
-
     /// Logs an event, brings the metrics up to date and tells the program.
     // its stack is not to stay resident
     #[inline(never)]
@@ -204,7 +199,7 @@ impl Manager {
     fn say_connecting(&mut self) {
         let (attempt, endpoint) = (self.attempts, self.opener.upcoming());
         self.core.status.enter(Step::Connecting(endpoint.clone()));
-        self.say(|client| Event::Connecting { client, attempt, endpoint });
+        self.make_known(Event::Connecting { attempt, endpoint });
     }
 
     /// Makes an attempt on a thread of its own: opening a connection touches many times the stack that
@@ -251,7 +246,6 @@ impl Manager {
         let downtime = self.core.status.enter(step);
         link.announce();
         let event = Event::Connected {
-            client: self.core.id,
             link: self.link,
             attempts,
             downtime,
@@ -292,7 +286,7 @@ impl Manager {
         let endpoint = self.opener.endpoint();
         self.opener.next_endpoint();
         self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
-        self.say(|client| Event::AttemptFailed { client, attempts, endpoint, cause, next });
+        self.make_known(Event::AttemptFailed { attempts, endpoint, cause, next });
         step
     }
 
@@ -348,7 +342,7 @@ impl Manager {
         self.core.status.enter(Step::GaveUp(Arc::clone(&cause)));
         self.core.mailbox.wake_all();
         self.core.outbox.rest(Some(Arc::clone(&cause)));
-        self.say(|client| Event::GaveUp { client, cause, attempts });
+        self.make_known(Event::GaveUp { cause, attempts });
         let next = self.obey(self.commands.recv());
         // `reconnect()` may have done so before the outbox rested
         self.core.outbox.rest(None);
@@ -420,7 +414,7 @@ impl Manager {
         let ended = link.join();
         if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
             if let Some(TooLarge { size, message }) = self.core.outbox.take_too_large() {
-                self.say(|client| Event::MessageTooLarge { client, size, message });
+                self.make_known(Event::MessageTooLarge { size, message });
             }
         }
         self.core.outbox.suspect_first(&ended.cause, ended.is_answered);
@@ -439,7 +433,7 @@ impl Manager {
                 recv(self.commands) -> received => command = received.ok(),
                 recv(handle.died()) -> _ => return None,
                 recv(link.notices()) -> notice => if let Ok(notice) = notice {
-                    self.say(|client| Event::noticed(client, notice));
+                    self.make_known(Event::noticed(notice));
                 }
             }
         }
@@ -487,7 +481,6 @@ impl Manager {
         }
         self.core.status.failed(endpoint.clone(), Arc::clone(&cause));
         self.make_known(Event::Disconnected {
-            client: self.core.id,
             link: self.link,
             cause,
             endpoint,
