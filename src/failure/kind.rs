@@ -6,7 +6,7 @@ use std::fmt;
 /// this list, so that none can be left out of one of them.
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $word:literal,)*) => {
-        /// What kind of a [`Failure`] it is, in a word that does not change: for labels of metrics and
+        /// What kind of a [`Failure`](crate::Failure) it is, in a word that does not change: for labels of metrics and
         /// columns of logs.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

@@ -15,7 +15,7 @@ use crate::message::{Message, Payload};
 use crate::policy::Beat;
 use crate::queues::Entry;
 use crate::resume::Report;
-use crate::transport::{Advanced, ReadingFailed, WriteHalf};
+use crate::transport::{Reason, WriteHalf};
 use crate::wire::websocket::Fragment;
 use crate::wire::{Encoder, Output, SLICES};
 
@@ -104,7 +104,7 @@ impl FrameWriter {
     pub(super) fn write(&mut self) -> io::Result<NextStep> {
         self.may_wait = true;
         match self.write_all() {
-            Err(error) if ReadingFailed::is_in(&error) => {
+            Err(error) if Reason::of(&error) == Some(Reason::ReadingFailed) => {
                 self.end()?;
                 Ok(NextStep::End)
             }
@@ -258,7 +258,7 @@ impl FrameWriter {
             }
             let begun = Instant::now();
             match write(&mut *self.half, &self.out) {
-                Err(error) if Advanced::is_in(&error) => self.has_taken(),
+                Err(error) if Reason::of(&error) == Some(Reason::Advanced) => self.has_taken(),
                 Err(error) if error.kind() == Interrupted => {}
                 Err(error) if matches!(error.kind(), WouldBlock | TimedOut) => {
                     if begun.elapsed() >= left + HELD_UP {

@@ -19,7 +19,7 @@ use crate::queues::mailbox::Room;
 use crate::resume::Report;
 use crate::settings::Side;
 use crate::sync::Mutex;
-use crate::transport::{NoDataYet, ReadBuffer, ReadHalf};
+use crate::transport::{ReadBuffer, ReadHalf, Reason};
 use crate::wire::{Decoder, Item};
 
 /// Keeps the inbox between two readers; empty while a reader has it.
@@ -248,7 +248,7 @@ impl Reader<'_> {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                     self.ring_if_wanted();
                     // a signal is no sign of life
-                    if NoDataYet::is_in(&error) {
+                    if Reason::of(&error) == Some(Reason::NoDataYet) {
                         self.shared.liveness.reading();
                     }
                 }

@@ -14,7 +14,7 @@ use super::shared::{Notice, Shared};
 use crate::failure::{Failure, guarded};
 use crate::queues::outbox::Shortcut;
 use crate::settings::Side;
-use crate::transport::ReadingFailed;
+use crate::transport::Reason;
 
 /// The writing side of a link.
 pub(super) struct Writer {
@@ -79,7 +79,9 @@ impl Writer {
         match result {
             Ok(Ok(is_all)) => return is_all,
             // left to the writer, which may wait, and which ends the stream after the reader's failure
-            Ok(Err(error)) if error.kind() == WouldBlock || ReadingFailed::is_in(&error) => {}
+            Ok(Err(error))
+                if error.kind() == WouldBlock
+                    || Reason::of(&error) == Some(Reason::ReadingFailed) => {}
             // not left to the writer: a socket reports a reset only once
             Ok(Err(error)) => self.shared.fail(error.into()),
             Err(panic) => {

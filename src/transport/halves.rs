@@ -1,6 +1,6 @@
 //! What the two halves of a connection can do, and what ends both.
 
-use std::fmt::{self, Debug};
+use std::fmt::Debug;
 use std::io::{self, IoSlice, Read, Write};
 use std::time::Duration;
 
@@ -8,7 +8,8 @@ use std::time::Duration;
 ///
 /// `read` returns 0 at the end of the stream, and an error of the kind `WouldBlock` or
 /// `TimedOut` when its timeout has passed. After one of the kind `Interrupted`, which a signal
-/// causes, it is called again with what is left of the time. It has to block until then: a
+/// causes, it is called again with what is left of the time; [`Reason::NoDataYet`] says besides that the peer is
+/// alive. It has to block until then: a
 /// connection whose `read`, or [`WriteHalf`]'s `write`, comes back at once again and again fails with an error
 /// that says so.
 pub trait ReadHalf: Read + Send + Debug {
@@ -44,53 +45,54 @@ pub trait ReadHalf: Read + Send + Debug {
     }
 }
 
-/// What a `read` is interrupted by that has received something and has no data to show for it: a
-/// sign of life, which a signal is not.
-#[derive(Debug)]
-pub(crate) struct NoDataYet;
-
-/// What a `write` or `flush` is interrupted by that has handed on some of what was accepted
-/// before, and is to be called again.
-#[derive(Debug)]
-pub(crate) struct Advanced;
-
-/// What a `write` fails with once the reading half has failed for good. What the transport had to
-/// say about that is written by then; the reader has the cause.
-#[derive(Debug)]
-pub(crate) struct ReadingFailed;
-
-/// Gives an error of this crate's own, which nobody else's can be taken for.
-macro_rules! reason {
-    ($name:ident, $kind:ident, $words:literal) => {
-        impl $name {
-            pub(crate) fn is_in(error: &io::Error) -> bool {
-                error.get_ref().is_some_and(|inner| inner.is::<Self>())
-            }
-        }
-
-        impl std::error::Error for $name {}
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str($words)
-            }
-        }
-
-        impl From<$name> for io::Error {
-            fn from(reason: $name) -> Self {
-                Self::new(io::ErrorKind::$kind, reason)
-            }
-        }
-    };
+/// Why a half did nothing that its caller could see, where [`io::ErrorKind`] has no word for it: the error of
+/// a transport with a protocol of its own, such as TLS.
+///
+/// ```
+/// use std::io;
+/// use everlink::transport::Reason;
+///
+/// // what a `read` ends with that has received half a record
+/// let error = io::Error::from(Reason::NoDataYet);
+/// assert_eq!(error.kind(), io::ErrorKind::Interrupted);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Reason {
+    /// Of `read`: something came and there is no data to show for it. The peer is alive; an
+    /// [`Interrupted`](io::ErrorKind::Interrupted) without this, as a signal causes it, does not say so.
+    #[error("what was received is no data yet")]
+    NoDataYet,
+    /// Of `write` and `flush`: some of what was accepted before is handed on. The peer takes something, and the
+    /// call is made again.
+    #[error("some of what was accepted is written")]
+    Advanced,
+    /// Of `write`: the reading half has failed for good. What the transport had to say about that is
+    /// written by then; the reader has the cause.
+    #[error("what was received has broken the transport")]
+    ReadingFailed,
 }
 
-reason!(NoDataYet, Interrupted, "what was received is no data yet");
-reason!(Advanced, Interrupted, "some of what was accepted is written");
-reason!(ReadingFailed, BrokenPipe, "what was received has broken the transport");
+impl Reason {
+    /// The reason that an error carries.
+    pub(crate) fn of(error: &io::Error) -> Option<Self> {
+        error.get_ref()?.downcast_ref().copied()
+    }
+}
+
+impl From<Reason> for io::Error {
+    fn from(reason: Reason) -> Self {
+        let kind = match reason {
+            Reason::NoDataYet | Reason::Advanced => io::ErrorKind::Interrupted,
+            Reason::ReadingFailed => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, reason)
+    }
+}
 
 /// The half of a connection that one thread writes. What `write` has accepted is on its way;
 /// after an error it is called again with the same bytes, or not at all. `Interrupted` is no more
-/// an end than for a [`ReadHalf`]. `write` and its brothers never return 0: the link dies of that
+/// an end than for a [`ReadHalf`]; [`Reason::Advanced`] says besides that the peer takes something. `write` and its brothers never return 0: the link dies of that
 /// with [`WriteZero`](io::ErrorKind::WriteZero).
 pub trait WriteHalf: Write + Send + Debug {
     /// How long one `write` may block without taking a byte; `None` for as long as it takes.

@@ -16,8 +16,7 @@ pub(crate) mod tls;
 
 pub use connect::Connect;
 pub use duplex::Duplex;
-pub(crate) use halves::{Advanced, NoDataYet, ReadingFailed};
-pub use halves::{Hangup, ReadHalf, WriteHalf};
+pub use halves::{Hangup, ReadHalf, Reason, WriteHalf};
 pub(crate) use read_buffer::ReadBuffer;
 pub use resolve::Resolve;
 #[cfg(feature = "chaos")]

@@ -134,6 +134,8 @@ fn events_and_states_read_as_people_say_it() {
     );
     assert_eq!(State::BackingOff.to_string(), "backing off");
 
+    // of its own: the other may have a last attempt of the first client waiting
+    let listener = Listener::new();
     let at_once = listener.client().backoff(Backoff::fixed(Duration::ZERO));
     let (builder, watch) = crate::support::watch(at_once);
     let client = builder.start().unwrap();

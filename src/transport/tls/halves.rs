@@ -7,9 +7,7 @@ use std::time::Duration;
 use rustls::Connection;
 
 use crate::sync::Mutex;
-use crate::transport::{
-    Advanced, Duplex, NoDataYet, ReadBuffer, ReadHalf, ReadingFailed, WriteHalf,
-};
+use crate::transport::{Duplex, ReadBuffer, ReadHalf, Reason, WriteHalf};
 
 /// What both halves share. Whoever locks it does nothing that blocks.
 #[derive(Debug)]
@@ -96,7 +94,7 @@ impl Read for TlsReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.is_broken {
             let count = self.half.read(self.ciphertext.space())?;
-            return if count == 0 { Ok(0) } else { Err(NoDataYet.into()) };
+            return if count == 0 { Ok(0) } else { Err(Reason::NoDataYet.into()) };
         }
         if let Some(result) = self.decrypt(buf) {
             return result;
@@ -108,7 +106,7 @@ impl Read for TlsReader {
             return self.decrypt(buf).unwrap_or(Ok(0));
         }
         self.ciphertext.filled(count);
-        self.decrypt(buf).unwrap_or_else(|| Err(NoDataYet.into()))
+        self.decrypt(buf).unwrap_or_else(|| Err(Reason::NoDataYet.into()))
     }
 }
 
@@ -163,7 +161,7 @@ impl TlsWriter {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock && may_wait => {
                     self.sent += self.half.write(&rest[..rest.len().min(PIECE)])?;
                     if self.sent < self.records.len() {
-                        return Err(Advanced.into());
+                        return Err(Reason::Advanced.into());
                     }
                 }
                 Err(error) => return Err(error),
@@ -182,7 +180,7 @@ impl TlsWriter {
         let Session { connection, is_broken } = &mut *session;
         let taken = match plaintext {
             [] => Ok(0),
-            _ if *is_broken => Err(ReadingFailed.into()),
+            _ if *is_broken => Err(Reason::ReadingFailed.into()),
             _ => connection.writer().write(plaintext),
         };
         while connection.wants_write() {
