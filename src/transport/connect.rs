@@ -17,6 +17,9 @@ use super::Duplex;
 /// # Ok::<(), everlink::Error>(())
 /// ```
 ///
+/// A TLS of another make is in `examples/native_tls`, in the repository: it says what came and is no data yet
+/// ([`Reason`](super::Reason)), as the library's own does.
+///
 /// It runs on a thread of its own. The client waits for it no longer than
 /// [connect timeout](crate::config::Timeouts::connect), and `close` not at all; a connection
 /// that comes too late is dropped. Nothing can stop a call that hangs: while four do, no attempt calls
