@@ -425,26 +425,19 @@ impl Manager {
     /// Waits for the end of a link, or brings it about. Returns the command that it ended with, unless
     /// it died.
     fn watch(&mut self, link: &Link, close: Option<Command>) -> Option<Command> {
+        let command = match close {
+            Some(close) => close,
+            None => self.next_command(link)?,
+        };
         let handle = link.handle();
-        let mut command = close;
-        while command.is_none() {
-            select! {
-                // no error comes: the core holds a sender as long as this manager runs
-                recv(self.commands) -> received => command = received.ok(),
-                recv(handle.died()) -> _ => return None,
-                recv(link.notices()) -> notice => if let Ok(notice) = notice {
-                    self.make_known(Event::noticed(notice));
-                }
-            }
-        }
         match &command {
-            Some(Command::Close(frame)) => {
+            Command::Close(frame) => {
                 self.core.status.enter(Step::Closing);
                 let deadline = Instant::now() + self.settings.timeouts().close;
                 handle.close(CloseRequest::after_data(frame.clone()).by(deadline));
                 handle.wait_closed();
             }
-            Some(Command::Reconnect) | None => {
+            Command::Reconnect => {
                 let cause = Failure::ReconnectRequested;
                 if self.session.is_resumable(&cause) {
                     // a close frame would end the session
@@ -457,7 +450,22 @@ impl Manager {
                 }
             }
         }
-        command
+        Some(command)
+    }
+
+    /// Waits for a command. `None` if the link dies before.
+    fn next_command(&mut self, link: &Link) -> Option<Command> {
+        let handle = link.handle();
+        loop {
+            select! {
+                // no error comes: the core holds a sender as long as this manager runs
+                recv(self.commands) -> command => return command.ok(),
+                recv(handle.died()) -> _ => return None,
+                recv(link.notices()) -> notice => if let Ok(notice) = notice {
+                    self.make_known(Event::noticed(notice));
+                }
+            }
+        }
     }
 
     /// Decides what comes after a link, and makes it known.
