@@ -2,19 +2,17 @@
 //! deadline, and `close()` interrupts every one of them.
 
 use std::collections::VecDeque;
-use std::error::Error as StdError;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tungstenite::protocol::Role;
 
 use super::core::Core;
-use super::login::{LoginHook, LoginSession};
+use super::login::{HookResult, LoginHook, LoginSession};
 use super::network::{Network, Opening};
 use super::session::{ClientSession, Start};
 use crate::failure::{Decision, Failure, HandshakeError};
-use crate::handshake;
-use crate::handshake::{Handshake, Jar, OpeningRequest, built_in};
+use crate::handshake::{self, Handshake, Jar, OpeningRequest, built_in};
 use crate::link::Opened;
 use crate::settings::Settings;
 use crate::transport::Timed;
@@ -25,11 +23,10 @@ const REQUEST: &str = "request closure";
 const LOGIN: &str = "login hook";
 
 /// Lets the program change the request of each attempt.
-type RequestHook =
-    Box<dyn FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
+type RequestHook = Box<dyn FnMut(&mut OpeningRequest) -> HookResult + Send>;
 
 /// Makes the token of each attempt.
-type TokenHook = Box<dyn FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send>;
+type TokenHook = Box<dyn FnMut() -> HookResult<String> + Send>;
 
 /// The program's code in each attempt.
 #[derive(Default)]

@@ -1,6 +1,5 @@
 //! Every setting of a client, and how a client is made of them.
 
-use std::error::Error as StdError;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use super::core::Core;
 use super::event::Event;
 use super::handle::Client;
 use super::life::{Decide, EventHook, Manager};
-use super::login::LoginSession;
+use super::login::{HookResult, LoginSession};
 use super::network::Network;
 use super::route::Route;
 use crate::dial::{Connector, Dialer, Environment, Proxy, Resolver, System};
@@ -183,7 +182,7 @@ impl ClientBuilder {
     /// ```
     pub fn bearer_auth_with(
         mut self,
-        make: impl FnMut() -> Result<String, Box<dyn StdError + Send + Sync>> + Send + 'static,
+        make: impl FnMut() -> HookResult<String> + Send + 'static,
     ) -> Self {
         self.hooks.token = Some(Box::new(make));
         self
@@ -220,9 +219,7 @@ impl ClientBuilder {
     #[doc(alias("request", "before_connect"))]
     pub fn on_request(
         mut self,
-        make: impl FnMut(&mut OpeningRequest) -> Result<(), Box<dyn StdError + Send + Sync>>
-        + Send
-        + 'static,
+        make: impl FnMut(&mut OpeningRequest) -> HookResult + Send + 'static,
     ) -> Self {
         self.hooks.request = Some(Box::new(make));
         self
@@ -256,9 +253,7 @@ impl ClientBuilder {
     #[doc(alias("authenticate", "subscribe", "handshake"))]
     pub fn login(
         mut self,
-        hook: impl FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>>
-        + Send
-        + 'static,
+        hook: impl FnMut(&mut LoginSession<'_>) -> HookResult + Send + 'static,
     ) -> Self {
         self.hooks.login = Some(Box::new(hook));
         self

@@ -1,8 +1,6 @@
 //! What a client's handles and its manager share.
 
 use std::convert::Infallible;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -49,8 +47,6 @@ pub(super) struct Core {
     pub(super) stalled_after: Duration,
     /// When closing began: all callers of `close` share one timeout.
     closing_since: OnceLock<Instant>,
-    /// Whether there is a link that is not joined.
-    pub(super) has_link: AtomicBool,
     pub(super) outbox: Arc<Outbox>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
@@ -81,7 +77,6 @@ impl Core {
             close_timeout: settings.timeouts().close,
             stalled_after: settings.heartbeat().interval,
             closing_since: OnceLock::new(),
-            has_link: AtomicBool::new(false),
             outbox: Arc::new(outbox),
             mailbox: Arc::new(Mailbox::new(settings.inbox())),
             counters: Arc::default(),
@@ -159,7 +154,7 @@ impl Core {
     /// Closes, and waits until every thread has ended; returns whether all have. A thread of the
     /// client's own does not wait: it would wait for itself.
     pub(super) fn close(&self, frame: CloseFrame) -> bool {
-        let had_link = self.has_link.load(SeqCst);
+        let had_link = self.status.has_link();
         let since = self.begin_close(frame);
         if threads::belongs_to(self.id) {
             return false;
@@ -172,8 +167,7 @@ impl Core {
         };
         // without a link only the program's own code can take longer
         join(since + AT_ONCE)
-            || (had_link || self.has_link.load(SeqCst))
-                && join(since + self.close_timeout + AT_ONCE)
+            || (had_link || self.status.has_link()) && join(since + self.close_timeout + AT_ONCE)
     }
 
     /// Starts to close; returns when that was first done.

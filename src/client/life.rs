@@ -5,7 +5,7 @@
 
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -154,13 +154,10 @@ impl Manager {
             let had_session = self.session.is_held();
             let next = match self.open() {
                 Ok(up) => {
-                    self.core.has_link.store(true, SeqCst);
                     // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
                     let link = self.announce(up);
-                    let next = self.serve(link, close);
-                    self.core.has_link.store(false, SeqCst);
-                    next
+                    self.serve(link, close)
                 }
                 Err(Failure::Interrupted) => NextStep::Close { clean: false },
                 Err(failure) => {

@@ -19,8 +19,10 @@ use crate::wire::{Encoder, Item, Output};
 const GOODBYE: Duration = Duration::from_millis(100);
 
 /// What the program does on a fresh link before anything queued is sent.
-pub(super) type LoginHook =
-    Box<dyn FnMut(&mut LoginSession<'_>) -> Result<(), Box<dyn StdError + Send + Sync>> + Send>;
+pub(super) type LoginHook = Box<dyn FnMut(&mut LoginSession<'_>) -> HookResult + Send>;
+
+/// What a hook of an attempt ends with: any error.
+pub(super) type HookResult<T = ()> = Result<T, Box<dyn StdError + Send + Sync>>;
 
 /// A fresh link, in the hands of the hook of [`ClientBuilder::login`](crate::ClientBuilder::login).
 ///
@@ -73,10 +75,7 @@ impl<'a> LoginSession<'a> {
 
     /// The hook has returned. Returns what it has sent if a session begins, which keeps it as it keeps
     /// later messages. If the login has failed, the server is told that its session is over.
-    pub(super) fn end(
-        mut self,
-        result: Result<(), Box<dyn StdError + Send + Sync>>,
-    ) -> Result<Vec<Message>, Failure> {
+    pub(super) fn end(mut self, result: HookResult) -> Result<Vec<Message>, Failure> {
         let result = result.and_then(|()| {
             self.check_kept()?;
             // no call has told the hook so
@@ -129,10 +128,7 @@ impl<'a> LoginSession<'a> {
     /// A [`Failure::Io`]; a timeout has the kind [`TimedOut`](io::ErrorKind::TimedOut), and a message
     /// that the framing cannot carry [`InvalidInput`](io::ErrorKind::InvalidInput). It is of the type
     /// that a hook ends with.
-    pub fn send(
-        &mut self,
-        message: impl Into<Message>,
-    ) -> Result<(), Box<dyn StdError + Send + Sync>> {
+    pub fn send(&mut self, message: impl Into<Message>) -> HookResult {
         self.write(message.into()).map_err(Into::into)
     }
 

@@ -154,6 +154,12 @@ impl Status {
         self.inner.lock().up_since.is_some()
     }
 
+    /// Whether there is a link, or a dead one that is not joined.
+    pub(super) fn has_link(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.up_since.is_some() || inner.shown.state == State::Disconnected
+    }
+
     pub(super) fn snapshot(&self) -> ClientStatus {
         self.inner.lock().shown.clone()
     }
