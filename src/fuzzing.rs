@@ -10,7 +10,8 @@ use tungstenite::protocol::Role;
 use crate::dial::Proxy;
 use crate::failure::Failure;
 use crate::handshake;
-use crate::handshake::{Endpoint, Gate, Headers, Jar, OpeningRequest};
+use crate::handshake::{Gate, OpeningRequest};
+use crate::http1::{Endpoint, Headers, Jar};
 use crate::message::Message;
 use crate::policy::{Framing, MaxSizes, Prefix};
 use crate::transport::{ReadBuffer, Stream};
@@ -216,7 +217,7 @@ pub fn header(bytes: &[u8]) {
         let mut jar = Jar::default();
         answer.append(http::header::SET_COOKIE, cookie);
         jar.store(&request.endpoint, &answer);
-        let _ = jar.applied(&request, 1000);
+        let _ = jar.header(&request.endpoint, &request.headers, 1000);
     }
 }
 

@@ -146,6 +146,7 @@ pub mod failure;
 pub mod fuzzing;
 pub mod guide;
 mod handshake;
+mod http1;
 mod link;
 mod message;
 #[cfg(feature = "metrics")]

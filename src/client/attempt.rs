@@ -12,7 +12,8 @@ use super::login::{HookResult, LoginHook, LoginSession};
 use super::network::{Network, Opening};
 use super::session::{ClientSession, Start};
 use crate::failure::{Decision, Failure, HandshakeError};
-use crate::handshake::{self, Handshake, Jar, OpeningRequest, built_in};
+use crate::handshake::{self, Handshake, OpeningRequest};
+use crate::http1::Jar;
 use crate::link::Opened;
 use crate::settings::Settings;
 use crate::transport::Timed;
@@ -178,7 +179,7 @@ impl Opener {
                 return Err(bad(format!("from TLS to {endpoint}, which has none")));
             }
             log::debug!("redirected to {}", secrets.clean(&endpoint.to_string()));
-            let endpoint = built_in(endpoint).map_err(|error| bad(error.to_string()))?;
+            let endpoint = endpoint.dialable().map_err(|error| bad(error.to_string()))?;
             request = home.redirected(endpoint);
         }
     }
@@ -200,13 +201,16 @@ impl Opener {
         }
         let protocol = Protocol::WebSocket(Role::Client);
         let (compression, offer) = (self.settings.compression.as_ref(), session.offer(endpoint));
-        let with_cookies = self
-            .jar
-            .as_ref()
-            .map(|jar| jar.applied(request, handshake::room(request, compression, offer.as_ref())));
+        let mut request = std::borrow::Cow::Borrowed(request);
+        if let Some(jar) = &self.jar {
+            let room = handshake::room(&request, compression, offer.as_ref());
+            if let Some(cookies) = jar.header(endpoint, &request.headers, room) {
+                request.to_mut().headers.set(cookies);
+            }
+        }
         let mut opened = handshake::open(
             &mut Timed::new(&mut duplex, opening.deadline()),
-            with_cookies.as_ref().unwrap_or(request),
+            &request,
             compression,
             offer.as_ref(),
         );

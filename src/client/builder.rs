@@ -18,7 +18,8 @@ use super::route::Route;
 use crate::dial::{Connector, Dialer, Environment, Proxy, Resolver, System};
 use crate::error::Error;
 use crate::failure::{Decision, Failure};
-use crate::handshake::{Jar, OpeningRequest, dialable};
+use crate::handshake::OpeningRequest;
+use crate::http1::{Endpoint, Jar};
 use crate::message::{Message, MessageRef};
 use crate::policy::Delivery;
 use crate::queues::inbox::{Handler, Inbox};
@@ -106,7 +107,7 @@ impl ClientBuilder {
             settings: Settings::default(),
             #[cfg(feature = "tls")]
             tls: None,
-            request: dialable(url).map(OpeningRequest::new),
+            request: Endpoint::parse(url).and_then(Endpoint::dialable).map(OpeningRequest::new),
             hooks: Hooks::default(),
             decide: None,
             on_message: None,
@@ -570,7 +571,7 @@ impl ClientBuilder {
         let request = std::mem::replace(&mut self.request, Err(Error::Closed))?;
         let mut endpoints = vec![request.endpoint.clone()];
         for url in &self.fallbacks {
-            let endpoint = dialable(url)?;
+            let endpoint = Endpoint::parse(url)?.dialable()?;
             request.check_kind(&endpoint)?;
             endpoints.push(endpoint);
         }

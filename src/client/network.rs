@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::route::Route;
 use crate::dial::{Addresses, Connector, Dialer, Interrupt, Resolver};
 use crate::failure::{Failure, HandshakeError, ProxyError};
-use crate::handshake::Endpoint;
+use crate::http1::Endpoint;
 use crate::policy::Resolved;
 use crate::transport::{Duplex, Timed};
 

@@ -2,7 +2,7 @@
 
 use crate::dial::{Environment, Proxy};
 use crate::error::Error;
-use crate::handshake::Endpoint;
+use crate::http1::Endpoint;
 
 #[derive(Debug, Clone, Default)]
 pub(super) enum Route {

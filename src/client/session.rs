@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::failure::Failure;
-use crate::handshake::Endpoint;
+use crate::http1::Endpoint;
 use crate::message::Message;
 use crate::queues::outbox::Outbox;
 use crate::resume::{Answer, Counts, Offer, Token, Verdict, judge};
@@ -235,7 +235,7 @@ impl ClientSession {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handshake::dialable;
+    use crate::http1::Endpoint;
     use crate::policy::{Delivery, Resume};
 
     fn session() -> ClientSession {
@@ -258,7 +258,8 @@ mod tests {
     #[test]
     fn each_start_is_told_once_and_the_first_attempt_after_a_loss_goes_back() {
         let [one, other] = [(); 2].map(|()| Token::generate().unwrap());
-        let [home, elsewhere] = ["ws://home", "ws://elsewhere"].map(|url| dialable(url).unwrap());
+        let [home, elsewhere] =
+            ["ws://home", "ws://elsewhere"].map(|url| Endpoint::parse(url).unwrap());
         let mut session = session();
         assert_eq!(session.go_back(), None);
         assert_eq!(begin(&mut session, &home, answer(&one, None)), SessionStart::New);
@@ -280,7 +281,7 @@ mod tests {
     #[test]
     fn an_attempt_that_finds_it_over_says_so_and_the_next_link_does() {
         let token = Token::generate().unwrap();
-        let home = dialable("ws://home").unwrap();
+        let home = Endpoint::parse("ws://home").unwrap();
         let mut session = session();
         begin(&mut session, &home, answer(&token, None));
         session.link_ended(&Failure::ClosedAbnormally);

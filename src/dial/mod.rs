@@ -7,7 +7,6 @@ mod connector;
 mod interrupt;
 mod proxy;
 mod resolve;
-pub(crate) mod url;
 
 pub(crate) use addresses::Addresses;
 pub(crate) use connect::Dialer;

@@ -12,13 +12,13 @@ use http::{Response, StatusCode};
 use tungstenite::handshake::client::generate_key;
 use tungstenite::handshake::derive_accept_key;
 
-use super::headers::line;
 use super::{OpeningRequest, extensions};
 use crate::failure::{Body, Failure, HandshakeError, Secrets, quote};
+use crate::http1::head::{HeadReader, MAX_SIZE, has_token};
+use crate::http1::{line, read_body};
 use crate::policy::{AgreedCompression, Compression, MAX_DURATION};
 use crate::resume;
-use crate::transport::head::{HeadReader, MAX_SIZE, has_token};
-use crate::transport::{Stream, body};
+use crate::transport::Stream;
 
 /// A handshake that has succeeded.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ pub(crate) fn open(
         let body = if leads_on(status, &headers) {
             Body::default()
         } else {
-            body::read(stream, status, &headers, reader.into_rest())
+            read_body(stream, status, &headers, reader.into_rest())
         };
         let headers = Box::new(headers);
         return Err(Failure::Rejected { status, retry_after, waits: retry_after, headers, body });
@@ -219,7 +219,7 @@ fn retry_after(value: &HeaderValue) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::handshake::Endpoint;
+    use crate::http1::Endpoint;
     use proptest::prelude::*;
     use std::io::Read;
 

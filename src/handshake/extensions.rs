@@ -4,8 +4,8 @@ use http::HeaderMap;
 use http::header::{self, HeaderValue};
 
 use crate::failure::quote;
+use crate::http1::head::is_token;
 use crate::policy::{AgreedCompression, Compression, WINDOW_BITS};
-use crate::transport::head::is_token;
 
 const NAME: &str = "permessage-deflate";
 const SERVER_NO_TAKEOVER: &str = "server_no_context_takeover";

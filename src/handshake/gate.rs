@@ -7,8 +7,8 @@ use http::{Method, Request, StatusCode, Uri, Version};
 
 use super::origins::Origins;
 use super::server::Wrong;
-use crate::dial::url::Authority;
-use crate::transport::head::has_token;
+use crate::http1::Authority;
+use crate::http1::head::has_token;
 
 /// Whose requests are let in.
 #[derive(Debug, Clone, Default)]

@@ -2,7 +2,7 @@
 
 use http::header::{self, HeaderMap};
 
-use crate::dial::url::{Authority, split};
+use crate::http1::{Authority, split};
 
 /// The pages whose requests are upgraded. What is no page, and says no `Origin`, always is; so is
 /// a page of the very host that is asked.

@@ -6,13 +6,11 @@ use data_encoding::BASE64;
 use http::header::{self, HeaderName};
 use percent_encoding::percent_decode_str;
 
-use super::Endpoint;
-use super::headers::{Header, Headers};
-use crate::dial::url::split;
 use crate::error::Error;
-use crate::failure::{Secrets, quote};
+use crate::failure::Secrets;
+use crate::http1::head::is_token;
+use crate::http1::{Endpoint, Header, Headers};
 use crate::resume::Offer;
-use crate::transport::head::is_token;
 
 /// The request of one opening handshake, given anew for each attempt to the closure of
 /// [`ClientBuilder::on_request`](crate::ClientBuilder::on_request).
@@ -65,7 +63,7 @@ impl OpeningRequest {
     /// [`Error::InvalidUrl`] and [`Error::TlsUnavailable`].
     pub fn set_url(&mut self, url: impl AsRef<str>) -> Result<(), Error> {
         let url = url.as_ref();
-        let endpoint = dialable(url)?;
+        let endpoint = Endpoint::parse(url)?.dialable()?;
         self.check_kind(&endpoint)?;
         self.endpoint = endpoint;
         Ok(())
@@ -218,26 +216,6 @@ impl OpeningRequest {
         }
         secrets
     }
-}
-
-/// Parses a URL that this build can dial.
-pub(crate) fn dialable(url: &str) -> Result<Endpoint, Error> {
-    let parts = split(url);
-    if let (Some(scheme), Some(_)) = (parts.scheme, parts.authority) {
-        if scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https") {
-            let reason = format!("unknown scheme {}; did you mean ws or wss?", quote(scheme));
-            return Err(Error::InvalidUrl { reason });
-        }
-    }
-    Endpoint::parse(url).and_then(built_in)
-}
-
-/// Lets through what this build can dial.
-pub(crate) fn built_in(endpoint: Endpoint) -> Result<Endpoint, Error> {
-    if endpoint.scheme.is_tls() && !cfg!(feature = "tls") {
-        return Err(Error::TlsUnavailable { scheme: endpoint.scheme.as_str() });
-    }
-    Ok(endpoint)
 }
 
 impl fmt::Debug for OpeningRequest {

@@ -8,11 +8,11 @@ use http::{Method, Request, StatusCode, Uri, Version};
 use tungstenite::handshake::derive_accept_key;
 
 use super::extensions;
-use super::headers::{Headers, line};
 use crate::failure::{Failure, HandshakeError, Secrets};
+use crate::http1::head::{self, HeadReader, has_token, is_token, tokens};
+use crate::http1::{Headers, line};
 use crate::policy::{AgreedCompression, Compression};
 use crate::resume;
-use crate::transport::head::{self, HeadReader, has_token, is_token, tokens};
 
 /// Reads a request; returns it and what was read past it.
 pub(crate) fn read_request(

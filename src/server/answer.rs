@@ -6,7 +6,7 @@ use http::header::HeaderName;
 use http::{StatusCode, header};
 use log::Level;
 
-use crate::handshake::{Header, Headers};
+use crate::http1::{Header, Headers};
 use crate::sync::Repeats;
 
 /// Each client has the program make an answer.

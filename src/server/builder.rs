@@ -19,12 +19,12 @@ use super::{Incoming, Server, accept};
 use crate::error::Error;
 use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
+use crate::http1::head::is_token;
 use crate::message::Message;
 use crate::policy::{Framing, Overflow};
 use crate::settings::{Settings, Side, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Budget, Mutex, Repeats, Signal};
-use crate::transport::head::is_token;
 #[cfg(feature = "tls")]
 use crate::transport::tls::Tls;
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use data_encoding::BASE64;
 use http::{HeaderMap, header};
 
-use crate::transport::head::tokens;
+use crate::http1::head::tokens;
 
 /// The request with which a client asks for a WebSocket, or for a page: what the closure of
 /// [`ServerBuilder::on_request`](crate::ServerBuilder::on_request) decides about, and what

@@ -6,7 +6,8 @@ use http::{Method, StatusCode};
 use tungstenite::protocol::Role;
 
 use crate::failure::Failure;
-use crate::handshake::{self, Headers, Upgrade};
+use crate::handshake::{self, Upgrade};
+use crate::http1::{Header, Headers};
 use crate::link::Opened;
 use crate::resume;
 use crate::settings::Settings;
@@ -47,7 +48,7 @@ impl PendingUpgrade {
     pub(super) fn turn_away(mut self) {
         let mut timed = Timed::new(&mut self.duplex, Instant::now() + LINGER);
         let mut headers = Headers::default();
-        if let Ok(later) = handshake::Header::new("Retry-After", "1") {
+        if let Ok(later) = Header::new("Retry-After", "1") {
             headers.append(later);
         }
         let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, b"the session is busy");

@@ -1,11 +1,9 @@
 //! Bytes in both directions at once: halves of a connection that can be read, written, hung up.
 
 mod blocking;
-pub(crate) mod body;
 mod connect;
 mod duplex;
 mod halves;
-pub(crate) mod head;
 mod prefixed;
 mod read_buffer;
 mod resolve;

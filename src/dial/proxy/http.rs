@@ -2,10 +2,10 @@
 
 use ::http::header::{HeaderMap, PROXY_AUTHENTICATE};
 
-use crate::dial::url::Credentials;
 use crate::failure::{ProxyError, Secrets};
-use crate::transport::head::{HeadReader, is_token};
-use crate::transport::{Stream, body};
+use crate::http1::head::{HeadReader, is_token};
+use crate::http1::{Credentials, read_body};
+use crate::transport::Stream;
 
 /// How many schemes of a 407 are remembered.
 const MAX_SCHEMES: usize = 8;
@@ -32,7 +32,7 @@ pub(super) fn open(
     if head.status.is_success() {
         return Ok(rest);
     }
-    let body = body::read(stream, head.status, &head.headers, rest);
+    let body = read_body(stream, head.status, &head.headers, rest);
     let schemes = schemes(&head.headers).iter().map(|scheme| secrets.clean(scheme)).collect();
     Err(ProxyError::Rejected { status: head.status, reason: head.reason, schemes, body })
 }

@@ -13,9 +13,9 @@ use std::fmt;
 
 pub(crate) use env::Environment;
 
-use super::url::{Authority, Credentials, absolute, split};
 use crate::error::Error;
 use crate::failure::{Failure, ProxyError, quote};
+use crate::http1::{Authority, Credentials, absolute, split};
 use crate::transport::Stream;
 
 /// A proxy between the client and the server. Names are resolved by the proxy.

@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
 
-use crate::dial::url::Credentials;
 use crate::failure::ProxyError;
+use crate::http1::Credentials;
 
 const VERSION: u8 = 5;
 const NO_LOGIN: u8 = 0;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use crate::dial::url::{Parts, split};
+use super::url::{Parts, split};
 
 /// What is percent-encoded in a path and in a query, as browsers do it (WHATWG URL, the path
 /// and special-query sets). What is encoded already stays as it is.

@@ -8,8 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use http::header::{self, HeaderMap};
 
-use super::headers::Header;
-use super::{Endpoint, OpeningRequest};
+use super::{Endpoint, Header, Headers};
 
 /// How many cookies are kept, and how long one may be: as RFC 6265 section 6.1 has it.
 const MOST: usize = 50;
@@ -53,12 +52,16 @@ impl Jar {
         }
     }
 
-    /// The request with the cookies for its endpoint, after those of the program. Where both have
-    /// one of the same name, it is the program's that is sent. The request may grow by so many bytes:
-    /// what does not fit, the oldest first, stays here.
-    pub(crate) fn applied(&self, request: &OpeningRequest, mut room: usize) -> OpeningRequest {
-        let mut request = request.clone();
-        let own = request.headers.get(&header::COOKIE).and_then(|value| value.to_str().ok());
+    /// The header with the cookies for an endpoint, after those of the program; none without any. Where
+    /// both have one of the same name, it is the program's that is sent. The request may grow by so many
+    /// bytes: what does not fit, the oldest first, stays here.
+    pub(crate) fn header(
+        &self,
+        endpoint: &Endpoint,
+        headers: &Headers,
+        mut room: usize,
+    ) -> Option<Header> {
+        let own = headers.get(&header::COOKIE).and_then(|value| value.to_str().ok());
         let mut all: Vec<String> = own.into_iter().map(str::to_owned).collect();
         let is_own =
             |name: &str| own.is_some_and(|own| own.split(';').any(|pair| pair_of(pair).0 == name));
@@ -67,7 +70,7 @@ impl Jar {
         }
         let newest_first = self.cookies.iter().rev();
         let mut cookies: Vec<&Cookie> = newest_first
-            .filter(|cookie| cookie.is_for(&request.endpoint) && !is_own(&cookie.name))
+            .filter(|cookie| cookie.is_for(endpoint) && !is_own(&cookie.name))
             .map_while(|cookie| {
                 room = room.checked_sub(cookie.name.len() + "=; ".len() + cookie.value.len())?;
                 Some(cookie)
@@ -77,12 +80,7 @@ impl Jar {
         // section 5.4: the longer path first
         cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.path.len()));
         all.extend(cookies.iter().map(|cookie| format!("{}={}", cookie.name, cookie.value)));
-        if let Ok(header) = Header::new("Cookie", &all.join("; ")) {
-            if !all.is_empty() {
-                request.headers.set(header);
-            }
-        }
-        request
+        Header::new("Cookie", &all.join("; ")).ok().filter(|_| !all.is_empty())
     }
 }
 
@@ -221,12 +219,12 @@ mod tests {
     }
 
     fn sent(jar: &Jar, url: &str, own: Option<&str>) -> String {
-        let mut request = OpeningRequest::new(at(url));
+        let mut headers = Headers::default();
         if let Some(own) = own {
-            request.set_header("Cookie", own).unwrap();
+            headers.set(Header::new("Cookie", own).unwrap());
         }
-        let request = jar.applied(&request, 64 * 1024);
-        request.headers.get(&header::COOKIE).map_or("", |value| value.to_str().unwrap()).into()
+        let cookies = jar.header(&at(url), &headers, 64 * 1024);
+        cookies.as_ref().map_or("", |header| header.value().to_str().unwrap()).into()
     }
 
     #[test]
@@ -282,23 +280,31 @@ mod tests {
         }
         set(&mut jar, "ws://h/", &[&format!("p=1; Path=/{}", "x".repeat(2000))]);
         for own in [None, Some("own=1")] {
-            let mut request = OpeningRequest::new(at("ws://h/"));
-            request.set_header("X", &"x".repeat(30_000)).unwrap();
+            let mut headers = Headers::default();
             if let Some(own) = own {
-                request.set_header("Cookie", own).unwrap();
+                headers.set(Header::new("Cookie", own).unwrap());
             }
-            let room = crate::handshake::room(&request, None, None);
-            let applied = jar.applied(&request, room);
-            let left = crate::handshake::room(&applied, None, None);
-            assert!((2..4000).contains(&left), "{left} bytes left");
-            let cookies = applied.headers.get(&header::COOKIE).unwrap().to_str().unwrap();
+            let written = |headers: &Headers| {
+                let mut lines = Vec::new();
+                headers.write(&mut lines);
+                lines.len()
+            };
+            let (room, before) = (34_000, written(&headers));
+            let header = jar.header(&at("ws://h/"), &headers, room).unwrap();
+            let cookies = header.value().to_str().unwrap().to_owned();
+            headers.set(header);
+            let left = room - (written(&headers) - before);
+            assert!((2..4100).contains(&left), "{left} bytes left");
             assert!(
                 cookies.ends_with("p=1") && cookies.contains("n49=") && !cookies.contains("n20=")
             );
             // none of the jar's where there is no room at all
-            let applied = jar.applied(&request, 4);
-            let cookies = applied.headers.get(&header::COOKIE).map(|value| value.to_str().unwrap());
-            assert_eq!(cookies, own);
+            let mut headers = Headers::default();
+            if let Some(own) = own {
+                headers.set(Header::new("Cookie", own).unwrap());
+            }
+            let header = jar.header(&at("ws://h/"), &headers, 4);
+            assert_eq!(header.as_ref().map(|header| header.value().to_str().unwrap()), own);
         }
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use percent_encoding::{AsciiSet, percent_encode};
 
 use super::reference::{encode_path, encode_query, resolve};
-use crate::dial::url::{Authority, Credentials, Parts, absolute, dialed, split};
+use super::url::{Authority, Credentials, Parts, absolute, dialed, split};
 use crate::error::Error;
 use crate::failure::quote;
 
@@ -72,9 +72,20 @@ impl Endpoint {
         Self::from_parts(url).map_err(|reason| Error::InvalidUrl { reason })
     }
 
+    /// Lets through what this build can dial.
+    pub(crate) fn dialable(self) -> Result<Self, Error> {
+        if self.scheme.is_tls() && !cfg!(feature = "tls") {
+            return Err(Error::TlsUnavailable { scheme: self.scheme.as_str() });
+        }
+        Ok(self)
+    }
+
     fn from_parts(url: &str) -> Result<Self, String> {
         let parts = split(url);
         let (scheme, authority) = absolute(&parts)?;
+        if ["http", "https"].iter().any(|other| scheme.eq_ignore_ascii_case(other)) {
+            return Err(format!("unknown scheme {}; did you mean ws or wss?", quote(scheme)));
+        }
         Self::build(scheme, Authority::parse(authority)?, parts.path, parts.query)
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::StatusCode;
 use http::header::{self, HeaderMap};
 
-use super::Stream;
 use super::head::has_token;
 use crate::failure::Body;
+use crate::transport::Stream;
 
 /// What the framing of chunks may add to a body of which nothing more is wanted.
 const MAX_RAW: usize = 2 * Body::LIMIT;
