@@ -198,7 +198,7 @@ fn until(value: &str) -> Option<Instant> {
     }
     let rest = format!("{:02} {} {:04} {:0>8} GMT", day?, month?, year?, time?);
     let date = |day: &&str| httpdate::parse_http_date(&format!("{day}, {rest}")).ok();
-    let left = DAYS.iter().find_map(|day| date(&day))?.duration_since(SystemTime::now());
+    let left = DAYS.iter().find_map(date)?.duration_since(SystemTime::now());
     Instant::now().checked_add(left.unwrap_or_default())
 }
 

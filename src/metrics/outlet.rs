@@ -35,7 +35,9 @@ pub(crate) trait Source: Send + Sync {
 }
 
 /// All of them by the number of their outlet, each with the process that has it.
-static SOURCES: Mutex<BTreeMap<u64, (Process, Weak<dyn Source>)>> = Mutex::new(BTreeMap::new());
+static SOURCES: Mutex<BTreeMap<u64, Registered>> = Mutex::new(BTreeMap::new());
+
+type Registered = (Process, Weak<dyn Source>);
 
 /// Has it published with the others until its outlet is dropped.
 pub(crate) fn register<S: Source + 'static>(source: &Arc<S>) {
