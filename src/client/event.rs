@@ -455,3 +455,63 @@ impl<'v, M: serde::ser::SerializeMap> log::kv::VisitValue<'v> for Entry<'_, M> {
         self.put(&value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one_of_each() -> Vec<Event> {
+        let cause = || Arc::new(Failure::Interrupted);
+        let (endpoint, next, time) = (String::new, Next::GiveUp, Duration::ZERO);
+        vec![
+            Event::Connecting { attempt: 1, endpoint: endpoint() },
+            Event::Connected {
+                link: 1,
+                attempts: 1,
+                downtime: time,
+                endpoint: endpoint(),
+                response: None,
+                compression: None,
+                session: SessionStart::None,
+            },
+            Event::Disconnected {
+                link: 1,
+                cause: cause(),
+                endpoint: endpoint(),
+                uptime: time,
+                unconfirmed: 0,
+                will_be_resent: false,
+                resumable: false,
+                next,
+            },
+            Event::AttemptFailed { attempts: 1, endpoint: endpoint(), cause: cause(), next },
+            Event::ReceiverStalled { waiting: time },
+            Event::CallbackStalled { callback: "", waiting: time },
+            Event::ConfirmationsMissing { waiting: time },
+            Event::MessageTooLarge { size: 1, message: None },
+            Event::GaveUp { cause: cause(), attempts: 1 },
+            Event::Closed { clean: true, undelivered: 0 },
+        ]
+    }
+
+    /// What stands between backticks.
+    fn words(cell: &str) -> Vec<&str> {
+        cell.split('`').skip(1).step_by(2).collect()
+    }
+
+    #[test]
+    fn the_docs_have_the_level_and_the_keys_of_every_event() {
+        let rows = include_str!("../lib.rs").lines().filter(|line| line.starts_with("//! | `"));
+        let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).collect();
+        for event in one_of_each() {
+            let row = rows.iter().find(|row| words(row[1]).contains(&event.name()));
+            let row = row.unwrap_or_else(|| panic!("{} is not in the docs", event.name()));
+            assert_eq!(words(row[2]), [event.level().as_str().to_lowercase()], "{}", event.name());
+            let (mut said, mut keys) = (words(row[3]), Vec::new());
+            keys.extend(event.fields().into_iter().map(|(key, _)| key));
+            said.sort_unstable();
+            keys.sort_unstable();
+            assert_eq!(said, keys, "{}", event.name());
+        }
+    }
+}

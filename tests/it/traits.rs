@@ -84,3 +84,25 @@ fn what_the_lists_say_compiles() {
         assert!(!shown.is_empty());
     }
 }
+
+#[test]
+fn each_public_name_has_one_path_and_says_something_at_the_root() {
+    let record = include_str!("../api/everlink.txt");
+    let mut paths = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+    for line in record.lines() {
+        let item = line.split(" pub ").last().unwrap_or(line).trim_start_matches("pub ");
+        let Some((kind, path)) = item.split_once(' ') else { continue };
+        if !matches!(kind, "struct" | "enum" | "trait" | "union" | "use") {
+            continue;
+        }
+        let end = path.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':');
+        let path = path[..end.unwrap_or(path.len())].trim_end_matches(':');
+        paths.entry(path.rsplit("::").next().unwrap_or(path)).or_default().push(path);
+    }
+    assert!(paths.len() > 70, "the record is read: {paths:?}");
+    let twice: Vec<_> = paths.values().filter(|paths| paths.len() > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+    for vague in ["Body", "Field", "Next", "Prefix", "Queue", "Rates", "Writes", "Reason"] {
+        assert_eq!(paths[vague][0].split("::").count(), 3, "{vague} says little at the root");
+    }
+}
