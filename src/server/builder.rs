@@ -46,11 +46,9 @@ pub struct ServerBuilder {
     on_request: Option<OnRequest>,
     subprotocols: Option<Vec<String>>,
     on_resume: Option<OnResume>,
-    /// Or what is wrong with them.
-    origins: Option<Result<Origins, String>>,
+    origins: Option<Vec<String>>,
     any_origin: bool,
-    /// Or what is wrong with them.
-    names: Option<Result<Names, String>>,
+    names: Option<Vec<String>>,
 }
 
 impl ServerBuilder {
@@ -162,7 +160,7 @@ impl ServerBuilder {
     /// ```
     #[doc(alias = "protocols")]
     pub fn subprotocols(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
-        self.subprotocols = Some(names.into_iter().map(|name| name.as_ref().to_owned()).collect());
+        self.subprotocols = Some(owned(names));
         self
     }
 
@@ -182,13 +180,8 @@ impl ServerBuilder {
     /// # let _ = server;
     /// ```
     #[doc(alias("cors", "allowed_origins"))]
-    pub fn origins<O: AsRef<str>>(mut self, allowed: impl IntoIterator<Item = O>) -> Self {
-        let allowed: Vec<O> = allowed.into_iter().collect();
-        let origins = self.origins.unwrap_or_else(|| Ok(Origins::default()));
-        self.origins = Some(origins.and_then(|mut origins| {
-            origins.allow(allowed.iter().map(AsRef::as_ref))?;
-            Ok(origins)
-        }));
+    pub fn origins(mut self, allowed: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.origins.get_or_insert_default().extend(owned(allowed));
         self
     }
 
@@ -207,9 +200,8 @@ impl ServerBuilder {
     /// # let _ = server;
     /// ```
     #[doc(alias = "allowed_hosts")]
-    pub fn host_names<N: AsRef<str>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
-        let names: Vec<N> = names.into_iter().collect();
-        self.names = Some(Names::new(names.iter().map(AsRef::as_ref)));
+    pub fn host_names(mut self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.names = Some(owned(names));
         self
     }
 
@@ -424,9 +416,11 @@ impl ServerBuilder {
             return Err(Error::setting("memory_limit", reason));
         }
         let named = |setting| move |reason: String| Error::setting(setting, reason);
-        let listed = self.origins.transpose().map_err(named("origins"))?.unwrap_or_default();
-        let origins = if self.any_origin { Origins::any() } else { listed };
-        let names = self.names.transpose().map_err(named("host_names"))?.unwrap_or_default();
+        let mut origins = if self.any_origin { Origins::any() } else { Origins::default() };
+        let listed = self.origins.iter().flatten().map(String::as_str);
+        origins.allow(listed).map_err(named("origins"))?;
+        let names = self.names.iter().flatten().map(String::as_str);
+        let names = Names::new(names).map_err(named("host_names"))?;
         let subprotocols = self.subprotocols.unwrap_or_default();
         if let Some(wrong) = subprotocols.iter().find(|name| !is_token(name)) {
             let reason = format!("{} is not an http token", quote(wrong));
@@ -474,6 +468,10 @@ impl ServerBuilder {
         *core.accept.lock() = Some(accept);
         Ok(Server::new(ServerHandle::new(core)))
     }
+}
+
+fn owned(names: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<String> {
+    names.into_iter().map(|name| name.as_ref().to_owned()).collect()
 }
 
 impl fmt::Debug for ServerBuilder {
