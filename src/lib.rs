@@ -5,6 +5,9 @@
 //! program what happened. The program sends and receives messages, from as many threads as it
 //! likes, and carries no async runtime.
 //!
+//! What every program names is here. The settings are in [`config`], what went wrong in [`failure`],
+//! counters in [`stats`], and what a transport of the program's own implements in [`transport`].
+//!
 //! ```no_run
 //! use everlink::Client;
 //!
@@ -41,8 +44,8 @@
 //!
 //! # What is re-exported
 //!
-//! Types of other crates are part of this interface where a program has them anyway, and are
-//! re-exported so that it uses the same versions: [`http`] (statuses, headers, the server's answer),
+//! The interface has some types of other crates, which are re-exported so that a program uses the same
+//! versions: [`http`] (statuses, headers, the server's answer),
 //! `rustls` (configurations and certificates, with the feature `tls`) and [`Bytes`] (what a long
 //! [`Payload`] shares without a copy). [`crossbeam_channel`] is there for `select!` over
 //! [what was received](ClientBuilder::connect_with_channel) and [`Events::receiver`]. Nothing of tungstenite is: it serves inside.
@@ -89,9 +92,9 @@
 //! | `panicked` | `error`: a closure or handler | `count` |
 //! | `subprotocol_not_offered`, `unusable_answer` | `warn`, `error`: an answer of `on_request` | `count` |
 //!
-//! Strangers can cause these as often as they like, so each is said once a second at most, with `count`: how often it
-//! was since the last such record. What was not said yet is said when the next client comes, a session ends or the server
-//! is shut down.
+//! Strangers can cause these as often as they like, so each is logged once a second at most; `count` is how often it
+//! happened since the last such record. A count that is still to be logged is logged when the next client comes, a
+//! session ends or the server is shut down.
 //!
 //! | `event` of both | level | keys |
 //! | --- | --- | --- |
