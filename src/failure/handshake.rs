@@ -60,11 +60,15 @@ impl HandshakeError {
 /// is there to be read by a program or a person; `Debug` shows how long it is and nothing else,
 /// for it may hold a secret.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Body(pub(crate) Vec<u8>);
+pub struct Body(Vec<u8>);
 
 impl Body {
     /// The most that is kept, in bytes.
     pub const LIMIT: usize = 4096;
+
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
 
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {

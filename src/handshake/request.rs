@@ -79,10 +79,10 @@ impl OpeningRequest {
         let invalid =
             |reason: &str| Error::InvalidHeader { name: name.into(), reason: reason.into() };
         let header = Header::new(name, value).map_err(invalid)?;
-        if RESERVED.contains(&header.name) {
+        if RESERVED.contains(header.name()) {
             return Err(invalid("set by the opening handshake itself"));
         }
-        if header.name == header::SEC_WEBSOCKET_PROTOCOL {
+        if *header.name() == header::SEC_WEBSOCKET_PROTOCOL {
             return Err(invalid("use subprotocols() instead"));
         }
         self.headers.set(header);
@@ -201,7 +201,7 @@ impl OpeningRequest {
             credentials.keep_secret(&mut secrets);
         }
         for header in self.headers.iter() {
-            match &header.name {
+            match header.name() {
                 name if PUBLIC.contains(name) => {}
                 &header::AUTHORIZATION | &header::PROXY_AUTHORIZATION => {
                     let value = header.value().as_bytes();

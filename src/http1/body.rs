@@ -85,7 +85,7 @@ pub(crate) fn read(
             Ok(0) | Err(_) => break,
         }
     }
-    Body(framing.cut(raw))
+    Body::new(framing.cut(raw))
 }
 
 /// The content of as many chunks as there are (RFC 9112 section 7.1), and whether the last is

@@ -9,7 +9,7 @@ pub(crate) struct Headers(Vec<Header>);
 #[derive(Debug, Clone)]
 pub(crate) struct Header {
     /// In lower case.
-    pub(crate) name: HeaderName,
+    name: HeaderName,
     written: String,
     value: HeaderValue,
 }
@@ -22,6 +22,11 @@ impl Header {
         let mut value = HeaderValue::from_str(value).map_err(|_| "not a value that http allows")?;
         value.set_sensitive(true);
         Ok(Self { name: key, written: name.into(), value })
+    }
+
+    /// In lower case.
+    pub(crate) fn name(&self) -> &HeaderName {
+        &self.name
     }
 
     pub(crate) fn value(&self) -> &HeaderValue {

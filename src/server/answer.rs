@@ -108,7 +108,7 @@ impl Answer {
             crate::resume::HEADER,
         ];
         match Header::new(name, value) {
-            Ok(header) if !OWN.contains(&header.name) => self.headers.append(header),
+            Ok(header) if !OWN.contains(header.name()) => self.headers.append(header),
             _ => {
                 let line = format!("header {name:?} cannot be part of an answer");
                 REPEATS.say("everlink", Level::Error, ("unusable_answer", "header"), line);

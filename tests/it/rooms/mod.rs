@@ -131,13 +131,6 @@ const SPLIT: &[&str] = &[
 
 /// Types whose fields other files still reach.
 const OPEN: &[&str] = &[
-    "dial/proxy/mod.rs Proxy",
-    "failure/handshake.rs Body",
-    "handshake/gate.rs Gate",
-    "http1/headers.rs Header",
-    "handshake/request.rs OpeningRequest",
-    "handshake/server.rs Upgrade",
-    "metrics/names.rs Sample",
     "policy/compression.rs Compression",
     "policy/framing.rs Framing",
     "policy/framing.rs LengthPrefix",
@@ -170,6 +163,11 @@ const PLAIN: &[(&str, &str)] = &[
     ("http1/url.rs Parts", "pieces of a text"),
     ("failure/text.rs Chain", "a way to show what it wraps"),
     ("failure/text.rs OneLine", "a way to show what it wraps"),
+    ("dial/proxy/mod.rs Proxy", "pieces of a text"),
+    ("handshake/gate.rs Gate", "what a builder hands over"),
+    ("handshake/request.rs OpeningRequest", "what is said; a program has checked methods for it"),
+    ("handshake/server.rs Upgrade", "what has come of a call"),
+    ("metrics/names.rs Sample", "what a series is called, and a value"),
     ("handshake/client.rs Handshake", "what has come of a call"),
     ("http1/endpoint.rs Endpoint", "pieces of a text"),
     ("http1/reference.rs Target", "pieces of a text"),

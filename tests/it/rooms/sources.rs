@@ -46,7 +46,8 @@ impl Library {
         for (name, text) in &texts {
             let file = syn::parse_file(text).expect("a source file is Rust");
             let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-            let code = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+            let code = code.lines().map(str::trim_start);
+            let code = code.filter(|line| !line.is_empty() && !line.starts_with("//"));
             library.lines.insert(name.clone(), code.count());
             let mut reader = Reader { name, module: module_of(name), library: &mut library };
             reader.visit_file(&file);
