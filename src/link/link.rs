@@ -104,35 +104,22 @@ impl Link {
             shared.outbox.offer_shortcut(shortcut);
         }
         shared.outbox.link_started();
+        let [reads, writes, beats] = [(); 3].map(|()| Arc::clone(&shared));
+        let beating = Arc::clone(&writer);
+        let work = Box::new(reader::Work { decoder, buffer, half: reader, kept, secrets });
+        let frames = Box::new(FrameWriter::new(writes, half, encoder));
+        let tasks: [(Role, Box<dyn FnOnce() + Send>); 3] = [
+            (Role::Reader, Box::new(move || reader::run(&reads, work, &inbox))),
+            (Role::Writer, Box::new(move || writer.run(frames))),
+            (Role::Heartbeat, Box::new(move || heartbeat::run(&beats, &beating))),
+        ];
         let mut link =
             Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
-        let shared = Arc::clone(&link.shared);
-        let beats = Arc::clone(&writer);
-        let work = Box::new(reader::Work { decoder, buffer, half: reader, kept, secrets });
-        link.spawn(&threads, Role::Reader, move || {
-            reader::run(&shared, work, &inbox);
-        })?;
-        let shared = Arc::clone(&link.shared);
-        link.spawn(&threads, Role::Writer, move || {
-            writer.run(Box::new(FrameWriter::new(shared, half, encoder)));
-        })?;
-        let shared = Arc::clone(&link.shared);
-        link.spawn(&threads, Role::Heartbeat, move || {
-            heartbeat::run(&shared, &beats);
-        })?;
+        for (role, task) in tasks {
+            // on an error the link is dropped, which ends the threads that run already
+            link.threads.push(threads.spawn(role, task).map_err(Failure::Thread)?);
+        }
         Ok(link)
-    }
-
-    fn spawn(
-        &mut self,
-        threads: &Threads,
-        role: Role,
-        run: impl FnOnce() + Send + 'static,
-    ) -> Result<(), Failure> {
-        // on an error the link is dropped, which ends the threads that run already
-        let thread = threads.spawn(role, run).map_err(Failure::Thread)?;
-        self.threads.push(thread);
-        Ok(())
     }
 
     /// A handle for others who may end the link. It keeps nothing of it alive.
