@@ -5,16 +5,29 @@
 //!
 //! | what | why |
 //! | --- | --- |
-//! | `Life`: a lock, its condition and one signal | how far the link has come and why it ends |
-//! | `ControlSlots`: a lock | what goes out ahead of data; filled by all, emptied by whoever writes |
-//! | `Writer`: a lock and its condition | the `FrameWriter`, lent while the writer sleeps |
+//! | `Life`: a lock, its condition and two signals | how far the link has come and why it ends |
+//! | `ControlSlots`: a lock, and a flag that spares it | what goes out ahead of data; filled by reader and heartbeat, emptied by the writer |
+//! | `Handoff`: a lock | the `FrameWriter`, lent while the writer sleeps |
 //! | `PingLedger`: a lock | which pings are out; the writer asks, the reader hears the answer |
-//! | `Liveness`: four atomics | since when the peer is silent; hot, so without a lock |
+//! | `Liveness`: three atomics | since when the peer is silent; hot, so without a lock |
 //! | the outbox and its doorbell, the mailbox | they outlive the link |
 //! | a channel for a few `Notice`s | the manager selects on it |
 //!
-//! Locks are held for a few lines, none while another of them is taken but `Life`'s, which is
-//! innermost: the mailbox asks it how much room there is.
+//! # Locks
+//!
+//! Locks are held for a few lines, and no call that may block is made meanwhile. In the whole crate these are held
+//! while others are taken, the outermost first; what is not in this table is taken alone.
+//!
+//! | while this is held | these are taken | why |
+//! | --- | --- | --- |
+//! | the order of publishing metrics | whatever a snapshot reads: status, outbox, mailbox, round trips, registry, admission, resumption, totals | one publication at a time |
+//! | a resumable session's state | `Life` | whether its link is about to end |
+//! | `Handoff`, by a thread that sends or beats | the outbox, `PingLedger`, a TLS session | it writes without waiting, where the frame writer lies |
+//! | the mailbox's front | the mailbox's state | received messages keep their order |
+//! | the mailbox's state | `Life`, a client's status, a `Signal`; resumption's table | how much room there is, and whether anything still comes; sessions that wait are evicted where memory is short |
+//! | the outbox's state | a receipt's outcome; resumption's table | receipts are decided in order; the same |
+//! | a client's status, its list of subscribers | a `Signal` | a change and its signal are one step |
+//! | the fault proxy's state | a connection's budget | what goes wrong next |
 //!
 //! Whoever notices death calls `Shared::fail`: the cause is kept, the socket is hung up, and the
 //! other two wake and end.
