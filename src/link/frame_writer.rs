@@ -173,7 +173,7 @@ impl FrameWriter {
         self.encode_batch()?;
         self.drain()?;
         // if there is a question to ask or another message to write, the writer has to be woken
-        Ok(self.shared.outbox.is_quiet())
+        Ok(self.account())
     }
 
     /// Writes a ping without waiting; returns whether that was all.
@@ -281,22 +281,23 @@ impl FrameWriter {
         self.shared.liveness.took();
     }
 
-    /// Accounts for what has reached the socket whole.
-    pub(super) fn account(&mut self) {
-        self.account_up_to(self.flushed);
+    /// Accounts for what has reached the socket whole. Returns whether something has, and the outbox
+    /// has nothing left to do.
+    pub(super) fn account(&mut self) -> bool {
+        self.account_up_to(self.flushed)
     }
 
-    fn account_up_to(&mut self, place: u64) {
+    fn account_up_to(&mut self, place: u64) -> bool {
         let written = self.entries.partition_point(|(end, _)| *end <= place);
         if written == 0 {
-            return;
+            return false;
         }
         let shared = &self.shared;
         let bytes = self.entries.range(..written).map(|(_, entry)| entry.message.len()).sum();
         shared.counters.sent(written, bytes);
         shared.counters.unconfirmed.add(written);
         // last: it wakes those who wait for room, and they may look at the counters
-        shared.outbox.written(self.entries.drain(..written).map(|(_, entry)| entry));
+        shared.outbox.written(self.entries.drain(..written).map(|(_, entry)| entry))
     }
 
     /// Nothing more is written. Messages that the transport has taken whole may have arrived; all others

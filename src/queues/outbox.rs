@@ -39,7 +39,6 @@ pub(crate) struct Outbox {
     /// Signalled when room appears, something is confirmed, or the outbox shuts.
     room: Condvar,
     doorbell: Doorbell,
-    shortcut: Mutex<Option<Weak<dyn Shortcut>>>,
     /// Whether something was received since the shortcut was last taken.
     turn: AtomicBool,
     /// What the program does with what will not be sent any more. Never called with the lock.
@@ -52,6 +51,15 @@ struct Inside {
     /// How many threads wait for room, and how many of them for more than that.
     waiting: usize,
     eager: usize,
+    shortcut: Option<Weak<dyn Shortcut>>,
+}
+
+impl Inside {
+    fn is_quiet(&mut self) -> bool {
+        self.backlog.is_empty()
+            && !self.backlog.wants_confirmation()
+            && !self.backlog.confirmations().wants_flush()
+    }
 }
 
 /// A way to the socket past the writer thread.
@@ -72,7 +80,8 @@ impl Outbox {
         let limits = limits.into();
         let max_message =
             max_message.min(limits.bytes).min(framing.as_ref().map_or(usize::MAX, Framing::limit));
-        let inside = Inside { backlog: Backlog::new(delivery), waiting: 0, eager: 0 };
+        let inside =
+            Inside { backlog: Backlog::new(delivery), waiting: 0, eager: 0, shortcut: None };
         Self {
             limits,
             max_message,
@@ -82,7 +91,6 @@ impl Outbox {
             inside: Mutex::new(inside),
             room: Condvar::new(),
             doorbell: Doorbell::new(),
-            shortcut: Mutex::new(None),
             turn: AtomicBool::new(true),
             on_dropped: None,
         }
@@ -128,8 +136,9 @@ impl Outbox {
             Ok((mut inside, true)) => {
                 let was_empty = inside.backlog.is_empty();
                 inside.backlog.accept(message, terms);
+                let shortcut = if was_empty { self.shortcut(&inside) } else { None };
                 drop(inside);
-                if was_empty && !self.take_shortcut() {
+                if was_empty && !shortcut.is_some_and(|link| link.write_one()) {
                     self.ring();
                 }
                 Ok(())
@@ -295,17 +304,16 @@ impl Outbox {
     /// Writes what was just accepted, if that is likely to be all for now: one message for each
     /// time that something was received. A program that sends without end is better served by
     /// the writer, which takes many at a time.
-    fn take_shortcut(&self) -> bool {
+    fn shortcut(&self, inside: &Inside) -> Option<Arc<dyn Shortcut>> {
         if !self.turn.load(Relaxed) || !self.turn.swap(false, Relaxed) {
-            return false;
+            return None;
         }
-        let shortcut = self.shortcut.lock().clone();
-        shortcut.and_then(|link| link.upgrade()).is_some_and(|link| link.write_one())
+        inside.shortcut.as_ref().and_then(Weak::upgrade)
     }
 
     /// The link that is up, for those who may write to it themselves.
     pub(crate) fn offer_shortcut(&self, link: Weak<dyn Shortcut>) {
-        *self.shortcut.lock() = Some(link);
+        self.lock().shortcut = Some(link);
     }
 
     /// Something was received.
@@ -356,13 +364,16 @@ impl Outbox {
         }
     }
 
-    /// The writer has handed these to the socket whole.
-    pub(crate) fn written(&self, entries: impl Iterator<Item = Entry>) {
+    /// These were handed to the socket whole. Returns whether the writer has nothing left to do here:
+    /// nothing to write, nothing to ask.
+    pub(crate) fn written(&self, entries: impl Iterator<Item = Entry>) -> bool {
         let mut inside = self.lock();
         for entry in entries {
             inside.backlog.written(entry);
         }
+        let is_quiet = inside.is_quiet();
         self.wake_if_ample(inside);
+        is_quiet
     }
 
     /// The peer has confirmed everything up to this position.
@@ -502,14 +513,6 @@ impl Outbox {
     pub(crate) fn is_confirmation_awaited(&self) -> bool {
         let backlog = &mut self.lock().backlog;
         backlog.wants_confirmation() || backlog.confirmations().is_flushing()
-    }
-
-    /// Whether the writer has nothing to do here: nothing to write, nothing to ask.
-    pub(crate) fn is_quiet(&self) -> bool {
-        let backlog = &mut self.lock().backlog;
-        backlog.is_empty()
-            && !backlog.wants_confirmation()
-            && !backlog.confirmations().wants_flush()
     }
 
     /// Wakes the writer.
