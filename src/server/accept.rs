@@ -112,17 +112,16 @@ fn start(
     server.settings.socket().apply(SockRef::from(&stream))?;
     let id = next_id();
     let duplex = Duplex::from(stream);
-    server.registry.enter(id, Arc::clone(&duplex.hangup));
-    let theirs = Arc::clone(server);
-    let started = server.threads.of_session(id).spawn(Role::Session, move || {
+    let (theirs, hangup) = (Arc::clone(server), Arc::clone(&duplex.hangup));
+    let run = move || {
         let leaves = Leaves(&theirs, id);
         serve::run(&theirs, id, duplex, peer, admitted);
         theirs.repeats.say_due(theirs.label());
         drop(leaves);
-    });
-    let thread = started.inspect_err(|_| server.registry.forget(id))?;
+    };
+    let threads = server.threads.of_session(id);
+    server.registry.enter(id, hangup, || threads.spawn(Role::Session, run))?;
     server.totals.counters().accepted.fetch_add(1, Relaxed);
-    server.registry.started(id, thread);
     Ok(())
 }
 

@@ -1,6 +1,7 @@
 //! Who is connected: for broadcasts and the end.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -8,20 +9,20 @@ use std::time::Instant;
 use super::session::Session;
 use crate::failure::Failure;
 use crate::message::CloseFrame;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex};
 use crate::transport::Hangup;
 
 /// Every connection of a server, from accept to the last line of its thread.
 #[derive(Debug, Default)]
 pub(super) struct Registry {
-    state: Mutex<State>,
+    connections: Mutex<Connections>,
     /// Signalled when a connection has ended.
     left: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    connections: HashMap<u64, Connection>,
+struct Connections {
+    present: HashMap<u64, Connection>,
     /// Threads that are past their last line, or about to be.
     ended: Vec<JoinHandle<()>>,
     /// Whether one of those that end is joining the others at the moment.
@@ -33,9 +34,7 @@ struct State {
 #[derive(Debug)]
 struct Connection {
     phase: Phase,
-    /// Put in after the thread was started, so a short thread may have ended before.
-    thread: Option<JoinHandle<()>>,
-    ended: bool,
+    thread: JoinHandle<()>,
 }
 
 #[derive(Debug, Clone)]
@@ -44,82 +43,56 @@ enum Phase {
     Open(Session),
 }
 
-impl State {
+impl Connections {
     /// What to do something to that may take other locks: without this one held.
     fn phases(&self) -> Vec<Phase> {
-        self.connections.values().map(|connection| connection.phase.clone()).collect()
+        self.present.values().map(|connection| connection.phase.clone()).collect()
     }
 }
 
 impl Registry {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    /// A connection is about to get its thread.
-    pub(super) fn enter(&self, id: u64, hangup: Arc<dyn Hangup>) {
-        let phase = Phase::Opening(hangup);
-        let connection = Connection { phase, thread: None, ended: false };
-        self.state().connections.insert(id, connection);
-    }
-
-    /// The thread of a connection has been started.
-    pub(super) fn started(&self, id: u64, thread: JoinHandle<()>) {
-        let mut gone = None;
-        let mut state = self.state();
-        match state.connections.get_mut(&id) {
-            Some(connection) if connection.ended => {
-                gone = state.connections.remove(&id);
-                state.ended.push(thread);
-            }
-            Some(connection) => connection.thread = Some(thread),
-            None => state.ended.push(thread),
-        }
-        drop(state);
-        // it may be the last handle of the session, with values of the program's
-        drop(gone);
-    }
-
-    /// The thread of a connection could not be started.
-    pub(super) fn forget(&self, id: u64) {
-        self.state().connections.remove(&id);
-        self.left.notify_all();
+    /// Gives a connection its thread, which ends with [`Registry::leave`].
+    pub(super) fn enter(
+        &self,
+        id: u64,
+        hangup: Arc<dyn Hangup>,
+        start: impl FnOnce() -> io::Result<JoinHandle<()>>,
+    ) -> io::Result<()> {
+        // a short thread waits for this lock before it leaves
+        let mut connections = self.connections.lock();
+        let connection = Connection { phase: Phase::Opening(hangup), thread: start()? };
+        connections.present.insert(id, connection);
+        Ok(())
     }
 
     /// A connection is open now; returns the close frame if it is to be closed at once.
     pub(super) fn opened(&self, id: u64, session: Session) -> Option<CloseFrame> {
-        let mut state = self.state();
-        if let Some(connection) = state.connections.get_mut(&id) {
+        let mut connections = self.connections.lock();
+        if let Some(connection) = connections.present.get_mut(&id) {
             connection.phase = Phase::Open(session);
         }
-        state.closing.clone()
+        connections.closing.clone()
     }
 
     /// The last line of a connection's thread.
     pub(super) fn leave(&self, id: u64) {
-        let mut state = self.state();
+        let mut connections = self.connections.lock();
         // a thread may take long to end (destructors of its locals are the program's), and whoever
         // accepts must not wait for that: who ends joins those before it, one at a time
         let mut before = Vec::new();
-        if !state.is_joining {
-            before = std::mem::take(&mut state.ended);
-            state.is_joining = !before.is_empty();
+        if !connections.is_joining {
+            before = std::mem::take(&mut connections.ended);
+            connections.is_joining = !before.is_empty();
         }
-        let mut gone = None;
-        if let Some(connection) = state.connections.get_mut(&id) {
-            match connection.thread.take() {
-                Some(thread) => {
-                    gone = state.connections.remove(&id);
-                    state.ended.push(thread);
-                }
-                None => connection.ended = true,
-            }
-        }
-        drop(state);
+        let gone = connections.present.remove(&id).map(|Connection { phase, thread }| {
+            connections.ended.push(thread);
+            phase
+        });
+        drop(connections);
         self.left.notify_all();
         if !before.is_empty() {
             join(before);
-            self.state().is_joining = false;
+            self.connections.lock().is_joining = false;
         }
         // it may be the last handle of the session, with values of the program's
         drop(gone);
@@ -127,10 +100,10 @@ impl Registry {
 
     /// The sessions that are open at the moment.
     pub(super) fn sessions(&self) -> Vec<Session> {
-        let state = self.state();
-        let open = state.connections.values().filter_map(|connection| match &connection.phase {
-            Phase::Open(session) if !connection.ended => Some(session.clone()),
-            _ => None,
+        let connections = self.connections.lock();
+        let open = connections.present.values().filter_map(|connection| match &connection.phase {
+            Phase::Open(session) => Some(session.clone()),
+            Phase::Opening(_) => None,
         });
         open.collect()
     }
@@ -138,10 +111,10 @@ impl Registry {
     /// Starts to close every session, and those that are still opening. From here on a session that
     /// opens is closed at once.
     pub(super) fn close(&self, frame: &CloseFrame) {
-        let mut state = self.state();
-        state.closing = Some(frame.clone());
-        let phases = state.phases();
-        drop(state);
+        let mut connections = self.connections.lock();
+        connections.closing = Some(frame.clone());
+        let phases = connections.phases();
+        drop(connections);
         for phase in phases {
             match phase {
                 Phase::Opening(hangup) => hangup.hang_up(),
@@ -152,7 +125,7 @@ impl Registry {
 
     /// Cuts every connection that is left.
     pub(super) fn kill(&self) {
-        let phases = self.state().phases();
+        let phases = self.connections.lock().phases();
         for phase in phases {
             match phase {
                 Phase::Opening(hangup) => hangup.hang_up(),
@@ -164,17 +137,17 @@ impl Registry {
     /// Waits until every connection has ended, and joins their threads; returns how many are
     /// left at the deadline.
     pub(super) fn wait_empty(&self, deadline: Instant) -> usize {
-        let mut state = self.state();
+        let mut connections = self.connections.lock();
         loop {
-            let left = state.connections.values().filter(|connection| !connection.ended).count();
+            let left = connections.present.len();
             let time = deadline.saturating_duration_since(Instant::now());
             if left == 0 || time.is_zero() {
-                let ended = std::mem::take(&mut state.ended);
-                drop(state);
+                let ended = std::mem::take(&mut connections.ended);
+                drop(connections);
                 join(ended);
                 return left;
             }
-            state = self.left.wait_timeout(state, time);
+            connections = self.left.wait_timeout(connections, time);
         }
     }
 }
