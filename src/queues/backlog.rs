@@ -691,6 +691,11 @@ impl Backlog {
         self.keeps() || self.confirmations.has_receipts()
     }
 
+    /// Whether the writer has nothing to do: nothing to write, nothing to ask.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.is_empty() && !self.wants_confirmation() && !self.confirmations.wants_flush()
+    }
+
     /// Whether the peer does not confirm what it is asked to.
     pub(super) fn is_unconfirmed(&self) -> bool {
         self.is_unconfirmed

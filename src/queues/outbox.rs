@@ -51,15 +51,8 @@ struct Inside {
     /// How many threads wait for room, and how many of them for more than that.
     waiting: usize,
     eager: usize,
+    /// The link that is up, if others than its writer thread may write to it.
     shortcut: Option<Weak<dyn Shortcut>>,
-}
-
-impl Inside {
-    fn is_quiet(&mut self) -> bool {
-        self.backlog.is_empty()
-            && !self.backlog.wants_confirmation()
-            && !self.backlog.confirmations().wants_flush()
-    }
 }
 
 /// A way to the socket past the writer thread.
@@ -301,14 +294,12 @@ impl Outbox {
         }
     }
 
-    /// Writes what was just accepted, if that is likely to be all for now: one message for each
-    /// time that something was received. A program that sends without end is better served by
+    /// The way past the writer, if what was just accepted is likely to be all for now: for one message
+    /// each time that something was received. A program that sends without end is better served by
     /// the writer, which takes many at a time.
     fn shortcut(&self, inside: &Inside) -> Option<Arc<dyn Shortcut>> {
-        if !self.turn.load(Relaxed) || !self.turn.swap(false, Relaxed) {
-            return None;
-        }
-        inside.shortcut.as_ref().and_then(Weak::upgrade)
+        let is_its_turn = self.turn.load(Relaxed) && self.turn.swap(false, Relaxed);
+        inside.shortcut.as_ref().filter(|_| is_its_turn)?.upgrade()
     }
 
     /// The link that is up, for those who may write to it themselves.
@@ -364,14 +355,14 @@ impl Outbox {
         }
     }
 
-    /// These were handed to the socket whole. Returns whether the writer has nothing left to do here:
-    /// nothing to write, nothing to ask.
+    /// The writer has handed these to the socket whole. Returns whether there is nothing more for it
+    /// to do here.
     pub(crate) fn written(&self, entries: impl Iterator<Item = Entry>) -> bool {
         let mut inside = self.lock();
         for entry in entries {
             inside.backlog.written(entry);
         }
-        let is_quiet = inside.is_quiet();
+        let is_quiet = inside.backlog.is_quiet();
         self.wake_if_ample(inside);
         is_quiet
     }

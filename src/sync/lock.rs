@@ -26,13 +26,26 @@ impl<T> Mutex<T> {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many times this thread has asked for a lock.
+    pub(crate) static ASKED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+fn count() {
+    #[cfg(test)]
+    let _ = ASKED.try_with(|asked| asked.set(asked.get() + 1));
+}
+
 impl<T: ?Sized> Mutex<T> {
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+        count();
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing if somebody has it.
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        count();
         match self.0.try_lock() {
             Ok(guard) => Some(guard),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

@@ -19,6 +19,8 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 
 pub(crate) use budget::{Budget, Evict, Holding, Share};
 pub(crate) use doorbell::Doorbell;
+#[cfg(test)]
+pub(crate) use lock::ASKED;
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
 pub(crate) use ours::{Ours, Process};
 pub(crate) use panics::caught;

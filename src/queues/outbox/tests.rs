@@ -344,3 +344,24 @@ fn what_is_withdrawn_is_not_written_wherever_it_is() {
     outbox.push("early".into(), terms, WaitFor::Nothing).unwrap();
     assert!(write_one(&outbox).is_none());
 }
+
+#[test]
+#[cfg(not(shuttle))]
+fn a_message_sent_directly_takes_at_most_four_locks() {
+    let server = crate::Server::bind("127.0.0.1:0", |session| {
+        for message in &session {
+            let _ = session.send(message);
+        }
+    });
+    let server = server.unwrap();
+    let client = crate::Client::connect(format!("ws://{}", server.local_addr())).unwrap();
+    let mut most = 0;
+    for _ in 0..200 {
+        let before = crate::sync::ASKED.get();
+        client.send("x").unwrap();
+        most = most.max(crate::sync::ASKED.get() - before);
+        client.recv().unwrap();
+    }
+    // the outbox three times, and once what writes
+    assert_eq!(most, 4);
+}
