@@ -1,80 +1,17 @@
 //! What the outbox has accepted and is not done with: plain bookkeeping, no waiting.
 
-use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::byte_queue::ByteQueue;
 use super::confirmations::Confirmations;
-use super::terms::{Refused, Tally, Terms, TooLarge, Withdrawal};
+use super::entry::Entry;
+use super::terms::{Refused, Tally, Terms, TooLarge};
 use crate::failure::Failure;
 use crate::message::Message;
 use crate::policy::{Bounds, Delivery, Unconfirmed, Undelivered};
 use crate::sync::{Budget, Holding, Share};
-
-/// A message on its way.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    /// Counted from 1 in the order of acceptance.
-    pub(crate) number: u64,
-    pub(crate) message: Message,
-    /// What confirms it: its number, or in a session, set when it is encoded, its place among all
-    /// messages on the wire, beats included.
-    pub(crate) position: u64,
-    pub(crate) is_uncompressed: bool,
-    /// Whether any link has died with this as the first message that the peer had not confirmed.
-    pub(crate) is_suspect: bool,
-    /// How many sound links have.
-    links_ended: u32,
-    expires: Option<Instant>,
-    /// Whether a link that died had written it: it may be with the peer.
-    again: bool,
-    /// Whether the link that died last had begun to write it.
-    begun: bool,
-    /// Whether the login hook has sent it: it is of use in this session only.
-    is_login: bool,
-    /// Whether it is for the link that was up when it was accepted, and no other.
-    this_link: bool,
-    withdrawal: Option<Withdrawal>,
-}
-
-impl Entry {
-    fn new(number: u64, message: Message, terms: Terms) -> Self {
-        Self {
-            number,
-            message,
-            position: number,
-            is_uncompressed: terms.is_uncompressed,
-            is_suspect: false,
-            links_ended: 0,
-            expires: terms.expires,
-            again: false,
-            begun: false,
-            is_login: false,
-            this_link: terms.this_link,
-            withdrawal: terms.withdrawal,
-        }
-    }
-
-    fn size(&self) -> usize {
-        self.message.len()
-    }
-
-    fn is_withdrawn(&self) -> bool {
-        self.withdrawal.as_ref().is_some_and(Withdrawal::is_withdrawn)
-    }
-
-    fn is_expired(&self, now: Instant) -> bool {
-        self.expires.is_some_and(|time| time <= now)
-    }
-}
-
-impl Borrow<Message> for Entry {
-    fn borrow(&self) -> &Message {
-        &self.message
-    }
-}
 
 /// What a send meets.
 #[derive(Debug, Default)]
@@ -156,6 +93,10 @@ impl Backlog {
     /// Messages that are lost are kept for [`Backlog::take_lost`].
     pub(super) fn keep_lost(&mut self) {
         self.keeps_lost = true;
+    }
+
+    pub(super) fn has_lost(&self) -> bool {
+        !self.lost.is_empty()
     }
 
     pub(super) fn take_lost(&mut self) -> Vec<(Message, Undelivered)> {
@@ -641,6 +582,10 @@ impl Backlog {
     /// Everything that was never confirmed and could be sent again.
     pub(super) fn drain(&mut self) -> Vec<Message> {
         self.drop_login();
+        let withdrawn = self.kept.take_out(Entry::is_withdrawn).into_iter();
+        for entry in withdrawn.chain(self.queue.take_out(Entry::is_withdrawn)) {
+            self.lose(entry, Undelivered::Withdrawn);
+        }
         self.drained |= !self.queue.is_empty();
         self.confirmations.close();
         let (kept, queue) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.queue));

@@ -5,6 +5,7 @@ pub(crate) mod batch;
 mod byte_queue;
 mod channel;
 mod confirmations;
+mod entry;
 mod gaps;
 pub(crate) mod inbox;
 pub(crate) mod mailbox;
@@ -13,6 +14,6 @@ pub(crate) mod outbox;
 pub(crate) mod receipt;
 pub(crate) mod terms;
 
-pub(crate) use backlog::Entry;
 pub(crate) use channel::NoMessage;
+pub(crate) use entry::Entry;
 pub use receipt::Receipt;

@@ -11,7 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::backlog::{Backlog, Entry};
+use super::backlog::Backlog;
+use super::entry::Entry;
 use super::on_dropped::DropHook;
 use super::terms::{Refused, Tally, Terms, TooLarge, WaitFor, Withdrawal};
 use crate::failure::Failure;
@@ -184,6 +185,12 @@ impl Outbox {
                     return Err(Refused::Unconfirmable);
                 }
                 Overflow::Wait if is_homeless(backlog) => return Err(Refused::NoLink),
+                // before a wait that may be long
+                Overflow::Wait if backlog.has_lost() => {
+                    drop(inside);
+                    self.tell();
+                    inside = self.lock();
+                }
                 Overflow::Wait => {
                     let expiry = backlog.next_expiry();
                     inside = self.wait(inside, wait, expiry)?;
@@ -533,6 +540,7 @@ impl Outbox {
     pub(crate) fn drain(&self) -> Vec<Message> {
         let left = self.lock().backlog.drain();
         self.room.notify_all();
+        self.tell();
         left
     }
 

@@ -346,6 +346,38 @@ fn what_is_withdrawn_is_not_written_wherever_it_is() {
 }
 
 #[test]
+fn what_is_withdrawn_is_not_handed_back() {
+    let outbox = outbox(4, Overflow::Fail);
+    let withdrawal = Withdrawal::default();
+    let terms = Terms { withdrawal: Some(withdrawal.clone()), ..Terms::default() };
+    outbox.push("a call".into(), terms, WaitFor::Nothing).unwrap();
+    fill(&outbox, 0..1);
+    withdrawal.withdraw();
+    assert_eq!(texts(outbox.drain()), ["0"]);
+    assert_eq!(counts(&outbox)[0], 1);
+}
+
+#[test]
+fn what_has_expired_is_told_before_a_sender_waits() {
+    let (told, telling) = std::sync::mpsc::channel();
+    let on_dropped: OnDropped = Arc::new(move |message, why| told.send((message, why)).unwrap());
+    let outbox = Arc::new(outbox(2, Overflow::Wait).telling(Some(on_dropped)));
+    fill(&outbox, 0..1);
+    let expires = Some(Instant::now());
+    outbox.push("stale".into(), Terms { expires, ..Terms::default() }, WaitFor::Nothing).unwrap();
+    let size = "x".repeat(outbox.limits.bytes);
+    let waiter = {
+        let outbox = Arc::clone(&outbox);
+        // there is room for one more, but not for one so large
+        std::thread::spawn(move || push(&outbox, &size, WaitFor::Ever))
+    };
+    let told = telling.recv_timeout(Duration::from_secs(30)).unwrap();
+    assert_eq!(told, ("stale".into(), Undelivered::Expired));
+    outbox.shut();
+    assert_eq!(waiter.join().unwrap(), Err(Refused::Shut));
+}
+
+#[test]
 #[cfg(not(shuttle))]
 fn a_message_sent_directly_takes_at_most_four_locks() {
     let server = crate::Server::bind("127.0.0.1:0", |session| {

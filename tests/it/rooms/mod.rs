@@ -185,7 +185,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("link/control.rs Slots", "what was in the slots"),
     ("link/life.rs Orders", "what the writer is to do"),
     ("link/beat_clock.rs Seen", "what a step is made from"),
-    ("queues/backlog.rs Entry", "a message that goes from hand to hand, with what is known of it"),
+    ("queues/entry.rs Entry", "a message that goes from hand to hand, with what is known of it"),
     ("queues/terms.rs Tally", "numbers that were read at one moment"),
     ("queues/terms.rs Terms", "what goes with a message"),
     ("queues/terms.rs TooLarge", "what has come of a call"),

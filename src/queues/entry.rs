@@ -1,0 +1,70 @@
+//! A message of the outbox.
+
+use std::borrow::Borrow;
+use std::time::Instant;
+
+use super::terms::{Terms, Withdrawal};
+use crate::message::Message;
+
+/// A message on its way.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Counted from 1 in the order of acceptance.
+    pub(crate) number: u64,
+    pub(crate) message: Message,
+    /// What confirms it: its number, or in a session, set when it is encoded, its place among all
+    /// messages on the wire, beats included.
+    pub(crate) position: u64,
+    pub(crate) is_uncompressed: bool,
+    /// Whether any link has died with this as the first message that the peer had not confirmed.
+    pub(crate) is_suspect: bool,
+    /// How many sound links have.
+    pub(super) links_ended: u32,
+    pub(super) expires: Option<Instant>,
+    /// Whether a link that died had written it: it may be with the peer.
+    pub(super) again: bool,
+    /// Whether the link that died last had begun to write it.
+    pub(super) begun: bool,
+    /// Whether the login hook has sent it: it is of use in this session only.
+    pub(super) is_login: bool,
+    /// Whether it is for the link that was up when it was accepted, and no other.
+    pub(super) this_link: bool,
+    pub(super) withdrawal: Option<Withdrawal>,
+}
+
+impl Entry {
+    pub(super) fn new(number: u64, message: Message, terms: Terms) -> Self {
+        Self {
+            number,
+            message,
+            position: number,
+            is_uncompressed: terms.is_uncompressed,
+            is_suspect: false,
+            links_ended: 0,
+            expires: terms.expires,
+            again: false,
+            begun: false,
+            is_login: false,
+            this_link: terms.this_link,
+            withdrawal: terms.withdrawal,
+        }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.message.len()
+    }
+
+    pub(super) fn is_withdrawn(&self) -> bool {
+        self.withdrawal.as_ref().is_some_and(Withdrawal::is_withdrawn)
+    }
+
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|time| time <= now)
+    }
+}
+
+impl Borrow<Message> for Entry {
+    fn borrow(&self) -> &Message {
+        &self.message
+    }
+}
