@@ -1,15 +1,13 @@
 //! What travels: messages and the frame that ends them.
 
 mod close;
-mod convert;
 mod iter;
-#[cfg(feature = "serde")]
-mod json;
 mod memory;
 mod payload;
+mod readable;
 mod received;
 
-use std::fmt;
+use std::borrow::Cow;
 
 use bytes::Bytes;
 
@@ -18,6 +16,7 @@ pub use iter::Iter;
 pub(crate) use iter::Receive;
 pub(crate) use memory::{Maker, Pool};
 pub use payload::{Payload, Text};
+use readable::readable;
 pub use received::MessageRef;
 
 /// One message of the application, whole: never a fragment, never a control frame.
@@ -42,6 +41,34 @@ pub enum Message {
 }
 
 impl Message {
+    /// A text message that holds this value as JSON.
+    ///
+    /// ```
+    /// use everlink::Message;
+    /// use serde::Serialize;
+    ///
+    /// #[derive(Serialize)]
+    /// struct Subscribe<'a> {
+    ///     op: &'a str,
+    ///     symbols: &'a [&'a str],
+    /// }
+    ///
+    /// let message = Message::from_json(&Subscribe { op: "subscribe", symbols: &["BTC-EUR"] })?;
+    /// assert_eq!(message, r#"{"op":"subscribe","symbols":["BTC-EUR"]}"#);
+    /// // what was put together by hand needs no `?`
+    /// let message = Message::from(serde_json::json!({ "op": "ping" }));
+    /// assert_eq!(message, r#"{"op":"ping"}"#);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`serde_json::to_string`]: the value refuses, or is a map whose keys are no strings.
+    #[cfg(feature = "serde")]
+    pub fn from_json<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        serde_json::to_string(value).map(Into::into)
+    }
+
     /// The length of the payload in bytes.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
@@ -112,31 +139,6 @@ impl Message {
     }
 }
 
-/// Shows the kind, the length and the first few bytes: payloads can be large, and logs should
-/// not carry them whole.
-impl fmt::Debug for Message {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show(self.as_text(), self.as_bytes(), f)
-    }
-}
-
-/// The start of a message, for `Debug`.
-fn show(text: Option<&str>, bytes: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    const SHOWN: usize = 32;
-    match text {
-        Some(text) if text.len() <= SHOWN => write!(f, "Text({text:?})"),
-        Some(text) => {
-            let start: String = text.chars().take(SHOWN).collect();
-            write!(f, "Text({} bytes: {start:?}...)", text.len())
-        }
-        None if bytes.len() <= SHOWN => write!(f, "Binary(b\"{}\")", bytes.escape_ascii()),
-        None => {
-            let start = bytes[..SHOWN].escape_ascii();
-            write!(f, "Binary({} bytes: b\"{start}\"...)", bytes.len())
-        }
-    }
-}
-
 impl From<&str> for Message {
     fn from(text: &str) -> Self {
         Self::Text(text.into())
@@ -179,6 +181,78 @@ impl From<Payload> for Message {
     }
 }
 
+impl From<&String> for Message {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<Cow<'_, str>> for Message {
+    fn from(text: Cow<'_, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
+impl From<Cow<'_, [u8]>> for Message {
+    fn from(bytes: Cow<'_, [u8]>) -> Self {
+        match bytes {
+            Cow::Borrowed(bytes) => bytes.into(),
+            Cow::Owned(bytes) => bytes.into(),
+        }
+    }
+}
+
+impl From<&Vec<u8>> for Message {
+    fn from(bytes: &Vec<u8>) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Message {
+    fn from(bytes: [u8; N]) -> Self {
+        bytes[..].into()
+    }
+}
+
+impl<const N: usize> From<&[u8; N]> for Message {
+    fn from(bytes: &[u8; N]) -> Self {
+        bytes[..].into()
+    }
+}
+
+/// The text of a text message; a binary one comes back.
+impl TryFrom<Message> for String {
+    type Error = Message;
+
+    fn try_from(message: Message) -> Result<Self, Message> {
+        match message {
+            Message::Text(text) => Ok(text.into()),
+            binary @ Message::Binary(_) => Err(binary),
+        }
+    }
+}
+
+/// A text message that holds this as JSON.
+#[cfg(feature = "serde")]
+impl From<serde_json::Value> for Message {
+    fn from(value: serde_json::Value) -> Self {
+        (&value).into()
+    }
+}
+
+/// A text message that holds this as JSON.
+#[cfg(feature = "serde")]
+impl From<&serde_json::Value> for Message {
+    fn from(value: &serde_json::Value) -> Self {
+        value.to_string().into()
+    }
+}
+
+readable!(Message);
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,5 +292,30 @@ mod tests {
         assert_eq!(format!("{:?}", Message::from(&b"\0a"[..])), r#"Binary(b"\x00a")"#);
         let long = format!("{:?}", Message::from("ä".repeat(100)));
         assert!(long.starts_with("Text(200 bytes: \"ää") && long.len() < 100, "{long}");
+    }
+
+    #[test]
+    fn messages_are_made_from_what_programs_have() {
+        let owned = "text".to_owned();
+        for message in [
+            Message::from(&owned),
+            Message::from(Cow::Borrowed("text")),
+            Message::from(Cow::<str>::Owned(owned.clone())),
+        ] {
+            assert_eq!(message, "text");
+            assert_eq!(message.to_string(), "text");
+            assert_eq!(String::try_from(message).unwrap(), "text");
+        }
+        let bytes = vec![1, 2, 3];
+        for message in [
+            Message::from([1, 2, 3]),
+            Message::from(&[1, 2, 3]),
+            Message::from(&bytes),
+            Message::from(Cow::Borrowed(&bytes[..])),
+        ] {
+            assert_eq!(message.as_ref(), [1, 2, 3]);
+            assert_eq!(message.to_string(), "3 bytes");
+            assert_eq!(String::try_from(message.clone()).unwrap_err(), message);
+        }
     }
 }

@@ -1,8 +1,7 @@
 //! A message in the hands of a handler.
 
-use std::fmt;
-
-use super::{Message, show};
+use super::Message;
+use super::readable::readable;
 
 /// A received message that is lent to a handler: a short one still lies where it was read, so
 /// looking at it costs no allocation.
@@ -101,9 +100,4 @@ impl From<MessageRef<'_>> for Message {
     }
 }
 
-/// As that of [`Message`].
-impl fmt::Debug for MessageRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        show(self.as_text(), self.as_bytes(), f)
-    }
-}
+readable!(MessageRef<'_>);

@@ -28,18 +28,16 @@ pub(super) fn all() -> impl Iterator<Item = &'static Metric> {
     std::iter::once(&UP).chain(Stats::METRICS).chain(ServerStats::METRICS)
 }
 
-impl Metric {
-    /// Whether it only grows.
-    pub(super) fn grows(&self) -> bool {
-        self.name.ends_with("_total")
-    }
+/// Whether it only grows.
+pub(super) fn grows(metric: &Metric) -> bool {
+    metric.name.ends_with("_total")
+}
 
-    pub(super) fn unit(&self) -> Unit {
-        match self.name.trim_end_matches("_total").rsplit('_').next() {
-            Some("bytes") => Unit::Bytes,
-            Some("seconds") => Unit::Seconds,
-            _ => Unit::Count,
-        }
+pub(super) fn unit(metric: &Metric) -> Unit {
+    match metric.name.trim_end_matches("_total").rsplit('_').next() {
+        Some("bytes") => Unit::Bytes,
+        Some("seconds") => Unit::Seconds,
+        _ => Unit::Count,
     }
 }
 
@@ -92,15 +90,15 @@ mod tests {
             let is_time = matches!(field.value, FieldValue::Time(_) | FieldValue::TotalTime(_));
             let metrics = all().filter(|metric| metric.field == field.name);
             for metric in metrics {
-                assert_eq!(metric.unit() == Unit::Seconds, is_time, "{}", metric.name);
+                assert_eq!(unit(metric) == Unit::Seconds, is_time, "{}", metric.name);
                 let is_size = metric.field.contains("bytes");
-                assert_eq!(metric.unit() == Unit::Bytes, is_size, "{}", metric.name);
+                assert_eq!(unit(metric) == Unit::Bytes, is_size, "{}", metric.name);
             }
         }
         let samples = of_client(true, &Stats::default());
         for sample in samples.into_iter().chain(of_server(ServerStats::default())) {
             let grows = matches!(sample.value, Value::Counter(_));
-            assert_eq!(sample.metric.grows(), grows, "{}", sample.metric.name);
+            assert_eq!(super::grows(sample.metric), grows, "{}", sample.metric.name);
         }
     }
 }

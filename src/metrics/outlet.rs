@@ -215,9 +215,9 @@ fn describe_once(recorder: &dyn Recorder) {
         return;
     }
     for metric in names::all() {
-        let (name, unit) = (KeyName::from_const_str(metric.name), Some(metric.unit()));
+        let (name, unit) = (KeyName::from_const_str(metric.name), Some(names::unit(metric)));
         let help = SharedString::const_str(metric.help);
-        if metric.grows() {
+        if names::grows(metric) {
             recorder.describe_counter(name, unit, help);
         } else {
             recorder.describe_gauge(name, unit, help);

@@ -93,14 +93,13 @@ fn files_do_not_use_each_other_in_circles() {
 fn a_type_is_whole_in_its_file() {
     let strayed = LIBRARY.strayed_impls.iter();
     let strayed = strayed.map(|((home, name), file)| format!("{name} of {home} in {file}"));
-    check("what a type can do stands beside it", strayed, SPLIT);
+    check("what a type can do stands beside it, or beside the trait", strayed, SPLIT);
 }
 
 #[test]
 fn fields_are_private_to_their_file() {
     let open = LIBRARY.open_types.iter().map(|(file, name)| format!("{file} {name}"));
-    let plain = PLAIN.iter().map(|(name, _)| *name);
-    let exceptions: Vec<&str> = plain.chain(OPEN.iter().copied()).collect();
+    let exceptions: Vec<&str> = PLAIN.iter().map(|(name, _)| *name).collect();
     check("fields are private, but those of plain values", open, &exceptions);
 }
 
@@ -110,49 +109,34 @@ fn nothing_is_named_by_the_re_exports_of_lib() {
     check("each thing is named where it is defined", named, &[]);
 }
 
-/// Files that still go in circles.
+/// Files in circles. A type has a function that begins its builder, and a builder has one that
+/// begins the type.
 const CIRCLES: &[&str] =
     &["client/builder.rs", "client/handle.rs", "server/builder.rs", "server/mod.rs"];
 
 /// Types that still have `impl`s in another file: that file.
-const SPLIT: &[&str] = &[
-    "Error of error.rs in queues/terms.rs",
-    "Error of error.rs in sender/error.rs",
-    "FailureTally of failure/counts.rs in stats/table.rs",
-    "Message of message/mod.rs in message/convert.rs",
-    "Message of message/mod.rs in message/json.rs",
-    "Message of message/mod.rs in message/received.rs",
-    "Message of message/mod.rs in sender/error.rs",
-    "MessageRef of message/received.rs in message/convert.rs",
-    "MessageRef of message/received.rs in message/json.rs",
-    "Stats of stats/mod.rs in stats/rates.rs",
-    "Metric of stats/table.rs in metrics/names.rs",
-];
-
-/// Types whose fields other files still reach.
-const OPEN: &[&str] = &[
-    "policy/compression.rs Compression",
-    "policy/framing.rs Framing",
-    "policy/framing.rs LengthPrefix",
-    "policy/heartbeat.rs Heartbeat",
-    "policy/limits.rs MaxSizes",
-    "policy/queue.rs Bounds",
-    "policy/resume.rs Resume",
-    "policy/resume.rs Unconfirmed",
-    "policy/timeouts.rs Resolved",
-    "resume/header.rs Answer",
-    "resume/report.rs Report",
-    "resume/server.rs Death",
-    "server/admission.rs ConnectionLimits",
-    "server/answer.rs Answer",
-    "server/incoming.rs Certificates",
-    "server/incoming.rs Incoming",
-    "stats/field.rs Fields",
-    "stats/table.rs Metric",
-];
+const SPLIT: &[&str] = &["Stats of stats/mod.rs in stats/rates.rs"];
 
 /// Plain values: their fields are what they are, and no invariant lies between them.
 const PLAIN: &[(&str, &str)] = &[
+    ("policy/compression.rs Compression", "a setting, checked at the start"),
+    ("policy/framing.rs Framing", "a setting, checked at the start"),
+    ("policy/framing.rs LengthPrefix", "a setting, checked at the start"),
+    ("policy/heartbeat.rs Heartbeat", "a setting, checked at the start"),
+    ("policy/limits.rs MaxSizes", "a setting, filled in"),
+    ("policy/queue.rs Bounds", "a setting, filled in"),
+    ("policy/resume.rs Resume", "a setting, checked at the start"),
+    ("policy/resume.rs Unconfirmed", "a setting, filled in"),
+    ("policy/timeouts.rs Resolved", "a setting, filled in"),
+    ("resume/header.rs Answer", "pieces of a text"),
+    ("resume/report.rs Report", "a number"),
+    ("resume/server.rs Death", "what a call takes"),
+    ("server/admission.rs ConnectionLimits", "two numbers"),
+    ("server/answer.rs Answer", "what a hook hands over"),
+    ("server/incoming.rs Certificates", "what a handshake has brought"),
+    ("server/incoming.rs Incoming", "pieces of a request"),
+    ("stats/field.rs Fields", "a list"),
+    ("stats/table.rs Metric", "a row of a table"),
     ("chaos/conditions.rs State", "what one lock protects"),
     ("chaos/faults.rs Faults", "what is to go wrong; the proxy reads it"),
     ("client/attempt.rs Hooks", "what a builder hands over"),

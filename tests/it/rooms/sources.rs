@@ -31,7 +31,17 @@ pub struct Library {
     imports: BTreeMap<(Names, String), Names>,
     /// The paths that stand in each module. A re-export is none: who names it there uses what it is.
     mentions: BTreeSet<(Names, Names)>,
-    impls: Vec<(Names, Names)>,
+    impls: Vec<Impl>,
+    /// The structs, enums and traits that the modules define.
+    defined: BTreeSet<Names>,
+}
+
+/// An `impl` that stands in a module.
+struct Impl {
+    module: Names,
+    of: Names,
+    /// The trait and its arguments: beside those it may stand, too.
+    beside: Vec<Names>,
 }
 
 impl Library {
@@ -115,9 +125,17 @@ impl Library {
                 self.uses.entry(user).or_default().insert(used);
             }
         }
-        for (module, path) in &self.impls {
+        for Impl { module, of, beside } in &self.impls {
             let file = self.file_of(module);
-            if let Some(of) = self.resolve(module, path, 0).filter(|of| of.0 != file) {
+            let is_here = |path: &Names| {
+                let alone = [module.clone(), path.clone()].concat();
+                self.defined.contains(&alone)
+                    || self.resolve(module, path, 0).is_some_and(|found| found.0 == file)
+            };
+            if beside.iter().any(is_here) {
+                continue;
+            }
+            if let Some(of) = self.resolve(module, of, 0).filter(|of| of.0 != file) {
                 self.strayed_impls.insert((of, file));
             }
         }
@@ -156,6 +174,12 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    fn define(&mut self, name: &syn::Ident) {
+        let mut path = self.module.clone();
+        path.push(name.to_string());
+        self.library.defined.insert(path);
+    }
+
     fn mention(&mut self, path: Names) {
         self.library.mentions.insert((self.module.clone(), path));
     }
@@ -302,12 +326,38 @@ impl<'ast> Visit<'ast> for Reader<'_> {
             of = &reference.elem;
         }
         if let syn::Type::Path(of) = of {
-            self.library.impls.push((self.module.clone(), Self::names(&of.path)));
+            let mut beside = Vec::new();
+            if let Some((_, path, _)) = &item.trait_ {
+                beside.push(Self::names(path));
+                let arguments = path.segments.iter().map(|segment| &segment.arguments);
+                for arguments in arguments {
+                    let syn::PathArguments::AngleBracketed(arguments) = arguments else { continue };
+                    beside.extend(arguments.args.iter().filter_map(|argument| match argument {
+                        syn::GenericArgument::Type(syn::Type::Path(of)) => {
+                            Some(Self::names(&of.path))
+                        }
+                        _ => None,
+                    }));
+                }
+            }
+            let of = Self::names(&of.path);
+            self.library.impls.push(Impl { module: self.module.clone(), of, beside });
         }
         visit::visit_item_impl(self, item);
     }
 
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.define(&item.ident);
+        visit::visit_item_enum(self, item);
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.define(&item.ident);
+        visit::visit_item_trait(self, item);
+    }
+
     fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.define(&item.ident);
         let is_public = matches!(item.vis, Visibility::Public(_));
         let is_open = |field: &syn::Field| match field.vis {
             Visibility::Inherited => false,
