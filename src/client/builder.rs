@@ -71,7 +71,7 @@ type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
 /// | `stable_after` | any | always |
 /// | `backoff`: `initial`, `max` | over 0 to 1000 days | `exponential()`, as `jitter` |
 /// | `backoff`: `fixed` | 0 to 1000 days | always |
-/// | `max_attempts` | 1 and up | always |
+/// | `max_attempts`, `max_deliveries` | 1 and up | always |
 /// | `max_redirects` | any | on `ws://` and `wss://` |
 /// | `header`, `subprotocols`, `keep_cookies` | what HTTP allows | on `ws://` and `wss://` |
 /// | `framing`: `max_length` | 1 and up | on `tcp://` and `tcps://`; `little_endian` and `inclusive` with a length prefix |

@@ -140,7 +140,7 @@ impl Core {
     pub(super) fn reconnect(&self) -> Result<(), Error> {
         // before the command: after it the manager may have given up again, and this would undo that
         self.status.resume();
-        self.outbox.rest(None);
+        self.outbox.set_given_up(None);
         self.command(Command::Reconnect)
     }
 
@@ -250,7 +250,7 @@ impl Core {
     /// Logs a step. What a link itself says while it lives is logged there.
     fn record(&self, event: &Event) {
         let level = event.level();
-        // the link has said so, where the wait was seen
+        // the link has logged these two itself
         let is_said =
             matches!(event, Event::ReceiverStalled { .. } | Event::ConfirmationsMissing { .. });
         if is_said || !log::log_enabled!(level) {
@@ -309,7 +309,7 @@ impl End for Core {
         self.mailbox.is_received_here_alone()
     }
 
-    fn rests(&self) -> Option<Error> {
+    fn gave_up(&self) -> Option<Error> {
         self.status.end()
     }
 

@@ -167,7 +167,7 @@ impl Manager {
             };
             let next = match next {
                 NextStep::Redial(delay) => self.back_off(delay),
-                NextStep::GiveUp(cause) => self.rest(cause),
+                NextStep::GiveUp(cause) => self.give_up(cause),
                 close @ NextStep::Close { .. } => close,
             };
             if let NextStep::Close { clean } = next {
@@ -177,7 +177,7 @@ impl Manager {
     }
 
     /// Logs an event, brings the metrics up to date and tells the program.
-    // its stack is not to stay resident
+    // not inlined: `live` waits with its own frame on the stack, and this one's would add to it
     #[inline(never)]
     fn make_known(&mut self, event: Event) {
         self.core.note(&event);
@@ -253,7 +253,7 @@ impl Manager {
         };
         match self.first.take() {
             None => self.make_known(event),
-            // nobody can have subscribed before this; later subscribers start with what follows
+            // not published: there is no client yet that anybody could have subscribed to
             Some(first) => {
                 self.core.note(&event);
                 let _ = first.send(Ok(()));
@@ -334,15 +334,15 @@ impl Manager {
     }
 
     /// Does nothing until the program wants something.
-    fn rest(&mut self, cause: Arc<Failure>) -> NextStep {
+    fn give_up(&mut self, cause: Arc<Failure>) -> NextStep {
         let attempts = self.streak.failed();
         self.core.status.enter(Step::GaveUp(Arc::clone(&cause)));
         self.core.mailbox.wake_all();
-        self.core.outbox.rest(Some(Arc::clone(&cause)));
+        self.core.outbox.set_given_up(Some(Arc::clone(&cause)));
         self.make_known(Event::GaveUp { cause, attempts });
         let next = self.obey(self.commands.recv());
-        // `reconnect()` may have done so before the outbox rested
-        self.core.outbox.rest(None);
+        // again: a `reconnect()` that came before the first of these calls has told the outbox too early
+        self.core.outbox.set_given_up(None);
         next
     }
 

@@ -106,7 +106,7 @@ impl PingLedger {
         self.counters.confirmed.fetch_add(confirmed, Relaxed);
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
         drop(state);
-        // it takes a lock of its own
+        // without our lock: this takes one of its own
         self.counters.round_trip(ping.sent.elapsed());
         Some(ping.covers)
     }

@@ -85,7 +85,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     let cause = cause.unwrap_or_else(|panic| panic.at(reader.place));
     shared.fail(cause);
     reader.deliver();
-    if shared.is_all_there_is() {
+    if shared.is_the_last() {
         shared.mailbox.end();
     }
     *slot.lock() = Some(reader.inbox);
@@ -351,7 +351,7 @@ impl Reader<'_> {
         let (is_session, is_framed) =
             (shared.settings.side == Side::Session, !shared.protocol.is_websocket());
         shared.life.peer_ends(cause, answer.clone());
-        if shared.is_all_there_is() || is_session && answer.is_some() {
+        if shared.is_the_last() || is_session && answer.is_some() {
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();
         }
@@ -442,7 +442,7 @@ pub(super) fn deliver(
 
 /// How much a full inbox may take at the moment.
 fn room(shared: &Shared) -> Room {
-    shared.life.room(shared.is_all_there_is())
+    shared.life.room(shared.is_the_last())
 }
 
 /// Hands a message on, unless it belongs to the heartbeat. Runs the program's code.

@@ -84,7 +84,7 @@ impl Shared {
             }
             Manner::Aborted => self.hangup.reset(),
         }
-        if self.is_all_there_is() {
+        if self.is_the_last() {
             self.outbox.shut();
         }
         self.outbox.link_lost();
@@ -138,8 +138,9 @@ impl Shared {
         let _ = self.notices.try_send(notice);
     }
 
-    /// Whether outbox and inbox end with this link: a server's, without a session that may go on.
-    pub(super) fn is_all_there_is(&self) -> bool {
+    /// Whether no other link can follow: a server's session that cannot be resumed. Outbox and inbox
+    /// end with it then.
+    pub(super) fn is_the_last(&self) -> bool {
         self.settings.side == Side::Session && self.session.is_none()
     }
 
@@ -178,8 +179,8 @@ impl Shared {
         Ok(())
     }
 
-    /// A pong has come that answers the ping behind all that. In a session it confirms nothing: some
-    /// gateways answer pings themselves.
+    /// A pong has come. It answers a ping that was sent after what `covered` says. In a session it
+    /// confirms nothing: some gateways answer pings themselves.
     pub(super) fn answered(&self, covered: Option<Covered>) {
         let Some(covered) = covered else { return };
         match self.reporting() {

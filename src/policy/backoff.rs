@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::durations::not_too_long;
+
 /// How long to wait before each redial.
 ///
 /// The default is [`Backoff::exponential`]: 1 s, doubling, at most 30 s, with full jitter, so
@@ -158,10 +160,7 @@ impl Backoff {
             Kind::Fixed(delay) => *delay,
             Kind::Custom(_) => Duration::ZERO,
         };
-        if longest > super::MAX_DURATION {
-            return Err(format!("{longest:?} is over the limit of {:?}", super::MAX_DURATION));
-        }
-        Ok(())
+        not_too_long(longest)
     }
 }
 

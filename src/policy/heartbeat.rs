@@ -4,14 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::durations::{in_range, not_too_long};
 use crate::message::{Message, MessageRef};
-
-/// No timeout is longer than this: a thousand days. It keeps every deadline representable.
-pub(crate) const MAX_DURATION: Duration = Duration::from_secs(1000 * 24 * 3600);
-
-/// No timeout and no interval is shorter than this: what is shorter than a thread takes to wake is over
-/// before anything can be done in it.
-pub(crate) const MIN_DURATION: Duration = Duration::from_millis(1);
 
 /// How a link proves that the peer is alive.
 ///
@@ -277,17 +271,12 @@ impl Heartbeat {
             Beat::Listen => ("limit", limit),
             _ => ("interval", self.interval),
         };
-        if least < MIN_DURATION {
-            return Err(format!("the {what} of {least:?} is under {MIN_DURATION:?}"));
-        }
+        in_range(least).map_err(|reason| format!("the {what} of {reason}"))?;
         if limit <= self.interval {
             let interval = self.interval;
             return Err(format!("dead_after {limit:?} leaves no time after {interval:?} idle"));
         }
-        if limit > MAX_DURATION {
-            return Err(format!("{limit:?} is over the limit of {MAX_DURATION:?}"));
-        }
-        Ok(())
+        not_too_long(limit)
     }
 }
 

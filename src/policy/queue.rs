@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::durations::not_too_long;
 use super::options::options;
 
 /// What happens to a message for which a full queue has no room.
@@ -95,10 +96,8 @@ impl Queue {
         }
         match self.message_ttl {
             Some(ttl) if ttl.is_zero() => Err("a message_ttl of zero leaves no time at all".into()),
-            Some(ttl) if ttl > super::MAX_DURATION => {
-                Err(format!("message_ttl {ttl:?} is over the limit of {:?}", super::MAX_DURATION))
-            }
-            _ => Ok(()),
+            Some(ttl) => not_too_long(ttl).map_err(|reason| format!("message_ttl {reason}")),
+            None => Ok(()),
         }
     }
 }

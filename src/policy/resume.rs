@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::MAX_DURATION;
+use super::durations::not_too_long;
 
 /// How sessions survive their connection, for either builder.
 ///
@@ -89,9 +89,7 @@ impl Resume {
         if window < Duration::from_secs(1) {
             return Err(format!("{window:?} is less than a second"));
         }
-        if window > MAX_DURATION {
-            return Err(format!("{window:?} is over the limit of {MAX_DURATION:?}"));
-        }
+        not_too_long(window)?;
         if self.sessions == Some(0) || self.bytes == Some(0) {
             return Err("zero lets no session wait".into());
         }

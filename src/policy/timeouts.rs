@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::durations::in_range;
 use super::options::options;
-use super::{MAX_DURATION, MIN_DURATION};
 
 options! {
     /// How long each step in the life of a connection may take, for either builder.
@@ -70,13 +70,7 @@ impl Timeouts {
             ("Timeouts::write", self.write),
             ("Timeouts::close", self.close),
         ] {
-            let Some(value) = value else { continue };
-            if value < MIN_DURATION {
-                return Err((option, format!("{value:?} is under the least of {MIN_DURATION:?}")));
-            }
-            if value > MAX_DURATION {
-                return Err((option, format!("{value:?} is over the limit of {MAX_DURATION:?}")));
-            }
+            value.map_or(Ok(()), in_range).map_err(|reason| (option, reason))?;
         }
         Ok(())
     }

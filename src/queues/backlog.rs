@@ -159,11 +159,11 @@ impl Backlog {
     }
 
     /// The client has given up, for this reason, or was sent off again.
-    pub(super) fn rest(&mut self, cause: Option<Arc<Failure>>) {
+    pub(super) fn set_given_up(&mut self, cause: Option<Arc<Failure>>) {
         if self.is_shut() {
             return;
         }
-        self.confirmations.rest(cause.as_ref());
+        self.confirmations.set_given_up(cause.as_ref());
         self.gate = cause.map_or(Gate::Open, Gate::NobodyDrains);
     }
 

@@ -55,7 +55,7 @@ impl Confirmations {
             let cell = receipt.cell();
             cell.accepted(self.accepted);
             if resting.is_some() {
-                cell.rest(resting.cloned());
+                cell.set_given_up(resting.cloned());
             }
             self.receipts.push_back((self.accepted, cell));
         }
@@ -145,8 +145,8 @@ impl Confirmations {
     }
 
     /// The client has given up, for this reason, or was sent off again.
-    pub(super) fn rest(&self, cause: Option<&Arc<Failure>>) {
-        self.receipts.iter().for_each(|(_, cell)| cell.rest(cause.cloned()));
+    pub(super) fn set_given_up(&self, cause: Option<&Arc<Failure>>) {
+        self.receipts.iter().for_each(|(_, cell)| cell.set_given_up(cause.cloned()));
     }
 
     pub(super) fn begin_flush(&mut self) -> u64 {

@@ -523,10 +523,9 @@ impl Outbox {
         &self.doorbell
     }
 
-    /// The client has given up, for this reason, and nobody may wait here until it is sent off again
-    /// (`None`).
-    pub(crate) fn rest(&self, cause: Option<Arc<Failure>>) {
-        self.lock().backlog.rest(cause);
+    /// While the client has given up, for this reason, no sender waits here. `None`: it dials again.
+    pub(crate) fn set_given_up(&self, cause: Option<Arc<Failure>>) {
+        self.lock().backlog.set_given_up(cause);
         self.room.notify_all();
     }
 

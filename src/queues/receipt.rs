@@ -125,7 +125,7 @@ impl Cell {
     }
 
     /// The client has given up, for this reason, or was sent off again.
-    pub(crate) fn rest(&self, cause: Option<Arc<Failure>>) {
+    pub(crate) fn set_given_up(&self, cause: Option<Arc<Failure>>) {
         self.change(cause.map_or(Outcome::Open, Outcome::Resting));
     }
 

@@ -58,7 +58,7 @@ pub(crate) trait End: Send + Sync {
     /// Whether the current thread receives, and no other ever has.
     fn is_received_here_alone(&self) -> bool;
     /// Why nothing drains the outbox, if nothing does.
-    fn rests(&self) -> Option<Error>;
+    fn gave_up(&self) -> Option<Error>;
     /// Accepts nothing more, and says goodbye once everything is written.
     fn start_close(&self, frame: CloseFrame);
 }
@@ -382,7 +382,7 @@ impl Sender {
 
     fn refusal(&self, refused: Refused) -> Error {
         match refused {
-            Refused::NobodyDrains => self.end.plain().rests().unwrap_or(Error::Full),
+            Refused::NobodyDrains => self.end.plain().gave_up().unwrap_or(Error::Full),
             other => other.into(),
         }
     }

@@ -58,7 +58,7 @@ impl End for Outgoing {
         self.core.mailbox().is_received_here_alone()
     }
 
-    fn rests(&self) -> Option<Error> {
+    fn gave_up(&self) -> Option<Error> {
         None
     }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::policy::{
-    Backoff, Bounds, Compression, Delivery, Framing, Heartbeat, Limits, MAX_DURATION, MaxSizes,
-    OnDropped, Queue, Resolved, Resume, SocketOptions, Timeouts,
+    Backoff, Bounds, Compression, Delivery, Framing, Heartbeat, Limits, MaxSizes, OnDropped, Queue,
+    Resolved, Resume, SocketOptions, Timeouts, not_too_long,
 };
 use crate::sync::Budget;
 use crate::sync::threads::{LEAST_STACK, usual_stack};
@@ -322,10 +322,7 @@ impl Settings {
         self.timeouts.unwrap_or_default().check().map_err(wrong)?;
         self.limits.unwrap_or_default().check().map_err(wrong)?;
         self.socket().check().map_err(wrong)?;
-        if self.max_retry_after() > MAX_DURATION {
-            let reason = format!("over the limit of {MAX_DURATION:?}");
-            return Err(Error::setting("max_retry_after", reason));
-        }
+        not_too_long(self.max_retry_after()).map_err(named("max_retry_after"))?;
         let zero = "zero lets nothing through";
         if self.max_attempts == Some(0) {
             return Err(Error::setting("max_attempts", zero));

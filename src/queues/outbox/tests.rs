@@ -125,7 +125,7 @@ fn what_has_expired_is_in_nobodys_way() {
 #[test]
 fn nobody_waits_for_a_client_that_gave_up() {
     let outbox = outbox(1, Overflow::Wait);
-    outbox.rest(Some(Arc::new(crate::failure::Failure::ClosedAbnormally)));
+    outbox.set_given_up(Some(Arc::new(crate::failure::Failure::ClosedAbnormally)));
     fill(&outbox, 0..1);
     assert_eq!(push(&outbox, "1", WaitFor::Ever), Err(Refused::NobodyDrains));
 }

@@ -158,7 +158,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("link/link.rs Ended", "what has come of a link"),
     ("link/link.rs Parts", "what a call takes"),
     ("link/opened.rs Opened", "what a call takes"),
-    ("link/pings.rs Covered", "three numbers"),
+    ("link/pings.rs Covered", "two numbers"),
     ("link/reader.rs Work", "what a call takes"),
     (
         "link/shared.rs Shared",
