@@ -184,10 +184,18 @@ impl SessionOwner {
 
     /// The whole life of the session.
     fn live(mut self, mut phase: Phase) {
+        let mut last_place = None;
         let cause = loop {
             phase = match phase {
                 Phase::Attached(link) => self.attached(link),
-                Phase::Detached { until, place } => self.detached(until, &place),
+                Phase::Detached { until, place } => {
+                    let next = self.detached(until, &place);
+                    if matches!(next, Phase::Over(_)) {
+                        place.give_up();
+                        last_place = Some(place);
+                    }
+                    next
+                }
                 Phase::Over(cause) => break cause,
             };
         };
@@ -205,6 +213,8 @@ impl SessionOwner {
         self.core.mailbox().end();
         outbox.end_session();
         drop(outbox.drain());
+        // not before: what it kept would count again
+        drop(last_place);
         while !self.handler_returned {
             match self.orders.recv() {
                 Ok(Order::Returned(result)) => self.returned(result),

@@ -66,6 +66,14 @@ impl Place {
     pub(super) fn number(&self) -> u64 {
         self.number
     }
+
+    /// The session is over, and nothing that it keeps counts any more. It is about to be dropped:
+    /// before this place is, which would count it again.
+    pub(super) fn give_up(&self) {
+        if let Some(waiting) = self.resumption.table.lock().waiting.remove(&self.number) {
+            waiting.holding.write_off();
+        }
+    }
 }
 
 impl Drop for Place {

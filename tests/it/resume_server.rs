@@ -423,6 +423,36 @@ fn a_session_that_waits_makes_room_for_a_client_that_is_there() {
 }
 
 #[test]
+fn no_more_sessions_make_room_than_have_to() {
+    let builder = Server::builder().resume(Resume::within(PATIENCE)).memory_limit(1 << 20);
+    let (server, sessions) = serve(builder);
+    let large = "x".repeat(300 << 10);
+    let waiting: Vec<_> = (1..=3)
+        .map(|count| {
+            let client = Bare::new(server.local_addr());
+            let session = next(&sessions);
+            let (token, _) = client.reset();
+            detached(&session);
+            eventually("its place", || match server.stats().detached {
+                detached if detached == count => Ok(()),
+                other => Err(Box::new(other)),
+            });
+            session.send(&*large).unwrap();
+            (session, token)
+        })
+        .collect();
+    let _client = Bare::new(server.local_addr());
+    let there = next(&sessions);
+    // its client confirms nothing, so it is kept
+    there.send(&*large).unwrap();
+    assert!(matches!(&*over(&waiting[0].0), Failure::Evicted));
+    for (_, token) in &waiting[1..] {
+        assert_eq!(Bare::resume(server.local_addr(), token, 0).has, Some(0));
+    }
+    assert_eq!(server.stats().evicted, 1);
+}
+
+#[test]
 fn a_session_that_is_taken_over_takes_nobodys_place() {
     let (server, sessions) = serve(Server::builder().resume(Resume::within(PATIENCE).sessions(1)));
     let client = Bare::new(server.local_addr());
