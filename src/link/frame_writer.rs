@@ -123,18 +123,19 @@ impl FrameWriter {
             }
             // in this order: see `ControlSlots`
             self.control()?;
-            if orders.close == Some(true) || orders.close == Some(false) && self.batch.is_empty() {
+            let has_taken = !self.batch.is_empty();
+            let is_after_data = || !has_taken && !self.shared.outbox.is_paused();
+            if orders.close.is_some_and(|is_urgent| is_urgent || is_after_data()) {
                 self.close(orders.close == Some(true))?;
                 continue;
             }
             self.encode_batch()?;
             // before the write, so that one write carries both
             let due = self.ask_if_due()?;
-            if !self.is_drained() {
+            // there may be more than one batch: raw messages are written while they are encoded
+            if has_taken || !self.is_drained() {
                 continue;
             }
-            // raw messages were written one by one while they were encoded
-            self.account();
             match orders.parting {
                 Parting::Nothing => {}
                 Parting::Goodbye if self.said_goodbye => {}
@@ -225,11 +226,14 @@ impl FrameWriter {
                 Err(error) => return Err(error),
             }
         }
-        match self.half.try_flush() {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_wait => {
-                self.wait(|half, _| half.flush())?;
+        loop {
+            match self.half.try_flush() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && self.may_wait => {
+                    break self.wait(|half, _| half.flush())?;
+                }
+                result => break result?,
             }
-            result => result?,
         }
         self.flushed = self.out.taken();
         Ok(())

@@ -15,7 +15,8 @@
 //!
 //! # Locks
 //!
-//! Locks are held for a few lines, and no call that may block is made meanwhile. In the whole crate these are held
+//! Locks are held for a few lines, and no call that may block is made meanwhile; the program's transport and
+//! logger are called with `Handoff` held, and are told not to. In the whole crate these are held
 //! while others are taken, the outermost first; what is not in this table is taken alone.
 //!
 //! | while this is held | these are taken | why |
@@ -23,6 +24,7 @@
 //! | the order of publishing metrics | whatever a snapshot reads: status, outbox, mailbox, round trips, registry, admission, resumption, totals | one publication at a time |
 //! | a resumable session's state | `Life` | whether its link is about to end |
 //! | `Handoff`, by a thread that sends or beats | the outbox, `PingLedger`, a TLS session | it writes without waiting, where the frame writer lies |
+//! | the registry, and the list of threads | what starting a thread takes; where that fails, admission | a thread and its entry are one step |
 //! | the mailbox's front | the mailbox's state | received messages keep their order |
 //! | the mailbox's state | `Life`, a client's status, a `Signal`; resumption's table | how much room there is, and whether anything still comes; sessions that wait are evicted where memory is short |
 //! | the outbox's state | a receipt's outcome; resumption's table | receipts are decided in order; the same |

@@ -11,7 +11,7 @@ use super::control::ControlSlots;
 use super::life::{Life, Parting};
 use super::liveness::Liveness;
 use super::pings::{Covered, PingLedger};
-use crate::failure::{Failure, Manner};
+use crate::failure::{Failure, Manner, guarded};
 use crate::message::{CloseCode, Message};
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
@@ -74,7 +74,8 @@ impl Shared {
             // the last beat: no other follows that would count it as missed
             self.counters.heartbeat_misses.fetch_add(1, Relaxed);
         }
-        match cause.manner() {
+        // a transport can be the program's own
+        let hung_up = guarded("transport", || match cause.manner() {
             Manner::Orderly => self.hangup.hang_up(),
             // a reset takes back what has not arrived, and a peer that is stuck in a write learns at
             // once that nobody reads
@@ -83,6 +84,9 @@ impl Shared {
                 self.hangup.hang_up();
             }
             Manner::Aborted => self.hangup.reset(),
+        });
+        if let Err(panic) = hung_up {
+            log::error!("{panic}");
         }
         if self.is_the_last() {
             self.outbox.shut();

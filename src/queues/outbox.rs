@@ -523,6 +523,11 @@ impl Outbox {
         &self.doorbell
     }
 
+    /// Whether more is queued than may be written before the peer has confirmed something.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.lock().backlog.is_paused()
+    }
+
     /// While the client has given up, for this reason, no sender waits here. `None`: it dials again.
     pub(crate) fn set_given_up(&self, cause: Option<Arc<Failure>>) {
         self.lock().backlog.set_given_up(cause);

@@ -30,7 +30,8 @@ counted! {
         evicted: total(u64) = AtomicU64, "everlink_server_evicted_total" "Sessions made room of";
         /// Connections accepted since the start.
         accepted: total(u64) = AtomicU64, "everlink_server_accepted_total" "Connections accepted";
-        /// Connections refused since the start: too many, or no thread to be had.
+        /// Connections refused since the start: too many, or no thread to be had. One that was accepted can be
+        /// refused later, when its session gets no thread.
         refused: total(u64) = AtomicU64, "everlink_server_refused_total" "Connections refused";
         /// Broadcasts that a session has missed since the start, once for each session, for it was too
         /// slow or they were too large: [`Stats::broadcasts_missed`](crate::stats::Stats::broadcasts_missed)

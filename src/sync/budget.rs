@@ -104,21 +104,23 @@ impl Part {
     }
 
     #[inline]
-    fn covers(&self, bytes: usize) -> bool {
-        bytes <= self.covered() || self.grow(bytes, false)
+    fn covers(&self, bytes: usize, may_evict: bool) -> bool {
+        bytes <= self.covered() || self.grow(bytes, false, may_evict)
     }
 
     #[inline]
     fn charge(&self, bytes: usize) {
         if bytes > self.covered() {
-            self.grow(bytes, true);
+            self.grow(bytes, true, false);
             self.budget().settle();
         }
     }
 
     #[cold]
-    fn grow(&self, bytes: usize, is_forced: bool) -> bool {
+    fn grow(&self, bytes: usize, is_forced: bool, may_evict: bool) -> bool {
         let (total, covered) = (&self.total, self.covered());
+        // nobody is evicted for what could never fit
+        let may_evict = may_evict && bytes.saturating_sub(total.free) <= total.limit;
         let more = bytes.saturating_sub(covered).div_ceil(total.step).saturating_mul(total.step);
         let fits = |taken: usize| {
             let sum = taken.saturating_add(more);
@@ -126,7 +128,7 @@ impl Part {
         };
         while total.taken.fetch_update(Relaxed, Relaxed, fits).is_err() {
             // it may itself be what is evicted
-            if !self.budget().evict() || bytes <= self.covered() {
+            if !may_evict || !self.budget().evict() || bytes <= self.covered() {
                 return bytes <= self.covered();
             }
         }
@@ -180,7 +182,9 @@ impl Share {
     /// [`Share::shrink`].
     #[inline]
     pub(crate) fn covers(&mut self, bytes: usize) -> bool {
-        self.part.as_ref().is_none_or(|part| part.covers(bytes))
+        // who waits itself has nobody evicted
+        let may_evict = self.waiting.is_none();
+        self.part.as_ref().is_none_or(|part| part.covers(bytes, may_evict))
     }
 
     /// The holder has so much, whether it may or not.
@@ -217,7 +221,7 @@ impl Share {
     pub(crate) fn wait_within(&mut self, budget: &Budget, bytes: usize) -> Holding {
         self.waiting = budget.part();
         if let Some(waiting) = &self.waiting {
-            waiting.grow(bytes, true);
+            waiting.grow(bytes, true, false);
         }
         Holding(self.part.iter().chain(&self.waiting).cloned().collect())
     }

@@ -19,7 +19,7 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
 
 pub(crate) use budget::{Budget, Evict, Holding, Share};
 pub(crate) use doorbell::Doorbell;
-#[cfg(test)]
+#[cfg(all(test, not(shuttle)))]
 pub(crate) use lock::ASKED;
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
 pub(crate) use ours::{Ours, Process};

@@ -565,6 +565,32 @@ fn unconfirmed_messages_have_bounds_of_their_own() {
 }
 
 #[test]
+fn a_close_waits_for_what_may_not_be_written_yet() {
+    let pair = Pair::with(resuming_server(), |client| {
+        client
+            .resume(everlink::config::Resume::new().unconfirmed(10, 1 << 20))
+            .timeouts(everlink::config::Timeouts::new().close(PATIENCE))
+    });
+    let session = pair.session();
+    pair.client.flush(PATIENCE).unwrap();
+    pair.proxy.set(Faults::none().stall(Direction::ToClient)).unwrap();
+    for number in 0..15 {
+        pair.client.send(number.to_string()).unwrap();
+    }
+    let mut row = Row::default();
+    row.fill(10, || session.recv_timeout(PATIENCE).unwrap());
+    let client = pair.client.clone();
+    let closing = std::thread::spawn(move || client.close());
+    eventually("the close", || match pair.client.status().state {
+        everlink::State::Closing => Ok(()),
+        other => Err(other),
+    });
+    pair.proxy.set(Faults::none()).unwrap();
+    row.fill(15, || session.recv_timeout(PATIENCE).unwrap());
+    assert!(closing.join().unwrap().undelivered.is_empty());
+}
+
+#[test]
 fn a_handler_of_messages_sees_each_once() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let collected = Arc::clone(&seen);

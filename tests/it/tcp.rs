@@ -112,6 +112,41 @@ fn simple_server(mut stream: TcpStream) {
 }
 
 #[test]
+fn raw_messages_that_are_more_than_one_batch_all_go_out_and_the_close_follows_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (queued, wait) = crossbeam_channel::bounded::<()>(0);
+    let client = Client::builder(format!("tcp://{}", listener.local_addr().unwrap()))
+        .framing(Framing::raw())
+        .heartbeat(Heartbeat::off())
+        .timeouts(everlink::config::Timeouts::new().close(PATIENCE))
+        .login(move |_| {
+            let _ = wait.recv();
+            Ok(())
+        })
+        .start()
+        .unwrap();
+    let mut stream = listener.accept().unwrap().0;
+    let message = "x".repeat(1000);
+    for _ in 0..200 {
+        client.send(&*message).unwrap();
+    }
+    drop(queued);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut all = vec![0; 200_000];
+    stream.read_exact(&mut all).unwrap();
+    // one wake-up of the writer finds both messages and the close
+    let reader = thread::spawn(move || {
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).map(|_| rest.len())
+    });
+    client.send(&*message).unwrap();
+    client.send(&*message).unwrap();
+    let report = client.close();
+    assert!(report.undelivered.is_empty(), "{report:?}");
+    assert_eq!(reader.join().unwrap().unwrap(), 2000);
+}
+
+#[test]
 fn a_simple_server_is_kept_company_across_its_restart() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
