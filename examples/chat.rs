@@ -78,7 +78,7 @@ fn room() -> ServerBuilder {
     Server::builder()
         .on_request(answer)
         .limits(Limits::new().message(4096))
-        .resume(Resume::default())
+        .resume(Resume::new())
 }
 
 fn answer(incoming: &Incoming) -> Answer {

@@ -37,7 +37,7 @@ fn main() -> Result<()> {
             }
         }
     });
-    let server = Server::builder().resume(Resume::default()).bind("127.0.0.1:0", read)?;
+    let server = Server::builder().resume(Resume::new()).bind("127.0.0.1:0", read)?;
     let own = server.local_addr();
     let mut times = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {

@@ -245,7 +245,7 @@ impl ServerBuilder {
     ///
     /// # fn user(request: &everlink::Incoming) -> Option<String> { None }
     /// let server = Server::builder()
-    ///     .resume(Resume::default())
+    ///     .resume(Resume::new())
     ///     .on_resume(|request, session| user(request) == session.incoming().and_then(user));
     /// # let _ = server;
     /// ```
