@@ -23,7 +23,7 @@
 //!
 //! The [`guide`] answers questions. Where to look next: [`Client`] for what it does and guarantees, [`ClientBuilder`] for every
 //! setting, [`Framing`](config::Framing) for `tcp://`, [`Server`] for the accepting side, [`Event`] and [`Failure`]
-//! for what happened, [`Stats`](stats::Stats) for what was counted, and `chaos` (with the feature of that name)
+//! for what happened, [`ClientStats`](stats::ClientStats) for what was counted, and `chaos` (with the feature of that name)
 //! for a proxy that breaks connections on purpose.
 //!
 //! # Threads
@@ -56,8 +56,8 @@
 //! (`Message::from_json`, `Message::json`, with `serde_json`, which is re-exported then); the plain
 //! settings are read from a configuration, each option by its name and times in seconds
 //! ([`Timeouts`](config::Timeouts), [`Limits`](config::Limits), [`SocketOptions`](config::SocketOptions), [`Queue`](config::Queue) and the words in them; a name that is
-//! none is refused); and what a program logs is written ([`Event`], [`State`], [`Stats`](stats::Stats),
-//! [`ServerStats`](stats::ServerStats), [`FailureKind`](failure::FailureKind)). [`Heartbeat`](config::Heartbeat), [`Backoff`](config::Backoff) and [`Framing`](config::Framing) are not read: closures
+//! none is refused); and what a program logs is written ([`Event`], [`State`], [`ClientStats`](stats::ClientStats),
+//! [`SessionStats`](stats::SessionStats), [`ServerStats`](stats::ServerStats), [`FailureKind`](failure::FailureKind)). [`Heartbeat`](config::Heartbeat), [`Backoff`](config::Backoff) and [`Framing`](config::Framing) are not read: closures
 //! cannot be, and their choices are methods.
 //!
 //! # Logging
@@ -116,8 +116,8 @@
 //!
 //! # Metrics
 //!
-//! [`Client::stats`] and [`ServerHandle::stats`] are snapshots, [`Stats::fields`](stats::Stats::fields) and [`ServerStats::fields`](stats::ServerStats::fields) have
-//! their names and values.
+//! [`Client::stats`], [`Session::stats`] and [`ServerHandle::stats`] are snapshots; `fields` of each
+//! ([`ClientStats::fields`](stats::ClientStats::fields)) has their names and values.
 //! With the feature `metrics`, `publish_metrics` hands all of it to the facade of that name.
 
 // what the outside can influence is no reason to panic; nothing sleeps, and no wall clock decides

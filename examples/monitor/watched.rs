@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use everlink::stats::{Rates, Stats};
+use everlink::stats::{ClientStats, Rates};
 use everlink::{Client, ClientBuilder, ClientStatus, Event, Events, State};
 
 /// Rates are those of the last so many looks.
@@ -18,7 +18,7 @@ const EVENTS: usize = 50;
 pub struct Watched {
     pub name: String,
     pub status: ClientStatus,
-    pub stats: Stats,
+    pub stats: ClientStats,
     pub rates: Rates,
     /// The newest last; `None` where there was no link.
     pub trips: VecDeque<Option<Duration>>,
@@ -26,7 +26,7 @@ pub struct Watched {
     pub events: VecDeque<(Instant, String, bool)>,
     client: Client,
     subscription: Events,
-    before: VecDeque<Stats>,
+    before: VecDeque<ClientStats>,
     /// How many pings had an answer at the last look.
     answered: u64,
 }

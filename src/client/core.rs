@@ -19,7 +19,7 @@ use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::sender::End;
 use crate::settings::Settings;
-use crate::stats::{Counters, Stats};
+use crate::stats::{ClientStats, Counters};
 use crate::sync::Mutex;
 use crate::sync::threads::{self, Role, Threads, thread_prefix};
 
@@ -192,9 +192,15 @@ impl Core {
         std::mem::take(&mut *self.undelivered.lock())
     }
 
-    pub(super) fn stats(&self) -> Stats {
+    pub(super) fn stats(&self) -> ClientStats {
         let (uptime, total_downtime) = self.status.times();
-        Stats { uptime, total_downtime, ..self.counters.stats(&self.outbox, &self.mailbox) }
+        ClientStats {
+            uptime,
+            total_downtime,
+            inbox_messages: self.mailbox.len(),
+            inbox_dropped: self.mailbox.dropped(),
+            ..self.counters.of_client(&self.outbox.tally())
+        }
     }
 
     /// Runs code of the program's on the manager thread, or on one for which that waits.

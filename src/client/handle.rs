@@ -13,7 +13,7 @@ use super::status::{ClientStatus, State};
 use crate::error::{Error, close_frame};
 use crate::message::{CloseCode, CloseFrame, Iter, Message, Receive};
 use crate::sender::{Sender, sends};
-use crate::stats::Stats;
+use crate::stats::ClientStats;
 use crate::sync::Ours;
 use crate::sync::threads::{self, Role};
 
@@ -265,8 +265,8 @@ impl Client {
     }
 
     /// A snapshot of the counters.
-    pub fn stats(&self) -> Stats {
-        let Ok(core) = self.core() else { return Stats::default() };
+    pub fn stats(&self) -> ClientStats {
+        let Ok(core) = self.core() else { return ClientStats::default() };
         core.counters.look_at();
         core.stats()
     }

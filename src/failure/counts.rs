@@ -77,7 +77,7 @@ impl FailureTally {
         self.0[kind.index()].fetch_add(1, Relaxed);
     }
 
-    pub(crate) fn counts(&self) -> FailureCounts {
+    pub(crate) fn read(&self) -> FailureCounts {
         FailureCounts(FailureKind::ALL.map(|kind| self.0[kind.index()].load(Relaxed)))
     }
 }
@@ -92,7 +92,7 @@ mod tests {
         for (index, kind) in FailureKind::ALL.into_iter().enumerate() {
             (0..=index).for_each(|_| tally.add(kind));
         }
-        let counts = tally.counts();
+        let counts = tally.read();
         for (index, (kind, count)) in counts.iter().enumerate() {
             assert_eq!((count, counts.of(kind)), (index as u64 + 1, index as u64 + 1), "{kind}");
         }
@@ -103,18 +103,18 @@ mod tests {
     #[test]
     fn debug_shows_what_has_happened_by_its_word() {
         let tally = FailureTally::default();
-        assert_eq!(format!("{:?}", tally.counts()), "{}");
+        assert_eq!(format!("{:?}", tally.read()), "{}");
         for kind in [FailureKind::Dns, FailureKind::Silent, FailureKind::Dns] {
             tally.add(kind);
         }
-        assert_eq!(format!("{:?}", tally.counts()), "{dns: 2, silent: 1}");
+        assert_eq!(format!("{:?}", tally.read()), "{dns: 2, silent: 1}");
     }
 
     #[cfg(feature = "serde")]
     #[test]
     fn counts_of_a_newer_version_can_be_read() {
         let text = r#"{"disconnects":{"silent":3,"abducted":1},"connects":4}"#;
-        let stats: crate::stats::Stats = serde_json::from_str(text).unwrap();
+        let stats: crate::stats::ClientStats = serde_json::from_str(text).unwrap();
         assert_eq!((stats.disconnects.of(FailureKind::Silent), stats.connects), (3, 4));
         assert_eq!(stats.disconnects.total(), 3);
         let written = serde_json::to_string(&stats.disconnects).unwrap();

@@ -115,6 +115,7 @@ impl PingLedger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::queues::terms::Tally;
 
     fn pings() -> (PingLedger, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
@@ -135,7 +136,7 @@ mod tests {
         assert_eq!(pings.pong(&ping), Some(covers(3, 13)));
         assert_eq!(counters.unconfirmed.count(), 2);
         assert_eq!(counters.unanswered_pings.load(Relaxed), 0);
-        assert!(counters.snapshot().last_round_trip.is_some());
+        assert!(counters.of_session(&Tally::default()).last_round_trip.is_some());
     }
 
     #[test]

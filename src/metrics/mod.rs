@@ -28,7 +28,7 @@ pub(crate) use outlet::{Extent, Outlet, Source, register};
 /// | `everlink_messages_sent_total`, `everlink_messages_received_total` | counter | |
 /// | `everlink_sent_bytes_total`, `everlink_received_bytes_total` | counter | payload |
 /// | `everlink_outbox_messages`, `everlink_outbox_bytes`, `everlink_inbox_messages` | gauge | what waits |
-/// | `everlink_messages_accepted_total`, `…_passed_on_total`, `…_handed_back_total`, `…_expired_total`, `…_resent_total`, `…_confirmed_total` | counter | as in [`Stats`](crate::stats::Stats) |
+/// | `everlink_messages_accepted_total`, `…_passed_on_total`, `…_handed_back_total`, `…_expired_total`, `…_resent_total`, `…_confirmed_total` | counter | as in [`ClientStats`](crate::stats::ClientStats) |
 /// | `everlink_outbox_dropped_total`, `everlink_inbox_dropped_total` | counter | |
 /// | `everlink_unconfirmed_messages`, `everlink_unanswered_pings` | gauge | |
 /// | `everlink_sessions_resumed_total`, `…_replaced_total`, `everlink_messages_in_doubt_total` | counter | with [`resume`](crate::ClientBuilder::resume) |

@@ -235,7 +235,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::of_client;
-    use crate::stats::Stats;
+    use crate::stats::ClientStats;
 
     /// Notes what it is asked for.
     #[derive(Default)]
@@ -307,10 +307,10 @@ mod tests {
     fn a_step_costs_what_has_changed() {
         let (asked, outlet) = (Asked::default(), client("step"));
         with_local_recorder(&asked, || {
-            outlet.publish(Extent::Step, || of_client(false, &Stats::default()));
+            outlet.publish(Extent::Step, || of_client(false, &ClientStats::default()));
             assert_eq!(asked.take("describe").len(), names::all().count());
             asked.0.lock().clear();
-            let stats = Stats { connects: 1, ..Stats::default() };
+            let stats = ClientStats { connects: 1, ..ClientStats::default() };
             outlet.publish(Extent::Step, || of_client(true, &stats));
             assert_eq!(asked.take("counter"), ["everlink_connects_total"]);
             assert_eq!(asked.take("gauge"), ["everlink_up"]);
@@ -337,13 +337,13 @@ mod tests {
                         reads.send(()).unwrap();
                         // as long as the other one could take to overtake
                         let _ = go_on.recv_timeout(Duration::from_millis(300));
-                        of_client(false, &Stats::default())
+                        of_client(false, &ClientStats::default())
                     });
                 });
             });
             is_reading.recv().unwrap();
             with_local_recorder(&recorder, || {
-                outlet.publish(Extent::Step, || of_client(true, &Stats::default()));
+                outlet.publish(Extent::Step, || of_client(true, &ClientStats::default()));
             });
             let _ = goes_on.send(());
         });
@@ -354,7 +354,7 @@ mod tests {
     #[test]
     fn a_recorder_that_comes_late_is_given_everything() {
         let outlet = client("late");
-        let stats = Stats { messages_sent: 3, ..Stats::default() };
+        let stats = ClientStats { messages_sent: 3, ..ClientStats::default() };
         let publish = || outlet.publish(Extent::Whole, || of_client(true, &stats));
         // to nobody
         publish();
@@ -393,7 +393,8 @@ mod tests {
     fn what_a_recorder_refuses_it_is_given_again_and_the_rest_at_once() {
         let recorder = Refuses(PrometheusBuilder::new().build_recorder(), false.into());
         let outlet = client("refused");
-        let stats = Stats { messages_sent: 3, messages_received: 4, ..Stats::default() };
+        let stats =
+            ClientStats { messages_sent: 3, messages_received: 4, ..ClientStats::default() };
         let publish = || {
             let code = || outlet.publish(Extent::Whole, || of_client(true, &stats));
             with_local_recorder(&recorder, code);
@@ -412,7 +413,7 @@ mod tests {
         let recorder = PrometheusBuilder::new().build_recorder();
         let (older, younger) = (client("twice"), client("twice"));
         let publish = |outlet: &Outlet, extent, is_up, messages_sent| {
-            let stats = Stats { messages_sent, ..Stats::default() };
+            let stats = ClientStats { messages_sent, ..ClientStats::default() };
             with_local_recorder(&recorder, || outlet.publish(extent, || of_client(is_up, &stats)));
         };
         let says = |up: &str, sent: u32| {

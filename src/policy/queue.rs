@@ -7,7 +7,7 @@ use super::options::options;
 
 /// What happens to a message for which a full queue has no room.
 ///
-/// Whatever is dropped is counted in [`Stats`](crate::stats::Stats).
+/// Whatever is dropped is counted in [`ClientStats`](crate::stats::ClientStats) and [`SessionStats`](crate::stats::SessionStats).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]

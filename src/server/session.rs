@@ -20,7 +20,7 @@ use crate::policy::AgreedCompression;
 use crate::queues::NoMessage;
 use crate::queues::outbox::Outbox;
 use crate::sender::{End, Sender, sends};
-use crate::stats::{Counters, ServerStats, Stats};
+use crate::stats::{Counters, ServerStats, SessionStats};
 use crate::sync::Ours;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
@@ -365,16 +365,22 @@ impl Session {
         self.inner.get().and_then(|inner| inner.attachment.failure())
     }
 
-    /// The counters of this session. What only a client has stays zero.
-    pub fn stats(&self) -> Stats {
-        let Some(inner) = self.inner.get() else { return Stats::default() };
+    /// The counters of this session.
+    pub fn stats(&self) -> SessionStats {
+        let Some(inner) = self.inner.get() else { return SessionStats::default() };
         let core = &inner.core;
         let end = inner.attachment.ended_at().unwrap_or_else(Instant::now);
         core.counters().look_at();
         let uptime = Some(end.saturating_duration_since(core.born()));
-        let stats = core.counters().stats(core.outbox(), core.mailbox());
-        // a session that cannot be resumed does not count
-        Stats { connects: stats.connects.max(1), uptime, ..stats }
+        let stats = core.counters().of_session(&core.outbox().tally());
+        SessionStats {
+            uptime,
+            inbox_messages: core.mailbox().len(),
+            inbox_dropped: core.mailbox().dropped(),
+            // a session that cannot be resumed does not count
+            connects: stats.connects.max(1),
+            ..stats
+        }
     }
 
     /// Closes with code 1000: [`close_with`](Self::close_with).

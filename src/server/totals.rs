@@ -43,6 +43,6 @@ impl Totals {
                 sums.add(counters);
             }
         }
-        self.counters.read(sums)
+        sums.read(&self.counters)
     }
 }

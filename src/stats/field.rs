@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::RoundTrips;
 use crate::failure::FailureCounts;
 
-/// One of the values of a [`Stats`](crate::stats::Stats) or a [`ServerStats`](crate::stats::ServerStats), from
-/// [`Stats::fields`](crate::stats::Stats::fields) or [`ServerStats::fields`](crate::stats::ServerStats::fields).
+/// One of the values of a snapshot, from [`ClientStats::fields`](crate::stats::ClientStats::fields),
+/// [`SessionStats::fields`](crate::stats::SessionStats::fields) or
+/// [`ServerStats::fields`](crate::stats::ServerStats::fields).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Field {
@@ -69,9 +70,13 @@ impl fmt::Display for Field {
 
 /// The fields of a snapshot, put one after the other: a function for each kind of value.
 #[derive(Debug, Default)]
-pub(super) struct Fields(pub(super) Vec<Field>);
+pub(super) struct Fields(Vec<Field>);
 
 impl Fields {
+    pub(super) fn into_iter(self) -> impl Iterator<Item = Field> + use<> {
+        self.0.into_iter()
+    }
+
     fn single(&mut self, name: &'static str, value: FieldValue) {
         self.0.push(Field { name, label: None, value });
     }
@@ -113,12 +118,14 @@ impl Fields {
 mod tests {
     use std::collections::BTreeSet;
 
-    use crate::stats::{ServerStats, Stats};
+    use crate::stats::{ClientStats, ServerStats, SessionStats};
 
     #[test]
     fn no_value_has_the_name_and_label_of_another() {
-        let (client, server) = (Stats::default().fields(), ServerStats::default().fields());
-        for fields in [client.collect::<Vec<_>>(), server.collect()] {
+        let client: Vec<_> = ClientStats::default().fields().collect();
+        let session = SessionStats::default().fields().collect();
+        let server = ServerStats::default().fields().collect();
+        for fields in [client, session, server] {
             let mut seen = BTreeSet::new();
             for field in fields {
                 assert!(seen.insert((field.name, field.label)), "{field}");
@@ -128,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_field_is_a_word_and_its_value() {
-        let stats = Stats { messages_sent: 3, ..Stats::default() };
+        let stats = ClientStats { messages_sent: 3, ..ClientStats::default() };
         let lines: Vec<String> = stats.fields().map(|field| field.to_string()).collect();
         assert!(lines.contains(&"messages_sent=3".to_owned()), "{lines:?}");
         assert!(lines.contains(&"disconnects{kind=silent}=0".to_owned()), "{lines:?}");

@@ -14,7 +14,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 pub use field::{Field, FieldValue};
-pub use rates::Rates;
 pub use round_trips::RoundTrips;
 pub(crate) use server::ServerCounters;
 pub use server::ServerStats;
@@ -22,34 +21,41 @@ pub use server::ServerStats;
 pub(crate) use table::Metric;
 
 use crate::failure::{FailureCounts, FailureTally};
-use crate::queues::mailbox::Mailbox;
-use crate::queues::outbox::Outbox;
 use crate::queues::terms::Tally;
 use crate::sync::Mutex;
 use round_trips::Window;
-use table::counted;
+use table::{Source, counted};
 use unconfirmed::Unconfirmed;
 
 counted! {
-    /// A snapshot of a client's counters, from [`Client::stats`](crate::Client::stats).
-    ///
-    /// Counts run over the whole life of the client, all links together, unless said otherwise, and
-    /// never go back. They are read one by one while threads go on counting, so two of them may differ
-    /// by what happened in between.
-    ///
-    /// These are read at one moment, and at every moment each message that was accepted is in one of
-    /// the others:
-    ///
-    /// `accepted = passed_on + outbox_messages + outbox_dropped + expired + handed_back`
-    ///
-    /// With [`Delivery::AtMostOnce`](crate::config::Delivery::AtMostOnce) `passed_on` is `messages_sent`.
-    ///
-    /// With the feature `serde` it is an object with these names; times are in seconds.
-    #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
-    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-    #[cfg_attr(feature = "serde", serde(default))]
-    #[non_exhaustive]
-    pub struct Stats + Tally {
+    /// The counters that the link's threads and the manager write; every one is written by one
+    /// thread at a time and read by anybody.
+    pub(crate) struct Counters + Tally {
+        /// What was sent past the outbox.
+        pub(crate) sent_at_login: AtomicU64,
+        /// A server's totals have these. Written and read under their lock.
+        pub(crate) is_in_totals: AtomicBool,
+        /// Somebody has looked at these since the last beat.
+        was_looked_at: AtomicBool,
+        round_trips: Mutex<Window>,
+    }
+
+    /// What has travelled in each second between two snapshots, from [`ClientStats::rates_since`] or
+    /// [`SessionStats::rates_since`].
+    pub struct Rates from {
+        /// Messages handed to the socket, each time that they were.
+        messages_sent: total(u64) = AtomicU64, "everlink_messages_sent_total" "Messages sent";
+        /// Bytes of payload handed to the socket.
+        bytes_sent: total(u64) = AtomicU64, "everlink_sent_bytes_total" "Payload sent";
+        /// Messages received, those that the login hook receives included, answers to
+        /// application-level beats not.
+        messages_received: total(u64) = AtomicU64,
+            "everlink_messages_received_total" "Messages received";
+        /// Bytes of payload received.
+        bytes_received: total(u64) = AtomicU64, "everlink_received_bytes_total" "Payload received";
+    }
+
+    each {
         /// Messages that were accepted to be sent, those that the login hook sends included.
         accepted: total(u64) + accepted,
             "everlink_messages_accepted_total" "Messages accepted to be sent";
@@ -62,16 +68,6 @@ counted! {
         /// could not send any more.
         handed_back: total(u64) + handed_back,
             "everlink_messages_handed_back_total" "Messages left at closing";
-        /// Messages handed to the socket, each time that they were.
-        messages_sent: total(u64) = AtomicU64, "everlink_messages_sent_total" "Messages sent";
-        /// Bytes of payload handed to the socket.
-        bytes_sent: total(u64) = AtomicU64, "everlink_sent_bytes_total" "Payload sent";
-        /// Messages received, those that the login hook receives included, answers to
-        /// application-level beats not.
-        messages_received: total(u64) = AtomicU64,
-            "everlink_messages_received_total" "Messages received";
-        /// Bytes of payload received.
-        bytes_received: total(u64) = AtomicU64, "everlink_received_bytes_total" "Payload received";
         /// Messages in the outbox now, those being written included.
         outbox_messages: now(usize) + waiting,
             "everlink_outbox_messages" "Messages waiting to be sent";
@@ -97,10 +93,6 @@ counted! {
         inbox_dropped: total(u64), "everlink_inbox_dropped_total" "Messages dropped unread";
         /// Links made, the first one included.
         connects: total(u64) = AtomicU64, "everlink_connects_total" "Links made";
-        /// Links made after the first one.
-        reconnects: total(u64), "everlink_reconnects_total" "Links made after the first";
-        /// Attempts that did not lead to a link.
-        failed_attempts: total(u64);
         /// Pings (or application-level beats) sent.
         pings_sent: total(u64) = AtomicU64, "everlink_pings_sent_total" "Pings or beats sent";
         /// Pings of the present link, or of the last one, that have no answer yet.
@@ -126,27 +118,13 @@ counted! {
         /// How often a session went on over a new connection
         /// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)).
         resumed: total(u64) = AtomicU64, "everlink_sessions_resumed_total" "Sessions that went on";
-        /// How often a session was over, and another one or none took its place. A server's sessions
-        /// have none of these.
-        replaced: total(u64) = AtomicU64,
-            "everlink_sessions_replaced_total" "Sessions that were over";
-        /// For how many messages of those sessions nobody knows whether the peer has them.
-        in_doubt: total(u64) = AtomicU64,
-            "everlink_messages_in_doubt_total" "Messages of those in doubt";
-        /// Broadcasts that a session has missed, for it was too slow or they were too large. A client
-        /// has none.
-        broadcasts_missed: total(u64) = AtomicU64;
         /// How long the present link has been up; `None` without one. For a session that has ended,
         /// how long it was.
         #[cfg_attr(feature = "serde", serde(with = "crate::seconds::optional"))]
         uptime: time(Option<Duration>), "everlink_uptime_seconds" "Age of the link";
-        /// How long there was no link, from the first attempt on and until the client was closed.
+        /// How long ago the client was started, or the session opened: what `rates_since` divides by.
         #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
-        total_downtime: total_time(Duration), "everlink_downtime_seconds" "Time without a link";
-        /// How long ago the client was started, or the session opened: what
-        /// [`rates_since`](Stats::rates_since) divides by.
-        #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
-        age: total_time(Duration), "everlink_age_seconds" "Age of the client";
+        age: total_time(Duration) = Born, "everlink_age_seconds" "Age of the client";
         /// Round trips of the last minutes; `None` if there were none. A link on which something comes
         /// all the time carries no pings: while somebody takes snapshots it does, one for each
         /// [interval](crate::config::Heartbeat::every) at most.
@@ -156,34 +134,63 @@ counted! {
         /// heartbeat has given up.
         disconnects: by_kind(FailureCounts) = FailureTally,
             "everlink_disconnects_total" "Links that ended";
+    }
+
+    /// A snapshot of a client's counters, from [`Client::stats`](crate::Client::stats).
+    ///
+    /// Counts run over the whole life of the client, all links together, unless said otherwise, and
+    /// never go back. They are read one by one while threads go on counting, so two of them may differ
+    /// by what happened in between.
+    ///
+    /// These are read at one moment, and at every moment each message that was accepted is in one of
+    /// the others:
+    ///
+    /// `accepted = passed_on + outbox_messages + outbox_dropped + expired + handed_back`
+    ///
+    /// With [`Delivery::AtMostOnce`](crate::config::Delivery::AtMostOnce) `passed_on` is `messages_sent`.
+    ///
+    /// With the feature `serde` it is an object with these names; times are in seconds.
+    pub struct ClientStats {
+        /// Links made after the first one.
+        reconnects: total(u64), "everlink_reconnects_total" "Links made after the first";
+        /// Attempts that did not lead to a link.
+        failed_attempts: total(u64);
         /// Attempts that did not lead to a link, by why they failed.
         failures: by_kind(FailureCounts) = FailureTally,
             "everlink_failed_attempts_total" "Attempts that failed";
+        /// How often a session was over, and another one or none took its place.
+        replaced: total(u64) = AtomicU64,
+            "everlink_sessions_replaced_total" "Sessions that were over";
+        /// For how many messages of those sessions nobody knows whether the peer has them.
+        in_doubt: total(u64) = AtomicU64,
+            "everlink_messages_in_doubt_total" "Messages of those in doubt";
+        /// How long there was no link, from the first attempt on and until the client was closed.
+        #[cfg_attr(feature = "serde", serde(with = "crate::seconds"))]
+        total_downtime: total_time(Duration), "everlink_downtime_seconds" "Time without a link";
     }
 
-    /// The counters that the link's threads and the manager write; every one is written by one
-    /// thread at a time and read by anybody.
-    pub(crate) struct Counters {
-        born: Born,
-        /// What was sent past the outbox.
-        pub(crate) sent_at_login: AtomicU64,
-        /// A server's totals have these. Written and read under their lock.
-        pub(crate) is_in_totals: AtomicBool,
-        /// Somebody has looked at these since the last beat.
-        was_looked_at: AtomicBool,
-        pongs: AtomicU64,
-        round_trip_micros: AtomicU64,
-        last_round_trip_micros: AtomicU64,
-        round_trips: Mutex<Window>,
+    /// A snapshot of a session's counters, from [`Session::stats`](crate::Session::stats). What is said
+    /// of [`ClientStats`] holds for these, too.
+    pub struct SessionStats {
+        /// Broadcasts that the session has missed, for it was too slow or they were too large.
+        broadcasts_missed: total(u64) = AtomicU64;
     }
 }
 
 #[derive(Debug)]
-struct Born(Instant);
+pub(crate) struct Born(Instant);
 
 impl Default for Born {
     fn default() -> Self {
         Self(Instant::now())
+    }
+}
+
+impl Source for Born {
+    type Value = Duration;
+
+    fn read(&self) -> Duration {
+        self.0.elapsed()
     }
 }
 
@@ -210,10 +217,6 @@ impl Counters {
     }
 
     pub(crate) fn round_trip(&self, time: Duration) {
-        let micros = time.as_micros() as u64;
-        self.last_round_trip_micros.store(micros, Relaxed);
-        self.round_trip_micros.fetch_add(micros, Relaxed);
-        self.pongs.fetch_add(1, Relaxed);
         self.round_trips.lock().record(time, Instant::now());
     }
 
@@ -232,35 +235,31 @@ impl Counters {
         self.was_looked_at.store(false, Relaxed);
     }
 
-    /// Everything that is counted here and in the queues; the rest is the caller's.
-    pub(crate) fn stats(&self, outbox: &Outbox, mailbox: &Mailbox) -> Stats {
-        let (tally, at_login) = (outbox.tally(), self.sent_at_login.load(Relaxed));
-        let mut stats = Stats {
+    /// A client's snapshot of what is counted here and in its outbox; the rest is the caller's.
+    pub(crate) fn of_client(&self, outbox: &Tally) -> ClientStats {
+        let at_login = self.sent_at_login.load(Relaxed);
+        let (last_round_trip, mean_round_trip, round_trips) = self.round_trips.lock().read();
+        let mut stats = ClientStats {
             accepted: at_login,
             passed_on: at_login,
-            inbox_messages: mailbox.len(),
-            inbox_dropped: mailbox.dropped(),
-            ..self.snapshot()
-        };
-        stats.add(&tally);
-        stats
-    }
-
-    /// What is counted here.
-    pub(crate) fn snapshot(&self) -> Stats {
-        let pongs = self.pongs.load(Relaxed);
-        let micros = |counter: &AtomicU64| Duration::from_micros(counter.load(Relaxed));
-        let now = Instant::now();
-        let mut stats = self.read(Stats {
-            round_trips: self.round_trips.lock().summary(now),
-            age: now.saturating_duration_since(self.born.0),
-            last_round_trip: (pongs > 0).then(|| micros(&self.last_round_trip_micros)),
-            mean_round_trip: micros(&self.round_trip_micros)
-                .checked_div(u32::try_from(pongs).unwrap_or(u32::MAX)),
-            ..Stats::default()
-        });
+            last_round_trip,
+            mean_round_trip,
+            round_trips,
+            ..Default::default()
+        }
+        .read(self);
+        stats.add(outbox);
         stats.reconnects = stats.connects.saturating_sub(1);
         stats.failed_attempts = stats.failures.total();
         stats
+    }
+
+    /// The same for a session.
+    pub(crate) fn of_session(&self, outbox: &Tally) -> SessionStats {
+        let (last_round_trip, mean_round_trip, round_trips) = self.round_trips.lock().read();
+        let mut stats =
+            SessionStats { last_round_trip, mean_round_trip, round_trips, ..Default::default() };
+        stats.add(outbox);
+        stats.read(self)
     }
 }

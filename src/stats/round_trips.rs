@@ -44,9 +44,12 @@ pub struct RoundTrips {
 }
 
 /// Two histograms of half a window each: when the younger one is as old as that, it takes the place
-/// of the other.
+/// of the other. Besides, the last round trip, and the sum of all.
 #[derive(Debug, Default)]
 pub(super) struct Window {
+    last: Option<Duration>,
+    sum: Duration,
+    count: u32,
     /// Made with the first round trip.
     younger: Option<Half>,
     older: Option<Half>,
@@ -61,6 +64,9 @@ struct Half {
 impl Window {
     pub(super) fn record(&mut self, round_trip: Duration, now: Instant) {
         self.slide(now);
+        self.last = Some(round_trip);
+        self.sum = self.sum.saturating_add(round_trip);
+        self.count = self.count.saturating_add(1);
         let micros = u64::try_from(round_trip.as_micros()).unwrap_or(LONGEST_MICROS);
         if self.younger.is_none() {
             // it grows with what it is given
@@ -87,7 +93,12 @@ impl Window {
         }
     }
 
-    pub(super) fn summary(&mut self, now: Instant) -> Option<RoundTrips> {
+    /// The last one, the mean of all, and those of the window.
+    pub(super) fn read(&mut self) -> (Option<Duration>, Option<Duration>, Option<RoundTrips>) {
+        (self.last, self.sum.checked_div(self.count), self.summary(Instant::now()))
+    }
+
+    fn summary(&mut self, now: Instant) -> Option<RoundTrips> {
         self.slide(now);
         let halves = [&self.younger, &self.older].into_iter().flatten();
         let mut whole: Option<Histogram<u32>> = None;

@@ -7,12 +7,12 @@ use super::table::counted;
 use crate::failure::{FailureCounts, FailureTally};
 
 counted! {
+    /// The counters that a server's threads write.
+    pub(crate) struct ServerCounters + Counters {}
+
     /// A snapshot of a server's counters, from [`ServerHandle::stats`](crate::ServerHandle::stats).
-    #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-    #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-    #[cfg_attr(feature = "serde", serde(default))]
-    #[non_exhaustive]
-    pub struct ServerStats + Counters {
+    #[derive(Copy)]
+    pub struct ServerStats {
         /// Connections at the moment, those that are opening included.
         connections: now(usize), "everlink_server_connections" "Connections";
         /// Sessions that are open at the moment, those that wait for their client included.
@@ -34,8 +34,8 @@ counted! {
         /// refused later, when its session gets no thread.
         refused: total(u64) = AtomicU64, "everlink_server_refused_total" "Connections refused";
         /// Broadcasts that a session has missed since the start, once for each session, for it was too
-        /// slow or they were too large: [`Stats::broadcasts_missed`](crate::stats::Stats::broadcasts_missed)
-        /// of all sessions.
+        /// slow or they were too large:
+        /// [`SessionStats::broadcasts_missed`](crate::stats::SessionStats::broadcasts_missed) of all sessions.
         broadcasts_missed: total(u64) = AtomicU64,
             "everlink_server_broadcasts_missed_total" "Broadcasts that a session has missed";
         /// Messages sent by all sessions, those that have ended included.
@@ -54,7 +54,4 @@ counted! {
         disconnects: by_kind(FailureCounts) = FailureTally,
             "everlink_server_disconnects_total" "Links that ended";
     }
-
-    /// The counters that a server's threads write.
-    pub(crate) struct ServerCounters {}
 }

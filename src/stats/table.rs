@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::failure::{FailureCounts, FailureTally};
-
 /// How a field is published.
 #[cfg(feature = "metrics")]
 #[derive(Debug)]
@@ -31,14 +29,6 @@ impl Source for AtomicU64 {
     }
 }
 
-impl Source for FailureTally {
-    type Value = FailureCounts;
-
-    fn read(&self) -> FailureCounts {
-        self.counts()
-    }
-}
-
 impl Source for u64 {
     type Value = Self;
 
@@ -55,7 +45,7 @@ impl Source for usize {
     }
 }
 
-/// A snapshot and its counters: a row for each field.
+/// Counters and their snapshots: a row for each field.
 ///
 /// ```text
 /// /// Messages that ...
@@ -65,56 +55,98 @@ impl Source for usize {
 /// `kind` is a function of [`Fields`](super::field::Fields), which says what kind of value it is. `= counter` gives
 /// the counters a field of that type. `+ field` instead adds the field of another source up. Without
 /// either the value is filled in by whoever makes the snapshot. Without a metric it is not published.
+///
+/// Several snapshots can be made of the same counters: the rows of `each` are in all of them, as are
+/// those of which rates are made.
 macro_rules! counted {
     (
         $(#[$about:meta])*
-        $visible:vis struct $Stats:ident + $Source:ty {
-            $(
-                $(#[$meta:meta])*
-                $name:ident: $kind:ident($value:ty) $(= $counter:ident)? $(+ $source:ident)?
-                    $(, $metric:literal $help:literal)?;
-            )*
-        }
+        $seen:vis struct $Counters:ident + $Source:ident $rest:tt
 
-        $(#[$about_counters:meta])*
-        $seen:vis struct $Counters:ident { $($rest:tt)* }
+        $(#[$about_rates:meta])*
+        pub struct $Rates:ident from $rated:tt
+
+        each $each:tt
+
+        $($(#[$about_stats:meta])* pub struct $Stats:ident $own:tt)*
+    ) => {
+        counted!(@counters $(#[$about])* $seen $Counters $rest $rated $each $($own)*);
+        counted!(@rates $(#[$about_rates])* $Rates $rated);
+        $(
+            counted!(
+                @snapshot $(#[$about_stats])* $Stats of $Counters + $Source: $rated $each $own
+            );
+            counted!(@rates_since $Stats $Rates $rated);
+        )*
+    };
+
+    (
+        $(#[$about:meta])*
+        $seen:vis struct $Counters:ident + $Source:ident $rest:tt
+
+        $(#[$about_stats:meta])*
+        pub struct $Stats:ident $rows:tt
+    ) => {
+        counted!(@counters $(#[$about])* $seen $Counters $rest $rows);
+        counted!(@snapshot $(#[$about_stats])* $Stats of $Counters + $Source: $rows);
+    };
+
+    (
+        @counters $(#[$about:meta])* $seen:vis $Counters:ident { $($rest:tt)* }
+        $({$(
+            $(#[$meta:meta])*
+            $name:ident: $kind:ident($value:ty) $(= $counter:ident)? $(+ $source:ident)?
+                $(, $metric:literal $help:literal)?;
+        )*})*
     ) => {
         $(#[$about])*
-        $visible struct $Stats {
-            $($(#[$meta])* pub $name: $value,)*
-        }
-
-        $(#[$about_counters])*
         #[derive(Debug, Default)]
         $seen struct $Counters {
-            $($(pub(crate) $name: $counter,)?)*
+            $($($(pub(crate) $name: $counter,)?)*)*
             $($rest)*
         }
 
+        #[cfg(feature = "metrics")]
         impl $Counters {
-            /// What is counted here, and the rest as it is there.
-            pub(crate) fn read(&self, rest: $Stats) -> $Stats {
-                $Stats {
-                    $($($name: <$counter as $crate::stats::table::Source>::read(&self.$name),)?)*
-                    ..rest
-                }
-            }
-        }
-
-        impl $Stats {
             /// How each field is published.
-            #[cfg(feature = "metrics")]
             pub(crate) const METRICS: &'static [$crate::stats::table::Metric] = &[
-                $($($crate::stats::table::Metric {
+                $($($($crate::stats::table::Metric {
                     field: stringify!($name),
                     name: $metric,
                     help: $help,
-                },)?)*
+                },)?)*)*
             ];
+        }
+    };
+
+    (
+        @snapshot $(#[$about:meta])* $Stats:ident of $Counters:ident + $Source:ident:
+        $({$(
+            $(#[$meta:meta])*
+            $name:ident: $kind:ident($value:ty) $(= $counter:ident)? $(+ $source:ident)?
+                $(, $metric:literal $help:literal)?;
+        )*})*
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(default))]
+        #[non_exhaustive]
+        pub struct $Stats {
+            $($($(#[$meta])* pub $name: $value,)*)*
+        }
+
+        impl $Stats {
+            /// With what is counted there.
+            pub(crate) fn read(self, counters: &$Counters) -> Self {
+                use $crate::stats::table::Source as _;
+                Self { $($($($name: <$counter>::read(&counters.$name),)?)*)* ..self }
+            }
 
             /// Adds up what is counted elsewhere.
             pub(crate) fn add(&mut self, other: &$Source) {
-                $($(self.$name += $crate::stats::table::Source::read(&other.$source);)?)*
+                use $crate::stats::table::Source as _;
+                $($($(self.$name += other.$source.read();)?)*)*
             }
 
             /// Every field by its name, those with more than one value once for each: for log lines and
@@ -128,8 +160,43 @@ macro_rules! counted {
             /// ```
             pub fn fields(&self) -> impl Iterator<Item = $crate::stats::Field> + use<> {
                 let mut fields = $crate::stats::field::Fields::default();
-                $(fields.$kind(stringify!($name), self.$name);)*
-                fields.0.into_iter()
+                $($(fields.$kind(stringify!($name), self.$name);)*)*
+                fields.into_iter()
+            }
+        }
+    };
+
+    (
+        @rates $(#[$about:meta])* $Rates:ident
+        {$($(#[$meta:meta])* $name:ident: total(u64) = $counter:ident, $metric:literal $help:literal;)*}
+    ) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq)]
+        #[non_exhaustive]
+        pub struct $Rates {
+            $($(#[$meta])* pub $name: f64,)*
+        }
+    };
+
+    (
+        @rates_since $Stats:ident $Rates:ident
+        {$($(#[$meta:meta])* $name:ident: total(u64) = $counter:ident, $metric:literal $help:literal;)*}
+    ) => {
+        impl $Stats {
+            /// Messages and bytes for each second since an earlier snapshot of the same client or session;
+            /// zero if no time has passed. Since the beginning, if that is [`default`](Self::default).
+            ///
+            /// ```no_run
+            /// # let client = everlink::Client::connect("ws://localhost:9001")?;
+            /// let before = client.stats();
+            /// client.recv_timeout(std::time::Duration::from_secs(1))?;
+            /// println!("{:.1} messages/s", client.stats().rates_since(&before).messages_received);
+            /// # Ok::<(), everlink::Error>(())
+            /// ```
+            pub fn rates_since(&self, earlier: &Self) -> $Rates {
+                let time = self.age.saturating_sub(earlier.age);
+                let rate = |now, then| $crate::stats::rates::per_second(now, then, time);
+                $Rates { $($name: rate(self.$name, earlier.$name),)* }
             }
         }
     };

@@ -40,7 +40,7 @@ const CUTS: u64 = 220;
 
 struct Tortured {
     numbers: Vec<u64>,
-    stats: everlink::stats::Stats,
+    stats: everlink::stats::ClientStats,
     unconfirmed: u64,
     flushed: Result<(), Error>,
     cuts: u64,

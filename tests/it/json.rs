@@ -186,7 +186,7 @@ fn events_and_counters_are_flat_records() {
     let written = to_value(&stats).unwrap();
     assert_eq!((&written["connects"], &written["messages_sent"]), (&json!(1), &json!(1)));
     assert!(written["total_downtime"].is_f64(), "{written}");
-    assert_eq!(from_value::<everlink::stats::Stats>(written).unwrap(), stats);
+    assert_eq!(from_value::<everlink::stats::ClientStats>(written).unwrap(), stats);
     drop(listener);
     client.close();
     assert_eq!(record("closed")["undelivered"], 0);

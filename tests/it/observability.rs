@@ -9,7 +9,7 @@ use crate::support::*;
 use everlink::chaos::{Cut, FaultProxy, Faults};
 use everlink::config::{Backoff, Heartbeat, Resume, Timeouts};
 use everlink::failure::FailureKind;
-use everlink::stats::{ServerStats, Stats};
+use everlink::stats::ServerStats;
 use everlink::{Client, Server, Session};
 
 /// Sends to its client all the time.
@@ -270,7 +270,7 @@ fn a_sessions_counters_have_why_it_ended() {
         stats if stats.disconnects.total() == 1 => Ok(()),
         stats => Err(Box::new(stats)),
     });
-    let stats: Stats = session.stats();
+    let stats = session.stats();
     assert_eq!(server.stats().disconnects.of(FailureKind::ClosedByPeer), 1, "{stats:?}");
 }
 

@@ -23,7 +23,7 @@ macro_rules! are {
 
 are!(Debug, Send, Sync, Unpin => Client, ClientStatus, CloseReport, Event, Events, Iter<'_>, LoginError,
     Next, State, Proxy, Error, Body, Decision, Failure, FailureKind, HandshakeError, ProxyError,
-    TlsError, OpeningRequest, Stats, Field, FieldValue, Rates, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message, MessageRef<'_>, Payload, Text,
+    TlsError, OpeningRequest, ClientStats, SessionStats, Field, FieldValue, Rates, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message, MessageRef<'_>, Payload, Text,
     AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix, Queue,
     SocketOptions, Timeouts, Undelivered, Writes, Receipt, Calls<u64, String>, SendError,
     SendOptions, Sender, Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session,
@@ -45,7 +45,7 @@ are!(Clone => Client, ClientStatus, CloseReport, Event, Proxy, OpeningRequest, B
     Body);
 
 // values: what they are is all there is to them
-are!(Clone, Eq, Hash => Next, State, Body, Decision, FailureKind, Stats, Field, FieldValue, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message,
+are!(Clone, Eq, Hash => Next, State, Body, Decision, FailureKind, ClientStats, SessionStats, Field, FieldValue, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message,
     Payload, Text, AgreedCompression, Delivery, Framing, Jitter, Limits, Overflow, Prefix, Queue,
     SocketOptions, Timeouts, Undelivered, Writes, SendOptions, ServerStats, ShutdownReport,
     SlowSession);
@@ -56,7 +56,7 @@ are!(Eq => Proxy, CloseReport);
 #[cfg(feature = "chaos")]
 are!(Copy, Eq, Hash => chaos::Faults, chaos::Cut, chaos::Direction);
 
-are!(Default => CloseReport, Stats, Rates, FailureCounts, Payload, Text, Backoff, Delivery, Heartbeat, Jitter, Limits, Overflow,
+are!(Default => CloseReport, ClientStats, SessionStats, Rates, FailureCounts, Payload, Text, Backoff, Delivery, Heartbeat, Jitter, Limits, Overflow,
     Queue, SocketOptions, Timeouts, Writes, SendOptions, Calls<u64, String>, ServerStats,
     SlowSession, Body);
 
