@@ -75,10 +75,7 @@ fn main() -> Result<()> {
 }
 
 fn room() -> ServerBuilder {
-    Server::builder()
-        .on_request(answer)
-        .limits(Limits::new().message(4096))
-        .resume(Resume::new())
+    Server::builder().on_request(answer).limits(Limits::new().message(4096)).resume(Resume::new())
 }
 
 fn answer(incoming: &Incoming) -> Answer {

@@ -9,7 +9,7 @@ use super::faults::Faults;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct ProxyState {
     pub(super) faults: Faults,
     /// Counts the changes of the faults: what counts bytes starts anew with each.
     pub(super) generation: u64,
@@ -28,14 +28,14 @@ pub(super) struct State {
 
 #[derive(Debug)]
 pub(super) struct Conditions {
-    state: Mutex<State>,
+    state: Mutex<ProxyState>,
     /// Signalled whenever something in the state changes that a thread may wait for.
     changed: Condvar,
 }
 
 impl Conditions {
     pub(super) fn new(listener: TcpListener, seed: u64) -> Self {
-        let state = Mutex::new(State {
+        let state = Mutex::new(ProxyState {
             faults: Faults::none(),
             generation: 0,
             random: fastrand::Rng::with_seed(seed),
@@ -50,7 +50,7 @@ impl Conditions {
         Self { state, changed: Condvar::new() }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, ProxyState> {
         self.state.lock()
     }
 
@@ -61,9 +61,9 @@ impl Conditions {
 
     pub(super) fn wait<'a>(
         &self,
-        state: MutexGuard<'a, State>,
+        state: MutexGuard<'a, ProxyState>,
         until: Option<Instant>,
-    ) -> MutexGuard<'a, State> {
+    ) -> MutexGuard<'a, ProxyState> {
         match until {
             None => self.changed.wait(state),
             Some(until) => {

@@ -59,12 +59,12 @@ pub use faults::{Cut, Direction, Faults};
 #[derive(Debug)]
 #[must_use = "the proxy ends when this is dropped: keep it in a variable (`let _ =` drops it at once)"]
 pub struct FaultProxy {
-    shared: Ours<Shared>,
+    shared: Ours<ProxyShared>,
     accepting: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct ProxyShared {
     name: String,
     address: SocketAddr,
     server: SocketAddr,
@@ -104,7 +104,7 @@ impl FaultProxy {
     pub fn with_seed(server: impl ToSocketAddrs, seed: u64) -> io::Result<Self> {
         let server = server.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
         let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyShared {
             name: format!("chaos-{}", next_id()),
             address: listener.local_addr()?,
             server,
@@ -255,7 +255,7 @@ fn wake(listener: &TcpListener) {
     }
 }
 
-impl Shared {
+impl ProxyShared {
     /// Accepts until the proxy is dropped.
     fn accept(self: &Arc<Self>) {
         let mut state = self.conditions.state();

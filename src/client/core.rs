@@ -244,7 +244,7 @@ impl Core {
     pub(super) fn note(&self, event: &Event) {
         self.record(event);
         #[cfg(feature = "metrics")]
-        crate::metrics::Source::publish(
+        crate::metrics::Published::publish(
             self,
             match event {
                 Event::Closed { .. } => crate::metrics::Extent::Last,
@@ -284,7 +284,7 @@ impl Core {
 }
 
 #[cfg(feature = "metrics")]
-impl crate::metrics::Source for Core {
+impl crate::metrics::Published for Core {
     fn outlet(&self) -> &crate::metrics::Outlet {
         &self.outlet
     }

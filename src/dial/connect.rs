@@ -32,7 +32,7 @@ struct Attempt {
     socket: Arc<Socket>,
 }
 
-struct Answer {
+struct DialResult {
     address: SocketAddr,
     socket: Arc<Socket>,
     result: io::Result<()>,
@@ -77,7 +77,7 @@ impl Dialer {
             select! {
                 recv(answers) -> answer => {
                     // the sender lives in this function, so the channel is never disconnected
-                    let Ok(Answer { address, socket, result }) = answer else { continue };
+                    let Ok(DialResult { address, socket, result }) = answer else { continue };
                     under_way.0.retain(|attempt| attempt.address != address);
                     match result.and_then(|()| into_stream(socket)) {
                         Ok(stream) => return Ok((stream, address)),
@@ -129,7 +129,7 @@ impl Dialer {
         &self,
         address: SocketAddr,
         deadline: Instant,
-        answers: &Sender<Answer>,
+        answers: &Sender<DialResult>,
     ) -> Result<Attempt, Failure> {
         let socket = socket(&self.options, address)
             .map_err(|source| Failure::Connect { address, source })?;
@@ -145,7 +145,7 @@ impl Dialer {
                 let result =
                     theirs.connect_timeout(&address.into(), left.max(Duration::from_millis(1)));
                 // nobody may be waiting any more
-                let _ = answers.send(Answer { address, socket: theirs, result });
+                let _ = answers.send(DialResult { address, socket: theirs, result });
             })
             .map_err(Failure::Thread)?;
         Ok(Attempt { address, socket })

@@ -14,14 +14,14 @@ const MAX_RAW: usize = 2 * Body::LIMIT;
 
 /// How a body ends (RFC 9112 section 6.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Framing {
+enum BodyFraming {
     None,
     Length(usize),
     Chunked,
     EndOfStream,
 }
 
-impl Framing {
+impl BodyFraming {
     fn of(status: StatusCode, headers: &HeaderMap) -> Self {
         if status.is_informational() || matches!(status.as_u16(), 204 | 304) {
             return Self::None;
@@ -76,7 +76,7 @@ pub(crate) fn read(
     headers: &HeaderMap,
     mut raw: Vec<u8>,
 ) -> Body {
-    let framing = Framing::of(status, headers);
+    let framing = BodyFraming::of(status, headers);
     stream.hurry(PATIENCE);
     let mut chunk = [0; 1024];
     while !framing.is_done(&raw) {

@@ -5,7 +5,7 @@ use std::fmt;
 use percent_encoding::{AsciiSet, percent_encode};
 
 use super::reference::{encode_path, encode_query, resolve};
-use super::url::{Authority, Credentials, Parts, absolute, dialed, split};
+use super::url::{Authority, Credentials, UrlParts, absolute, dialed, split};
 use crate::error::Error;
 use crate::failure::quote;
 
@@ -130,7 +130,7 @@ impl Endpoint {
         // a URL is ASCII; some servers send the bytes of a path as they are
         let location = percent_encode(location.trim_ascii(), BEYOND_ASCII).to_string();
         let authority = self.authority();
-        let base = Parts {
+        let base = UrlParts {
             scheme: Some(self.scheme.as_str()),
             authority: Some(&authority),
             path: &self.path,

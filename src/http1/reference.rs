@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
-use super::url::{Parts, split};
+use super::url::{UrlParts, split};
 
 /// What is percent-encoded in a path and in a query, as browsers do it (WHATWG URL, the path
 /// and special-query sets). What is encoded already stays as it is.
@@ -40,7 +40,7 @@ pub(super) struct Target<'a> {
 }
 
 /// Section 5.2.2, the strict way.
-pub(super) fn resolve<'a>(base: &Parts<'a>, reference: &'a str) -> Target<'a> {
+pub(super) fn resolve<'a>(base: &UrlParts<'a>, reference: &'a str) -> Target<'a> {
     let given = split(reference);
     let (scheme, authority) = (base.scheme, base.authority);
     if given.scheme.is_some() {
@@ -69,7 +69,7 @@ pub(super) fn resolve<'a>(base: &Parts<'a>, reference: &'a str) -> Target<'a> {
 }
 
 /// Section 5.2.3.
-fn merge(base: &Parts<'_>, path: &str) -> String {
+fn merge(base: &UrlParts<'_>, path: &str) -> String {
     if base.authority.is_some() && base.path.is_empty() {
         return format!("/{path}");
     }

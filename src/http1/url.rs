@@ -16,7 +16,7 @@ const MAX_HOST: usize = 255;
 
 /// The five components of a reference (RFC 3986 appendix B).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Parts<'a> {
+pub(crate) struct UrlParts<'a> {
     pub(crate) scheme: Option<&'a str>,
     pub(crate) authority: Option<&'a str>,
     pub(crate) path: &'a str,
@@ -25,7 +25,7 @@ pub(crate) struct Parts<'a> {
 }
 
 /// Takes a reference to pieces. Every text is one.
-pub(crate) fn split(reference: &str) -> Parts<'_> {
+pub(crate) fn split(reference: &str) -> UrlParts<'_> {
     let (rest, fragment) = cut(reference, '#');
     let (rest, query) = cut(rest, '?');
     let (scheme, rest) = match rest.split_once(':') {
@@ -39,7 +39,7 @@ pub(crate) fn split(reference: &str) -> Parts<'_> {
         }
         None => (None, rest),
     };
-    Parts { scheme, authority, path, query, fragment }
+    UrlParts { scheme, authority, path, query, fragment }
 }
 
 fn cut(text: &str, at: char) -> (&str, Option<&str>) {
@@ -52,7 +52,7 @@ fn is_scheme(text: &str) -> bool {
 }
 
 /// The scheme and the authority of a URL that has both.
-pub(crate) fn absolute<'a>(parts: &Parts<'a>) -> Result<(&'a str, &'a str), String> {
+pub(crate) fn absolute<'a>(parts: &UrlParts<'a>) -> Result<(&'a str, &'a str), String> {
     match (parts.scheme, parts.authority) {
         (Some(scheme), Some(authority)) => Ok((scheme, authority)),
         _ => Err("no scheme: it begins with one and ://".into()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::confirmation::Unasked;
-use super::life::{Ours, Parting};
+use super::life::{OurDirection, Parting};
 use super::liveness::HELD_UP;
 use super::pings::Covered;
 use super::shared::Shared;
@@ -36,7 +36,7 @@ const FULL: Duration = Duration::from_millis(1);
 const ENCODED: u64 = 64 * 1024;
 
 /// What comes after writing.
-pub(super) enum NextStep {
+pub(super) enum WriterStep {
     /// Sleep until somebody rings, or until then.
     Sleep(Option<Instant>),
     /// Nothing more is to be written.
@@ -101,18 +101,18 @@ impl FrameWriter {
     /// # Errors
     ///
     /// Those of the transport; `TimedOut` when the socket took nothing for the write timeout.
-    pub(super) fn write(&mut self) -> io::Result<NextStep> {
+    pub(super) fn write(&mut self) -> io::Result<WriterStep> {
         self.may_wait = true;
         match self.write_all() {
             Err(error) if Reason::of(&error) == Some(Reason::ReadingFailed) => {
                 self.end()?;
-                Ok(NextStep::End)
+                Ok(WriterStep::End)
             }
             result => result,
         }
     }
 
-    fn write_all(&mut self) -> io::Result<NextStep> {
+    fn write_all(&mut self) -> io::Result<WriterStep> {
         // orders first, then the outbox: so a close request overtakes no message that was accepted before it
         while let Some(orders) = self.shared.life.orders() {
             // what is left from before, perhaps of another thread that could not finish
@@ -145,12 +145,12 @@ impl FrameWriter {
                 }
                 Parting::End => {
                     self.end()?;
-                    return Ok(NextStep::End);
+                    return Ok(WriterStep::End);
                 }
             }
-            return Ok(NextStep::Sleep(due));
+            return Ok(WriterStep::Sleep(due));
         }
-        Ok(NextStep::End)
+        Ok(WriterStep::End)
     }
 
     /// Writes the next message without waiting if it is a small one, and nothing goes ahead of it.
@@ -364,7 +364,7 @@ impl FrameWriter {
         }
         self.drain()?;
         self.account();
-        shared.life.reach(Ours::Closed);
+        shared.life.reach(OurDirection::Closed);
         if !is_websocket {
             // framed streams have no close frame: the end of the stream is the goodbye
             shared.life.part(Parting::End);
@@ -375,7 +375,7 @@ impl FrameWriter {
     /// Ends the stream in our direction.
     fn end(&mut self) -> io::Result<()> {
         let result = self.wait(|half, _| half.finish());
-        self.shared.life.reach(Ours::Ended);
+        self.shared.life.reach(OurDirection::Ended);
         result
     }
 

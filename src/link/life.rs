@@ -37,7 +37,7 @@ use crate::sync::{AtomicBool, Condvar, Mutex, Signal};
 
 #[derive(Debug)]
 pub(super) struct Life {
-    state: Mutex<State>,
+    state: Mutex<LifeState>,
     /// Signalled at every change, while somebody waits.
     changed: Condvar,
     /// Raised at the death, for those who wait for other things besides.
@@ -49,9 +49,9 @@ pub(super) struct Life {
 }
 
 #[derive(Debug, Default)]
-struct State {
-    ours: Ours,
-    theirs: Theirs,
+struct LifeState {
+    ours: OurDirection,
+    theirs: PeerDirection,
     /// What the peer's close frame is to be answered with, if one came.
     answer: Option<Option<CloseFrame>>,
     closing: Option<CloseRequest>,
@@ -66,7 +66,7 @@ struct State {
 
 /// How far our direction is.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd)]
-pub(super) enum Ours {
+pub(super) enum OurDirection {
     #[default]
     Open,
     Closed,
@@ -74,7 +74,7 @@ pub(super) enum Ours {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Theirs {
+enum PeerDirection {
     #[default]
     Open,
     Broken,
@@ -121,7 +121,7 @@ impl Life {
         }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut LifeState) -> T) -> T {
         let mut state = self.state.lock();
         let result = change(&mut state);
         let is_awaited = state.waiting > 0;
@@ -155,8 +155,10 @@ impl Life {
         self.change(|state| {
             state.theirs = match cause {
                 Failure::Closed(_)
-                | Failure::EndOfStream { inside_message: false, cut_off: false } => Theirs::Closed,
-                _ => Theirs::Broken,
+                | Failure::EndOfStream { inside_message: false, cut_off: false } => {
+                    PeerDirection::Closed
+                }
+                _ => PeerDirection::Broken,
             };
             state.answer = answer;
             state.note(cause);
@@ -189,7 +191,7 @@ impl Life {
         if state.died_at.is_some() {
             return None;
         }
-        let request = state.closing.as_ref().filter(|_| state.ours == Ours::Open);
+        let request = state.closing.as_ref().filter(|_| state.ours == OurDirection::Open);
         Some(Orders { close: request.map(|request| request.is_urgent), parting: state.parting })
     }
 
@@ -204,12 +206,12 @@ impl Life {
     }
 
     /// Our direction has come so far.
-    pub(super) fn reach(&self, ours: Ours) {
+    pub(super) fn reach(&self, ours: OurDirection) {
         self.change(|state| state.ours = ours);
     }
 
     /// Waits until our direction has come so far, or the link is dead.
-    pub(super) fn wait_reached(&self, ours: Ours, deadline: Option<Instant>) -> bool {
+    pub(super) fn wait_reached(&self, ours: OurDirection, deadline: Option<Instant>) -> bool {
         self.wait(deadline, |state| state.ours >= ours)
     }
 
@@ -241,7 +243,7 @@ impl Life {
             _ if state.is_leaving => Room::None,
             // no other link waits for this one to be read, and its program still receives
             (true, _) if ends => Room::Within,
-            (false, Theirs::Open) => Room::Within,
+            (false, PeerDirection::Open) => Room::Within,
             _ => Room::Beyond,
         }
     }
@@ -291,7 +293,7 @@ impl Life {
     /// stream between two messages, and ours went out.
     pub(super) fn is_clean(&self) -> bool {
         let state = self.state.lock();
-        state.ours > Ours::Open && state.theirs == Theirs::Closed
+        state.ours > OurDirection::Open && state.theirs == PeerDirection::Closed
     }
 
     /// Waits for the end of a link that is being closed, until the time for that is over.
@@ -322,7 +324,7 @@ impl Life {
     }
 
     /// Waits until something holds or the link is dead; returns whether one of them came to be.
-    fn wait(&self, deadline: Option<Instant>, condition: impl Fn(&State) -> bool) -> bool {
+    fn wait(&self, deadline: Option<Instant>, condition: impl Fn(&LifeState) -> bool) -> bool {
         let mut state = self.state.lock();
         loop {
             if state.died_at.is_some() || condition(&state) {
@@ -342,7 +344,7 @@ impl Life {
     }
 }
 
-impl State {
+impl LifeState {
     fn deadline(&self) -> Option<Instant> {
         self.closing.as_ref().and_then(|request| request.deadline)
     }
@@ -362,8 +364,8 @@ impl State {
             Some(_) => false,
         };
         if is_better {
-            if self.theirs == Theirs::Closed && matches!(cause, Failure::Io(_)) {
-                self.theirs = Theirs::Broken;
+            if self.theirs == PeerDirection::Closed && matches!(cause, Failure::Io(_)) {
+                self.theirs = PeerDirection::Broken;
             }
             self.cause = Some(Arc::new(cause));
         }

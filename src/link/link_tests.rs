@@ -139,7 +139,7 @@ mod tests {
         let end = Failure::EndOfStream { inside_message: false, cut_off: false };
         life.peer_ends(end, None);
         life.note(reset());
-        life.reach(super::super::life::Ours::Closed);
+        life.reach(super::super::life::OurDirection::Closed);
         assert!(is_reset(&life) && !life.is_clean());
     }
 

@@ -13,7 +13,7 @@ use tungstenite::protocol::Role;
 
 use super::close_request::CloseRequest;
 use super::frame_writer::FrameWriter;
-use super::life::{Life, Ours, Parting};
+use super::life::{Life, OurDirection, Parting};
 use super::link_tests::{self, Wire};
 use super::shared::Shared;
 use super::writer::Writer;
@@ -220,7 +220,7 @@ fn a_close_never_overtakes_what_was_sent_before_it() {
         link.outbox.ring();
         send(&link, "last").expect("there is room");
         link.shared.close(CloseRequest::after_data(CloseFrame::new(CloseCode::NORMAL, "")));
-        link.shared.life.wait_reached(Ours::Closed, None);
+        link.shared.life.wait_reached(OurDirection::Closed, None);
         link.shared.part(Parting::End);
         writer.join().expect("the writer does not panic");
         assert_eq!(link.peer_finds(), ["pong", "last", "close"]);
@@ -286,13 +286,13 @@ fn a_link_dies_once_and_everybody_who_waits_is_told() {
             // the reader hears a goodbye, and has it answered
             spawn(|life| {
                 life.peer_ends(goodbye(), Some(None));
-                life.wait_reached(Ours::Closed, None);
+                life.wait_reached(OurDirection::Closed, None);
                 usize::from(life.die(Failure::ClosedAbnormally).is_some())
             }),
             // the writer answers, and meets a broken socket
             spawn(|life| {
                 life.closing_here();
-                life.reach(Ours::Closed);
+                life.reach(OurDirection::Closed);
                 usize::from(life.die(Failure::Io(std::io::ErrorKind::BrokenPipe.into())).is_some())
             }),
         ];

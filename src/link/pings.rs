@@ -17,12 +17,12 @@ const REMEMBERED: usize = 64;
 /// endpoint has taken everything that was written before it.
 #[derive(Debug)]
 pub(super) struct PingLedger {
-    state: Mutex<State>,
+    state: Mutex<PingState>,
     counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct PingState {
     pings: u64,
     out: VecDeque<Ping>,
     unanswered: u64,
@@ -54,7 +54,7 @@ impl PingLedger {
         Self { state: Mutex::default(), counters }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, PingState> {
         self.state.lock()
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::close_request::CloseRequest;
-use super::life::{Ours, Parting};
+use super::life::{OurDirection, Parting};
 use super::shared::Shared;
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
 use crate::message::{CloseFrame, Message, MessageRef};
@@ -357,15 +357,16 @@ impl Reader<'_> {
         }
         match answer {
             // a handler may have more to say
-            Some(_) if is_session && shared.life.wait_reached(Ours::Closed, Some(closing)) => {}
+            Some(_)
+                if is_session && shared.life.wait_reached(OurDirection::Closed, Some(closing)) => {}
             Some(frame) => {
                 shared.close(CloseRequest::urgent(frame));
                 let deadline = closing.max(Instant::now() + END_OF_STREAM);
-                shared.life.wait_reached(Ours::Closed, Some(deadline));
+                shared.life.wait_reached(OurDirection::Closed, Some(deadline));
             }
             // on framed TCP a peer that has ended its stream may well wait for answers
             None if is_framed && is_session => {
-                shared.life.wait_reached(Ours::Ended, None);
+                shared.life.wait_reached(OurDirection::Ended, None);
             }
             // a client's writer finishes what it is writing
             None if is_framed => self.end_our_stream(closing),
@@ -395,7 +396,7 @@ impl Reader<'_> {
 
     fn end_our_stream(&self, deadline: Instant) {
         self.shared.part(Parting::End);
-        self.shared.life.wait_reached(Ours::Ended, Some(deadline));
+        self.shared.life.wait_reached(OurDirection::Ended, Some(deadline));
     }
 
     fn read_to_the_end(&mut self, deadline: Instant) {

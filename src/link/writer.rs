@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind::WouldBlock};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::frame_writer::{FrameWriter, NextStep};
+use super::frame_writer::{FrameWriter, WriterStep};
 use super::handoff::Handoff;
 use super::shared::{Notice, Shared};
 use crate::failure::{Failure, guarded};
@@ -43,8 +43,8 @@ impl Writer {
             frames = taken;
             // a transport can be the program's own
             match guarded("writer", || frames.write()) {
-                Ok(Ok(NextStep::Sleep(until))) => due = until,
-                Ok(Ok(NextStep::End)) => break Ok(()),
+                Ok(Ok(WriterStep::Sleep(until))) => due = until,
+                Ok(Ok(WriterStep::End)) => break Ok(()),
                 Ok(Err(error)) => break Err(self.failure(error)),
                 Err(panic) => {
                     log::error!("{panic}");

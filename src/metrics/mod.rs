@@ -7,7 +7,7 @@ mod names;
 mod outlet;
 
 pub(crate) use names::{of_client, of_server};
-pub(crate) use outlet::{Extent, Outlet, Source, register};
+pub(crate) use outlet::{Extent, Outlet, Published, register};
 
 /// Brings the metrics of every client and server of this process up to date, through the recorder
 /// that the program has installed (feature `metrics`).

@@ -28,7 +28,7 @@ static METADATA: Metadata<'static> = Metadata::new("everlink", Level::INFO, Some
 const RECORDERS: usize = 8;
 
 /// What has something to publish, for as long as it lives.
-pub(crate) trait Source: Send + Sync {
+pub(crate) trait Published: Send + Sync {
     fn outlet(&self) -> &Outlet;
 
     fn publish(&self, extent: Extent);
@@ -37,16 +37,16 @@ pub(crate) trait Source: Send + Sync {
 /// All of them by the number of their outlet, each with the process that has it.
 static SOURCES: Mutex<BTreeMap<u64, Registered>> = Mutex::new(BTreeMap::new());
 
-type Registered = (Process, Weak<dyn Source>);
+type Registered = (Process, Weak<dyn Published>);
 
 /// Has it published with the others until its outlet is dropped.
-pub(crate) fn register<S: Source + 'static>(source: &Arc<S>) {
+pub(crate) fn register<S: Published + 'static>(source: &Arc<S>) {
     let (id, source): (_, Weak<S>) = (source.outlet().id, Arc::downgrade(source));
     SOURCES.lock().insert(id, (Process::this(), source));
 }
 
 /// Those that live in this process: a child of a `fork` has none of the parent's.
-pub(super) fn sources() -> Vec<Arc<dyn Source>> {
+pub(super) fn sources() -> Vec<Arc<dyn Published>> {
     let sources = SOURCES.lock();
     let ours = sources.values().filter(|(process, _)| process.is_this());
     ours.filter_map(|(_, source)| source.upgrade()).collect()
@@ -284,7 +284,7 @@ mod tests {
 
     struct Owner(Outlet);
 
-    impl Source for Owner {
+    impl Published for Owner {
         fn outlet(&self) -> &Outlet {
             &self.0
         }

@@ -40,7 +40,7 @@ use super::durations::not_too_long;
 /// ```
 #[derive(Clone)]
 pub struct Backoff {
-    kind: Kind,
+    kind: BackoffKind,
     /// An option that this kind does not have.
     misplaced: Option<&'static str>,
 }
@@ -59,7 +59,7 @@ pub enum Jitter {
 }
 
 #[derive(Clone)]
-enum Kind {
+enum BackoffKind {
     Exponential { initial: Duration, max: Duration, jitter: Jitter },
     Fixed(Duration),
     Custom(Arc<dyn Fn(u32) -> Duration + Send + Sync>),
@@ -70,23 +70,23 @@ impl Backoff {
     #[must_use]
     pub fn exponential() -> Self {
         let (initial, max) = (Duration::from_secs(1), Duration::from_secs(30));
-        Self::new(Kind::Exponential { initial, max, jitter: Jitter::Full })
+        Self::new(BackoffKind::Exponential { initial, max, jitter: Jitter::Full })
     }
 
     /// Always the same delay, without jitter. Zero redials at once.
     #[must_use]
     pub fn fixed(delay: Duration) -> Self {
-        Self::new(Kind::Fixed(delay))
+        Self::new(BackoffKind::Fixed(delay))
     }
 
     /// A delay of the program's own. The closure gets the number of the retry, counted from 1
     /// since the last stable link, and runs on the manager thread.
     #[must_use]
     pub fn custom(delay: impl Fn(u32) -> Duration + Send + Sync + 'static) -> Self {
-        Self::new(Kind::Custom(Arc::new(delay)))
+        Self::new(BackoffKind::Custom(Arc::new(delay)))
     }
 
-    fn new(kind: Kind) -> Self {
+    fn new(kind: BackoffKind) -> Self {
         Self { kind, misplaced: None }
     }
 
@@ -117,8 +117,8 @@ impl Backoff {
         set: impl FnOnce(&mut Duration, &mut Duration, &mut Jitter),
     ) -> Self {
         match &mut self.kind {
-            Kind::Exponential { initial, max, jitter } => set(initial, max, jitter),
-            Kind::Fixed(_) | Kind::Custom(_) => self.misplaced = Some(option),
+            BackoffKind::Exponential { initial, max, jitter } => set(initial, max, jitter),
+            BackoffKind::Fixed(_) | BackoffKind::Custom(_) => self.misplaced = Some(option),
         }
         self
     }
@@ -126,7 +126,7 @@ impl Backoff {
     /// The delay before retry number `retry`, counted from 1, after so long an outage.
     pub(crate) fn delay(&self, retry: u32, outage: Duration) -> Duration {
         match &self.kind {
-            Kind::Exponential { initial, max, jitter } => {
+            BackoffKind::Exponential { initial, max, jitter } => {
                 let first = *initial.min(max);
                 let doublings = retry.saturating_sub(1).min(31);
                 let doubled = initial.saturating_mul(1 << doublings).min(*max);
@@ -136,29 +136,29 @@ impl Backoff {
                     Jitter::None => full,
                 }
             }
-            Kind::Fixed(delay) => *delay,
-            Kind::Custom(delay) => delay(retry),
+            BackoffKind::Fixed(delay) => *delay,
+            BackoffKind::Custom(delay) => delay(retry),
         }
     }
 
     /// Whether it is the program's.
     pub(crate) fn is_custom(&self) -> bool {
-        matches!(self.kind, Kind::Custom(_))
+        matches!(self.kind, BackoffKind::Custom(_))
     }
 
     /// What is wrong with the values, if anything is.
     pub(crate) fn check(&self) -> Result<(), String> {
         if let Some(option) = self.misplaced {
-            let kind = if matches!(self.kind, Kind::Fixed(_)) { "fixed" } else { "custom" };
+            let kind = if matches!(self.kind, BackoffKind::Fixed(_)) { "fixed" } else { "custom" };
             return Err(format!("{option}() can have no effect on a {kind} delay"));
         }
         let longest = match &self.kind {
-            Kind::Exponential { initial, max, .. } if initial.is_zero() || max.is_zero() => {
+            BackoffKind::Exponential { initial, max, .. } if initial.is_zero() || max.is_zero() => {
                 return Err("every delay is zero; use Backoff::fixed for no delay".into());
             }
-            Kind::Exponential { initial, max, .. } => *initial.max(max),
-            Kind::Fixed(delay) => *delay,
-            Kind::Custom(_) => Duration::ZERO,
+            BackoffKind::Exponential { initial, max, .. } => *initial.max(max),
+            BackoffKind::Fixed(delay) => *delay,
+            BackoffKind::Custom(_) => Duration::ZERO,
         };
         not_too_long(longest)
     }
@@ -173,14 +173,14 @@ impl Default for Backoff {
 impl fmt::Debug for Backoff {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            Kind::Exponential { initial, max, jitter } => f
+            BackoffKind::Exponential { initial, max, jitter } => f
                 .debug_struct("Exponential")
                 .field("initial", initial)
                 .field("max", max)
                 .field("jitter", jitter)
                 .finish(),
-            Kind::Fixed(delay) => f.debug_tuple("Fixed").field(delay).finish(),
-            Kind::Custom(_) => f.write_str("Custom"),
+            BackoffKind::Fixed(delay) => f.debug_tuple("Fixed").field(delay).finish(),
+            BackoffKind::Custom(_) => f.write_str("Custom"),
         }
     }
 }

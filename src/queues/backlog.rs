@@ -15,7 +15,7 @@ use crate::sync::{Budget, Holding, Share};
 
 /// What a send meets.
 #[derive(Debug, Default)]
-enum Gate {
+enum SendGate {
     #[default]
     Open,
     /// The client has given up, for this reason: messages are still queued while there is room, but
@@ -28,7 +28,7 @@ enum Gate {
 /// What a session that can be resumed keeps: everything that was encoded, until the peer has said
 /// that it has it.
 #[derive(Debug)]
-struct Session {
+struct SessionBounds {
     limits: Unconfirmed,
     /// The peer has everything up to this position.
     confirmed: u64,
@@ -49,7 +49,7 @@ pub(super) struct Backlog {
     /// a session. What a session's link had only begun to write when it died is kept, too.
     kept: ByteQueue<Entry>,
     /// There while the peer reports what it has.
-    session: Option<Session>,
+    session: Option<SessionBounds>,
     confirmations: Confirmations,
     /// The largest message that was written and is neither kept nor settled: number and size.
     largest: Option<(u64, usize)>,
@@ -60,7 +60,7 @@ pub(super) struct Backlog {
     /// Messages of which the program is yet to be told, if it wants to know.
     lost: Vec<(Message, Undelivered)>,
     keeps_lost: bool,
-    gate: Gate,
+    gate: SendGate,
     /// What of the memory that all sessions share is taken for all this.
     share: Share,
     /// Whether the peer does not confirm what it is asked to.
@@ -146,16 +146,16 @@ impl Backlog {
     }
 
     pub(super) fn shut(&mut self) {
-        self.gate = Gate::Shut;
+        self.gate = SendGate::Shut;
     }
 
     pub(super) fn is_shut(&self) -> bool {
-        matches!(self.gate, Gate::Shut)
+        matches!(self.gate, SendGate::Shut)
     }
 
     /// Whether the client has given up.
     pub(super) fn is_resting(&self) -> bool {
-        matches!(self.gate, Gate::NobodyDrains(_))
+        matches!(self.gate, SendGate::NobodyDrains(_))
     }
 
     /// The client has given up, for this reason, or was sent off again.
@@ -164,7 +164,7 @@ impl Backlog {
             return;
         }
         self.confirmations.set_given_up(cause.as_ref());
-        self.gate = cause.map_or(Gate::Open, Gate::NobodyDrains);
+        self.gate = cause.map_or(SendGate::Open, SendGate::NobodyDrains);
     }
 
     /// Whether nothing waits to be written.
@@ -175,7 +175,7 @@ impl Backlog {
     pub(super) fn accept(&mut self, message: Message, terms: Terms) {
         self.tally.accepted += 1;
         let resting = match &self.gate {
-            Gate::NobodyDrains(cause) => Some(cause),
+            SendGate::NobodyDrains(cause) => Some(cause),
             _ => None,
         };
         let number = self.confirmations.accept(terms.receipt.as_ref(), resting);
@@ -364,7 +364,7 @@ impl Backlog {
 
     /// A session begins, in which these were sent by the login hook.
     pub(super) fn begin_session(&mut self, limits: Unconfirmed, login: Vec<Message>) {
-        self.session = Some(Session { limits, confirmed: 0, is_paused: false });
+        self.session = Some(SessionBounds { limits, confirmed: 0, is_paused: false });
         // no message of the program's is settled with one of these
         let number = self.queue.front().map(|next| next.number.saturating_sub(1));
         let number = number.unwrap_or_else(|| self.confirmations.last());

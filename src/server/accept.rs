@@ -10,7 +10,7 @@ use crossbeam_channel::RecvTimeoutError;
 use log::Level;
 use socket2::SockRef;
 
-use super::admission::{Admitted, Network};
+use super::admission::{Admitted, Subnet};
 use super::core::ServerCore;
 use super::listener::Listener;
 use super::{opening, serve};
@@ -68,7 +68,7 @@ fn welcome(
             return server.say(Level::Error, ("accept_failed", ""), line);
         }
     };
-    match server.admission.admit(Network::of(peer.ip())) {
+    match server.admission.admit(Subnet::of(peer.ip())) {
         Err(why) => {
             refuse(server, stream, why, refusals);
             server.refused(Level::Warn, why, format!("{peer} refused: {why}"));

@@ -17,7 +17,7 @@ pub(super) struct ConnectionLimits {
 
 impl ConnectionLimits {
     /// How many may come in from there.
-    pub(super) fn most(self, network: Network) -> usize {
+    pub(super) fn most(self, network: Subnet) -> usize {
         match self.per_network {
             Some(limit) => limit,
             None if network.is_near() => self.total,
@@ -28,9 +28,9 @@ impl ConnectionLimits {
 
 /// Who is counted as one: an IPv4 address, or an IPv6 network of 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Network(IpAddr);
+pub(super) struct Subnet(IpAddr);
 
-impl Network {
+impl Subnet {
     pub(super) fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {
@@ -71,14 +71,14 @@ pub(super) struct Admission {
 struct Present {
     total: usize,
     /// No network is in it from which nobody is there.
-    by_network: HashMap<Network, usize>,
+    by_network: HashMap<Subnet, usize>,
 }
 
 /// A connection that was let in. It counts until this is dropped.
 #[derive(Debug)]
 pub(super) struct Admitted {
     admission: Arc<Admission>,
-    network: Network,
+    network: Subnet,
 }
 
 impl Admission {
@@ -91,7 +91,7 @@ impl Admission {
     /// # Errors
     ///
     /// Why it may not come in.
-    pub(super) fn admit(self: &Arc<Self>, network: Network) -> Result<Admitted, &'static str> {
+    pub(super) fn admit(self: &Arc<Self>, network: Subnet) -> Result<Admitted, &'static str> {
         let mut present = self.present.lock();
         if present.total >= self.limits.total {
             return Err("too many connections");
@@ -128,8 +128,8 @@ impl Drop for Admitted {
 mod tests {
     use super::*;
 
-    fn network(address: &str) -> Network {
-        Network::of(address.parse().unwrap())
+    fn network(address: &str) -> Subnet {
+        Subnet::of(address.parse().unwrap())
     }
 
     fn most(limits: ConnectionLimits, address: &str) -> usize {

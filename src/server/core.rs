@@ -196,7 +196,7 @@ impl ServerEnd for ServerCore {
         let report = self.shut_down(timeout);
         self.repeats.say_rest(self.label());
         #[cfg(feature = "metrics")]
-        crate::metrics::Source::publish(self, crate::metrics::Extent::Last);
+        crate::metrics::Published::publish(self, crate::metrics::Extent::Last);
         report
     }
 
@@ -209,7 +209,7 @@ impl ServerEnd for ServerCore {
 }
 
 #[cfg(feature = "metrics")]
-impl crate::metrics::Source for ServerCore {
+impl crate::metrics::Published for ServerCore {
     fn outlet(&self) -> &crate::metrics::Outlet {
         &self.outlet
     }

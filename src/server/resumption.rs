@@ -20,7 +20,7 @@ use std::sync::{Arc, Weak};
 
 use crossbeam_channel::Sender;
 
-use super::admission::{ConnectionLimits, Network};
+use super::admission::{ConnectionLimits, Subnet};
 use super::attachment::Attachment;
 use super::resumable::{Order, Resumable};
 use super::session::Session;
@@ -42,15 +42,15 @@ pub(super) struct Resumption {
 struct Table {
     tokens: HashMap<Token, (Session, Arc<Resumable>)>,
     /// Those without a link, the longest first.
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: BTreeMap<u64, WaitingSession>,
     next_place: u64,
 }
 
 /// A session that waits for its client.
-struct Waiting {
+struct WaitingSession {
     orders: Sender<Order>,
     /// Where its latest link came from.
-    network: Network,
+    network: Subnet,
     /// What it keeps.
     holding: Holding,
 }
@@ -125,17 +125,17 @@ impl Resumption {
     /// A session waits from here on, in the place that this returns.
     pub(super) fn wait(self: &Arc<Self>, session: &Arc<Resumable>) -> Place {
         let orders = session.orders().clone();
-        let network = Network::of(session.peer().ip());
+        let network = Subnet::of(session.peer().ip());
         let holding = session.outbox().wait_within(&self.budget);
         let mut table = self.table.lock();
         let number = table.next_place;
         table.next_place += 1;
-        table.waiting.insert(number, Waiting { orders, network, holding });
+        table.waiting.insert(number, WaitingSession { orders, network, holding });
         if table.waiting.len() > self.limits.total {
             table.evict(|_| true);
         }
         let most = self.limits.most(network);
-        let is_from_there = |waiting: &Waiting| waiting.network == network;
+        let is_from_there = |waiting: &WaitingSession| waiting.network == network;
         // counted only where it can matter: thousands may lose their links at once
         if table.waiting.len() > most
             && table.waiting.values().filter(|waiting| is_from_there(waiting)).count() > most
@@ -161,7 +161,7 @@ impl Evict for Resumption {
 
 impl Table {
     /// Has the one of these end that has waited longest; returns whether there was one.
-    fn evict(&mut self, is_meant: impl Fn(&Waiting) -> bool) -> bool {
+    fn evict(&mut self, is_meant: impl Fn(&WaitingSession) -> bool) -> bool {
         let oldest = self.waiting.iter().find(|(_, waiting)| is_meant(waiting));
         let Some(place) = oldest.map(|(place, _)| *place) else { return false };
         if let Some(waiting) = self.waiting.remove(&place) {

@@ -25,7 +25,7 @@ use crate::queues::terms::Tally;
 use crate::sync::Mutex;
 use round_trips::Window;
 use table::{Source, counted};
-use unconfirmed::Unconfirmed;
+use unconfirmed::UnconfirmedCount;
 
 counted! {
     /// The counters that the link's threads and the manager write; every one is written by one
@@ -106,7 +106,7 @@ counted! {
             "everlink_heartbeat_misses_total" "Beats not answered";
         /// Messages of the present link, or of the last one, that were written after the last ping
         /// that was answered: the peer may or may not have them.
-        unconfirmed: now(u64) = Unconfirmed, "everlink_unconfirmed_messages" "Messages not confirmed";
+        unconfirmed: now(u64) = UnconfirmedCount, "everlink_unconfirmed_messages" "Messages not confirmed";
         /// From the last answered ping to its pong.
         #[cfg_attr(feature = "serde", serde(with = "crate::seconds::optional"))]
         last_round_trip: time(Option<Duration>),

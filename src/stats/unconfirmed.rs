@@ -6,12 +6,12 @@ use super::table::Source;
 
 /// Two counts of one link's messages, each written by one thread at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Unconfirmed {
+pub(crate) struct UnconfirmedCount {
     written: AtomicU64,
     confirmed: AtomicU64,
 }
 
-impl Unconfirmed {
+impl UnconfirmedCount {
     /// A link begins.
     pub(crate) fn begin(&self) {
         self.written.store(0, Relaxed);
@@ -35,7 +35,7 @@ impl Unconfirmed {
     }
 }
 
-impl Source for Unconfirmed {
+impl Source for UnconfirmedCount {
     type Value = u64;
 
     fn read(&self) -> u64 {

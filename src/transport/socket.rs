@@ -16,10 +16,10 @@ use super::{Hangup, ReadHalf, WriteHalf};
 /// It can end with a reset, and without the end of the stream before it: what `shutdown` does says the end
 /// of the stream first, and what a drop does comes when the last user is gone.
 #[derive(Debug, Clone)]
-pub(crate) struct Socket(Arc<Shared>);
+pub(crate) struct Socket(Arc<SharedSocket>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedSocket {
     socket: socket2::Socket,
     is_reading: AtomicBool,
     is_reset: AtomicBool,
@@ -28,7 +28,7 @@ struct Shared {
 impl Socket {
     pub(crate) fn new(socket: impl Into<socket2::Socket>) -> Self {
         let (is_reading, is_reset) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(Shared { socket: socket.into(), is_reading, is_reset }))
+        Self(Arc::new(SharedSocket { socket: socket.into(), is_reading, is_reset }))
     }
 
     /// Has threads wait in it; what is no socket any more shows in its first read.

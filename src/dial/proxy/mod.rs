@@ -32,7 +32,7 @@ use crate::transport::Stream;
 #[derive(Clone, PartialEq, Eq)]
 #[must_use = "a proxy is used by what it is given to: ClientBuilder::proxy()"]
 pub struct Proxy {
-    kind: Kind,
+    kind: ProxyKind,
     /// With the zone, where there is one: what to dial.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -40,7 +40,7 @@ pub struct Proxy {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ProxyKind {
     Http,
     Socks5,
 }
@@ -64,8 +64,8 @@ impl Proxy {
         let parts = split(&with_scheme);
         let (scheme, authority) = absolute(&parts)?;
         let (kind, default_port) = match scheme.to_ascii_lowercase().as_str() {
-            "http" => (Kind::Http, 80),
-            "socks5" | "socks5h" => (Kind::Socks5, 1080),
+            "http" => (ProxyKind::Http, 80),
+            "socks5" | "socks5h" => (ProxyKind::Socks5, 1080),
             "https" => {
                 return Err("no TLS is spoken with a proxy itself: use http://, through which \
                             wss:// is as secret as without a proxy"
@@ -95,8 +95,8 @@ impl Proxy {
     ) -> Result<Vec<u8>, Failure> {
         let credentials = self.credentials.as_ref();
         let result: Result<Vec<u8>, ProxyError> = match self.kind {
-            Kind::Http => http::open(stream, host, port, credentials),
-            Kind::Socks5 => socks5::open(stream, host, port, credentials).map(|()| Vec::new()),
+            ProxyKind::Http => http::open(stream, host, port, credentials),
+            ProxyKind::Socks5 => socks5::open(stream, host, port, credentials).map(|()| Vec::new()),
         };
         result.map_err(Failure::Proxy)
     }

@@ -11,7 +11,7 @@ use crate::transport::{Duplex, ReadBuffer, ReadHalf, Reason, WriteHalf};
 
 /// What both halves share. Whoever locks it does nothing that blocks.
 #[derive(Debug)]
-struct Session {
+struct TlsSession {
     connection: Connection,
     /// What came has broken it: nothing is decrypted any more, nor encrypted.
     is_broken: bool,
@@ -20,7 +20,7 @@ struct Session {
 /// The connection in halves, once hands are shaken.
 pub(super) fn split(duplex: Duplex, connection: Connection) -> Duplex {
     let Duplex { reader, writer, hangup } = duplex;
-    let shared = Arc::new(Mutex::new(Session { connection, is_broken: false }));
+    let shared = Arc::new(Mutex::new(TlsSession { connection, is_broken: false }));
     Duplex {
         reader: Box::new(TlsReader::new(reader, Arc::clone(&shared))),
         writer: Box::new(TlsWriter::new(writer, shared)),
@@ -32,7 +32,7 @@ pub(super) fn split(duplex: Duplex, connection: Connection) -> Duplex {
 #[derive(Debug)]
 struct TlsReader {
     half: Box<dyn ReadHalf>,
-    shared: Arc<Mutex<Session>>,
+    shared: Arc<Mutex<TlsSession>>,
     ciphertext: ReadBuffer,
     wants_write: bool,
     /// What came has broken the connection; said once the data before it is read.
@@ -42,7 +42,7 @@ struct TlsReader {
 }
 
 impl TlsReader {
-    fn new(half: Box<dyn ReadHalf>, shared: Arc<Mutex<Session>>) -> Self {
+    fn new(half: Box<dyn ReadHalf>, shared: Arc<Mutex<TlsSession>>) -> Self {
         let ciphertext = ReadBuffer::new(Vec::new());
         Self { half, shared, ciphertext, wants_write: false, failure: None, is_broken: false }
     }
@@ -51,7 +51,7 @@ impl TlsReader {
     /// to be read. Blocks in nothing.
     fn decrypt(&mut self, buf: &mut [u8]) -> Option<io::Result<usize>> {
         let mut session = self.shared.lock();
-        let Session { connection, is_broken } = &mut *session;
+        let TlsSession { connection, is_broken } = &mut *session;
         loop {
             match connection.reader().read(buf) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -140,14 +140,14 @@ const PIECE: usize = 16 * 1024;
 #[derive(Debug)]
 struct TlsWriter {
     half: Box<dyn WriteHalf>,
-    shared: Arc<Mutex<Session>>,
+    shared: Arc<Mutex<TlsSession>>,
     /// Records on their way to the socket, of which `sent` bytes are there.
     records: Vec<u8>,
     sent: usize,
 }
 
 impl TlsWriter {
-    fn new(half: Box<dyn WriteHalf>, shared: Arc<Mutex<Session>>) -> Self {
+    fn new(half: Box<dyn WriteHalf>, shared: Arc<Mutex<TlsSession>>) -> Self {
         Self { half, shared, records: Vec::new(), sent: 0 }
     }
 
@@ -177,7 +177,7 @@ impl TlsWriter {
     /// connection is broken: no data follows an alert.
     fn encrypt(&mut self, plaintext: &[u8]) -> io::Result<usize> {
         let mut session = self.shared.lock();
-        let Session { connection, is_broken } = &mut *session;
+        let TlsSession { connection, is_broken } = &mut *session;
         let taken = match plaintext {
             [] => Ok(0),
             _ if *is_broken => Err(Reason::ReadingFailed.into()),
