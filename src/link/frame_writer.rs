@@ -124,7 +124,8 @@ impl FrameWriter {
             // in this order: see `ControlSlots`
             self.control()?;
             let has_taken = !self.batch.is_empty();
-            let is_after_data = || !has_taken && !self.shared.outbox.is_paused();
+            let is_paused = || orders.may_confirm && self.shared.outbox.is_paused();
+            let is_after_data = || !has_taken && !is_paused();
             if orders.close.is_some_and(|is_urgent| is_urgent || is_after_data()) {
                 self.close(orders.close == Some(true))?;
                 continue;

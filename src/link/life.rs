@@ -97,6 +97,8 @@ pub(super) enum Parting {
 pub(super) struct Orders {
     /// Whether a close frame is to go out, and if so whether ahead of what is queued.
     pub(super) close: Option<bool>,
+    /// Whether the peer may still confirm what it has.
+    pub(super) may_confirm: bool,
     pub(super) parting: Parting,
 }
 
@@ -192,7 +194,11 @@ impl Life {
             return None;
         }
         let request = state.closing.as_ref().filter(|_| state.ours == OurDirection::Open);
-        Some(Orders { close: request.map(|request| request.is_urgent), parting: state.parting })
+        Some(Orders {
+            close: request.map(|request| request.is_urgent),
+            may_confirm: state.theirs == PeerDirection::Open,
+            parting: state.parting,
+        })
     }
 
     /// Our close frame is about to be written: a peer that reads it may be gone before the write

@@ -423,6 +423,25 @@ fn a_session_that_waits_makes_room_for_a_client_that_is_there() {
 }
 
 #[test]
+fn a_client_that_closes_is_answered_though_it_confirms_nothing_any_more() {
+    let builder = Server::builder()
+        .resume(Resume::within(PATIENCE).unconfirmed(10, 1 << 20))
+        .timeouts(everlink::config::Timeouts::new().close(PATIENCE * 10));
+    let (server, sessions) = serve(builder);
+    let mut client = Bare::new(server.local_addr());
+    let session = next(&sessions);
+    for number in 0..15 {
+        session.send(number.to_string()).unwrap();
+    }
+    eventually("ten of them", || match session.stats().messages_sent {
+        10 => Ok(()),
+        other => Err(other),
+    });
+    client.stream.write_all(&masked(CLOSE, &1000_u16.to_be_bytes())).unwrap();
+    assert_eq!(client.close_code(), Some(1000));
+}
+
+#[test]
 fn no_more_sessions_make_room_than_have_to() {
     let builder = Server::builder().resume(Resume::within(PATIENCE)).memory_limit(1 << 20);
     let (server, sessions) = serve(builder);
