@@ -351,6 +351,8 @@ impl Reader<'_> {
         let (is_session, is_framed) =
             (shared.settings.side == Side::Session, !shared.protocol.is_websocket());
         shared.life.peer_ends(cause, answer.clone());
+        // a close may have waited for what the peer will not confirm any more
+        shared.outbox.ring();
         if shared.is_the_last() || is_session && answer.is_some() {
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use crate::sync::{AtomicBool, AtomicU64};
 
-/// Each number is written by one thread at a time: `sent` by whoever holds the pen, `received` and
+/// Each number is written by one thread at a time: `sent` by whoever holds the frame writer, `received` and
 /// `confirmed` by the reader, and by the owner of the session while there is no link. All begin
 /// with 0, and only [`Counts::resume`] ever takes one back.
 ///

@@ -424,21 +424,30 @@ fn a_session_that_waits_makes_room_for_a_client_that_is_there() {
 
 #[test]
 fn a_client_that_closes_is_answered_though_it_confirms_nothing_any_more() {
-    let builder = Server::builder()
-        .resume(Resume::within(PATIENCE).unconfirmed(10, 1 << 20))
-        .timeouts(everlink::config::Timeouts::new().close(PATIENCE * 10));
-    let (server, sessions) = serve(builder);
-    let mut client = Bare::new(server.local_addr());
-    let session = next(&sessions);
-    for number in 0..15 {
-        session.send(number.to_string()).unwrap();
+    for returns_first in [false, true] {
+        let server = Server::builder()
+            .resume(Resume::within(PATIENCE).unconfirmed(10, 1 << 20))
+            .timeouts(everlink::config::Timeouts::new().close(PATIENCE * 10))
+            .bind("127.0.0.1:0", move |session| {
+                for number in 0..15 {
+                    session.send(number.to_string()).unwrap();
+                }
+                if !returns_first {
+                    keep(&session);
+                }
+            })
+            .unwrap();
+        let mut client = Bare::new(server.local_addr());
+        // it reads nothing yet, so it answers no question
+        eventually("ten of them", || {
+            let sessions = server.sessions();
+            let sent = sessions.first().map(|session| session.stats().messages_sent);
+            let has_returned = sessions.first().is_some_and(|one| one.try_send("x").is_err());
+            if sent == Some(10) && has_returned == returns_first { Ok(()) } else { Err(sent) }
+        });
+        client.stream.write_all(&masked(CLOSE, &1000_u16.to_be_bytes())).unwrap();
+        assert_eq!(client.close_code(), Some(1000));
     }
-    eventually("ten of them", || match session.stats().messages_sent {
-        10 => Ok(()),
-        other => Err(other),
-    });
-    client.stream.write_all(&masked(CLOSE, &1000_u16.to_be_bytes())).unwrap();
-    assert_eq!(client.close_code(), Some(1000));
 }
 
 #[test]
