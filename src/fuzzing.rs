@@ -180,6 +180,26 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
+/// What is said about a session: what is understood is written, and understood as the same.
+pub fn session(bytes: &[u8]) {
+    use crate::resume::subprotocol;
+    use crate::resume::talk::{Answer, Note, Offer};
+
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Some(offer) = Offer::parse(text) {
+        assert_eq!(Offer::parse(&offer.to_string()), Some(offer));
+    }
+    if let Some(answer) = Answer::parse(text) {
+        assert_eq!(Answer::parse(&answer.to_string()), Some(answer));
+    }
+    if let Some(note) = Note::parse(text) {
+        assert_eq!(Note::parse(&note.to_string()), Some(note));
+    }
+    if let Some(name) = subprotocol::parse(text) {
+        assert_eq!(subprotocol::of(name), text);
+    }
+}
+
 /// What an HTTP or a SOCKS5 proxy answers.
 pub fn proxy(bytes: &[u8]) {
     let (first, mut peer) = peer(bytes);
@@ -264,7 +284,17 @@ mod tests {
         prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
     }
 
+    /// What nearly fits the grammar of sessions.
+    const SESSION: &str = "(s new|s [a-z]{22}( attempt=[0-9]{1,16})?( received=[0-9]{1,16})?\
+        ( has=[0-9]{1,16})?|[rg] [0-9]{0,16}|e [1-4][0-9]{3}( .{0,3})?|everlink\\.1|a)\
+        ( [a-z]{0,2}=?[0-9]{0,2}|\\..?|.)?";
+
     proptest! {
+        #[test]
+        fn text_about_a_session_is_no_panic(text in prop_oneof![SESSION, ".{0,100}"]) {
+            super::session(text.as_bytes());
+        }
+
         #[test]
         fn bytes_from_outside_are_no_panic(bytes in prop_oneof![arbitrary(), plausible()]) {
             super::websocket(&bytes);

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use sources::Library;
 
 /// From the top floor down. What stands on one floor does not know its neighbours.
-const FLOORS: [&[&str]; 14] = [
+const FLOORS: [&[&str]; 15] = [
     &["fuzzing", "guide"],
     &["client", "server"],
     &["metrics"],
@@ -22,7 +22,8 @@ const FLOORS: [&[&str]; 14] = [
     &["error"],
     &["failure"],
     &["policy"],
-    &["message", "resume"],
+    &["resume"],
+    &["message"],
     &["sync", "seconds"],
 ];
 
@@ -125,6 +126,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("policy/resume.rs Resume", "a setting, checked at the start"),
     ("policy/resume.rs Unconfirmed", "a setting, filled in"),
     ("policy/timeouts.rs Resolved", "a setting, filled in"),
+    ("resume/answer.rs Answer", "pieces of a text"),
     ("resume/header.rs Answer", "pieces of a text"),
     ("resume/report.rs Report", "a number"),
     ("resume/server.rs Death", "what a call takes"),
