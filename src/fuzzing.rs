@@ -139,7 +139,7 @@ pub fn deflate(bytes: &[u8]) {
         headers.insert(http::header::SEC_WEBSOCKET_EXTENSIONS, value);
         let compression = Compression::new();
         let _ = handshake::answered(&headers, Some(&compression));
-        let _ = handshake::choose(&headers, Some(&compression));
+        let _ = handshake::choose(&headers, Some(&compression), bytes.len() % 2 == 0);
     }
 }
 
@@ -172,7 +172,7 @@ pub fn request(bytes: &[u8]) {
     if let Ok((request, _)) = handshake::read_request(&mut peer) {
         if Gate::default().check(&request).is_ok() {
             let headers = Headers::default();
-            match handshake::accept(&request, Some("chat"), &headers, None) {
+            match handshake::accept(&request, Some("chat"), &headers, None, false) {
                 Ok(upgrade) => drop(upgrade.write(&mut peer, None)),
                 Err(wrong) => drop(handshake::refuse(&mut peer, &request, wrong)),
             }

@@ -91,18 +91,26 @@ fn not_asked_for(extension: &Extension<'_>) -> String {
 
 /// The first of a client's offers that can be accepted: what a server answers to it, and what
 /// that makes. An error says that what the client wrote cannot be read (RFC 6455 section 9.1).
+///
+/// The client of a session keeps no context: it may be one that compresses every message, and what
+/// it sends next must not refer back to the token.
 pub(crate) fn choose(
     headers: &HeaderMap,
     compression: Option<&Compression>,
+    is_session: bool,
 ) -> Result<Option<(String, AgreedCompression)>, &'static str> {
     let Some(compression) = compression else { return Ok(None) };
     let offers = parse(headers).map_err(|_| "a Sec-WebSocket-Extensions that cannot be read")?;
     let offers = offers.iter().filter(|extension| extension.is_deflate());
     let known = offers.filter_map(|extension| extension.parameters().ok());
-    Ok(known.into_iter().find_map(|offered| accept(offered, compression)))
+    Ok(known.into_iter().find_map(|offered| accept(offered, compression, is_session)))
 }
 
-fn accept(offered: Parameters, compression: &Compression) -> Option<(String, AgreedCompression)> {
+fn accept(
+    offered: Parameters,
+    compression: &Compression,
+    is_session: bool,
+) -> Option<(String, AgreedCompression)> {
     let send_bits = offered.server_bits.unwrap_or(MOST).min(compression.send_bits);
     let least = *WINDOW_BITS.start();
     let receive_bits = match offered.client_bits {
@@ -116,7 +124,10 @@ fn accept(offered: Parameters, compression: &Compression) -> Option<(String, Agr
     }
     let answer = Parameters {
         server_no_takeover: offered.server_no_takeover || !compression.send_takeover,
-        client_no_takeover: offered.client_no_takeover || !compression.receive_takeover,
+        // a server may say so unasked (RFC 7692 section 7.1.1.2)
+        client_no_takeover: offered.client_no_takeover
+            || !compression.receive_takeover
+            || is_session,
         server_bits: (offered.server_bits.is_some() || send_bits < MOST).then_some(send_bits),
         client_bits: (receive_bits < MOST).then_some(Some(receive_bits)),
     };

@@ -92,15 +92,16 @@ impl Upgrade {
 }
 
 /// Upgrades the connection, or says what is wrong with the request. A subprotocol that the client
-/// did not offer is left out.
+/// did not offer is left out. The client of a session keeps no compression context.
 pub(crate) fn accept(
     request: &Request<()>,
     subprotocol: Option<&str>,
     headers: &Headers,
     compression: Option<&Compression>,
+    is_session: bool,
 ) -> Result<Upgrade, Wrong> {
     let key = upgrade_key(request)?;
-    let compression = extensions::choose(request.headers(), compression)
+    let compression = extensions::choose(request.headers(), compression, is_session)
         .map_err(|reason| (StatusCode::BAD_REQUEST, reason))?;
     let mut response = b"HTTP/1.1 101 Switching Protocols\r\n".to_vec();
     line(&mut response, "Upgrade", b"websocket");

@@ -103,7 +103,7 @@ fn grant(
     }
     if answer.is_upgrade() {
         let compression = server.settings.compression.as_ref();
-        let upgrade = handshake::accept(request, subprotocol, &answer.headers, compression)
+        let upgrade = handshake::accept(request, subprotocol, &answer.headers, compression, false)
             .map_err(|wrong| handshake::refuse(timed, request, wrong))?;
         let subprotocol = subprotocol.map(Into::into);
         return Ok((upgrade, PeerInfo::of_websocket(incoming, subprotocol, answer.values)));

@@ -190,17 +190,25 @@ fn the_first_offer_that_can_be_accepted_is() {
         (&["x-webkit-deflate-frame"], &all, None),
         (&[""], &all, None),
     ] {
-        let chosen = choose(&headers(offers), Some(compression)).unwrap();
+        let chosen = choose(&headers(offers), Some(compression), false).unwrap();
         let expected = expected.map(|(answer, agreed)| (answer.to_owned(), agreed));
         assert_eq!(chosen, expected, "{offers:?}");
     }
 }
 
 #[test]
+fn the_client_of_a_session_keeps_no_context_even_unasked() {
+    let offers = headers(&["permessage-deflate; client_max_window_bits"]);
+    let (answer, agreed_on) = choose(&offers, Some(&Compression::new()), true).unwrap().unwrap();
+    assert_eq!(answer, "permessage-deflate; client_no_context_takeover");
+    assert_eq!(agreed_on, agreed(FULL, (false, 15)));
+}
+
+#[test]
 fn nothing_is_read_where_nothing_is_compressed() {
     let offers = headers(&["permessage-deflate", ";"]);
-    assert_eq!(choose(&offers, None), Ok(None));
-    assert!(choose(&offers, Some(&Compression::new())).is_err());
+    assert_eq!(choose(&offers, None, false), Ok(None));
+    assert!(choose(&offers, Some(&Compression::new()), false).is_err());
 }
 
 proptest! {
@@ -209,6 +217,7 @@ proptest! {
     fn client_and_server_agree(
         client in (any::<[bool; 2]>(), 9..=15_u8, 9..=15_u8),
         server in (any::<[bool; 2]>(), 9..=15_u8, 9..=15_u8),
+        is_session in any::<bool>(),
     ) {
         let wish = |([send, receive], send_bits, receive_bits): ([bool; 2], _, _)| {
             let mut wish = Compression::new();
@@ -217,12 +226,16 @@ proptest! {
         };
         let (client, server) = (wish(client), wish(server));
         let offer = offer(&client);
-        let (answer, theirs) = choose(&headers(&[&offer]), Some(&server)).unwrap().unwrap();
+        let (answer, theirs) =
+            choose(&headers(&[&offer]), Some(&server), is_session).unwrap().unwrap();
         let ours = answered(&headers(&[&answer]), Some(&client)).unwrap().unwrap();
         prop_assert!(ours.send_window_bits <= theirs.receive_window_bits);
         prop_assert!(theirs.send_window_bits <= ours.receive_window_bits);
         prop_assert!(!ours.send_takeover || theirs.receive_takeover);
         prop_assert!(!theirs.send_takeover || ours.receive_takeover);
+        // the token stays alone: the client's next messages cannot refer to it
+        prop_assert!(!is_session || !(ours.send_takeover || theirs.receive_takeover));
+        prop_assert_eq!(theirs.send_takeover, server.send_takeover && client.receive_takeover);
         for agreed in [ours, theirs] {
             prop_assert!(agreed.can_send());
         }
@@ -235,6 +248,6 @@ proptest! {
         let headers = headers(&[&value]);
         let compression = Compression::new();
         let _ = answered(&headers, Some(&compression));
-        let _ = choose(&headers, Some(&compression));
+        let _ = choose(&headers, Some(&compression), false);
     }
 }

@@ -13,7 +13,7 @@ fn answer(request: &str, subprotocol: Option<&str>) -> String {
     let mut response = Vec::new();
     let upgrade = Gate::default()
         .check(&request)
-        .and_then(|()| accept(&request, subprotocol, &Headers::default(), None));
+        .and_then(|()| accept(&request, subprotocol, &Headers::default(), None, false));
     match upgrade {
         Ok(upgrade) => upgrade.write(&mut response, None).unwrap(),
         Err(wrong) => drop(refuse(&mut response, &request, wrong)),
@@ -131,7 +131,7 @@ proptest! {
     ) {
         let bytes = [start.as_bytes(), &rest].concat();
         if let Ok((request, _)) = read_request(&mut &bytes[..]) {
-            let _ = accept(&request, None, &Headers::default(), None);
+            let _ = accept(&request, None, &Headers::default(), None, false);
         }
     }
 }
