@@ -120,7 +120,7 @@ pub fn deflate(bytes: &[u8]) {
     decoder.compressed(agreed);
     for part in bytes.chunks(bytes.len() / 2 + 1) {
         let (message, mut out) = (Message::from(part), Output::new());
-        encoder.message(&message, &mut out);
+        encoder.message(&message, None, &mut out);
         let mut encoded = Vec::new();
         while !out.is_empty() {
             let count = out.first(usize::MAX).len();

@@ -139,7 +139,7 @@ impl<'a> LoginSession<'a> {
         if let Some(counts) = &self.session {
             counts.send();
         }
-        self.encoder.message(&message, &mut self.out);
+        self.encoder.message(&message, None, &mut self.out);
         self.drain(self.deadline)?;
         self.counters.sent(1, message.len());
         match self.session {

@@ -392,13 +392,13 @@ impl FrameWriter {
             entry.position = position;
             match (&mut self.encoder, self.shared.settings.fragment()) {
                 (Encoder::WebSocket(_), Some(piece)) if size > piece => {
-                    self.fragments(entry, piece)?;
+                    self.fragments(entry, None, piece)?;
                 }
                 (encoder, _) => {
                     if entry.is_uncompressed {
-                        encoder.plain(&entry.message, &mut self.out);
+                        encoder.plain(&entry.message, None, &mut self.out);
                     } else {
-                        encoder.message(&entry.message, &mut self.out);
+                        encoder.message(&entry.message, None, &mut self.out);
                     }
                     self.entries.push_back((self.out.encoded(), entry));
                 }
@@ -429,24 +429,26 @@ impl FrameWriter {
     }
 
     /// Encodes a message in fragments, with pings and pongs in between.
-    fn fragments(&mut self, entry: Entry, size: usize) -> io::Result<()> {
+    fn fragments(&mut self, entry: Entry, kind: Option<u8>, size: usize) -> io::Result<()> {
         const NOT_WHOLE: u64 = u64::MAX;
         let (message, may_deflate) = (entry.message.clone(), !entry.is_uncompressed);
         self.entries.push_back((NOT_WHOLE, entry));
         let deflated = match &mut self.encoder {
-            Encoder::WebSocket(encoder) if may_deflate => encoder.deflate(&message),
+            Encoder::WebSocket(encoder) if may_deflate => encoder.deflate(&message, kind),
             _ => None,
         };
         let payload = deflated.as_deref().unwrap_or(message.as_bytes());
         let (is_text, is_compressed) = (message.is_text(), deflated.is_some());
+        // a compressed one has it inside
+        let kind = kind.filter(|_| !is_compressed);
         let last = payload.len().div_ceil(size) - 1;
         for (index, fragment) in payload.chunks(size).enumerate() {
             let Encoder::WebSocket(encoder) = &mut self.encoder else { break };
-            let kind = match index {
-                0 => Fragment::First { is_text, is_compressed },
+            let place = match index {
+                0 => Fragment::First { is_text, is_compressed, kind },
                 _ => Fragment::Next,
             };
-            encoder.fragment(fragment, kind, index == last, &mut self.out);
+            encoder.fragment(fragment, place, index == last, &mut self.out);
             if index == last {
                 break;
             }
@@ -534,7 +536,7 @@ impl FrameWriter {
         if let Some(position) = self.begin_message() {
             self.encoded.position = position;
         }
-        self.encoder.message(message, &mut self.out);
+        self.encoder.message(message, None, &mut self.out);
         self.set_off()
     }
 

@@ -116,6 +116,14 @@ impl Message {
         }
     }
 
+    /// Takes off the first character, which has to be ASCII; a long payload is not copied.
+    fn skip_kind(&mut self) {
+        match self {
+            Self::Text(text) => text.skip_kind(),
+            Self::Binary(bytes) => bytes.skip_kind(),
+        }
+    }
+
     /// The number of the link on which the message was received, counted from 1 over the life of
     /// the client; `None` for a message that was not received. A program that watches sequence
     /// numbers starts anew where this changes. Messages that differ in nothing else are equal.

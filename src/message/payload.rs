@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 
 use arrayvec::{ArrayString, ArrayVec};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use tungstenite::Utf8Bytes;
 
 /// Payloads up to this length lie in the message itself: what costs most of a short message is to
@@ -47,6 +47,14 @@ impl Clone for Payload {
 }
 
 impl Payload {
+    /// Takes off the first byte, of which there has to be one; a long payload is not copied.
+    pub(super) fn skip_kind(&mut self) {
+        match &mut self.bytes {
+            Short::Inline(bytes) => drop(bytes.remove(0)),
+            Short::Shared(bytes) => bytes.advance(1),
+        }
+    }
+
     pub(super) fn link(&self) -> u32 {
         self.link
     }
@@ -67,6 +75,19 @@ impl Payload {
 impl Text {
     pub(super) fn shared(text: Utf8Bytes) -> Self {
         Self { link: 0, text: Short::Shared(text) }
+    }
+
+    /// Takes off the first character, which has to be ASCII; a long text is not copied.
+    pub(super) fn skip_kind(&mut self) {
+        match &mut self.text {
+            Short::Inline(text) => drop(text.remove(0)),
+            Short::Shared(text) => {
+                let mut bytes = Bytes::from(std::mem::take(text));
+                bytes.advance(1);
+                // looks at all of it again: that it still is UTF-8 cannot be said without
+                *text = Utf8Bytes::try_from(bytes).unwrap_or_default();
+            }
+        }
     }
 
     /// The text.

@@ -15,7 +15,9 @@ use crate::message::Message;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Framing {
     pub(crate) kind: FramingKind,
-    pub(crate) max_length: usize,
+    max_length: usize,
+    /// Whether each message comes behind a character that says its kind.
+    has_kinds: bool,
     /// An option that this kind does not have.
     misplaced: Option<&'static str>,
 }
@@ -87,7 +89,7 @@ impl Framing {
     }
 
     fn new(kind: FramingKind) -> Self {
-        Self { kind, max_length: usize::MAX, misplaced: None }
+        Self { kind, max_length: usize::MAX, has_kinds: false, misplaced: None }
     }
 
     /// Lengths are little-endian; length prefixes only, refused at the start elsewhere.
@@ -127,16 +129,30 @@ impl Framing {
         self
     }
 
-    /// The longest message that can be sent.
+    /// The same where each message comes behind the character that says its kind: in a session.
+    /// What is said of the length of a message stays without it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "sessions do not speak by kinds yet"))]
+    pub(crate) fn with_kinds(mut self) -> Self {
+        self.has_kinds = true;
+        self
+    }
+
+    /// The longest message that can be sent, without its kind.
     pub(crate) fn limit(&self) -> usize {
         match self.kind {
             FramingKind::Length(LengthPrefix { size, inclusive, .. }) => {
                 let most = if size == 8 { u64::MAX } else { (1 << (size * 8)) - 1 };
                 let most = if inclusive { most - size as u64 } else { most };
+                let most = most - u64::from(self.has_kinds);
                 self.max_length.min(usize::try_from(most).unwrap_or(usize::MAX))
             }
             FramingKind::Lines | FramingKind::Raw => self.max_length,
         }
+    }
+
+    /// The longest message that is received, with its kind.
+    pub(crate) fn max_received(&self) -> usize {
+        self.max_length.saturating_add(usize::from(self.has_kinds))
     }
 
     /// Whether the answer to a beat can be told from the messages around it.
@@ -148,6 +164,11 @@ impl Framing {
     pub(crate) fn check(&self, message: &Message) -> Result<(), &'static str> {
         if self.kind == FramingKind::Lines && message.as_bytes().contains(&b'\n') {
             return Err("a line cannot hold a line feed");
+        }
+        // it would come without, and a session promises the message as it was
+        if self.kind == FramingKind::Lines && self.has_kinds && message.as_bytes().ends_with(b"\r")
+        {
+            return Err("a line of a session cannot end with a carriage return");
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use super::assembly::Unfinished;
 use super::item::Item;
 use super::{framed, websocket};
 use crate::failure::Failure;
-use crate::policy::AgreedCompression;
+use crate::policy::{AgreedCompression, MaxSizes};
 use crate::transport::ReadBuffer;
 
 /// The reading side of either protocol.
@@ -20,6 +20,15 @@ impl Decoder {
         match self {
             Self::WebSocket(decoder) => decoder.unfinished(),
             Self::Framed(decoder) => decoder.unfinished(),
+        }
+    }
+
+    /// What may come from here on; a message that has begun is held to it too.
+    #[cfg_attr(not(test), expect(dead_code, reason = "sessions do not speak by kinds yet"))]
+    pub(crate) fn set_limits(&mut self, limits: MaxSizes) {
+        match self {
+            Self::WebSocket(decoder) => decoder.set_limits(limits),
+            Self::Framed(decoder) => decoder.set_limits(limits),
         }
     }
 

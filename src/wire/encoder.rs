@@ -13,19 +13,20 @@ pub(crate) enum Encoder {
 }
 
 impl Encoder {
-    /// Encodes a whole message.
-    pub(crate) fn message(&mut self, message: &Message, out: &mut Output) {
+    /// Encodes a whole message, behind the character that says its kind, where messages have one.
+    /// That is part of what the peer receives; the payload is not copied for it.
+    pub(crate) fn message(&mut self, message: &Message, kind: Option<u8>, out: &mut Output) {
         match self {
-            Self::WebSocket(encoder) => encoder.message(message, out),
-            Self::Framed(encoder) => encoder.message(message, out),
+            Self::WebSocket(encoder) => encoder.message(message, kind, out),
+            Self::Framed(encoder) => encoder.message(message, kind, out),
         }
     }
 
     /// The same, never compressed.
-    pub(crate) fn plain(&mut self, message: &Message, out: &mut Output) {
+    pub(crate) fn plain(&mut self, message: &Message, kind: Option<u8>, out: &mut Output) {
         match self {
-            Self::WebSocket(encoder) => encoder.plain(message, out),
-            Self::Framed(encoder) => encoder.message(message, out),
+            Self::WebSocket(encoder) => encoder.plain(message, kind, out),
+            Self::Framed(encoder) => encoder.message(message, kind, out),
         }
     }
 

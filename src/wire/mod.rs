@@ -7,6 +7,8 @@ mod decoder;
 mod encoder;
 pub(crate) mod framed;
 mod item;
+#[cfg(test)]
+mod kind_tests;
 mod output;
 mod protocol;
 mod violations;

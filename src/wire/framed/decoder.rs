@@ -12,7 +12,7 @@ use crate::wire::assembly::{Refused, Unfinished};
 /// there; everything else is gathered.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    kind: FramingKind,
+    framing: Framing,
     limit: usize,
     unfinished: Unfinished,
     /// How much of it is still to come, where that is known.
@@ -21,8 +21,13 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     pub(crate) fn new(framing: Framing, limits: MaxSizes) -> Self {
-        let limit = framing.max_length.min(limits.message);
-        Self { kind: framing.kind, limit, unfinished: Unfinished::new(), left: 0 }
+        let limit = framing.max_received().min(limits.message);
+        Self { framing, limit, unfinished: Unfinished::new(), left: 0 }
+    }
+
+    /// As [`Decoder::set_limits`](crate::wire::Decoder::set_limits).
+    pub(crate) fn set_limits(&mut self, limits: MaxSizes) {
+        self.limit = self.framing.max_received().min(limits.message);
     }
 
     pub(crate) fn unfinished(&mut self) -> &mut Unfinished {
@@ -41,7 +46,7 @@ impl Decoder {
         if buffer.unread().is_empty() {
             return Ok(None);
         }
-        match self.kind {
+        match self.framing.kind {
             FramingKind::Raw => Ok(Some(MessageRef::binary(buffer.take_up_to(self.limit)))),
             FramingKind::Lines => self.decode_line(buffer),
             FramingKind::Length(prefix) => self.decode_prefixed(prefix, buffer),

@@ -19,11 +19,14 @@ impl Encoder {
         self.kind == FramingKind::Raw
     }
 
-    /// Encodes a message that fits the framing, as [`Framing::check`] says.
-    pub(crate) fn message(&mut self, message: &Message, out: &mut Output) {
+    /// Encodes a message that fits the framing, as [`Framing::check`] says, behind its kind.
+    pub(crate) fn message(&mut self, message: &Message, kind: Option<u8>, out: &mut Output) {
         let payload = message.as_bytes();
         if let FramingKind::Length(prefix) = self.kind {
-            encode_length(prefix, payload.len(), out);
+            encode_length(prefix, payload.len() + usize::from(kind.is_some()), out);
+        }
+        if let Some(kind) = kind {
+            out.append(&[kind]);
         }
         if payload.len() >= SHARED_FROM {
             out.append_shared(message.to_shared());

@@ -154,7 +154,7 @@ proptest! {
         for framing in every_framing() {
             let (mut encoder, mut out) = (Encoder::new(framing), Output::new());
             for text in &texts {
-                encoder.message(&Message::from(text.as_str()), &mut out);
+                encoder.message(&Message::from(text.as_str()), None, &mut out);
             }
             let (messages, end) = decode(framing, out.first(usize::MAX), &sizes);
             let decoded: Vec<&[u8]> = messages.iter().map(Message::as_bytes).collect();
@@ -179,7 +179,7 @@ proptest! {
         for line in &lines {
             let message = Message::from(line.as_slice());
             prop_assert_eq!(Framing::lines().check(&message), Ok(()));
-            encoder.message(&message, &mut out);
+            encoder.message(&message, None, &mut out);
         }
         let (messages, end) = decode(Framing::lines(), out.first(usize::MAX), &sizes);
         let expected: Vec<Message> = lines

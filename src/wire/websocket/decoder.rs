@@ -49,16 +49,21 @@ struct Frame {
 
 impl Decoder {
     pub(crate) fn new(role: Role, limits: MaxSizes) -> Self {
-        let short_limit = limits.message.min(limits.frame);
         Self {
             role,
             limits,
-            short_limit,
+            short_limit: limits.message.min(limits.frame),
             unfinished: Unfinished::new(),
             frame: None,
             inflater: None,
             is_compressed: false,
         }
+    }
+
+    /// As [`Decoder::set_limits`](crate::wire::Decoder::set_limits).
+    pub(crate) fn set_limits(&mut self, limits: MaxSizes) {
+        self.limits = limits;
+        self.short_limit = limits.message.min(limits.frame);
     }
 
     pub(crate) fn unfinished(&mut self) -> &mut Unfinished {

@@ -188,8 +188,8 @@ impl Deflater {
         })
     }
 
-    /// Deflates a message; `None` if it is to go as it is.
-    pub(super) fn deflate(&mut self, message: &Message) -> Option<Vec<u8>> {
+    /// Deflates a message, with its kind in front; `None` if both are to go as they are.
+    pub(super) fn deflate(&mut self, message: &Message, kind: Option<u8>) -> Option<Vec<u8>> {
         let compression = &self.compression;
         let wants = guarded("compression closure", || compression.wants(message));
         if !wants.unwrap_or_else(|panic| {
@@ -200,14 +200,15 @@ impl Deflater {
         }
         let mut out = std::mem::take(&mut self.spare);
         out.reserve(message.len() / 4 + SPARE);
-        let is_whole = self.run(message.as_bytes(), &mut out);
+        let is_whole = self.run(kind, message.as_bytes(), &mut out);
         if !is_whole {
             // never, with these settings; what follows must not refer to half a message
             self.stream = None;
             self.takeover = false;
         }
         // without takeover nobody misses what was not sent
-        let is_worth_it = self.takeover || out.len() < message.len();
+        let length = message.len() + usize::from(kind.is_some());
+        let is_worth_it = self.takeover || out.len() < length;
         if is_whole && is_worth_it {
             return Some(out);
         }
@@ -216,10 +217,17 @@ impl Deflater {
     }
 
     /// Returns whether all went well.
-    fn run(&mut self, payload: &[u8], out: &mut Vec<u8>) -> bool {
+    fn run(&mut self, kind: Option<u8>, payload: &[u8], out: &mut Vec<u8>) -> bool {
         let (level, bits) = (flate2::Compression::new(self.compression.level), self.bits);
         let stream =
             self.stream.get_or_insert_with(|| Compress::new_with_window_bits(level, false, bits));
+        if let Some(kind) = kind {
+            // one byte only goes into the window, so nothing has to be said of the room for it
+            let (before, flush) = (stream.total_in(), FlushCompress::None);
+            if stream.compress_vec(&[kind], out, flush).is_err() || stream.total_in() == before {
+                return false;
+            }
+        }
         let mut rest = payload;
         loop {
             let before = stream.total_in();

@@ -255,7 +255,7 @@ fn an_idle_link_gives_back_what_no_message_refers_to() {
         encoder.compressed(agreed(takeover, 15), Compression::new());
         let mut out = Output::new();
         for _ in 0..2 {
-            encoder.message(&"x".repeat(200).into(), &mut out);
+            encoder.message(&"x".repeat(200).into(), None, &mut out);
             let bytes = written(&mut out);
             let found = decode_from(&mut decoder, &bytes, &[1000]);
             assert_eq!(found, Ok(vec!["x".repeat(200).into()]));
@@ -284,7 +284,7 @@ fn the_threshold_and_the_closure_keep_messages_as_they_are() {
     encoder.compressed(agreed(true, 15), compression);
     let mut first_byte = |message: Message| {
         let mut out = Output::new();
-        encoder.message(&message, &mut out);
+        encoder.message(&message, None, &mut out);
         out.first(1)[0]
     };
     assert_eq!(first_byte("x".repeat(100).into()), 0xc1);
@@ -294,14 +294,14 @@ fn the_threshold_and_the_closure_keep_messages_as_they_are() {
     let mut encoder = Encoder::new(Role::Server);
     encoder.compressed(agreed(true, 8), Compression::new());
     let mut out = Output::new();
-    encoder.message(&"x".repeat(1000).into(), &mut out);
+    encoder.message(&"x".repeat(1000).into(), None, &mut out);
     assert_eq!(out.first(1), [0x81], "a window that nothing can be compressed with");
     // without takeover what does not get smaller goes as it is
     for (takeover, expected) in [(false, 0x82), (true, 0xc2)] {
         let mut encoder = Encoder::new(Role::Server);
         encoder.compressed(agreed(takeover, 15), Compression::new());
         let (mut out, random) = (Output::new(), (0..500).map(|_| rand::random::<u8>()));
-        encoder.message(&random.collect::<Vec<_>>().into(), &mut out);
+        encoder.message(&random.collect::<Vec<_>>().into(), None, &mut out);
         assert_eq!(out.first(1), [expected]);
     }
 }
@@ -341,13 +341,14 @@ proptest! {
         for message in &messages {
             let mut expected = Vec::new();
             match fragment.filter(|size| message.len() > *size) {
-                None => encoder.message(message, &mut out),
+                None => encoder.message(message, None, &mut out),
                 Some(size) => {
-                    let deflated = encoder.deflate(message);
+                    let deflated = encoder.deflate(message, None);
                     let payload = deflated.as_deref().unwrap_or(message.as_bytes());
                     let first = Fragment::First {
                         is_text: message.is_text(),
                         is_compressed: deflated.is_some(),
+                        kind: None,
                     };
                     let count = payload.len().div_ceil(size);
                     for (index, piece) in payload.chunks(size).enumerate() {

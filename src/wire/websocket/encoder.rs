@@ -22,7 +22,12 @@ pub(crate) struct Encoder {
 /// What a frame is that does not carry a message alone.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fragment {
-    First { is_text: bool, is_compressed: bool },
+    /// With the kind of the message, unless that is compressed with it.
+    First {
+        is_text: bool,
+        is_compressed: bool,
+        kind: Option<u8>,
+    },
     Next,
 }
 
@@ -40,43 +45,42 @@ impl Encoder {
         self.deflater = Deflater::new(agreed, compression).map(Box::new);
     }
 
-    /// Compresses a message, for [`Encoder::fragment`]: it has to be the next that is encoded.
-    /// `None` if it is to go as it is.
-    pub(crate) fn deflate(&mut self, message: &Message) -> Option<Vec<u8>> {
-        self.deflater.as_mut()?.deflate(message)
+    /// Compresses a message and its kind, for [`Encoder::fragment`]: it has to be the next that is
+    /// encoded. `None` if it is to go as it is.
+    pub(crate) fn deflate(&mut self, message: &Message, kind: Option<u8>) -> Option<Vec<u8>> {
+        self.deflater.as_mut()?.deflate(message, kind)
     }
 
-    /// Encodes a message as one frame.
-    pub(crate) fn message(&mut self, message: &Message, out: &mut Output) {
-        match self.deflate(message) {
+    /// Encodes a message as one frame, behind its kind.
+    pub(crate) fn message(&mut self, message: &Message, kind: Option<u8>, out: &mut Output) {
+        match self.deflate(message, kind) {
             Some(deflated) => self.deflated(opcode_of(message), deflated, out),
-            None => self.plain(message, out),
+            None => self.plain(message, kind, out),
         }
     }
 
-    /// Encodes a message as one frame, as it is.
-    pub(crate) fn plain(&mut self, message: &Message, out: &mut Output) {
-        let opcode = opcode_of(message);
+    /// Encodes a message as one frame, behind its kind, uncompressed.
+    pub(crate) fn plain(&mut self, message: &Message, kind: Option<u8>, out: &mut Output) {
+        let opcode = OpCode::Data(opcode_of(message));
         let payload = message.as_bytes();
         if self.role == Role::Server && payload.len() >= SHARED_FROM {
-            self.header(OpCode::Data(opcode), true, false, payload.len(), None, out);
+            self.header(opcode, true, false, kind, payload.len(), out);
             return out.append_shared(message.to_shared());
         }
-        self.frame(OpCode::Data(opcode), true, false, payload, out);
+        self.frame(opcode, true, false, kind, payload, out);
     }
 
     fn deflated(&mut self, opcode: Data, mut payload: Vec<u8>, out: &mut Output) {
         if payload.len() < SHARED_FROM {
-            self.frame(OpCode::Data(opcode), true, true, &payload, out);
+            self.frame(OpCode::Data(opcode), true, true, None, &payload, out);
             if let Some(deflater) = &mut self.deflater {
                 deflater.put_back(payload);
             }
             return;
         }
-        let key = self.key();
-        self.header(OpCode::Data(opcode), true, true, payload.len(), key, out);
-        if let Some(key) = key {
-            Mask::new(key).apply(&mut payload);
+        let mask = self.header(OpCode::Data(opcode), true, true, None, payload.len(), out);
+        if let Some(mut mask) = mask {
+            mask.apply(&mut payload);
         }
         out.append_shared(payload.into());
     }
@@ -89,12 +93,13 @@ impl Encoder {
         is_last: bool,
         out: &mut Output,
     ) {
-        let (opcode, is_compressed) = match fragment {
-            Fragment::First { is_text: true, is_compressed } => (Data::Text, is_compressed),
-            Fragment::First { is_text: false, is_compressed } => (Data::Binary, is_compressed),
-            Fragment::Next => (Data::Continue, false),
+        let (opcode, is_compressed, kind) = match fragment {
+            Fragment::First { is_text, is_compressed, kind } => {
+                (if is_text { Data::Text } else { Data::Binary }, is_compressed, kind)
+            }
+            Fragment::Next => (Data::Continue, false, None),
         };
-        self.frame(OpCode::Data(opcode), is_last, is_compressed, payload, out);
+        self.frame(OpCode::Data(opcode), is_last, is_compressed, kind, payload, out);
     }
 
     /// The link is idle.
@@ -105,11 +110,11 @@ impl Encoder {
     }
 
     pub(crate) fn ping(&mut self, payload: &[u8], out: &mut Output) {
-        self.frame(OpCode::Control(Control::Ping), true, false, payload, out);
+        self.frame(OpCode::Control(Control::Ping), true, false, None, payload, out);
     }
 
     pub(crate) fn pong(&mut self, payload: &[u8], out: &mut Output) {
-        self.frame(OpCode::Control(Control::Pong), true, false, payload, out);
+        self.frame(OpCode::Control(Control::Pong), true, false, None, payload, out);
     }
 
     /// Encodes a close frame; nothing may be encoded after it.
@@ -119,11 +124,7 @@ impl Encoder {
             body.extend_from_slice(&frame.code.0.to_be_bytes());
             body.extend_from_slice(frame.reason.as_bytes());
         }
-        self.frame(OpCode::Control(Control::Close), true, false, &body, out);
-    }
-
-    fn key(&self) -> Option<[u8; 4]> {
-        (self.role == Role::Client).then(rand::random)
+        self.frame(OpCode::Control(Control::Close), true, false, None, &body, out);
     }
 
     fn frame(
@@ -131,30 +132,42 @@ impl Encoder {
         opcode: OpCode,
         is_final: bool,
         is_compressed: bool,
+        kind: Option<u8>,
         payload: &[u8],
         out: &mut Output,
     ) {
-        let key = self.key();
-        self.header(opcode, is_final, is_compressed, payload.len(), key, out);
-        match key {
+        match self.header(opcode, is_final, is_compressed, kind, payload.len(), out) {
             None => out.append(payload),
-            Some(key) => out.append_changed(payload, |copy| Mask::new(key).apply(copy)),
+            Some(mut mask) => out.append_changed(payload, |copy| mask.apply(copy)),
         }
     }
 
+    /// Encodes the header of a frame, and the kind with which its payload begins. So many bytes have
+    /// to follow, under the mask that is returned.
     fn header(
         &mut self,
         opcode: OpCode,
         is_final: bool,
         rsv1: bool,
+        kind: Option<u8>,
         length: usize,
-        mask: Option<[u8; 4]>,
         out: &mut Output,
-    ) {
-        let header = FrameHeader { is_final, rsv1, opcode, mask, ..FrameHeader::default() };
-        let (mut bytes, length) = ([0; 14], length as u64);
-        // it has room for the longest header, so this cannot fail
+    ) -> Option<Mask> {
+        let key = (self.role == Role::Client).then(rand::random);
+        let header = FrameHeader { is_final, rsv1, opcode, mask: key, ..FrameHeader::default() };
+        let length = length as u64 + u64::from(kind.is_some());
+        // they have room for the longest header and the kind, so this cannot fail
+        let (mut bytes, mut size) = ([0; 15], header.len(length));
         let _ = header.format(length, &mut &mut bytes[..]);
-        out.append(&bytes[..header.len(length)]);
+        let mut mask = key.map(Mask::new);
+        if let Some(kind) = kind {
+            bytes[size] = kind;
+            if let Some(mask) = &mut mask {
+                mask.apply(&mut bytes[size..=size]);
+            }
+            size += 1;
+        }
+        out.append(&bytes[..size]);
+        mask
     }
 }

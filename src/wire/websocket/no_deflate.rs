@@ -50,7 +50,7 @@ impl Deflater {
         None
     }
 
-    pub(super) fn deflate(&mut self, _: &Message) -> Option<Vec<u8>> {
+    pub(super) fn deflate(&mut self, _: &Message, _: Option<u8>) -> Option<Vec<u8>> {
         match *self {}
     }
 

@@ -187,7 +187,7 @@ fn what_is_encoded_is_decoded_at_every_length() {
         let mut expected = Vec::new();
         for length in [0, 1, 40, 41, 125, 126, 127, 65535, 65536, 200_000] {
             for message in [Message::from("x".repeat(length)), Message::from(vec![7; length])] {
-                encoder.message(&message, &mut out);
+                encoder.message(&message, None, &mut out);
                 expected.push(Found::Message(message));
             }
         }
@@ -208,7 +208,7 @@ fn what_is_encoded_is_decoded_at_every_length() {
 #[test]
 fn a_ping_passes_between_fragments() {
     let (mut encoder, mut out) = (Encoder::new(Role::Client), Output::new());
-    let first = Fragment::First { is_text: true, is_compressed: false };
+    let first = Fragment::First { is_text: true, is_compressed: false, kind: None };
     encoder.fragment(b"0123", first, false, &mut out);
     encoder.ping(b"", &mut out);
     encoder.fragment(b"45", Fragment::Next, true, &mut out);
@@ -353,7 +353,7 @@ proptest! {
         let mut expected = Vec::new();
         for text in &texts {
             let message = Message::from(text.as_str());
-            encoder.message(&message, &mut out);
+            encoder.message(&message, None, &mut out);
             encoder.ping(b"p", &mut out);
             expected.push(Found::Message(message));
             expected.push(Found::Ping(b"p".to_vec()));
@@ -385,7 +385,7 @@ proptest! {
         let encode = || {
             let (mut encoder, mut out) = (Encoder::new(Role::Server), Output::new());
             for size in &sizes {
-                encoder.message(&Message::from(vec![7; *size]), &mut out);
+                encoder.message(&Message::from(vec![7; *size]), None, &mut out);
                 encoder.pong(b"x", &mut out);
             }
             out
