@@ -161,7 +161,7 @@ pub fn framed(bytes: &[u8]) {
 pub fn response(bytes: &[u8]) {
     let (_, mut peer) = peer(bytes);
     let request = OpeningRequest::new(Endpoint::parse("ws://localhost/").expect("a url"));
-    let opened = handshake::open(&mut peer, &request, None, Some(&crate::resume::Offer::New));
+    let opened = handshake::open(&mut peer, &request, None, true);
     // nobody guesses the key
     assert!(matches!(opened, Err(Failure::Handshake(_) | Failure::Rejected { .. })));
 }
@@ -173,7 +173,7 @@ pub fn request(bytes: &[u8]) {
         if Gate::default().check(&request).is_ok() {
             let headers = Headers::default();
             match handshake::accept(&request, Some("chat"), &headers, None, false) {
-                Ok(upgrade) => drop(upgrade.write(&mut peer, None)),
+                Ok(upgrade) => drop(upgrade.write(&mut peer)),
                 Err(wrong) => drop(handshake::refuse(&mut peer, &request, wrong)),
             }
         }
@@ -183,7 +183,7 @@ pub fn request(bytes: &[u8]) {
 /// What is said about a session: what is understood is written, and understood as the same.
 pub fn session(bytes: &[u8]) {
     use crate::resume::subprotocol;
-    use crate::resume::talk::{Answer, Note, Offer};
+    use crate::resume::{Answer, Note, Offer};
 
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Some(offer) = Offer::parse(text) {

@@ -11,10 +11,13 @@ use super::core::Core;
 use super::login::{HookResult, LoginHook, LoginSession};
 use super::network::{Network, Opening};
 use super::session::{ClientSession, Start};
+use crate::dial::Interrupt;
 use crate::failure::{Decision, Failure, HandshakeError};
 use crate::handshake::{self, Handshake, OpeningRequest};
-use crate::http1::Jar;
-use crate::link::Opened;
+use crate::http1::{Endpoint, Jar};
+use crate::link::{Opened, Talk};
+use crate::message::{CloseCode, CloseFrame};
+use crate::resume::{Answer, Note, Offer};
 use crate::settings::Settings;
 use crate::transport::Timed;
 use crate::wire::Protocol;
@@ -98,11 +101,13 @@ impl Opener {
         self.requests.rotate_left(1);
     }
 
-    /// Makes an attempt, the `attempt`-th in a row.
+    /// Makes an attempt, the `attempt`-th in a row. If the client is closed already there is time until
+    /// `latest`.
     pub(super) fn open(
         &mut self,
         attempt: u32,
         core: &Arc<Core>,
+        latest: Option<Instant>,
         session: &mut ClientSession,
     ) -> Result<Success, Failure> {
         let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
@@ -114,7 +119,9 @@ impl Opener {
         if let Some(hook) = &mut self.hooks.request {
             core.call(REQUEST, || hook(&mut request))?.map_err(Failure::Request)?;
         }
-        let mut opening = Opening::new(self.settings.timeouts(), request.endpoint.clone());
+        let (of_closed, timeouts) = (Interrupt::new(), self.settings.timeouts());
+        let interrupt = if latest.is_some() { &of_closed } else { &core.interrupt };
+        let mut opening = Opening::new(timeouts, request.endpoint.clone(), latest);
         let first = match session.go_back() {
             // unless the program names another endpoint
             Some(endpoint) if request.endpoint == self.requests[0].endpoint => {
@@ -123,10 +130,10 @@ impl Opener {
             _ => request.clone(),
         };
         let result = self
-            .follow(request, first, &mut opening, core, session)
-            .and_then(|success| self.log_in(success, core));
-        core.interrupt.unwatch();
-        if core.interrupt.is_raised() {
+            .follow(request, first, &mut opening, interrupt, session)
+            .and_then(|success| self.log_in(success, core, latest));
+        interrupt.unwatch();
+        if interrupt.is_raised() {
             return Err(Failure::Interrupted);
         }
         match &result {
@@ -142,19 +149,19 @@ impl Opener {
         home: OpeningRequest,
         first: OpeningRequest,
         opening: &mut Opening,
-        core: &Core,
+        interrupt: &Interrupt,
         session: &mut ClientSession,
     ) -> Result<Success, Failure> {
         let mut redirects = 0;
         // a redirect may repeat what the server was told
-        let secrets = home.secrets(None);
+        let secrets = home.secrets();
         let mut request = first;
         loop {
             self.dialed = Some(match redirects {
                 0 => request.endpoint.to_string(),
                 _ => secrets.clean(&request.endpoint.to_string()),
             });
-            let failure = match self.shake_hands(&request, opening, core, session) {
+            let failure = match self.shake_hands(&request, opening, interrupt, session) {
                 Ok(opened) => return Ok(opened),
                 Err(Failure::Dns { host, source }) if redirects > 0 => {
                     Failure::Dns { host: secrets.clean(&host), source }
@@ -188,22 +195,27 @@ impl Opener {
         &mut self,
         request: &OpeningRequest,
         opening: &mut Opening,
-        core: &Core,
+        interrupt: &Interrupt,
         session: &mut ClientSession,
     ) -> Result<Success, Failure> {
         let endpoint = &request.endpoint;
-        let mut duplex = self.network.connect(endpoint, opening, &core.interrupt)?;
-        let limits = self.settings.limits();
+        let mut duplex = self.network.connect(endpoint, opening, interrupt)?;
+        let (compression, wants_session) =
+            (self.settings.compression.as_ref(), self.settings.resume.is_some());
         if !endpoint.scheme.is_websocket() {
-            let protocol = Protocol::Framed(self.settings.framing());
-            let opened = Opened::new(duplex, protocol, limits, Vec::new());
-            return Ok(Success { opened, response: None, start: Start::Ordinary });
+            let protocol = Protocol::Framed(self.settings.spoken_framing());
+            let limits = self.settings.limits_with(wants_session);
+            let mut opened = Opened::new(duplex, protocol, limits, Vec::new());
+            let start = match wants_session {
+                true => self.agree(&mut opened, opening.deadline(), endpoint, session)?,
+                false => Start::Ordinary,
+            };
+            return Ok(Success { opened, response: None, start });
         }
         let protocol = Protocol::WebSocket(Role::Client);
-        let (compression, offer) = (self.settings.compression.as_ref(), session.offer(endpoint));
         let mut request = std::borrow::Cow::Borrowed(request);
         if let Some(jar) = &self.jar {
-            let room = handshake::room(&request, compression, offer.as_ref());
+            let room = handshake::room(&request, compression, wants_session);
             if let Some(cookies) = jar.header(endpoint, &request.headers, room) {
                 request.to_mut().headers.set(cookies);
             }
@@ -212,7 +224,7 @@ impl Opener {
             &mut Timed::new(&mut duplex, opening.deadline()),
             &request,
             compression,
-            offer.as_ref(),
+            wants_session,
         );
         if let Err(Failure::Rejected { retry_after, waits, .. }) = &mut opened {
             *waits = retry_after.map(|asked| asked.min(self.settings.max_retry_after()));
@@ -225,22 +237,66 @@ impl Opener {
             }
         }
         let timeout = self.settings.timeouts().handshake;
-        let Handshake { response, compression, session: answer, read, secrets } =
+        let Handshake { response, compression, has_session, read, secrets } =
             opened.map_err(|failure| failure.in_time(timeout))?;
-        let start = session.answered(offer.as_ref(), answer.as_ref(), endpoint)?;
+        let limits = self.settings.limits_with(has_session);
         let mut opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
         opened.secrets = secrets;
+        let start = match has_session {
+            true => self.agree(&mut opened, opening.deadline(), endpoint, session)?,
+            false => Start::Ordinary,
+        };
         Ok(Success { opened, response: Some(response), start })
     }
 
-    fn log_in(&mut self, mut success: Success, core: &Arc<Core>) -> Result<Success, Failure> {
+    /// Offers a session, or to go on with the one that there is, and takes the answer.
+    fn agree(
+        &self,
+        opened: &mut Opened,
+        deadline: Instant,
+        endpoint: &Endpoint,
+        session: &mut ClientSession,
+    ) -> Result<Start, Failure> {
+        let offer = session.offer(endpoint);
+        if let Offer::Resume { token, .. } = &offer {
+            opened.secrets.add(token.as_str());
+        }
+        let in_time = |failure: Failure| failure.in_time(self.settings.timeouts().handshake);
+        let mut talk = Talk::new(opened);
+        talk.say(&offer, deadline).map_err(|error| in_time(error.into()))?;
+        let said = talk.recv(deadline).map_err(in_time)?;
+        // one that cannot name a session has no say about it
+        let answer = std::str::from_utf8(said.as_bytes()).ok().and_then(Answer::parse);
+        let Some(answer) = answer else {
+            let what = "the first message is no answer to the offer of a session";
+            return Err(Failure::Handshake(HandshakeError::BadUpgrade(what.into())));
+        };
+        let start = session.answered(&offer, &answer, endpoint).inspect_err(|_| {
+            talk.close(Some(&CloseFrame::new(CloseCode::PROTOCOL_ERROR, "")), deadline);
+        })?;
+        let received = match (&start, &offer) {
+            (Start::Resumed { .. }, Offer::Resume { received, .. }) => *received,
+            _ => 0,
+        };
+        talk.say(&Note::Report(received), deadline).map_err(|error| in_time(error.into()))?;
+        talk.opened().secrets.add(answer.token.as_str());
+        Ok(start)
+    }
+
+    fn log_in(
+        &mut self,
+        mut success: Success,
+        core: &Arc<Core>,
+        latest: Option<Instant>,
+    ) -> Result<Success, Failure> {
         let Some(hook) = &mut self.hooks.login else { return Ok(success) };
         let Success { opened, response, start, .. } = &mut success;
-        if matches!(start, Start::Resumed(_)) {
+        if matches!(start, Start::Resumed { .. }) {
             // the server remembers
             return Ok(success);
         }
         let deadline = Instant::now() + self.settings.timeouts().login;
+        let deadline = latest.map_or(deadline, |latest| deadline.min(latest));
         let mut session = LoginSession::new(
             opened,
             deadline,

@@ -605,7 +605,7 @@ impl ClientBuilder {
         let outbox = Outbox::new(
             settings.outbox(),
             settings.limits().message,
-            (!is_websocket).then_some(settings.framing()),
+            (!is_websocket).then_some(settings.spoken_framing()),
             settings.delivery(),
             confirmable,
         )
@@ -672,7 +672,8 @@ impl ClientBuilder {
         }
         if !(is_websocket || may_be_tls || has_proxy) {
             let why = "plain tcp:// without a proxy shakes no hands";
-            Error::no_effect(why, &[("Timeouts::handshake", timeouts.handshake.is_some())])?;
+            let handshake = timeouts.handshake.is_some() && settings.resume.is_none();
+            Error::no_effect(why, &[("Timeouts::handshake", handshake)])?;
         }
         let lookup =
             [("resolver", self.resolve.is_some()), ("Timeouts::dns", timeouts.dns.is_some())];

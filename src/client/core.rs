@@ -179,6 +179,11 @@ impl Core {
         since
     }
 
+    /// When the time for closing is over.
+    pub(super) fn close_deadline(&self) -> Instant {
+        *self.closing_since.get_or_init(Instant::now) + self.close_timeout
+    }
+
     /// Keeps the messages that were not delivered for `close`. Returns how many.
     pub(super) fn keep_undelivered(&self) -> usize {
         let left = self.outbox.drain();

@@ -151,8 +151,7 @@ impl Manager {
         loop {
             self.attempts += 1;
             self.say_connecting();
-            let had_session = self.session.is_held();
-            let next = match self.open() {
+            let next = match self.open(None) {
                 Ok(up) => {
                     // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
@@ -160,10 +159,7 @@ impl Manager {
                     self.serve(link, close)
                 }
                 Err(Failure::Interrupted) => NextStep::Close { clean: false },
-                Err(failure) => {
-                    let has_lost_session = had_session && !self.session.is_held();
-                    self.attempt_failed(failure, has_lost_session)
-                }
+                Err(failure) => self.attempt_failed(failure),
             };
             let next = match next {
                 NextStep::Redial(delay) => self.back_off(delay),
@@ -202,13 +198,14 @@ impl Manager {
     /// Makes an attempt on a thread of its own: opening a connection touches many times the stack that
     /// watching over one does, and it goes with the thread.
     #[inline(never)]
-    fn open(&mut self) -> Result<Up, Failure> {
+    fn open(&mut self, latest: Option<Instant>) -> Result<Up, Failure> {
         let Self { opener, session, core, settings, inbox, .. } = self;
         let (link, attempt) = (self.link + 1, self.attempts);
         let threads = core.threads.clone();
         thread::scope(|scope| {
             let open = move || {
-                let Success { opened, response, start } = opener.open(attempt, core, session)?;
+                let Success { opened, response, start } =
+                    opener.open(attempt, core, latest, session)?;
                 let start = session.begin(start);
                 let parts = Parts {
                     opened,
@@ -264,17 +261,12 @@ impl Manager {
     }
 
     #[inline(never)]
-    fn attempt_failed(&mut self, failure: Failure, has_lost_session: bool) -> NextStep {
+    fn attempt_failed(&mut self, failure: Failure) -> NextStep {
         self.since = Instant::now();
         self.core.counters.failures.add(failure.kind());
         self.streak.fail(self.since);
         let attempts = self.attempts;
         let (cause, mut step) = self.judge(Arc::new(failure));
-        let is_not_resumed = has_lost_session && matches!(*cause, Failure::NotResumed);
-        if is_not_resumed && matches!(step, NextStep::Redial(_)) {
-            // the attempt that asks for another session has no reason to wait
-            step = NextStep::Redial(Duration::ZERO);
-        }
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
             step = NextStep::Close { clean: false };
@@ -367,10 +359,11 @@ impl Manager {
     fn serve(&mut self, link: Link, close: Option<Command>) -> NextStep {
         let born = Instant::now();
         let command = self.watch(&link, close);
-        if matches!(command, Some(Command::Close(_))) {
-            let ended = link.join();
+        if let Some(Command::Close(frame)) = command {
+            let ended = self.join(link);
             self.core.counters.disconnects.add(ended.cause.kind());
-            return NextStep::Close { clean: ended.is_clean };
+            let clean = ended.is_clean || self.finish_session(&frame);
+            return NextStep::Close { clean };
         }
         self.since = Instant::now();
         let uptime = self.since.duration_since(born);
@@ -389,6 +382,32 @@ impl Manager {
             Some(command) => self.obey(Ok(command)),
             None => next,
         }
+    }
+
+    /// The client is closed, and the server has not said that it knows that its session is over: it is told
+    /// again, while there is time. Returns whether it has heard it.
+    #[inline(never)]
+    fn finish_session(&mut self, frame: &CloseFrame) -> bool {
+        let deadline = self.core.close_deadline();
+        let (backoff, since) = (self.settings.backoff(), Instant::now());
+        for retry in 1.. {
+            if !self.session.is_held() {
+                return false;
+            }
+            let due = Instant::now() + backoff.delay(retry, since.elapsed());
+            if due >= deadline {
+                return false;
+            }
+            let _ = crossbeam_channel::at(due).recv();
+            let Ok(Up { link, .. }) = self.open(Some(deadline)) else { continue };
+            link.announce();
+            link.handle().close(CloseRequest::after_data(frame.clone()).by(deadline));
+            link.handle().wait_closed();
+            if self.join(link).is_clean {
+                return true;
+            }
+        }
+        false
     }
 
     /// The next link has the same handler, so it waits until the handler has had what came on this link,
@@ -430,21 +449,16 @@ impl Manager {
         match &command {
             Command::Close(frame) => {
                 self.core.status.enter(Step::Closing);
-                let deadline = Instant::now() + self.settings.timeouts().close;
+                let deadline = self.core.close_deadline();
                 handle.close(CloseRequest::after_data(frame.clone()).by(deadline));
                 handle.wait_closed();
             }
             Command::Reconnect => {
-                let cause = Failure::ReconnectRequested;
-                if self.session.is_resumable(&cause) {
-                    // a close frame would end the session
-                    handle.end(cause);
-                } else {
-                    let frame = CloseFrame::new(CloseCode::NORMAL, "");
-                    let request = CloseRequest::urgent(Some(frame)).because(cause);
-                    handle.close(request.by(Instant::now() + GOODBYE));
-                    handle.wait_closed();
-                }
+                let frame = CloseFrame::new(CloseCode::NORMAL, "");
+                let request = CloseRequest::urgent(Some(frame));
+                let request = request.because(Failure::ReconnectRequested);
+                handle.close(request.by(Instant::now() + GOODBYE));
+                handle.wait_closed();
             }
         }
         Some(command)

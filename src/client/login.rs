@@ -2,18 +2,16 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
-use crate::link::Opened;
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::link::{COUNTED, Opened, Sorted, Talk, sort};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
 use crate::policy::Bounds;
-use crate::resume::{Counts, Report};
+use crate::resume::{Counts, Note};
 use crate::stats::Counters;
-use crate::transport::Timed;
-use crate::wire::{Encoder, Item, Output};
 
 /// How long the goodbye of a login that failed may take.
 const GOODBYE: Duration = Duration::from_millis(100);
@@ -32,9 +30,7 @@ pub(super) type HookResult<T = ()> = Result<T, Box<dyn StdError + Send + Sync>>;
 ///
 /// Its `Debug` shows nothing of what is sent and received.
 pub struct LoginSession<'a> {
-    opened: &'a mut Opened,
-    encoder: Encoder,
-    out: Output,
+    talk: Talk<'a>,
     deadline: Instant,
     response: Option<&'a http::Response<()>>,
     counters: &'a Counters,
@@ -57,11 +53,8 @@ impl<'a> LoginSession<'a> {
         inbox: Bounds,
         session: Option<Arc<Counts>>,
     ) -> Self {
-        let (encoder, out) = (opened.protocol.encoder(), Output::new());
         Self {
-            opened,
-            encoder,
-            out,
+            talk: Talk::new(opened),
             deadline,
             response,
             counters,
@@ -88,7 +81,7 @@ impl<'a> LoginSession<'a> {
         if self.session.is_some() {
             self.sent.drain(..).for_each(|_| self.counters.is_sent_at_login());
             let frame = CloseFrame::new(CloseCode::NORMAL, "");
-            self.say_goodbye(Some(&frame), Instant::now() + GOODBYE);
+            self.end_session(frame, Instant::now() + GOODBYE);
         }
         Err(match error.downcast::<LoginError>() {
             Ok(error) => Failure::Login { permanent: error.permanent, source: error.source },
@@ -133,40 +126,20 @@ impl<'a> LoginSession<'a> {
     }
 
     fn write(&mut self, message: Message) -> Result<(), Failure> {
-        if let Err(why) = self.opened.protocol.check(&message) {
+        if let Err(why) = self.talk.opened().protocol.check(&message) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why).into());
         }
         if let Some(counts) = &self.session {
-            counts.send();
+            counts.reach(counts.number());
         }
-        self.encoder.message(&message, None, &mut self.out);
-        self.drain(self.deadline)?;
+        let kind = self.session.is_some().then_some(COUNTED);
+        self.talk.send(&message, kind, self.deadline)?;
         self.counters.sent(1, message.len());
         match self.session {
             None => self.counters.is_sent_at_login(),
             Some(_) => self.sent.push(message),
         }
         Ok(())
-    }
-
-    /// In a session a report goes before each pong.
-    fn pong(&mut self, payload: &[u8]) {
-        if let Some(counts) = &self.session {
-            let report = Report(counts.received());
-            self.encoder.pong(&report.payload(), &mut self.out);
-        }
-        self.encoder.pong(payload, &mut self.out);
-    }
-
-    fn drain(&mut self, deadline: Instant) -> io::Result<()> {
-        let mut stream = Timed::new(&mut self.opened.duplex, deadline);
-        while !self.out.is_empty() {
-            match stream.write(self.out.first(usize::MAX))? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                count => self.out.advance(count),
-            }
-        }
-        stream.flush()
     }
 
     /// Receives the next message, waiting for it until the login's time is over.
@@ -267,11 +240,11 @@ impl<'a> LoginSession<'a> {
     /// ```
     pub fn keep(&mut self, message: Message) {
         // as an inbox does: another one as long as there is room
-        let has_room =
-            self.opened.kept.len() < self.inbox.messages && self.kept_bytes < self.inbox.bytes;
+        let kept = &mut self.talk.opened().kept;
+        let has_room = kept.len() < self.inbox.messages && self.kept_bytes < self.inbox.bytes;
         if has_room {
             self.kept_bytes += message.len();
-            self.opened.kept.push(message);
+            kept.push(message);
         } else {
             self.has_kept_too_much = true;
         }
@@ -280,49 +253,43 @@ impl<'a> LoginSession<'a> {
     fn recv_until(&mut self, deadline: Instant) -> Result<Message, Failure> {
         self.check_kept()?;
         loop {
-            let Opened { duplex, decoder, buffer, .. } = &mut *self.opened;
-            match decoder.decode(buffer) {
-                Ok(Some(Item::Message(message))) => {
-                    self.counters.received(message.len());
-                    if let Some(counts) = &self.session {
-                        counts.receive();
+            let message = self.talk.recv(deadline)?;
+            let message = match &self.session {
+                None => message,
+                Some(counts) => {
+                    let protocol = self.talk.opened().protocol;
+                    match sort(MessageRef::whole(message), counts, protocol) {
+                        Ok(Sorted::Message(message)) => message.into_owned(),
+                        Ok(Sorted::Ask) => {
+                            self.talk.say(&Note::Report(counts.received()), deadline)?;
+                            continue;
+                        }
+                        Ok(Sorted::Report(_) | Sorted::Nothing) => continue,
+                        Ok(Sorted::End(frame)) => {
+                            let shown = self.talk.opened().secrets.clean_close(Some(&frame));
+                            self.end_session(frame, deadline);
+                            return Err(Failure::Closed(shown));
+                        }
+                        Err(violation) => {
+                            let frame = CloseFrame::new(CloseCode::PROTOCOL_ERROR, "");
+                            self.talk.close(Some(&frame), deadline);
+                            return Err(violation);
+                        }
                     }
-                    return Ok(message.into_owned());
                 }
-                Ok(Some(Item::Pong(_))) => {}
-                Ok(Some(Item::Ping(payload))) => {
-                    let payload = payload.to_vec();
-                    self.pong(&payload);
-                    self.drain(deadline)?;
-                }
-                Ok(Some(Item::Close(frame))) => {
-                    let shown = self.opened.secrets.clean_close(frame.as_ref());
-                    self.say_goodbye(frame.as_ref(), deadline);
-                    return Err(Failure::Closed(shown));
-                }
-                Ok(None) => match Timed::new(duplex, deadline).read(buffer.space()) {
-                    Ok(0) => return Err(decoder.end_of_stream(buffer)),
-                    Ok(count) => buffer.filled(count),
-                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                        return Err(decoder.end_of_stream(buffer).cut_off());
-                    }
-                    Err(error) => return Err(error.into()),
-                },
-                Err(failure) => {
-                    if let Failure::Protocol { code, .. } = &failure {
-                        let frame = CloseFrame::new(*code, "");
-                        self.say_goodbye(Some(&frame), deadline);
-                    }
-                    return Err(failure);
-                }
-            }
+            };
+            self.counters.received(message.len());
+            return Ok(message);
         }
     }
 
-    /// A courtesy: the link is over either way.
-    fn say_goodbye(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
-        self.encoder.close(frame, &mut self.out);
-        let _ = self.drain(deadline);
+    /// Says that the session is over, and the link with it. A courtesy: they are either way.
+    fn end_session(&mut self, frame: CloseFrame, deadline: Instant) {
+        let Some(counts) = &self.session else { return };
+        let report = Note::Report(counts.end());
+        let _ = self.talk.say(&report, deadline);
+        let _ = self.talk.say(&Note::End(frame.clone()), deadline);
+        self.talk.close(Some(&frame), deadline);
     }
 }
 

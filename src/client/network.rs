@@ -136,23 +136,32 @@ pub(super) struct Opening {
     timeouts: Resolved,
     /// Set by the first connection: all that follows has one timeout.
     deadline: Option<Instant>,
+    /// There is no more time than until then.
+    latest: Option<Instant>,
     /// The address that the last connection led to.
     address: Option<SocketAddr>,
 }
 
 impl Opening {
-    pub(super) fn new(timeouts: Resolved, home: Endpoint) -> Self {
-        Self { home, timeouts, deadline: None, address: None }
+    pub(super) fn new(timeouts: Resolved, home: Endpoint, latest: Option<Instant>) -> Self {
+        Self { home, timeouts, deadline: None, latest, address: None }
     }
 
     /// When all of it has to be done. The first call starts the clock.
     pub(super) fn deadline(&mut self) -> Instant {
-        *self.deadline.get_or_insert_with(|| Instant::now() + self.timeouts.handshake)
+        let deadline = || self.in_time(Instant::now() + self.timeouts.handshake);
+        let deadline = self.deadline.unwrap_or_else(deadline);
+        self.deadline = Some(deadline);
+        deadline
+    }
+
+    fn in_time(&self, deadline: Instant) -> Instant {
+        self.latest.map_or(deadline, |latest| deadline.min(latest))
     }
 
     /// The deadline of a step with a time of its own.
     fn within(&self, own: Duration) -> Instant {
-        let own = Instant::now() + own;
+        let own = self.in_time(Instant::now() + own);
         self.deadline.map_or(own, |deadline| deadline.min(own))
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::failure::Failure;
 use crate::http1::Endpoint;
-use crate::message::Message;
+use crate::message::{CloseCode, Message};
 use crate::queues::outbox::Outbox;
 use crate::resume::{Answer, Counts, Offer, Token, Verdict, judge};
 use crate::settings::Settings;
@@ -51,8 +51,8 @@ pub(super) enum Start {
         /// What the login hook has sent.
         login: Vec<Message>,
     },
-    /// The session goes on, and the server has received so many of its messages.
-    Resumed(u64),
+    /// The session goes on: the server has counted so many of its messages, and has so many.
+    Resumed { received: u64, has: u64 },
 }
 
 impl Start {
@@ -60,7 +60,7 @@ impl Start {
     pub(super) fn new_counts(&self) -> Option<Arc<Counts>> {
         match self {
             Self::New { held, .. } => Some(Arc::clone(&held.counts)),
-            Self::Ordinary | Self::Resumed(_) => None,
+            Self::Ordinary | Self::Resumed { .. } => None,
         }
     }
 }
@@ -119,7 +119,8 @@ impl ClientSession {
 
     /// Whether there is a session that goes on after a link that dies of this.
     pub(super) fn is_resumable(&self, cause: &Failure) -> bool {
-        self.held().is_some_and(|held| !held.counts.is_given_up()) && !cause.ends_session()
+        let goes_on = |counts: &Counts| !counts.is_given_up() && !counts.is_over();
+        self.held().is_some_and(|held| goes_on(&held.counts)) && !cause.ends_session()
     }
 
     /// Where the session is, for the first attempt after the loss of its link. A redirect may have led
@@ -134,64 +135,72 @@ impl ClientSession {
         }
     }
 
-    /// What to ask for at this endpoint.
-    pub(super) fn offer(&self, endpoint: &Endpoint) -> Option<Offer> {
-        self.settings.resume.is_some().then(|| match self.held() {
-            Some(held) if held.endpoint.is_same_origin(endpoint) => {
-                let (token, received) = (held.token.clone(), held.counts.received());
-                Offer::Resume { token, received }
-            }
+    /// What to ask for at this endpoint. Each offer of a session is numbered.
+    pub(super) fn offer(&self, endpoint: &Endpoint) -> Offer {
+        match self.held() {
+            Some(held) if held.endpoint.is_same_origin(endpoint) => Offer::Resume {
+                token: held.token.clone(),
+                attempt: held.counts.offer(),
+                received: held.counts.received(),
+                has: None,
+            },
             _ => Offer::New,
-        })
+        }
     }
 
-    /// What the answer to that offer means. A session that was asked for and does not go on is over.
+    /// What the server's answer to that means.
     ///
     /// # Errors
     ///
-    /// [`Failure::NotResumed`] if the two ends do not agree.
+    /// A [`Failure::Protocol`] if no server can say that: then the session is over.
     pub(super) fn answered(
         &mut self,
-        offer: Option<&Offer>,
-        answer: Option<&Answer>,
+        offer: &Offer,
+        answer: &Answer,
         endpoint: &Endpoint,
     ) -> Result<Start, Failure> {
-        let Some(offer) = offer else { return Ok(Start::Ordinary) };
-        let verdict = judge(offer, answer, self.held().map(|held| &*held.counts));
-        if matches!(offer, Offer::Resume { .. }) && !matches!(verdict, Verdict::Resumed(_)) {
-            self.end();
-        }
-        match verdict {
-            Verdict::Ordinary => Ok(Start::Ordinary),
-            Verdict::New(token) => {
+        match judge(offer, answer, self.held().map(|held| &*held.counts)) {
+            Verdict::Resumed { received, has } => Ok(Start::Resumed { received, has }),
+            Verdict::New => {
+                if matches!(offer, Offer::Resume { .. }) {
+                    self.end();
+                    let name = thread_prefix(self.id);
+                    log::info!("{name}: the server has no such session, or gave it to another");
+                }
                 let (endpoint, counts) = (endpoint.clone(), Arc::default());
+                let token = answer.token.clone();
                 let held = Box::new(Held { token, endpoint, counts, is_tried: false });
                 Ok(Start::New { held, login: Vec::new() })
             }
-            Verdict::Resumed(received) => Ok(Start::Resumed(received)),
-            Verdict::Disagreed => Err(Failure::NotResumed),
+            Verdict::Violation => {
+                self.end();
+                let reason = "the answer to the offer of a session has numbers that cannot be";
+                Err(Failure::Protocol { code: CloseCode::PROTOCOL_ERROR, reason: reason.into() })
+            }
         }
     }
 
     /// The attempt has succeeded, and a link follows. Returns what it is to the session before.
     pub(super) fn begin(&mut self, start: Start) -> SessionStart {
         match (start, &mut self.state) {
-            (Start::Resumed(received), SessionState::Held(held)) => {
-                held.counts.resume(received);
+            (Start::Resumed { received, has }, SessionState::Held(held)) => {
+                held.counts.resume(received, has);
                 held.is_tried = false;
                 self.counters.resumed.fetch_add(1, Relaxed);
-                SessionStart::Resumed { resent: self.outbox.resumed(received) }
+                SessionStart::Resumed { resent: self.outbox.resumed(received, has) }
             }
             (Start::New { held, login }, _) => {
+                let confirmed = held.counts.confirmed();
                 let before = self.replace(SessionState::Held(held));
                 self.outbox.begin_session(
                     self.settings.resume.unwrap_or_default().max_unconfirmed(),
                     login,
                 );
+                self.outbox.confirmed(confirmed);
                 before.unwrap_or(SessionStart::New)
             }
             // nothing is resumed that is not held
-            (Start::Ordinary | Start::Resumed(_), _) => {
+            (Start::Ordinary | Start::Resumed { .. }, _) => {
                 self.replace(SessionState::None).unwrap_or(SessionStart::None)
             }
         }
@@ -218,10 +227,9 @@ impl ClientSession {
 
     /// If there is a session, it is over.
     fn end(&mut self) {
-        if !self.is_held() {
-            return;
-        }
-        let in_doubt = self.outbox.end_session();
+        let Some(held) = self.held() else { return };
+        // who has said that it is over has said what it has counted, and counts nothing more
+        let in_doubt = self.outbox.end_session(held.counts.is_over());
         self.state = SessionState::Over { in_doubt };
         self.counters.replaced.fetch_add(1, Relaxed);
         self.counters.in_doubt.fetch_add(in_doubt as u64, Relaxed);
@@ -247,12 +255,12 @@ mod tests {
     /// An attempt to this endpoint succeeds, and the server answers with this.
     fn begin(session: &mut ClientSession, endpoint: &Endpoint, answer: Answer) -> SessionStart {
         let offer = session.offer(endpoint);
-        let start = session.answered(offer.as_ref(), Some(&answer), endpoint).unwrap();
+        let start = session.answered(&offer, &answer, endpoint).unwrap();
         session.begin(start)
     }
 
-    fn answer(token: &Token, received: Option<u64>) -> Answer {
-        Answer { token: token.clone(), window: 1, received }
+    fn answer(token: &Token, received: u64) -> Answer {
+        Answer { token: token.clone(), received, has: None, window: None }
     }
 
     #[test]
@@ -262,19 +270,19 @@ mod tests {
             ["ws://home", "ws://elsewhere"].map(|url| Endpoint::parse(url).unwrap());
         let mut session = session();
         assert_eq!(session.go_back(), None);
-        assert_eq!(begin(&mut session, &home, answer(&one, None)), SessionStart::New);
+        assert_eq!(begin(&mut session, &home, answer(&one, 0)), SessionStart::New);
         session.link_ended(&Failure::ClosedAbnormally);
         assert_eq!(session.go_back().as_ref(), Some(&home));
         assert_eq!(session.go_back(), None, "the second attempt goes where the program says");
-        assert!(matches!(session.offer(&elsewhere), Some(Offer::New)), "the token stays at home");
-        let resumed = begin(&mut session, &home, answer(&one, Some(0)));
+        assert!(matches!(session.offer(&elsewhere), Offer::New), "the token stays at home");
+        let resumed = begin(&mut session, &home, answer(&one, 0));
         assert_eq!(resumed, SessionStart::Resumed { resent: 0 });
         session.link_ended(&Failure::ClosedAbnormally);
         assert_eq!(session.go_back().as_ref(), Some(&home), "another loss");
-        let replaced = begin(&mut session, &home, answer(&other, None));
+        let replaced = begin(&mut session, &home, answer(&other, 0));
         assert_eq!(replaced, SessionStart::Replaced { in_doubt: 0 });
         session.link_ended(&Failure::ClosedAbnormally);
-        let resumed = begin(&mut session, &home, answer(&other, Some(0)));
+        let resumed = begin(&mut session, &home, answer(&other, 0));
         assert_eq!(resumed, SessionStart::Resumed { resent: 0 });
     }
 
@@ -283,19 +291,18 @@ mod tests {
         let token = Token::generate().unwrap();
         let home = Endpoint::parse("ws://home").unwrap();
         let mut session = session();
-        begin(&mut session, &home, answer(&token, None));
+        begin(&mut session, &home, answer(&token, 0));
         session.link_ended(&Failure::ClosedAbnormally);
         let offer = session.offer(&home);
-        let disagreed = session.answered(offer.as_ref(), None, &home);
-        assert!(matches!(disagreed, Err(Failure::NotResumed)));
+        let violation = session.answered(&offer, &answer(&token, 7), &home);
+        assert!(matches!(violation, Err(Failure::Protocol { .. })));
         assert!(!session.is_held());
-        let begun = begin(&mut session, &home, answer(&token, None));
+        let begun = begin(&mut session, &home, answer(&token, 0));
         assert_eq!(begun, SessionStart::Replaced { in_doubt: 0 });
-        // a peer that says goodbye ends it with its link
+        // a goodbye of its link does not end it
         session.link_ended(&Failure::Closed(None));
-        assert!(!session.is_held());
-        let start = session.answered(session.offer(&home).as_ref(), None, &home).unwrap();
-        assert_eq!(session.begin(start), SessionStart::Replaced { in_doubt: 0 });
+        assert!(session.is_held());
+        assert_eq!(session.begin(Start::Ordinary), SessionStart::Replaced { in_doubt: 0 });
         assert_eq!(session.begin(Start::Ordinary), SessionStart::None);
     }
 }

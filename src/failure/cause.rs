@@ -422,12 +422,12 @@ impl Failure {
         }
     }
 
-    /// Whether a session that could be resumed is over with a link that dies of this.
+    /// Whether a session that could go on is over with a link that dies of this.
     pub(crate) fn ends_session(&self) -> bool {
         matches!(
             self,
-            Self::Closed(_)
-                | Self::Protocol { .. }
+            Self::Protocol { .. }
+                | Self::Framing { .. }
                 | Self::Panicked { .. }
                 | Self::TooSlow
                 | Self::Aborted

@@ -17,7 +17,7 @@ use crate::failure::{Body, Failure, HandshakeError, Secrets, quote};
 use crate::http1::head::{HeadReader, MAX_SIZE, has_token};
 use crate::http1::{line, read_body};
 use crate::policy::{AgreedCompression, Compression, MAX_DURATION};
-use crate::resume;
+use crate::resume::subprotocol;
 use crate::transport::Stream;
 
 /// A handshake that has succeeded.
@@ -25,8 +25,8 @@ use crate::transport::Stream;
 pub(crate) struct Handshake {
     pub(crate) response: Response<()>,
     pub(crate) compression: Option<AgreedCompression>,
-    /// What the server says to the offer of a session.
-    pub(crate) session: Option<resume::Answer>,
+    /// Whether the server has agreed on a session.
+    pub(crate) has_session: bool,
     /// What was read past the response.
     pub(crate) read: Vec<u8>,
     /// What the server was told, and may say back when it closes.
@@ -38,13 +38,14 @@ pub(crate) fn open(
     stream: &mut impl Stream,
     request: &OpeningRequest,
     compression: Option<&Compression>,
-    offer: Option<&resume::Offer>,
+    wants_session: bool,
 ) -> Result<Handshake, Failure> {
     let key = generate_key();
-    let secrets = request.secrets(offer);
+    let secrets = request.secrets();
     let mut reader = HeadReader::new();
-    let sent =
-        stream.write_all(&encode(request, &key, compression, offer)).map_err(HandshakeError::Io);
+    let sent = stream
+        .write_all(&encode(request, &key, compression, wants_session))
+        .map_err(HandshakeError::Io);
     let head = match (sent, reader.response(stream, &secrets)) {
         (Ok(()), head) => head?,
         // the server may have said why before it hung up
@@ -57,7 +58,6 @@ pub(crate) fn open(
     };
     let (status, mut headers) = (head.status, head.headers);
     // nobody else sees it
-    let session = resume::Answer::take(&mut headers).filter(|_| offer.is_some());
     if status != StatusCode::SWITCHING_PROTOCOLS {
         let retry_after = headers.get(header::RETRY_AFTER).and_then(retry_after);
         let body = if leads_on(status, &headers) {
@@ -71,15 +71,23 @@ pub(crate) fn open(
     if !head.is_http_11 {
         return Err(HandshakeError::not_http("an upgrade needs version 1.1").into());
     }
-    let verified = verify(&headers, request, &key, compression);
+    let offered = offered(request, wants_session);
+    let verified = verify(&headers, &offered, &key, compression);
     let Verified { compression, subprotocol } = verified.map_err(HandshakeError::BadUpgrade)?;
+    // the program is shown the name that is its own
+    let of_session = subprotocol.as_deref().filter(|_| wants_session).and_then(subprotocol::parse);
+    let (has_session, shown) = match of_session {
+        Some(name) => (true, name.map(str::to_owned)),
+        None => (false, subprotocol),
+    };
+    let shown = shown.and_then(|name| HeaderValue::from_str(&name).ok());
     // an empty one is none, for whoever asks later
     headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
-    headers.extend(subprotocol.map(|chosen| (header::SEC_WEBSOCKET_PROTOCOL, chosen)));
+    headers.extend(shown.map(|chosen| (header::SEC_WEBSOCKET_PROTOCOL, chosen)));
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    Ok(Handshake { response, compression, session, read: reader.into_rest(), secrets })
+    Ok(Handshake { response, compression, has_session, read: reader.into_rest(), secrets })
 }
 
 /// Whether it says where to go instead: then nobody reads what else it says.
@@ -98,16 +106,16 @@ pub(crate) fn location(failure: &Failure) -> Option<&[u8]> {
 pub(crate) fn room(
     request: &OpeningRequest,
     compression: Option<&Compression>,
-    offer: Option<&resume::Offer>,
+    wants_session: bool,
 ) -> usize {
-    MAX_SIZE.saturating_sub(encode(request, &generate_key(), compression, offer).len())
+    MAX_SIZE.saturating_sub(encode(request, &generate_key(), compression, wants_session).len())
 }
 
 fn encode(
     request: &OpeningRequest,
     key: &str,
     compression: Option<&Compression>,
-    offer: Option<&resume::Offer>,
+    wants_session: bool,
 ) -> Vec<u8> {
     let endpoint = &request.endpoint;
     let mut bytes = format!("GET {} HTTP/1.1\r\n", endpoint.path_and_query()).into_bytes();
@@ -119,14 +127,12 @@ fn encode(
     line(out, "Connection", b"Upgrade");
     line(out, "Sec-WebSocket-Key", key.as_bytes());
     line(out, "Sec-WebSocket-Version", b"13");
-    if !request.subprotocols.is_empty() {
-        line(out, "Sec-WebSocket-Protocol", request.subprotocols.join(", ").as_bytes());
+    let subprotocols = offered(request, wants_session);
+    if !subprotocols.is_empty() {
+        line(out, "Sec-WebSocket-Protocol", subprotocols.join(", ").as_bytes());
     }
     if let Some(compression) = compression {
         line(out, "Sec-WebSocket-Extensions", extensions::offer(compression).as_bytes());
-    }
-    if let Some(offer) = offer {
-        line(out, "Everlink-Resume", offer.value().as_bytes());
     }
     if let Some(credentials) = &endpoint.credentials {
         if !request.headers.contains(&header::AUTHORIZATION) {
@@ -138,17 +144,25 @@ fn encode(
     bytes
 }
 
+/// The subprotocols that are offered: those of a session first, if one is wanted.
+fn offered(request: &OpeningRequest, wants_session: bool) -> Vec<String> {
+    let names = || request.subprotocols.iter().map(String::as_str);
+    let of_session = names().map(Some).chain([None]).map(subprotocol::of);
+    let of_session = of_session.filter(|_| wants_session);
+    of_session.chain(names().map(str::to_owned)).collect()
+}
+
 /// What was agreed on.
 #[derive(Debug)]
 struct Verified {
     compression: Option<AgreedCompression>,
-    subprotocol: Option<HeaderValue>,
+    subprotocol: Option<String>,
 }
 
 /// The checks of section 4.1, in its order; an error says which one failed.
 fn verify(
     headers: &HeaderMap,
-    request: &OpeningRequest,
+    offered: &[String],
     key: &str,
     compression: Option<&Compression>,
 ) -> Result<Verified, String> {
@@ -170,30 +184,26 @@ fn verify(
             error
         }
     })?;
-    Ok(Verified { compression, subprotocol: subprotocol(headers, request)? })
+    Ok(Verified { compression, subprotocol: chosen_subprotocol(headers, offered)? })
 }
 
 /// The subprotocol that was chosen. An empty header is a list of nothing, which some servers send
 /// (Kubernetes) when they choose none.
-fn subprotocol(
-    headers: &HeaderMap,
-    request: &OpeningRequest,
-) -> Result<Option<HeaderValue>, String> {
+fn chosen_subprotocol(headers: &HeaderMap, offered: &[String]) -> Result<Option<String>, String> {
     let values = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let is_echo = values.iter().any(HeaderValue::is_sensitive);
     let items = values.iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     let chosen: Vec<&[u8]> =
         items.map(<[u8]>::trim_ascii).filter(|item| !item.is_empty()).collect();
     // one by one: a list that repeats ours says nothing that was not offered
-    let is_offered =
-        |item: &[u8]| request.subprotocols.iter().any(|offered| offered.as_bytes() == item);
+    let is_offered = |item: &[u8]| offered.iter().any(|offered| offered.as_bytes() == item);
     if let Some(other) = chosen.iter().find(|item| !is_offered(item)) {
         let name = if is_echo { "\"...\"".into() } else { quote(other) };
         return Err(format!("subprotocol {name} was not asked for"));
     }
     match chosen[..] {
         [] => Ok(None),
-        [one] => Ok(HeaderValue::from_bytes(one).ok()),
+        [one] => Ok(std::str::from_utf8(one).ok().map(str::to_owned)),
         _ => Err("more than one subprotocol was chosen".into()),
     }
 }
@@ -234,7 +244,7 @@ mod tests {
 
     #[test]
     fn the_request_says_all_that_it_must() {
-        let text = String::from_utf8(encode(&request(), "KEY", None, None)).unwrap();
+        let text = String::from_utf8(encode(&request(), "KEY", None, false)).unwrap();
         assert_eq!(
             text,
             "GET /chat?a=1 HTTP/1.1\r\nHost: host:81\r\nUpgrade: websocket\r\n\
@@ -247,9 +257,9 @@ mod tests {
     fn check(lines: &str) -> Result<Verified, String> {
         let accept = derive_accept_key(b"KEY");
         let text = format!("HTTP/1.1 101 x\r\n{}\r\n\r\n", lines.replace("ACCEPT", &accept));
-        let secrets = request().secrets(None);
+        let secrets = request().secrets();
         let head = HeadReader::new().response(&mut text.as_bytes(), &secrets).unwrap();
-        verify(&head.headers, &request(), "KEY", None)
+        verify(&head.headers, &offered(&request(), false), "KEY", None)
     }
 
     #[test]
@@ -264,11 +274,7 @@ mod tests {
             ("Sec-WebSocket-Protocol:\r\nSec-WebSocket-Protocol: a", Some("a")),
         ] {
             let verified = check(&format!("{GOOD}\r\n{lines}")).unwrap();
-            assert_eq!(
-                verified.subprotocol.as_ref().map(|it| it.to_str().unwrap()),
-                chosen,
-                "{lines}"
-            );
+            assert_eq!(verified.subprotocol.as_deref(), chosen, "{lines}");
         }
         for (wrong, word) in [
             (GOOD.replace("WebSocket\r", "h2c\r"), "Upgrade: websocket"),
@@ -339,7 +345,7 @@ mod tests {
             rest in prop::collection::vec(any::<u8>(), 0..300),
         ) {
             let bytes = [start.as_bytes(), &rest].concat();
-            let _ = HeadReader::new().response(&mut &bytes[..], &request().secrets(None));
+            let _ = HeadReader::new().response(&mut &bytes[..], &request().secrets());
         }
     }
 }

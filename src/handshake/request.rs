@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::failure::Secrets;
 use crate::http1::head::is_token;
 use crate::http1::{Endpoint, Header, Headers};
-use crate::resume::Offer;
 
 /// The request of one opening handshake, given anew for each attempt to the closure of
 /// [`ClientBuilder::on_request`](crate::ClientBuilder::on_request).
@@ -25,7 +24,7 @@ pub struct OpeningRequest {
 }
 
 /// Set by the handshake itself, or meaningless in it.
-const RESERVED: [HeaderName; 9] = [
+const RESERVED: [HeaderName; 8] = [
     header::CONNECTION,
     header::UPGRADE,
     header::CONTENT_LENGTH,
@@ -34,7 +33,6 @@ const RESERVED: [HeaderName; 9] = [
     header::SEC_WEBSOCKET_VERSION,
     header::SEC_WEBSOCKET_EXTENSIONS,
     header::SEC_WEBSOCKET_ACCEPT,
-    crate::resume::HEADER,
 ];
 
 impl OpeningRequest {
@@ -179,7 +177,7 @@ const PUBLIC: [HeaderName; 3] = [header::HOST, header::ORIGIN, header::USER_AGEN
 impl OpeningRequest {
     /// What is said to the server in confidence: whatever of the URL its `Display` leaves out, and
     /// the headers.
-    pub(crate) fn secrets(&self, offer: Option<&Offer>) -> Secrets {
+    pub(crate) fn secrets(&self) -> Secrets {
         let mut secrets = Secrets::default();
         let Endpoint { path, query, credentials, .. } = &self.endpoint;
         // the first one is shown
@@ -210,9 +208,6 @@ impl OpeningRequest {
                 }
                 _ => secrets.add_header(header.value().as_bytes()),
             }
-        }
-        if let Some(Offer::Resume { token, .. }) = offer {
-            secrets.add(token.as_str());
         }
         secrets
     }
@@ -257,7 +252,6 @@ mod tests {
             ("Sec-WebSocket-Key", "x"),
             ("upgrade", "x"),
             ("Content-Length", "5"),
-            ("Everlink-Resume", "new"),
         ] {
             let error = request.set_header(name, value).unwrap_err();
             assert!(matches!(error, Error::InvalidHeader { .. }), "{name:?}: {error}");
@@ -274,7 +268,7 @@ mod tests {
     fn the_password_of_basic_credentials_is_a_secret_however_they_are_given() {
         let mut request = request();
         request.basic_auth("user", "hunter2").unwrap();
-        let secrets = request.secrets(None);
+        let secrets = request.secrets();
         assert_eq!(secrets.clean("no hunter2 for user"), "no ... for user");
         assert_eq!(basic_password(b"basic dTpwOnE="), Some(b"p:q".to_vec()));
         for other in [&b"Bearer dTpwOnE="[..], b"Basic", b"Basic !", b"Basic dQ=="] {

@@ -12,7 +12,6 @@ use crate::failure::{Failure, HandshakeError, Secrets};
 use crate::http1::head::{self, HeadReader, has_token, is_token, tokens};
 use crate::http1::{Headers, line};
 use crate::policy::{AgreedCompression, Compression};
-use crate::resume;
 
 /// Reads a request; returns it and what was read past it.
 pub(crate) fn read_request(
@@ -76,18 +75,9 @@ pub(crate) struct Upgrade {
 }
 
 impl Upgrade {
-    /// Answers, with what the client is told of its session.
-    pub(crate) fn write(
-        &self,
-        stream: &mut impl Write,
-        session: Option<&resume::Answer>,
-    ) -> Result<(), Failure> {
-        let mut response = self.head.clone();
-        if let Some(session) = session {
-            line(&mut response, "Everlink-Resume", session.value().as_bytes());
-        }
-        response.extend_from_slice(b"\r\n");
-        Ok(stream.write_all(&response).map_err(HandshakeError::Io)?)
+    /// Answers.
+    pub(crate) fn write(&self, stream: &mut impl Write) -> Result<(), Failure> {
+        Ok(stream.write_all(&self.head).map_err(HandshakeError::Io)?)
     }
 }
 
@@ -117,6 +107,7 @@ pub(crate) fn accept(
         line(&mut response, "Sec-WebSocket-Extensions", answer.as_bytes());
     }
     headers.write(&mut response);
+    response.extend_from_slice(b"\r\n");
     let compression = compression.map(|(_, agreed)| agreed);
     Ok(Upgrade { head: response, compression })
 }

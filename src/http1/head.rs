@@ -193,13 +193,12 @@ pub(crate) fn fields<'a>() -> Vec<httparse::Header<'a>> {
 }
 
 /// Those whose values nobody is shown: a redirect's target often carries a token, too.
-const SECRET: [HeaderName; 6] = [
+const SECRET: [HeaderName; 5] = [
     header::SET_COOKIE,
     header::COOKIE,
     header::LOCATION,
     header::AUTHORIZATION,
     header::PROXY_AUTHORIZATION,
-    crate::resume::HEADER,
 ];
 
 /// The header fields of a request; one that is none is refused.

@@ -13,20 +13,29 @@ pub(crate) struct CloseRequest {
     pub(super) is_urgent: bool,
     /// Whether it says what answers the peer's close frame, if one came.
     pub(super) is_answer: bool,
+    /// Whether the session is over with the link, if there is one.
+    pub(super) ends_session: bool,
     pub(super) deadline: Option<Instant>,
     /// Why the link ends, unless it is ending already.
     pub(super) cause: Option<Failure>,
 }
 
 impl CloseRequest {
-    /// Behind everything that is queued. What is received from now on and finds no room is dropped.
+    /// Behind everything that is queued, and for good. What is received from now on and finds no room
+    /// is dropped.
     pub(crate) fn after_data(frame: CloseFrame) -> Self {
-        Self { is_urgent: false, ..Self::urgent(Some(frame)) }
+        Self { is_urgent: false, ends_session: true, ..Self::urgent(Some(frame)) }
     }
 
     /// Ahead of everything that is queued.
     pub(crate) fn urgent(frame: Option<CloseFrame>) -> Self {
-        Self { frame, is_urgent: true, is_answer: false, deadline: None, cause: None }
+        Self { frame, is_urgent: true, ..Self::default() }
+    }
+
+    /// The session is over, too.
+    pub(super) fn ending_session(mut self, ends: bool) -> Self {
+        self.ends_session = ends;
+        self
     }
 
     /// With the code that answers the peer's, if the peer has closed first.

@@ -33,6 +33,8 @@ pub(super) struct Slots {
     pub(super) replies: VecDeque<Message>,
     pub(super) ping: bool,
     pub(super) beat: Option<Message>,
+    /// The peer of a session wants to know what this end has counted.
+    pub(super) report: bool,
 }
 
 impl ControlSlots {
@@ -54,6 +56,10 @@ impl ControlSlots {
         self.fill(|slots| slots.ping = true);
     }
 
+    pub(super) fn report(&self) {
+        self.fill(|slots| slots.report = true);
+    }
+
     pub(super) fn beat(&self, message: Message) {
         self.fill(|slots| slots.beat = Some(message));
     }
@@ -73,13 +79,14 @@ impl ControlSlots {
     }
 
     /// Takes what may stand inside a message (RFC 6455 section 5.4): pongs, and whether a ping is wanted.
-    /// Replies and beats are messages themselves; they stay where they are, in their order.
+    /// Replies, beats and reports are messages themselves; they stay where they are, in their order.
     pub(super) fn take_control_frames(&self) -> (VecDeque<Payload>, bool) {
         if self.is_empty() {
             return Default::default();
         }
         let mut slots = self.slots.lock();
-        self.is_filled.store(slots.beat.is_some() || !slots.replies.is_empty(), Release);
+        let is_left = slots.beat.is_some() || slots.report || !slots.replies.is_empty();
+        self.is_filled.store(is_left, Release);
         (std::mem::take(&mut slots.pongs), std::mem::take(&mut slots.ping))
     }
 }
@@ -119,7 +126,7 @@ mod tests {
         assert_eq!((pongs.len(), ping), (1, true));
         control.reply("newest".into());
         control.beat("newer".into());
-        let Slots { replies, beat, pongs, ping } = control.take();
+        let Slots { replies, beat, pongs, ping, .. } = control.take();
         let replies: Vec<Message> = replies.into();
         assert_eq!(replies.len(), MAX_REPLIES);
         assert_eq!((&replies[0], &replies[MAX_REPLIES - 1]), (&"2".into(), &"newest".into()));

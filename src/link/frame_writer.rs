@@ -10,11 +10,12 @@ use super::life::{OurDirection, Parting};
 use super::liveness::HELD_UP;
 use super::pings::Covered;
 use super::shared::Shared;
+use super::sorted::{COUNTED, OUTSIDE};
 use crate::failure::guarded;
-use crate::message::{Message, Payload};
+use crate::message::{CloseCode, CloseFrame, Message, Payload};
 use crate::policy::Beat;
 use crate::queues::Entry;
-use crate::resume::Report;
+use crate::resume::Note;
 use crate::transport::{Reason, WriteHalf};
 use crate::wire::websocket::Fragment;
 use crate::wire::{Encoder, Output, SLICES};
@@ -59,15 +60,14 @@ pub(super) struct FrameWriter {
     batch: VecDeque<Entry>,
     /// What was encoded so far.
     encoded: Covered,
-    /// The number of received messages in our last report on this link.
-    reported: Option<u64>,
     unasked: Unasked,
     /// The socket's write timeout at the moment, if one was set.
     timeout: Option<Duration>,
     /// When the socket took something last, or was first offered something after a pause.
     took: Instant,
-    /// Our close frame is encoded: nothing may follow.
+    /// Our goodbye is encoded: nothing may follow, but for the close frame behind the end of a session.
     is_closed: bool,
+    owes_close_frame: bool,
     said_goodbye: bool,
     /// Whether the socket may be waited for: only the writer thread may.
     may_wait: bool,
@@ -75,6 +75,11 @@ pub(super) struct FrameWriter {
 
 impl FrameWriter {
     pub(super) fn new(shared: Arc<Shared>, half: Box<dyn WriteHalf>, encoder: Encoder) -> Self {
+        let mut unasked = Unasked::new();
+        if shared.session.as_ref().is_some_and(|counts| counts.at() > counts.confirmed()) {
+            // of what the peer has already it may not have counted all
+            unasked.add(0);
+        }
         Self {
             shared,
             half,
@@ -84,11 +89,11 @@ impl FrameWriter {
             entries: VecDeque::new(),
             batch: VecDeque::new(),
             encoded: Covered::default(),
-            reported: None,
-            unasked: Unasked::new(),
+            unasked,
             timeout: None,
             took: Instant::now(),
             is_closed: false,
+            owes_close_frame: false,
             said_goodbye: false,
             may_wait: false,
         }
@@ -127,7 +132,7 @@ impl FrameWriter {
             let is_paused = || orders.may_confirm && self.shared.outbox.is_paused();
             let is_after_data = || !has_taken && !is_paused();
             if orders.close.is_some_and(|is_urgent| is_urgent || is_after_data()) {
-                self.close(orders.close == Some(true))?;
+                self.close(orders.close == Some(true), orders.ends_session)?;
                 continue;
             }
             self.encode_batch()?;
@@ -136,6 +141,10 @@ impl FrameWriter {
             // there may be more than one batch: raw messages are written while they are encoded
             if has_taken || !self.is_drained() {
                 continue;
+            }
+            if self.owes_close_frame && orders.parting > Parting::Nothing {
+                self.owes_close_frame = false;
+                self.close_frame()?;
             }
             match orders.parting {
                 Parting::Nothing => {}
@@ -298,9 +307,10 @@ impl FrameWriter {
             return false;
         }
         let shared = &self.shared;
-        let bytes = self.entries.range(..written).map(|(_, entry)| entry.message.len()).sum();
-        shared.counters.sent(written, bytes);
-        shared.counters.unconfirmed.add(written);
+        let entries = || self.entries.range(..written).map(|(_, entry)| entry);
+        shared.counters.sent(written, entries().map(|entry| entry.message.len()).sum());
+        let is_counted = |entry: &&Entry| shared.session.is_none() || !entry.is_outside();
+        shared.counters.unconfirmed.add(entries().filter(is_counted).count());
         // last: it wakes those who wait for room, and they may look at the counters
         shared.outbox.written(self.entries.drain(..written).map(|(_, entry)| entry))
     }
@@ -321,6 +331,9 @@ impl FrameWriter {
             return Ok(());
         }
         self.pongs(slots.pongs);
+        if slots.report {
+            self.report();
+        }
         for message in slots.replies {
             self.lone_message(&message)?;
         }
@@ -331,31 +344,66 @@ impl FrameWriter {
     }
 
     fn pongs(&mut self, pongs: VecDeque<Payload>) {
-        if !pongs.is_empty() {
-            self.report();
-        }
         for payload in pongs {
             self.shared.log_control("sent", "pong");
             self.encoder.pong(&payload, &mut self.out);
         }
     }
 
-    /// Encodes a report of how many messages this end has received, unless the last one said the same.
-    pub(super) fn report(&mut self) {
-        let Some(counts) = &self.shared.session else { return };
-        let received = counts.received();
-        if self.reported.replace(received) != Some(received) {
-            self.encoder.pong(&Report(received).payload(), &mut self.out);
+    /// Encodes what this end has counted.
+    fn report(&mut self) {
+        if let Some(counts) = &self.shared.session {
+            let received = counts.received();
+            self.say(&Note::Report(received));
         }
     }
 
-    fn close(&mut self, is_urgent: bool) -> io::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        if !is_urgent && !self.unasked.is_empty() && shared.outbox.wants_confirmation().0 {
-            // the last chance to learn what has arrived
-            self.ask()?;
+    fn say(&mut self, note: &Note) {
+        self.encoder.plain(&Message::from(note.to_string()), None, &mut self.out);
+    }
+
+    /// Encodes which numbers are empty of those before the next message.
+    fn tell_holes(&mut self) {
+        let Some(counts) = &self.shared.session else { return };
+        let next = match self.batch.front() {
+            Some(entry) => Some(entry.position).filter(|position| *position > 0),
+            None => self.shared.outbox.next_position(),
+        };
+        let last = next.map_or(counts.sent(), |next| next - 1);
+        if last > counts.at() {
+            let holes = counts.reach(last) + 1;
+            self.say(&Note::Gap(holes));
         }
-        self.report();
+    }
+
+    fn close(&mut self, is_urgent: bool, ends_session: bool) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let counts = shared.session.as_ref().filter(|_| ends_session);
+        let Some(counts) = counts else {
+            if !is_urgent && !self.unasked.is_empty() && shared.outbox.wants_confirmation().0 {
+                // the last chance to learn what has arrived
+                self.ask()?;
+            }
+            return self.close_frame();
+        };
+        if !is_urgent {
+            self.tell_holes();
+        }
+        let frame = shared.life.closing_here().unwrap_or(CloseFrame::new(CloseCode::NORMAL, ""));
+        let report = Note::Report(counts.end());
+        self.say(&report);
+        self.say(&Note::End(frame));
+        self.is_closed = true;
+        // the close frame waits: a library that reads it would answer nothing any more
+        self.owes_close_frame = shared.protocol.is_websocket();
+        self.drain()?;
+        self.account();
+        shared.life.reach(OurDirection::Closed);
+        Ok(())
+    }
+
+    fn close_frame(&mut self) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
         let frame = shared.life.closing_here();
         self.encoder.close(frame.as_ref(), &mut self.out);
         self.is_closed = true;
@@ -384,21 +432,24 @@ impl FrameWriter {
         loop {
             if self.may_wait && self.batch.front().is_some_and(|entry| entry.is_suspect) {
                 // an answer proves that the link worked up to this message
-                self.ask()?;
+                match self.shared.protocol.is_websocket() {
+                    true => self.ping(),
+                    false => self.ask()?,
+                }
             }
             let Some(mut entry) = self.batch.pop_front() else { break };
             let size = entry.message.len();
-            let position = self.begin_message().unwrap_or(entry.number);
-            entry.position = position;
+            let kind = self.begin_message(&mut entry);
+            let position = entry.position;
             match (&mut self.encoder, self.shared.settings.fragment()) {
                 (Encoder::WebSocket(_), Some(piece)) if size > piece => {
-                    self.fragments(entry, None, piece)?;
+                    self.fragments(entry, kind, piece)?;
                 }
                 (encoder, _) => {
                     if entry.is_uncompressed {
-                        encoder.plain(&entry.message, None, &mut self.out);
+                        encoder.plain(&entry.message, kind, &mut self.out);
                     } else {
-                        encoder.message(&entry.message, None, &mut self.out);
+                        encoder.message(&entry.message, kind, &mut self.out);
                     }
                     self.entries.push_back((self.out.encoded(), entry));
                 }
@@ -411,10 +462,24 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// Counts a message that is about to be encoded; returns its position in the session, if there
-    /// is one.
-    fn begin_message(&self) -> Option<u64> {
-        self.shared.session.as_ref().map(|counts| counts.send())
+    /// A message is about to be encoded, and has its position from here on. Returns what kind it is in
+    /// the session, if there is one.
+    fn begin_message(&mut self, entry: &mut Entry) -> Option<u8> {
+        let Some(counts) = &self.shared.session else {
+            entry.position = entry.number;
+            return None;
+        };
+        if entry.is_outside() {
+            return Some(OUTSIDE);
+        }
+        if entry.position == 0 {
+            entry.position = counts.number();
+        }
+        let holes = counts.reach(entry.position);
+        if holes > 0 {
+            self.say(&Note::Gap(holes));
+        }
+        Some(COUNTED)
     }
 
     /// Whether the batch can be written in one go by a thread that must not wait.
@@ -471,7 +536,7 @@ impl FrameWriter {
 
     fn ask_early(&mut self) -> io::Result<()> {
         // the program's payload closure runs on the writer thread only
-        if !self.may_wait || self.is_closed || !self.unasked.is_early_due() {
+        if !self.may_wait || self.is_closed || !self.unasked.is_early_due() || self.is_asked() {
             return Ok(());
         }
         self.unasked.defer_early();
@@ -488,21 +553,32 @@ impl FrameWriter {
         if !wanted {
             return Ok(None);
         }
-        if !urgent {
-            if self.shared.pings.waiting().is_some() {
-                // the answer wakes the writer
-                return Ok(None);
-            }
-            if Instant::now() < due {
-                return Ok(Some(due));
-            }
+        // the answer wakes the writer
+        if self.is_asked() || !urgent && self.is_answer_awaited() {
+            return Ok(None);
+        }
+        if !urgent && Instant::now() < due {
+            return Ok(Some(due));
         }
         self.ask()?;
         Ok(None)
     }
 
-    /// Encodes a ping, or the beat that serves as one.
+    /// Whether the peer of a session was asked what it has counted, and has not said.
+    fn is_asked(&self) -> bool {
+        self.shared.session.as_ref().is_some_and(|counts| counts.is_asked())
+    }
+
+    fn is_answer_awaited(&self) -> bool {
+        self.shared.session.is_none() && self.shared.pings.waiting().is_some()
+    }
+
+    /// Encodes a question, a ping, or the beat that serves as one.
     fn ask(&mut self) -> io::Result<()> {
+        if self.shared.session.is_some() {
+            self.ask_for_report();
+            return Ok(());
+        }
         match (&self.encoder, &self.shared.settings.heartbeat().beat) {
             (Encoder::WebSocket(_), _) => {
                 self.ping();
@@ -518,25 +594,46 @@ impl FrameWriter {
         }
     }
 
-    fn ping(&mut self) {
+    fn ask_for_report(&mut self) {
+        self.tell_holes();
         self.unasked.clear();
-        let payload = self.shared.pings.sent(self.encoded, false);
+        if let Some(counts) = &self.shared.session {
+            counts.ask();
+        }
+        self.say(&Note::Ask);
+    }
+
+    /// Encodes a ping. In a session on framed TCP, which has none, the question for a report is one.
+    fn ping(&mut self) {
+        let is_question = !self.shared.protocol.is_websocket();
+        let covered = self.covered_by_beat();
+        let payload = self.shared.pings.sent(covered, is_question);
+        if is_question {
+            return self.ask_for_report();
+        }
         self.shared.log_control("sent", "ping");
         self.encoder.ping(&payload, &mut self.out);
     }
 
-    fn beat(&mut self, message: &Message) -> io::Result<()> {
+    /// What the answer to a beat that goes out now confirms: in a session only reports do.
+    fn covered_by_beat(&mut self) -> Covered {
+        if self.shared.session.is_some() {
+            return Covered::default();
+        }
         self.unasked.clear();
-        self.shared.pings.sent(self.encoded, true);
+        self.encoded
+    }
+
+    fn beat(&mut self, message: &Message) -> io::Result<()> {
+        let covered = self.covered_by_beat();
+        self.shared.pings.sent(covered, true);
         self.lone_message(message)
     }
 
     /// Encodes a message that is not the outbox's.
     fn lone_message(&mut self, message: &Message) -> io::Result<()> {
-        if let Some(position) = self.begin_message() {
-            self.encoded.position = position;
-        }
-        self.encoder.message(message, None, &mut self.out);
+        let kind = self.shared.session.is_some().then_some(OUTSIDE);
+        self.encoder.message(message, kind, &mut self.out);
         self.set_off()
     }
 

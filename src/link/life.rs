@@ -97,6 +97,8 @@ pub(super) enum Parting {
 pub(super) struct Orders {
     /// Whether a close frame is to go out, and if so whether ahead of what is queued.
     pub(super) close: Option<bool>,
+    /// Whether the session, if there is one, is over with it.
+    pub(super) ends_session: bool,
     /// Whether the peer may still confirm what it has.
     pub(super) may_confirm: bool,
     pub(super) parting: Parting,
@@ -183,6 +185,7 @@ impl Life {
             closing.deadline = closing.deadline.or(request.deadline);
             if is_first || request.is_urgent {
                 (closing.frame, closing.is_urgent) = (request.frame, request.is_urgent);
+                closing.ends_session = request.ends_session;
             }
         });
     }
@@ -196,6 +199,7 @@ impl Life {
         let request = state.closing.as_ref().filter(|_| state.ours == OurDirection::Open);
         Some(Orders {
             close: request.map(|request| request.is_urgent),
+            ends_session: request.is_some_and(|request| request.ends_session),
             may_confirm: state.theirs == PeerDirection::Open,
             parting: state.parting,
         })

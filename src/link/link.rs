@@ -93,6 +93,7 @@ impl Link {
             outbox,
             mailbox,
             counters,
+            first: session.as_ref().map_or(0, |counts| counts.at()),
             session,
             hangup,
             id,
@@ -154,7 +155,10 @@ impl Link {
         let cause = self.shared.life.cause();
         let cause = cause.unwrap_or_else(|| Arc::new(Failure::ClosedAbnormally));
         let unconfirmed = self.shared.counters.unconfirmed.count();
-        let is_clean = self.shared.life.is_clean();
+        let is_clean = match &self.shared.session {
+            None => self.shared.life.is_clean(),
+            Some(counts) => counts.is_ended() && counts.is_over(),
+        };
         let is_answered = self.shared.pings.is_answered();
         Ended { cause, unconfirmed, is_clean, is_answered }
     }

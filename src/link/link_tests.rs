@@ -35,6 +35,7 @@ pub(super) fn shared(protocol: Protocol, messages: usize) -> Arc<Shared> {
         mailbox: Arc::new(Mailbox::new(Queue::new().messages(1))),
         counters: Arc::clone(&counters),
         session: None,
+        first: 0,
         hangup: Arc::new(NoSocket),
         life: Arc::new(Life::new()),
         control: ControlSlots::default(),

@@ -54,7 +54,9 @@ mod opened;
 mod pings;
 mod reader;
 mod shared;
+mod sorted;
 mod suspension;
+mod talk;
 mod writer;
 
 pub(crate) use close_request::CloseRequest;
@@ -63,3 +65,5 @@ pub(crate) use link::{Ended, Link, Parts};
 pub(crate) use opened::Opened;
 pub(crate) use reader::InboxSlot;
 pub(crate) use shared::Notice;
+pub(crate) use sorted::{COUNTED, Sorted, sort};
+pub(crate) use talk::Talk;

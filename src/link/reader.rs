@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use super::close_request::CloseRequest;
 use super::life::{OurDirection, Parting};
 use super::shared::Shared;
+use super::sorted::{Sorted, sort};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
-use crate::message::{CloseFrame, Message, MessageRef};
+use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
 use crate::policy::Beat;
 use crate::queues::batch::Batch;
 use crate::queues::inbox::Inbox;
 use crate::queues::mailbox::Room;
-use crate::resume::Report;
 use crate::settings::Side;
 use crate::sync::Mutex;
 use crate::transport::{ReadBuffer, ReadHalf, Reason};
@@ -40,6 +40,13 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long the peer may take to end the stream once both sides have said goodbye, and how long our
 /// writer may take to end our direction of it.
 const END_OF_STREAM: Duration = Duration::from_secs(1);
+
+/// How the peer ends what it sends.
+struct Goodbye {
+    frame: Option<CloseFrame>,
+    /// Whether the session is over with it.
+    ends_session: bool,
+}
 
 /// What a reader begins with.
 pub(super) struct Work {
@@ -140,6 +147,7 @@ impl Reader<'_> {
             return Failure::ClosedAbnormally;
         }
         loop {
+            let mut ends_session = false;
             let (cause, answer) = match self.decode() {
                 Ok(None) => match self.fill() {
                     Ok(0) => (self.decoder.end_of_stream(&self.buffer), None),
@@ -160,10 +168,14 @@ impl Reader<'_> {
                         return Failure::ClosedAbnormally;
                     }
                 },
-                Ok(Some(frame)) => {
-                    (Failure::Closed(self.secrets.clean_close(frame.as_ref())), Some(frame))
+                Ok(Some(goodbye)) => {
+                    ends_session = goodbye.ends_session;
+                    let shown = self.secrets.clean_close(goodbye.frame.as_ref());
+                    (Failure::Closed(shown), Some(goodbye.frame))
                 }
                 Err(Failure::Protocol { code, reason }) => {
+                    // it would come again for ever
+                    ends_session = code == CloseCode::MESSAGE_TOO_BIG;
                     let frame = CloseFrame::new(code, "");
                     (Failure::Protocol { code, reason }, Some(Some(frame)))
                 }
@@ -175,14 +187,14 @@ impl Reader<'_> {
             };
             self.deliver();
             self.decoder.unfinished().abandon();
-            self.part(cause, answer);
+            self.part(cause, answer, ends_session);
             // the cause is noted
             return Failure::ClosedAbnormally;
         }
     }
 
-    /// Hands on all whole items in the buffer. Returns what the peer's close frame says, if one came.
-    fn decode(&mut self) -> Result<Option<Option<CloseFrame>>, Failure> {
+    /// Hands on all whole items in the buffer. Returns the peer's goodbye, if it came.
+    fn decode(&mut self) -> Result<Option<Goodbye>, Failure> {
         let Self { shared, decoder, buffer, inbox, batch, beyond, place, .. } = self;
         while let Some(item) = decoder.decode(buffer)? {
             if inbox.is_handler() && shared.life.is_let_go() {
@@ -190,8 +202,27 @@ impl Reader<'_> {
             }
             match item {
                 Item::Message(message) => {
+                    let mut message = message;
                     if let Some(counts) = &shared.session {
-                        counts.receive();
+                        message = match sort(message, counts, shared.protocol)? {
+                            Sorted::Message(message) => message,
+                            Sorted::Report(received) => {
+                                shared.reported(received);
+                                continue;
+                            }
+                            Sorted::Ask => {
+                                shared.control.report();
+                                shared.outbox.ring();
+                                continue;
+                            }
+                            Sorted::Nothing => continue,
+                            Sorted::End(frame) => {
+                                return Ok(Some(Goodbye {
+                                    frame: Some(frame),
+                                    ends_session: true,
+                                }));
+                            }
+                        };
                     }
                     let message = message.on_link(shared.link);
                     take(shared, message, inbox, batch, place);
@@ -207,14 +238,11 @@ impl Reader<'_> {
                 }
                 Item::Pong(payload) => {
                     shared.log_control("received", "pong");
-                    match Report::parse(payload) {
-                        Some(report) => shared.reported(report)?,
-                        None => shared.answered(shared.pings.pong(payload)),
-                    }
+                    shared.answered(shared.pings.pong(payload));
                 }
                 Item::Close(frame) => {
                     shared.log_control("received", "close");
-                    return Ok(Some(frame));
+                    return Ok(Some(Goodbye { frame, ends_session: false }));
                 }
             }
         }
@@ -345,29 +373,30 @@ impl Reader<'_> {
     /// with `answer`, goes out behind what is left to say, and the server ends the stream first (RFC 6455
     /// section 7.1.1). What still comes is read: a socket that is closed with unread bytes in it is
     /// reset, which can destroy what the peer has not read yet.
-    fn part(&mut self, cause: Failure, answer: Option<Option<CloseFrame>>) {
+    fn part(&mut self, cause: Failure, answer: Option<Option<CloseFrame>>, ends_session: bool) {
         let shared = self.shared;
         let closing = Instant::now() + shared.settings.timeouts().close;
-        let (is_session, is_framed) =
-            (shared.settings.side == Side::Session, !shared.protocol.is_websocket());
+        let (is_the_last, is_framed) = (shared.is_the_last(), !shared.protocol.is_websocket());
+        let is_server = shared.settings.side == Side::Session;
         shared.life.peer_ends(cause, answer.clone());
         // a close may have waited for what the peer will not confirm any more
         shared.outbox.ring();
-        if shared.is_the_last() || is_session && answer.is_some() {
+        if is_the_last || is_server && ends_session {
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();
         }
         match answer {
             // a handler may have more to say
             Some(_)
-                if is_session && shared.life.wait_reached(OurDirection::Closed, Some(closing)) => {}
+                if is_the_last && shared.life.wait_reached(OurDirection::Closed, Some(closing)) => {
+            }
             Some(frame) => {
-                shared.close(CloseRequest::urgent(frame));
+                shared.close(CloseRequest::urgent(frame).ending_session(ends_session));
                 let deadline = closing.max(Instant::now() + END_OF_STREAM);
                 shared.life.wait_reached(OurDirection::Closed, Some(deadline));
             }
             // on framed TCP a peer that has ended its stream may well wait for answers
-            None if is_framed && is_session => {
+            None if is_framed && is_the_last => {
                 shared.life.wait_reached(OurDirection::Ended, None);
             }
             // a client's writer finishes what it is writing
@@ -475,7 +504,7 @@ fn take(
         let is_answer = is_answer(&message);
         *place = READER;
         if is_answer {
-            return shared.beat_answered(shared.pings.answer());
+            return shared.answered(shared.pings.answer());
         }
     }
     shared.counters.received(message.len());

@@ -12,10 +12,10 @@ use super::life::{Life, Parting};
 use super::liveness::Liveness;
 use super::pings::{Covered, PingLedger};
 use crate::failure::{Failure, Manner, guarded};
-use crate::message::{CloseCode, Message};
+use crate::message::Message;
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
-use crate::resume::{Counts, Report};
+use crate::resume::Counts;
 use crate::settings::{Settings, Side};
 use crate::stats::Counters;
 use crate::sync::threads::thread_prefix;
@@ -57,6 +57,8 @@ pub(super) struct Shared {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) session: Option<Arc<Counts>>,
+    /// The number up to which the session had come when the link began.
+    pub(super) first: u64,
     pub(super) hangup: Arc<dyn Hangup>,
     pub(super) life: Arc<Life>,
     pub(super) control: ControlSlots,
@@ -160,65 +162,33 @@ impl Shared {
         }
     }
 
-    /// The counts of the session, as long as the peer's reports confirm.
-    fn reporting(&self) -> Option<&Counts> {
-        self.session.as_deref().filter(|counts| !counts.is_given_up())
-    }
-
-    /// The peer says what it has.
-    ///
-    /// # Errors
-    ///
-    /// It cannot have that much.
-    pub(super) fn reported(&self, Report(received): Report) -> Result<(), Failure> {
-        let Some(counts) = self.reporting() else { return Ok(()) };
-        if !counts.report(received) {
-            let sent = counts.sent();
-            return Err(Failure::Protocol {
-                code: CloseCode::PROTOCOL_ERROR,
-                reason: format!("a report of {received} messages, of which {sent} were sent"),
-            });
+    /// The peer of a session has counted up to this number.
+    pub(super) fn reported(&self, received: u64) {
+        if !self.protocol.is_websocket() {
+            // the question was the beat
+            self.pings.answer();
         }
+        let of_link = received.saturating_sub(self.first);
+        let confirmed = self.counters.unconfirmed.confirm(of_link);
+        self.counters.confirmed.fetch_add(confirmed, Relaxed);
         self.outbox.confirmed(received);
-        Ok(())
+        self.ask_on();
     }
 
-    /// A pong has come. It answers a ping that was sent after what `covered` says. In a session it
-    /// confirms nothing: some gateways answer pings themselves.
+    /// A pong has come, or the answer to an application-level beat. It answers what was sent after what
+    /// `covered` says. In a session it confirms nothing: some gateways answer pings themselves.
     pub(super) fn answered(&self, covered: Option<Covered>) {
-        let Some(covered) = covered else { return };
-        match self.reporting() {
-            None => self.outbox.confirmed(covered.position),
-            // the report comes before the pong
-            Some(counts) if covered.position > counts.confirmed() => {
-                log::warn!(
-                    "{}: a pong without the report that goes before it: something between the two \
-                     ends answers pings, and what the peer has cannot be known; the session will \
-                     not be resumed",
-                    thread_prefix(self.id)
-                );
-                counts.give_up();
-                self.outbox.confirmed(covered.position);
-            }
-            Some(_) => {}
-        }
-        self.ask_on();
-    }
-
-    /// The answer to an application-level beat has come.
-    pub(super) fn beat_answered(&self, covered: Option<Covered>) {
-        let Some(covered) = covered else { return };
-        if self.reporting().is_none() {
+        if let (Some(covered), None) = (covered, &self.session) {
             self.outbox.confirmed(covered.position);
+            self.ask_on();
         }
-        self.ask_on();
     }
 
     /// So many messages that the login hook did not take are lost with this link, for lack of room. The peer was
     /// told that they are received, so a session cannot go on.
     pub(super) fn lose_kept(&self, messages: usize) {
         self.mailbox.lose(messages);
-        if let Some(counts) = self.reporting() {
+        if let Some(counts) = &self.session {
             counts.give_up();
         }
     }

@@ -13,7 +13,6 @@ use super::handoff::Handoff;
 use super::shared::{Notice, Shared};
 use crate::failure::{Failure, guarded};
 use crate::queues::outbox::Shortcut;
-use crate::settings::Side;
 use crate::transport::Reason;
 
 /// The writing side of a link.
@@ -31,10 +30,6 @@ impl Writer {
     pub(super) fn run(&self, mut frames: Box<FrameWriter>) {
         let shared = &*self.shared;
         let mut due = Some(Instant::now());
-        if shared.settings.side == Side::Client {
-            // the first frame of a session: the server learns that its client knows it
-            frames.report();
-        }
         let result = loop {
             self.frames.put(frames);
             shared.outbox.doorbell().wait(due);

@@ -41,7 +41,6 @@ impl<'a> MessageRef<'a> {
 
     /// Takes off the first character, which says the kind of a message; `None` if there is none,
     /// or it is not ASCII. What is left of a long payload is not copied.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions do not speak by kinds yet"))]
     #[inline]
     pub(crate) fn split_kind(mut self) -> Option<(u8, Self)> {
         let kind = self.as_bytes().first().copied().filter(u8::is_ascii)?;

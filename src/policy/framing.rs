@@ -131,7 +131,6 @@ impl Framing {
 
     /// The same where each message comes behind the character that says its kind: in a session.
     /// What is said of the length of a message stays without it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions do not speak by kinds yet"))]
     pub(crate) fn with_kinds(mut self) -> Self {
         self.has_kinds = true;
         self

@@ -259,11 +259,11 @@ impl Heartbeat {
     }
 
     /// What is wrong with the values, if anything is.
-    pub(crate) fn check(&self, is_websocket: bool) -> Result<(), String> {
+    pub(crate) fn check(&self, has_pings: bool) -> Result<(), String> {
         if let Some(wrong) = self.misplaced {
             return Err(wrong.into());
         }
-        if !is_websocket && matches!(self.beat, Beat::Ping | Beat::PingAlways) {
+        if !has_pings && matches!(self.beat, Beat::Ping | Beat::PingAlways) {
             return Err(Self::CHOICES.into());
         }
         let Some(limit) = self.limit() else { return Ok(()) };

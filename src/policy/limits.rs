@@ -69,7 +69,6 @@ pub(crate) struct MaxSizes {
 
 impl MaxSizes {
     /// The same where each message comes behind the character that says its kind.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions do not speak by kinds yet"))]
     pub(crate) fn with_kind(self) -> Self {
         Self { message: self.message.saturating_add(1), frame: self.frame.saturating_add(1) }
     }

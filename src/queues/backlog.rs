@@ -233,12 +233,17 @@ impl Backlog {
     /// The writer has handed this to the socket whole.
     pub(super) fn written(&mut self, mut entry: Entry) {
         self.count_in(&entry);
-        self.confirmations.written(entry.number);
         self.tally.resent += u64::from(entry.again);
         let is_open = match &self.session {
             None => self.confirmations.is_open(entry.number),
+            Some(_) if entry.is_outside() => {
+                // nothing confirms it, and nobody waits for that
+                self.tally.passed_on += 1;
+                return self.confirmations.pass(entry.number);
+            }
             Some(session) => entry.position > session.confirmed,
         };
+        self.confirmations.written(entry.number);
         if is_open && self.keeps() {
             entry.again |= self.session.is_none();
             self.kept.push_back(entry);
@@ -276,11 +281,15 @@ impl Backlog {
     }
 
     /// What was taken from the queue comes back to its front.
-    fn put_back(&mut self, entry: Entry) {
+    fn put_back(&mut self, mut entry: Entry) {
         if entry.is_withdrawn() {
             return self.lose(entry, Undelivered::Withdrawn);
         }
         self.expect_expiry(entry.expires);
+        if self.session.is_none() {
+            // it gets one of its next link
+            entry.position = 0;
+        }
         self.queue.push_front(entry);
     }
 
@@ -326,25 +335,21 @@ impl Backlog {
         self.link
     }
 
-    /// There is a link. What is for one link only is for one session, if there is a session.
+    /// There is a link.
     pub(super) fn link_started(&mut self) {
-        if self.session.is_none() || self.link.is_none() {
-            self.links += 1;
-            self.link = Some(self.links);
-        }
+        self.links += 1;
+        self.link = Some(self.links);
         // of this one nothing is written yet
         let begun = self.queue.iter_mut().take_while(|entry| entry.begun);
         begun.for_each(|entry| entry.begun = false);
     }
 
     pub(super) fn link_lost(&mut self) {
-        if self.session.is_none() {
-            self.link = None;
-        }
+        self.link = None;
     }
 
     pub(super) fn link_buried(&mut self) {
-        self.detached();
+        self.settle_nothing();
         match self.delivery {
             Delivery::AtLeastOnce => {
                 while let Some(entry) = self.kept.pop_back() {
@@ -356,8 +361,14 @@ impl Backlog {
         self.drop_this_link();
     }
 
-    /// The link is gone, the session is not.
+    /// The link is gone, the session is not: what was for the link only and has no number yet has no
+    /// other.
     pub(super) fn detached(&mut self) {
+        self.settle_nothing();
+        self.drop_this_link();
+    }
+
+    fn settle_nothing(&mut self) {
         self.largest = None;
         self.is_unconfirmed = false;
     }
@@ -388,19 +399,26 @@ impl Backlog {
         self.session.as_ref().is_some_and(|session| session.is_paused)
     }
 
-    /// The session goes on, and the peer has everything up to this position: the rest is to be
-    /// sent before anything else. Returns how much that is.
-    pub(super) fn resumed(&mut self, position: u64) -> usize {
-        drop(self.confirm(position));
+    /// The session goes on. The peer has confirmed everything up to the position `received`, and has
+    /// everything up to `has`: the rest is to be sent before anything else, each with its number. Returns
+    /// how much that is.
+    pub(super) fn resumed(&mut self, received: u64, has: u64) -> usize {
+        drop(self.confirm(received));
         if let Some(session) = &mut self.session {
-            session.confirmed = position;
             session.is_paused = false;
         }
-        let rest = self.kept.len();
-        while let Some(entry) = self.kept.pop_back() {
-            self.send_again(entry);
+        while self.kept.back().is_some_and(|last| last.position > has) {
+            if let Some(entry) = self.kept.pop_back() {
+                self.send_again(entry);
+            }
         }
-        rest
+        self.drop_this_link();
+        self.queue.iter().take_while(|entry| entry.position > 0).count()
+    }
+
+    /// The position of what is written next, if it has one already.
+    pub(super) fn next_position(&self) -> Option<u64> {
+        self.queue.front().map(|entry| entry.position).filter(|position| *position > 0)
     }
 
     fn send_again(&mut self, mut entry: Entry) {
@@ -410,16 +428,20 @@ impl Backlog {
     }
 
     /// The session is over, with the link or after it. Returns for how many messages nobody knows
-    /// whether the peer has them; they are lost, or sent again, as the delivery says.
-    pub(super) fn end_session(&mut self) -> usize {
+    /// whether the peer has them; they are lost, or sent again, as the delivery says. If `is_known`, the
+    /// peer has said what it has, and has nothing else.
+    pub(super) fn end_session(&mut self, is_known: bool) -> usize {
         if self.session.take().is_none() {
             return 0;
         }
-        self.detached();
+        self.settle_nothing();
         self.drop_login();
+        // what was to be sent again is for another session, which gives it a number
+        self.queue.iter_mut().for_each(|entry| entry.position = 0);
         let (mut in_doubt, mut lost_to) = (0, 0);
-        while let Some(entry) = self.kept.pop_back() {
+        while let Some(mut entry) = self.kept.pop_back() {
             // one that was cut off never became a message at the peer
+            entry.begun |= is_known;
             in_doubt += usize::from(!entry.begun);
             if entry.begun || self.delivery == Delivery::AtLeastOnce {
                 self.send_again(entry);

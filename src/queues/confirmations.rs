@@ -120,6 +120,13 @@ impl Confirmations {
         }
     }
 
+    /// A message was written that nothing confirms.
+    pub(super) fn pass(&mut self, number: u64) {
+        if self.is_open(number) {
+            self.gaps.add(number);
+        }
+    }
+
     /// A message was never written, or will not be written again.
     pub(super) fn fail(&mut self, number: u64, why: Undelivered) {
         self.fail_receipt(number, why);

@@ -12,8 +12,8 @@ pub(crate) struct Entry {
     /// Counted from 1 in the order of acceptance.
     pub(crate) number: u64,
     pub(crate) message: Message,
-    /// What confirms it: its number, or in a session, set when it is encoded, its place among all
-    /// messages on the wire, beats included.
+    /// What confirms it, given when it is first encoded and 0 before that: its number, or in a session
+    /// that which it has there, for good.
     pub(crate) position: u64,
     pub(crate) is_uncompressed: bool,
     /// Whether any link has died with this as the first message that the peer had not confirmed.
@@ -29,6 +29,7 @@ pub(crate) struct Entry {
     pub(super) is_login: bool,
     /// Whether it is for the link that was up when it was accepted, and no other.
     pub(super) this_link: bool,
+    pub(super) has_receipt: bool,
     pub(super) withdrawal: Option<Withdrawal>,
 }
 
@@ -37,7 +38,7 @@ impl Entry {
         Self {
             number,
             message,
-            position: number,
+            position: 0,
             is_uncompressed: terms.is_uncompressed,
             is_suspect: false,
             links_ended: 0,
@@ -46,8 +47,14 @@ impl Entry {
             begun: false,
             is_login: false,
             this_link: terms.this_link,
+            has_receipt: terms.receipt.is_some(),
             withdrawal: terms.withdrawal,
         }
+    }
+
+    /// Whether a session does not count it: nobody asks what becomes of it, and it has no other link.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.this_link && !self.has_receipt
     }
 
     pub(super) fn size(&self) -> usize {

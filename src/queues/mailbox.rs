@@ -13,7 +13,7 @@ use super::channel::{Channel, NoMessage};
 use crate::message::Message;
 use crate::policy::{Bounds, Overflow};
 use crate::sync::threads::{self, Threads};
-use crate::sync::{Budget, Condvar, Mutex, MutexGuard, Share, Signal};
+use crate::sync::{Budget, Condvar, Holding, Mutex, MutexGuard, Share, Signal};
 
 /// No more messages than this are taken to the front at once: the locks are cheap by then.
 const MOST_AT_FRONT: usize = 256;
@@ -147,6 +147,20 @@ impl Mailbox {
     pub(crate) fn within(self, budget: &Budget) -> Self {
         self.lock().share = budget.share();
         self
+    }
+
+    /// Its session waits from here on: what is kept here counts against this budget, too.
+    pub(crate) fn wait_within(&self, budget: &Budget) -> Holding {
+        let mut inside = self.lock();
+        let memory = inside.memory();
+        inside.share.wait_within(budget, memory)
+    }
+
+    /// Its session does not wait any more.
+    pub(crate) fn wait_no_more(&self) {
+        let mut inside = self.lock();
+        let memory = inside.memory();
+        inside.share.wait_no_more(memory);
     }
 
     fn front(&self) -> MutexGuard<'_, ByteQueue<Message>> {

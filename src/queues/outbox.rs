@@ -465,21 +465,28 @@ impl Outbox {
     pub(crate) fn detached(&self) {
         self.lock().backlog.detached();
         self.room.notify_all();
+        self.tell();
     }
 
-    /// The session goes on, and the peer has everything up to this position: the rest goes first.
-    /// Returns how many messages that are. To be called while there is no link.
-    pub(crate) fn resumed(&self, position: u64) -> usize {
-        let rest = self.lock().backlog.resumed(position);
+    /// The position of what is taken next, if it has one already.
+    pub(crate) fn next_position(&self) -> Option<u64> {
+        self.lock().backlog.next_position()
+    }
+
+    /// The session goes on. The peer has confirmed everything up to the position `received`, and has
+    /// everything up to `has`: the rest goes first. Returns how many messages that are. To be called while
+    /// there is no link.
+    pub(crate) fn resumed(&self, received: u64, has: u64) -> usize {
+        let rest = self.lock().backlog.resumed(received, has);
         self.room.notify_all();
         self.tell();
         rest
     }
 
     /// The session is over, and its link is buried. Returns for how many messages nobody knows
-    /// whether the peer has them.
-    pub(crate) fn end_session(&self) -> usize {
-        let in_doubt = self.lock().backlog.end_session();
+    /// whether the peer has them: none if `is_known`, for it has said what it has, and that it is over.
+    pub(crate) fn end_session(&self, is_known: bool) -> usize {
+        let in_doubt = self.lock().backlog.end_session(is_known);
         self.room.notify_all();
         self.tell();
         in_doubt
@@ -556,11 +563,6 @@ impl Outbox {
     /// What became of everything that was accepted, at one moment.
     pub(crate) fn tally(&self) -> Tally {
         self.lock().backlog.tally()
-    }
-
-    /// Whether there is something that the peer may not have.
-    pub(crate) fn is_left(&self) -> bool {
-        self.len() > 0
     }
 
     /// How many messages are kept here.

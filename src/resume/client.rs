@@ -1,73 +1,63 @@
-//! What a client makes of the answer to its opening handshake.
+//! What a client makes of the answer to its offer.
 
-use super::{Answer, Counts, Offer, Token};
+use super::{Answer, Counts, Offer};
 
-/// What there is once the server has answered 101. A session that was asked for is over, unless it
-/// is resumed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// A link that nothing outlives.
-    Ordinary,
-    /// A new session with this token.
-    New(Token),
-    /// The session that was asked for goes on, and the server has received so many messages of it.
-    Resumed(u64),
-    /// The two ends do not agree on what there is: hang up, for one of them may think that there
-    /// is a session.
-    Disagreed,
+    /// Another session begins.
+    New,
+    /// The session that was offered goes on: the server has counted so much of it, and has so much.
+    Resumed { received: u64, has: u64 },
+    /// No server can say that.
+    Violation,
 }
 
-/// `counts` are those of the session that was asked for.
-pub(crate) fn judge(offer: &Offer, answer: Option<&Answer>, counts: Option<&Counts>) -> Verdict {
-    match (offer, answer) {
-        (Offer::New, None) => Verdict::Ordinary,
-        (Offer::New, Some(Answer { token, received: None, .. })) => Verdict::New(token.clone()),
-        // nothing was asked to go on
-        (Offer::New, Some(_)) => Verdict::Disagreed,
-        // the server may have resumed it, with the header cut out of its answer
-        (Offer::Resume { .. }, None) => Verdict::Disagreed,
-        (Offer::Resume { token, .. }, Some(answer)) => match answer.received {
-            None if answer.token != *token => Verdict::New(answer.token.clone()),
-            Some(received)
-                if answer.token == *token
-                    && counts.is_some_and(|counts| counts.is_possible(received)) =>
-            {
-                Verdict::Resumed(received)
-            }
-            _ => Verdict::Disagreed,
-        },
+/// `counts` are those of the session that was offered.
+pub(crate) fn judge(offer: &Offer, answer: &Answer, counts: Option<&Counts>) -> Verdict {
+    let (received, has) = (answer.received, answer.has.unwrap_or(answer.received));
+    let is_same = matches!(offer, Offer::Resume { token, .. } if *token == answer.token);
+    match counts.filter(|_| is_same) {
+        Some(counts) if counts.is_possible(received, has) => Verdict::Resumed { received, has },
+        None if received == 0 && has == 0 => Verdict::New,
+        _ => Verdict::Violation,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resume::Token;
 
     #[test]
     fn each_answer_to_each_offer() {
         let [ours, other] = [(); 2].map(|()| Token::generate().unwrap());
         let counts = Counts::default();
         for _ in 0..5 {
-            counts.send();
+            counts.reach(counts.number());
         }
-        assert!(counts.report(2));
-        let resume = Offer::Resume { token: ours.clone(), received: 9 };
-        let answer =
-            |token: &Token, received| Some(Answer { token: token.clone(), window: 1, received });
+        assert_eq!(counts.report(2), Ok(()));
+        let resume = Offer::Resume { token: ours.clone(), attempt: 1, received: 9, has: None };
+        let answer = |token: &Token, received, has| Answer {
+            token: token.clone(),
+            received,
+            has,
+            window: None,
+        };
+        let resumed = |received, has| Verdict::Resumed { received, has };
         for (offer, answer, verdict) in [
-            (&Offer::New, None, Verdict::Ordinary),
-            (&Offer::New, answer(&other, None), Verdict::New(other.clone())),
-            (&Offer::New, answer(&other, Some(0)), Verdict::Disagreed),
-            (&resume, None, Verdict::Disagreed),
-            (&resume, answer(&other, None), Verdict::New(other.clone())),
-            (&resume, answer(&ours, None), Verdict::Disagreed),
-            (&resume, answer(&other, Some(3)), Verdict::Disagreed),
-            (&resume, answer(&ours, Some(1)), Verdict::Disagreed),
-            (&resume, answer(&ours, Some(2)), Verdict::Resumed(2)),
-            (&resume, answer(&ours, Some(5)), Verdict::Resumed(5)),
-            (&resume, answer(&ours, Some(6)), Verdict::Disagreed),
+            (&Offer::New, answer(&other, 0, None), Verdict::New),
+            (&Offer::New, answer(&other, 1, None), Verdict::Violation),
+            (&resume, answer(&other, 0, None), Verdict::New),
+            (&resume, answer(&other, 0, Some(1)), Verdict::Violation),
+            (&resume, answer(&ours, 1, None), Verdict::Violation),
+            (&resume, answer(&ours, 2, None), resumed(2, 2)),
+            (&resume, answer(&ours, 2, Some(4)), resumed(2, 4)),
+            (&resume, answer(&ours, 3, Some(2)), Verdict::Violation),
+            (&resume, answer(&ours, 5, None), resumed(5, 5)),
+            (&resume, answer(&ours, 5, Some(6)), Verdict::Violation),
+            (&resume, answer(&ours, 6, None), Verdict::Violation),
         ] {
-            let found = judge(offer, answer.as_ref(), Some(&counts));
+            let found = judge(offer, &answer, Some(&counts));
             assert_eq!(found, verdict, "{offer:?} {answer:?}");
         }
     }

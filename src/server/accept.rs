@@ -68,7 +68,14 @@ fn welcome(
             return server.say(Level::Error, ("accept_failed", ""), line);
         }
     };
-    match server.admission.admit(Subnet::of(peer.ip())) {
+    let network = Subnet::of(peer.ip());
+    let admitted = server.admission.admit(network).or_else(|why| {
+        // it may be a client of a session whose old link has a place, and is not known to be dead
+        let has_sessions = server.resumption.is_some();
+        let beyond = has_sessions.then(|| server.admission.admit_beyond(network, why)).flatten();
+        beyond.ok_or(why)
+    });
+    match admitted {
         Err(why) => {
             refuse(server, stream, why, refusals);
             server.refused(Level::Warn, why, format!("{peer} refused: {why}"));

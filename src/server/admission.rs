@@ -6,6 +6,9 @@ use std::sync::Arc;
 
 use crate::sync::Mutex;
 
+/// No more connections than this are let in beyond the limit, to say whose they are.
+const MOST_BEYOND: usize = 256;
+
 /// How many connections there may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionLimits {
@@ -70,6 +73,8 @@ pub(super) struct Admission {
 #[derive(Debug, Default)]
 struct Present {
     total: usize,
+    /// Those that are beyond that.
+    beyond: usize,
     /// No network is in it from which nobody is there.
     by_network: HashMap<Subnet, usize>,
 }
@@ -79,6 +84,8 @@ struct Present {
 pub(super) struct Admitted {
     admission: Arc<Admission>,
     network: Subnet,
+    /// Why it is beyond what is let in, if it is: it may only take the place that its session has.
+    beyond: Option<&'static str>,
 }
 
 impl Admission {
@@ -93,16 +100,24 @@ impl Admission {
     /// Why it may not come in.
     pub(super) fn admit(self: &Arc<Self>, network: Subnet) -> Result<Admitted, &'static str> {
         let mut present = self.present.lock();
-        if present.total >= self.limits.total {
-            return Err("too many connections");
+        present.check(self.limits, network)?;
+        present.enter(network);
+        Ok(Admitted { admission: Arc::clone(self), network, beyond: None })
+    }
+
+    /// Lets one more connection in, beyond what is let in, for it may be one of a session that has a place
+    /// already. There are no more of those than this many, and until they have said whose they are.
+    pub(super) fn admit_beyond(
+        self: &Arc<Self>,
+        network: Subnet,
+        why: &'static str,
+    ) -> Option<Admitted> {
+        let mut present = self.present.lock();
+        if present.beyond >= self.limits.total.min(MOST_BEYOND) {
+            return None;
         }
-        let from_there = present.by_network.get(&network).copied().unwrap_or_default();
-        if from_there >= self.limits.most(network) {
-            return Err("too many connections from this address");
-        }
-        present.total += 1;
-        present.by_network.insert(network, from_there + 1);
-        Ok(Admitted { admission: Arc::clone(self), network })
+        present.beyond += 1;
+        Some(Admitted { admission: Arc::clone(self), network, beyond: Some(why) })
     }
 
     /// How many connections there are.
@@ -111,9 +126,65 @@ impl Admission {
     }
 }
 
+impl Present {
+    fn check(&self, limits: ConnectionLimits, network: Subnet) -> Result<(), &'static str> {
+        if self.total >= limits.total {
+            return Err("too many connections");
+        }
+        let from_there = self.by_network.get(&network).copied().unwrap_or_default();
+        if from_there >= limits.most(network) {
+            return Err("too many connections from this address");
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, network: Subnet) {
+        self.total += 1;
+        *self.by_network.entry(network).or_default() += 1;
+    }
+}
+
+impl Admitted {
+    /// Why it is beyond what is let in, if it is.
+    pub(super) fn beyond(&self) -> Option<&'static str> {
+        self.beyond
+    }
+
+    /// Lets it in for good, if there is a place by now.
+    ///
+    /// # Errors
+    ///
+    /// Why there is none.
+    pub(super) fn settle(&mut self) -> Result<(), &'static str> {
+        let mut present = self.admission.present.lock();
+        if self.beyond.is_some() {
+            present.check(self.admission.limits, self.network)?;
+            present.beyond -= 1;
+            present.enter(self.network);
+            self.beyond = None;
+        }
+        Ok(())
+    }
+
+    /// Lets it in for good, in the place of another.
+    pub(super) fn replace(&mut self, other: Self) {
+        let mut present = self.admission.present.lock();
+        if self.beyond.take().is_some() {
+            present.beyond -= 1;
+            present.enter(self.network);
+        }
+        drop(present);
+        drop(other);
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut present = self.admission.present.lock();
+        if self.beyond.is_some() {
+            present.beyond -= 1;
+            return;
+        }
         present.total -= 1;
         if let Some(from_there) = present.by_network.get_mut(&self.network) {
             *from_there -= 1;

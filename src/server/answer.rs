@@ -97,7 +97,7 @@ impl Answer {
     /// Adds a header to the response, with its name as it is written here. One that HTTP does not
     /// allow, or that the handshake sets itself, is left out and logged.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        const OWN: [HeaderName; 8] = [
+        const OWN: [HeaderName; 7] = [
             header::CONNECTION,
             header::UPGRADE,
             header::CONTENT_LENGTH,
@@ -105,7 +105,6 @@ impl Answer {
             header::SEC_WEBSOCKET_ACCEPT,
             header::SEC_WEBSOCKET_EXTENSIONS,
             header::SEC_WEBSOCKET_PROTOCOL,
-            crate::resume::HEADER,
         ];
         match Header::new(name, value) {
             Ok(header) if !OWN.contains(header.name()) => self.headers.append(header),

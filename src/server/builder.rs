@@ -371,7 +371,8 @@ impl ServerBuilder {
             )?;
             if !self.is_tls() {
                 let why = "with a framing and without TLS there is no handshake";
-                Error::no_effect(why, &[("Timeouts::handshake", timeouts.handshake.is_some())])?;
+                let handshake = timeouts.handshake.is_some() && settings.resume.is_none();
+                Error::no_effect(why, &[("Timeouts::handshake", handshake)])?;
             }
         }
         Ok(())

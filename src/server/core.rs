@@ -99,13 +99,12 @@ impl ServerCore {
         self.settings.framing.is_none()
     }
 
-    /// Whether a request that has the secret of a session may go on with it.
-    pub(super) fn may_resume(&self, request: &Incoming, session: &Session) -> bool {
-        let Some(decide) = &self.on_resume else { return true };
-        guarded("resume closure", || decide(request, session)).unwrap_or_else(|panic| {
-            self.say_panicked("resume closure", &panic);
-            false
-        })
+    /// Whether a request that has the secret of a session may go on with it. `None` if the program's closure
+    /// panics. On framed TCP there is no request.
+    pub(super) fn may_resume(&self, request: Option<&Incoming>, session: &Session) -> Option<bool> {
+        let (Some(decide), Some(request)) = (&self.on_resume, request) else { return Some(true) };
+        let decided = guarded("resume closure", || decide(request, session));
+        decided.inspect_err(|panic| self.say_panicked("resume closure", panic)).ok()
     }
 
     fn shut_down(&self, timeout: Duration) -> ShutdownReport {

@@ -7,6 +7,7 @@ use data_encoding::BASE64;
 use http::{HeaderMap, header};
 
 use crate::http1::head::tokens;
+use crate::resume::subprotocol;
 
 /// The request with which a client asks for a WebSocket, or for a page: what the closure of
 /// [`ServerBuilder::on_request`](crate::ServerBuilder::on_request) decides about, and what
@@ -35,6 +36,8 @@ pub struct Incoming {
     pub(super) request: http::Request<()>,
     pub(super) peer: SocketAddr,
     pub(super) certificates: Certificates,
+    /// Whether the server has sessions.
+    pub(super) has_sessions: bool,
 }
 
 /// Those that a client has shown, its own first. Without TLS there are none.
@@ -88,9 +91,30 @@ impl Incoming {
     }
 
     /// The subprotocols that the client offers, the one that it likes best first (RFC 6455 section
-    /// 1.9).
+    /// 1.9). Those of [sessions](crate::ServerBuilder::resume) are under the program's own names, if the
+    /// server has sessions.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.offered().filter_map(|offered| match subprotocol::parse(offered) {
+            None => Some(offered),
+            // one that is offered with a session and without is one
+            Some(name) => name
+                .filter(|name| self.has_sessions && self.offered().all(|offered| offered != *name)),
+        })
+    }
+
+    fn offered(&self) -> impl Iterator<Item = &str> {
         tokens(self.headers(), &header::SEC_WEBSOCKET_PROTOCOL)
+    }
+
+    /// Whether the client offers a session, and the server has them.
+    pub(super) fn wants_session(&self) -> bool {
+        self.has_sessions && self.offered().any(|offered| subprotocol::parse(offered).is_some())
+    }
+
+    /// The subprotocol of a session of this name, if the client offers that.
+    pub(super) fn of_session(&self, name: Option<&str>) -> Option<String> {
+        let wanted = subprotocol::of(name);
+        (self.has_sessions && self.offered().any(|offered| offered == wanted)).then_some(wanted)
     }
 
     /// The first of the server's subprotocols that the client offers as well.

@@ -7,48 +7,55 @@ use std::time::Instant;
 
 use http::{Method, StatusCode};
 use log::Level;
+use tungstenite::protocol::Role;
 
 use super::answer::Answer;
 use super::core::ServerCore;
 use super::incoming::{Certificates, Incoming};
 use super::peer_info::PeerInfo;
-use super::pending_upgrade::PendingUpgrade;
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
 use crate::handshake::Upgrade;
 use crate::http1::Headers;
 use crate::link::Opened;
-use crate::resume::Offer;
 use crate::transport::{Duplex, LINGER, Timed};
 use crate::wire::Protocol;
 
-/// What a connection has turned out to be.
-pub(super) enum Opening {
-    Framed(Box<Opened>),
-    WebSocket(Box<PendingUpgrade>, Option<Offer>),
+/// A connection that is ready for messages.
+pub(super) struct Opening {
+    pub(super) opened: Box<Opened>,
+    pub(super) info: PeerInfo,
+    /// Whether it is for a session that outlives it.
+    pub(super) has_session: bool,
+    /// When all that belongs to its opening has to be done.
+    pub(super) deadline: Instant,
 }
 
-/// Opens a connection, up to the answer of a WebSocket. `has_spoken` says whether any byte came, where
-/// it is not opened.
+/// Opens a connection. `has_spoken` says whether any byte came, where it is not opened. If it is `beyond` what
+/// is let in, for this reason, only one that may come back to its session is opened.
 pub(super) fn open(
     server: &ServerCore,
     duplex: Duplex,
     peer: SocketAddr,
     has_spoken: &mut bool,
-) -> Result<(Opening, PeerInfo), Failure> {
+    beyond: Option<&'static str>,
+) -> Result<Opening, Failure> {
     let timeout = server.settings.timeouts().handshake;
     let deadline = Instant::now() + timeout;
     let secured = secure(server, duplex, deadline, has_spoken);
     let (mut duplex, certificates) = secured.map_err(|failure| failure.in_time(timeout))?;
-    if let Some(framing) = server.settings.framing {
-        let settings = &server.settings;
-        let protocol = Protocol::Framed(framing);
-        let opened = Opened::new(duplex, protocol, settings.limits(), Vec::new());
-        let opened = opened.within(&settings.budget);
-        return Ok((Opening::Framed(Box::new(opened)), PeerInfo::of_framed(certificates)));
+    if server.settings.framing.is_some() {
+        let (settings, protocol) =
+            (&server.settings, Protocol::Framed(server.settings.spoken_framing()));
+        let has_session = server.resumption.is_some();
+        let limits = settings.limits_with(has_session);
+        let opened = Opened::new(duplex, protocol, limits, Vec::new());
+        let opened = Box::new(opened.within(&settings.budget));
+        let info = PeerInfo::of_framed(certificates);
+        return Ok(Opening { opened, info, has_session, deadline });
     }
     let mut timed = Timed::new(&mut duplex, deadline);
-    let (mut request, read) = match handshake::read_request(&mut timed) {
+    let (request, read) = match handshake::read_request(&mut timed) {
         Ok(read) => read,
         Err(error) => {
             *has_spoken |= timed.has_heard();
@@ -64,12 +71,16 @@ pub(super) fn open(
             return Err(Failure::from(error).in_time(timeout));
         }
     };
-    let offer = Offer::take(request.headers_mut());
-    let incoming = Incoming { request, peer, certificates };
-    match grant(server, &mut timed, incoming) {
-        Ok((upgrade, info)) => {
-            let pending = Box::new(PendingUpgrade::new(duplex, read, upgrade, deadline));
-            Ok((Opening::WebSocket(pending, offer), info))
+    let has_sessions = server.resumption.is_some();
+    let incoming = Incoming { request, peer, certificates, has_sessions };
+    let granted = grant(server, &mut timed, incoming, beyond);
+    match granted.and_then(|granted| granted.0.write(&mut timed).map(|()| granted)) {
+        Ok((upgrade, has_session, info)) => {
+            let (settings, protocol) = (&server.settings, Protocol::WebSocket(Role::Server));
+            let limits = settings.limits_with(has_session);
+            let opened = Opened::new(duplex, protocol, limits, read).within(&settings.budget);
+            let opened = Box::new(opened.compressed(upgrade.compression));
+            Ok(Opening { opened, info, has_session, deadline })
         }
         Err(failure) => {
             *has_spoken = true;
@@ -84,8 +95,13 @@ fn grant(
     server: &ServerCore,
     timed: &mut Timed<'_>,
     incoming: Incoming,
-) -> Result<(Upgrade, PeerInfo), Failure> {
+    beyond: Option<&'static str>,
+) -> Result<(Upgrade, bool, PeerInfo), Failure> {
     let request = &incoming.request;
+    if let Some(why) = beyond.filter(|_| !incoming.wants_session()) {
+        let wrong = (StatusCode::SERVICE_UNAVAILABLE, why);
+        return Err(handshake::refuse(timed, request, wrong));
+    }
     server.gate.check(request).map_err(|wrong| handshake::refuse(timed, request, wrong))?;
     let answer = match &server.on_request {
         None => Answer::accept(),
@@ -103,10 +119,13 @@ fn grant(
     }
     if answer.is_upgrade() {
         let compression = server.settings.compression.as_ref();
-        let upgrade = handshake::accept(request, subprotocol, &answer.headers, compression, false)
+        let of_session = incoming.of_session(subprotocol);
+        let (agreed, has_session) = (of_session.as_deref().or(subprotocol), of_session.is_some());
+        let upgrade = handshake::accept(request, agreed, &answer.headers, compression, has_session)
             .map_err(|wrong| handshake::refuse(timed, request, wrong))?;
         let subprotocol = subprotocol.map(Into::into);
-        return Ok((upgrade, PeerInfo::of_websocket(incoming, subprotocol, answer.values)));
+        let info = PeerInfo::of_websocket(incoming, subprotocol, answer.values);
+        return Ok((upgrade, has_session, info));
     }
     let Answer { status, headers, body, .. } = &answer;
     handshake::respond(timed, request.method(), *status, headers, body)?;

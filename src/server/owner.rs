@@ -13,17 +13,16 @@ use super::admission::Admitted;
 use super::attachment::Attachment;
 use super::core::ServerCore;
 use super::journal::Journal;
-
-use super::peer_info::PeerInfo;
-use super::pending_upgrade::PendingUpgrade;
-use super::resumable::{Claim, Connection, Order, Resumable};
-use super::resumption::{Place, Resumption};
+use super::newcomer::Newcomer;
+use super::peer_info::{PeerInfo, Purpose};
+use super::resumable::{Claim, Order, Resumable, Terms};
+use super::resumption::{EndedSession, Place, Resumption};
 use super::session::{ServerHandle, Session};
 use super::session_core::SessionCore;
 use crate::failure::{Failure, guarded};
 use crate::link::{CloseRequest, Link};
 use crate::message::{CloseCode, CloseFrame};
-use crate::resume::{After, Answer, Counts, Death, Token, admits, after_death};
+use crate::resume::{Answer, Counts, Token};
 use crate::sync::threads::{Role, thread_prefix};
 
 /// Everything of a session that can be resumed which no other thread touches.
@@ -32,6 +31,8 @@ pub(super) struct SessionOwner {
     resumption: Arc<Resumption>,
     core: Arc<SessionCore>,
     token: Token,
+    /// What it is for.
+    purpose: Purpose,
     orders: Receiver<Order>,
     shared: Arc<Resumable>,
     /// The place of the present link among the connections.
@@ -43,6 +44,8 @@ pub(super) struct SessionOwner {
     linked: Instant,
     uptime: Duration,
     closing: Option<Closing>,
+    /// What it was over with, if that was on purpose.
+    goodbye: Option<CloseFrame>,
     /// Whether the session ends with its link, however that ends.
     is_final: bool,
     handler_returned: bool,
@@ -72,27 +75,30 @@ pub(super) fn run(
     server: &Arc<ServerCore>,
     resumption: &Arc<Resumption>,
     id: u64,
-    (pending, admitted): Connection,
-    (info, peer): (PeerInfo, SocketAddr),
+    newcomer: Newcomer,
+    info: PeerInfo,
+    (token, attempt): (&Token, u64),
 ) {
-    let (mut owner, session) = match SessionOwner::new(server, resumption, id, admitted, info, peer)
-    {
-        Ok(created) => created,
-        Err(error) => {
-            let line = format!("{peer} refused: no token or no thread for its session: {error}");
-            return server.refused(Level::Error, "resources", line);
-        }
-    };
-    // its client can only come back after the answer, and finds it then
-    resumption.enter(&owner.token, session.clone(), &owner.shared);
-    let phase = match owner.first_link(*pending, peer) {
+    let peer = newcomer.peer();
+    let (mut owner, session) =
+        match SessionOwner::new(server, resumption, id, info, peer, (token, attempt)) {
+            Ok(created) => created,
+            Err(error) => {
+                let line = format!("{peer} refused: no thread for its session: {error}");
+                return server.refused(Level::Error, "resources", line);
+            }
+        };
+    if !resumption.begin(token, attempt, session.clone(), &owner.shared) {
+        let failure = Failure::from(io::Error::other("its client is back on another connection"));
+        return owner.journal(peer).not_opened(&failure, true);
+    }
+    let phase = match owner.start_link(newcomer) {
         Ok(link) => {
             owner.journal(peer).opened();
             if let Some(going_away) = server.registry.opened(id, session.clone()) {
                 session.begin_close(going_away);
             }
             owner.start_handler(session.clone());
-            owner.is_final = false;
             Phase::Attached(link)
         }
         Err(failure) => {
@@ -110,44 +116,37 @@ impl SessionOwner {
         server: &Arc<ServerCore>,
         resumption: &Arc<Resumption>,
         id: u64,
-        admitted: Admitted,
         info: PeerInfo,
         peer: SocketAddr,
+        (token, attempt): (&Token, u64),
     ) -> io::Result<(Self, Session)> {
-        let token = Token::generate()?;
         let unconfirmed = Some(resumption.settings().max_unconfirmed());
         let threads = server.threads.of_session(id);
         let core = Arc::new(SessionCore::new(&server.settings, threads, id, unconfirmed));
-        let (shared, orders) = Resumable::new(&core, peer);
+        let counts = Arc::new(Counts::accepted(attempt));
+        let (shared, orders) = Resumable::new(&core, &counts, peer);
         let attachment: Arc<dyn Attachment> = Arc::clone(&shared) as _;
+        let purpose = info.purpose();
         let session = Session::new(&core, attachment, info, ServerHandle::new(Arc::clone(server)))?;
         let owner = Self {
             server: Arc::clone(server),
             resumption: Arc::clone(resumption),
             core,
-            token,
+            token: token.clone(),
+            purpose,
             orders,
             shared,
-            admitted: Some(admitted),
-            counts: Arc::default(),
+            admitted: None,
+            counts,
             link: 0,
             linked: Instant::now(),
             uptime: Duration::ZERO,
             closing: None,
-            // until it is opened
-            is_final: true,
+            goodbye: None,
+            is_final: false,
             handler_returned: false,
         };
         Ok((owner, session))
-    }
-
-    fn first_link(
-        &mut self,
-        mut pending: PendingUpgrade,
-        peer: SocketAddr,
-    ) -> Result<Link, Failure> {
-        pending.answer(&self.server.settings, Some(&self.answer(None)))?;
-        self.start_link(pending, peer)
     }
 
     fn start_handler(&mut self, session: Session) {
@@ -165,15 +164,13 @@ impl SessionOwner {
         Journal::new(self.server.label(), self.core.id(), peer)
     }
 
-    fn answer(&self, received: Option<u64>) -> Answer {
-        let window = self.resumption.settings().window().as_secs();
-        Answer { token: self.token.clone(), window, received }
-    }
-
-    /// Starts the next link on a connection that was answered.
-    fn start_link(&mut self, pending: PendingUpgrade, peer: SocketAddr) -> Result<Link, Failure> {
-        let (opened, counts) = (pending.opened(&self.server.settings), Arc::clone(&self.counts));
+    /// Starts the next link.
+    fn start_link(&mut self, newcomer: Newcomer) -> Result<Link, Failure> {
+        let (peer, limits) = (newcomer.peer(), self.server.settings.limits_with(true));
+        let (opened, admitted) = newcomer.into_parts(limits);
+        let counts = Arc::clone(&self.counts);
         let link = self.core.start_link(opened, Some(counts), self.link + 1)?;
+        self.admitted = Some(admitted);
         self.link += 1;
         self.linked = Instant::now();
         self.core.counters().connects.fetch_add(1, Relaxed);
@@ -206,12 +203,12 @@ impl SessionOwner {
             self.journal(self.shared.peer()).ended(&cause, self.uptime, age);
         }
         // first, so that nobody claims what is about to end; who did gets a new session
-        self.resumption.leave(&self.token);
+        self.resumption.leave(&self.token, self.ended());
         self.shared.ended(cause);
         let outbox = self.core.outbox();
         outbox.shut();
         self.core.mailbox().end();
-        outbox.end_session();
+        outbox.end_session(self.counts.is_over());
         drop(outbox.drain());
         // not before: what it kept would count again
         drop(last_place);
@@ -225,6 +222,13 @@ impl SessionOwner {
         }
     }
 
+    /// What is kept of it, if it was over on purpose.
+    fn ended(&self) -> Option<EndedSession> {
+        let frame = self.goodbye.clone()?;
+        let (counts, purpose) = (Arc::clone(&self.counts), self.purpose.clone());
+        Some(EndedSession { counts, purpose, frame })
+    }
+
     /// With a link, until that is gone.
     fn attached(&mut self, link: Link) -> Phase {
         let handle = link.handle();
@@ -234,11 +238,10 @@ impl SessionOwner {
             select! {
                 recv(self.orders) -> order => match order {
                     Ok(Order::Claim(claim)) => {
-                        if self.is_final || !admits(&self.counts, claim.received()) {
-                            // the claimant has its connection back
-                            continue;
+                        if self.admits(&claim) {
+                            return self.take_over(link, &claim);
                         }
-                        return self.take_over(link, &claim);
+                        // the claimant has its connection back
                     }
                     Ok(Order::Returned(result)) => {
                         self.returned(result);
@@ -255,8 +258,8 @@ impl SessionOwner {
                     Ok(Order::Evict(_)) | Err(_) => {}
                 },
                 recv(handle.died()) -> _ => {
-                    let (cause, after) = self.join(link, false);
-                    return self.wait(cause, after);
+                    let (cause, is_over) = self.join(link, false);
+                    return self.wait(cause, is_over);
                 }
                 recv(due) -> _ => if let Some(closing) = &mut self.closing {
                     closing.deadline = None;
@@ -275,7 +278,6 @@ impl SessionOwner {
             Err(failure) => {
                 let line = format!("{}: {failure}", thread_prefix(self.core.id()));
                 self.server.say(Level::Error, ("panicked", "session handler"), line);
-                self.is_final = true;
                 CloseCode::INTERNAL_ERROR
             }
         };
@@ -299,9 +301,19 @@ impl SessionOwner {
         closing.deadline = Some(deadline);
     }
 
-    /// Joins a link, whose client may be back on another one already; returns why it died, and what
-    /// becomes of the session.
-    fn join(&mut self, link: Link, is_replaced: bool) -> (Arc<Failure>, After) {
+    /// Whether its client can make this offer now. If so it has made it.
+    fn admits(&self, claim: &Claim) -> bool {
+        let Terms { attempt, received, has } = claim.terms();
+        let admits = !self.is_final && self.counts.admits(attempt, received, has);
+        if admits {
+            self.counts.accept(attempt);
+        }
+        admits
+    }
+
+    /// Joins a link, whose client may be back on another one already; returns why it died, and whether the
+    /// session is over with it.
+    fn join(&mut self, link: Link, is_replaced: bool) -> (Arc<Failure>, bool) {
         self.uptime = self.linked.elapsed();
         let mut ended = link.join();
         if is_replaced && matches!(*ended.cause, Failure::Interrupted) {
@@ -315,45 +327,48 @@ impl SessionOwner {
         self.shared.detached();
         outbox.suspect_first(&ended.cause, ended.is_answered);
         outbox.detached();
+        self.goodbye = match &*ended.cause {
+            // it would come again for ever
+            Failure::Protocol { code: CloseCode::MESSAGE_TOO_BIG, .. } => {
+                Some(CloseFrame::new(CloseCode::MESSAGE_TOO_BIG, ""))
+            }
+            Failure::Closed(frame) | Failure::ClosedHere(frame) if self.counts.is_over() => {
+                Some(frame.clone().unwrap_or(CloseFrame::new(CloseCode::NORMAL, "")))
+            }
+            _ => None,
+        };
         // nobody has closed it, so this end could not go on
         let is_refused = self.closing.is_none() && matches!(*ended.cause, Failure::ClosedHere(_));
-        let is_over = self.is_final || ended.is_clean || is_refused;
-        let death = Death {
-            is_final: is_over || ended.cause.ends_session(),
-            is_closing: self.closing.is_some(),
-            is_left: outbox.is_left(),
-        };
-        let after = after_death(&self.counts, death);
-        if after != After::Over {
+        let is_over = self.is_final
+            || is_refused
+            || self.counts.is_over()
+            || self.counts.is_given_up()
+            || ended.cause.ends_session();
+        if !is_over {
             self.journal(self.shared.peer()).lost(&ended.cause, self.uptime);
-            self.admitted = None;
         }
-        (ended.cause, after)
+        (ended.cause, is_over)
     }
 
     /// The session waits for its client, unless it is over.
-    fn wait(&self, cause: Arc<Failure>, after: After) -> Phase {
-        let window = self.resumption.settings().window();
-        let window = match after {
-            After::Over => return Phase::Over(cause),
-            After::Detached => window,
-            After::Briefly => window.min(self.server.settings.timeouts().handshake),
-        };
+    fn wait(&mut self, cause: Arc<Failure>, is_over: bool) -> Phase {
+        if is_over {
+            return Phase::Over(cause);
+        }
+        self.admitted = None;
         let place = self.resumption.wait(&self.shared);
-        Phase::Detached { until: Instant::now() + window, place }
+        Phase::Detached { until: Instant::now() + self.resumption.settings().window(), place }
     }
 
     /// Its client is back before the old link was noticed to be dead, or somebody who has its
     /// token: whatever that link was doing ends now.
     fn take_over(&mut self, link: Link, claim: &Claim) -> Phase {
-        // whoever has the token has had the answer
-        self.counts.report(claim.received());
         link.handle().end(Failure::Interrupted);
-        let (cause, after) = self.join(link, true);
-        let next = if after == After::Over { None } else { self.attach(claim) };
+        let (cause, is_over) = self.join(link, true);
+        let next = if is_over { None } else { self.attach(claim) };
         match next {
             Some(link) => Phase::Attached(link),
-            None => self.wait(cause, after),
+            None => self.wait(cause, is_over),
         }
     }
 
@@ -361,14 +376,13 @@ impl SessionOwner {
     fn detached(&mut self, until: Instant, place: &Place) -> Phase {
         let over = |failure| Phase::Over(Arc::new(failure));
         loop {
-            if self.closing.is_some() && (self.is_final || !self.core.outbox().is_left()) {
-                let frame = self.closing.as_ref().map(|closing| closing.frame.clone());
-                return over(Failure::ClosedHere(frame));
+            if let Some(closing) = self.closing.as_ref().filter(|_| self.is_final) {
+                return over(Failure::ClosedHere(Some(closing.frame.clone())));
             }
             select! {
                 recv(self.orders) -> order => match order {
                     Ok(Order::Claim(claim)) => {
-                        if admits(&self.counts, claim.received()) {
+                        if self.admits(&claim) {
                             if let Some(link) = self.attach(&claim) {
                                 return Phase::Attached(link);
                             }
@@ -392,28 +406,40 @@ impl SessionOwner {
     }
 
     /// Goes on with the connection of a claim that was admitted. An answer that does not arrive
-    /// changes nothing: the client asks again, with the same number.
+    /// changes no number: the client asks again.
     fn attach(&mut self, claim: &Claim) -> Option<Link> {
         // or it was turned away meanwhile
-        let (mut pending, admitted) = claim.take()?;
-        let answer = self.answer(Some(self.counts.received()));
-        if let Err(failure) = pending.answer(&self.server.settings, Some(&answer)) {
-            self.journal(claim.peer()).not_opened(&failure, true);
+        let mut newcomer = claim.take()?;
+        let peer = newcomer.peer();
+        match self.admitted.take() {
+            Some(old) => newcomer.admitted().replace(old),
+            None => {
+                if let Err(why) = newcomer.admitted().settle() {
+                    newcomer.turn_away(why);
+                    self.server.refused(Level::Warn, why, format!("{peer} refused: {why}"));
+                    return None;
+                }
+            }
+        }
+        let Terms { received, has, .. } = claim.terms();
+        self.counts.resume(received, has);
+        let resent = self.core.outbox().resumed(received, has);
+        let (token, received) = (self.token.clone(), self.counts.received());
+        let window = Some(self.resumption.settings().window().as_secs());
+        if let Err(failure) = newcomer.answer(&Answer { token, received, has: None, window }) {
+            self.journal(peer).not_opened(&failure, true);
             return None;
         }
-        self.counts.resume(claim.received());
-        let resent = self.core.outbox().resumed(claim.received());
-        match self.start_link(*pending, claim.peer()) {
+        match self.start_link(newcomer) {
             Ok(link) => {
-                self.admitted = Some(admitted);
                 self.server.totals.counters().resumed.fetch_add(1, Relaxed);
                 self.core.counters().resumed.fetch_add(1, Relaxed);
-                self.journal(claim.peer()).resumed(resent);
+                self.journal(peer).resumed(resent);
                 self.begin_close(&link);
                 Some(link)
             }
             Err(failure) => {
-                let line = format!("{} refused: {}", claim.peer(), failure);
+                let line = format!("{peer} refused: {failure}");
                 self.server.refused(Level::Error, "resources", line);
                 None
             }

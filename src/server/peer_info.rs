@@ -2,6 +2,13 @@
 
 use super::incoming::{Certificates, Incoming};
 
+/// What a connection is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Purpose {
+    path: Option<String>,
+    subprotocol: Option<String>,
+}
+
 /// Who has come, as far as that is known, and on what terms.
 #[derive(Clone, Default)]
 pub(super) struct PeerInfo {
@@ -46,9 +53,9 @@ impl PeerInfo {
         self.certificates.as_slice()
     }
 
-    /// Whether both ask for the same thing.
-    pub(super) fn asks_for_the_same_as(&self, other: &Self) -> bool {
-        let path = |info: &Self| info.incoming().map(|incoming| incoming.path().to_owned());
-        path(self) == path(other) && self.subprotocol == other.subprotocol
+    /// What it wants: a session is for one purpose.
+    pub(super) fn purpose(&self) -> Purpose {
+        let path = self.incoming().map(|incoming| incoming.path().to_owned());
+        Purpose { path, subprotocol: self.subprotocol.clone() }
     }
 }

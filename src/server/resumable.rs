@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
-use super::admission::Admitted;
 use super::attachment::Attachment;
-use super::pending_upgrade::PendingUpgrade;
+use super::newcomer::Newcomer;
 use super::session_core::SessionCore;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::link::{Handle, Link};
 use crate::message::CloseFrame;
 use crate::policy::AgreedCompression;
-use crate::queues::outbox::Outbox;
-use crate::sync::{Condvar, Mutex, Signal};
+use crate::resume::Counts;
+use crate::sync::{Budget, Condvar, Holding, Mutex, Signal};
 
 /// What the owner of a session is told.
 pub(super) enum Order {
@@ -35,39 +34,42 @@ pub(super) enum Order {
     Evict(u64),
 }
 
+/// What a client says of a session with which it wants to go on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// The number of its offer.
+    pub(super) attempt: u64,
+    /// Up to this number it has counted.
+    pub(super) received: u64,
+    /// Up to this number it has what was sent.
+    pub(super) has: u64,
+}
+
 /// A connection that wants to go on with a session.
 pub(super) struct Claim {
     /// Where the connection is until one of the two threads takes it.
-    slot: Arc<Mutex<Option<Connection>>>,
-    received: u64,
-    peer: SocketAddr,
+    slot: Arc<Mutex<Option<Newcomer>>>,
+    terms: Terms,
     /// Disconnects when the owner is done with it. If the slot is not empty then, the session is
     /// not for this client.
     _done: Sender<Infallible>,
 }
 
 impl Claim {
-    /// How many messages of the session its client has.
-    pub(super) fn received(&self) -> u64 {
-        self.received
-    }
-
-    pub(super) fn peer(&self) -> SocketAddr {
-        self.peer
+    pub(super) fn terms(&self) -> Terms {
+        self.terms
     }
 
     /// The connection, unless its client was turned away meanwhile.
-    pub(super) fn take(&self) -> Option<Connection> {
+    pub(super) fn take(&self) -> Option<Newcomer> {
         self.slot.lock().take()
     }
 }
 
-/// A connection whose request was read, and its place among those that are let in.
-pub(super) type Connection = (Box<PendingUpgrade>, Admitted);
-
 pub(super) struct Resumable {
     orders: Sender<Order>,
     core: Arc<SessionCore>,
+    counts: Arc<Counts>,
     state: Mutex<LinkState>,
     /// Signalled at every change.
     changed: Condvar,
@@ -86,29 +88,34 @@ struct LinkState {
 }
 
 impl LinkState {
-    /// Why the session is over, or about to be.
-    fn failure(&self) -> Option<Arc<Failure>> {
+    /// Why the session is over, or about to be, which `counts` may know.
+    fn failure(&self, counts: &Counts) -> Option<Arc<Failure>> {
         if let Some((_, cause)) = &self.ended {
             return Some(Arc::clone(cause));
         }
         let cause = self.link.as_ref().and_then(Handle::cause);
-        cause.filter(|cause| cause.ends_session())
+        cause.filter(|cause| counts.is_over() || cause.ends_session())
     }
 
-    fn is_connected(&self) -> bool {
-        self.is_attached && self.failure().is_none()
+    fn is_connected(&self, counts: &Counts) -> bool {
+        self.is_attached && self.failure(counts).is_none()
     }
 }
 
 impl Resumable {
     /// Returns what its owner is told, too.
-    pub(super) fn new(core: &Arc<SessionCore>, peer: SocketAddr) -> (Arc<Self>, Receiver<Order>) {
+    pub(super) fn new(
+        core: &Arc<SessionCore>,
+        counts: &Arc<Counts>,
+        peer: SocketAddr,
+    ) -> (Arc<Self>, Receiver<Order>) {
         let (orders, received) = unbounded();
         let state =
             LinkState { link: None, peer, compression: None, is_attached: false, ended: None };
         let new = Self {
             orders,
             core: Arc::clone(core),
+            counts: Arc::clone(counts),
             state: Mutex::new(state),
             changed: Condvar::new(),
             over: Signal::new(),
@@ -121,18 +128,13 @@ impl Resumable {
         let _ = self.orders.send(order);
     }
 
-    /// Goes on with the session on this connection, whose client has received so much of it. Gives the
-    /// connection back if the session is not to be had; otherwise it is dealt with.
-    pub(super) fn claim(
-        &self,
-        connection: Connection,
-        received: u64,
-        peer: SocketAddr,
-    ) -> Result<(), Connection> {
-        let deadline = connection.0.deadline();
-        let slot = Arc::new(Mutex::new(Some(connection)));
+    /// Goes on with the session on this connection. Gives the connection back if the session is not to be
+    /// had; otherwise it is dealt with.
+    pub(super) fn claim(&self, newcomer: Newcomer, terms: Terms) -> Result<(), Newcomer> {
+        let deadline = newcomer.deadline();
+        let slot = Arc::new(Mutex::new(Some(newcomer)));
         let (_done, done) = bounded(0);
-        self.order(Order::Claim(Claim { slot: Arc::clone(&slot), received, peer, _done }));
+        self.order(Order::Claim(Claim { slot: Arc::clone(&slot), terms, _done }));
         let timed_out = done.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout);
         let left = slot.lock().take();
         match left {
@@ -141,11 +143,11 @@ impl Resumable {
                 let _ = done.recv();
                 Ok(())
             }
-            Some((pending, _)) if timed_out => {
-                pending.turn_away();
+            Some(newcomer) if timed_out => {
+                newcomer.turn_away("the session is busy");
                 Ok(())
             }
-            Some(connection) => Err(connection),
+            Some(newcomer) => Err(newcomer),
         }
     }
 
@@ -182,8 +184,14 @@ impl Resumable {
         &self.orders
     }
 
-    pub(super) fn outbox(&self) -> &Outbox {
-        self.core.outbox()
+    /// It waits from here on: what is kept for it counts against this, too.
+    pub(super) fn wait_within(&self, budget: &Budget) -> [Holding; 2] {
+        [self.core.outbox().wait_within(budget), self.core.mailbox().wait_within(budget)]
+    }
+
+    pub(super) fn wait_no_more(&self) {
+        self.core.outbox().wait_no_more();
+        self.core.mailbox().wait_no_more();
     }
 }
 
@@ -197,7 +205,7 @@ impl Attachment for Resumable {
     }
 
     fn failure(&self) -> Option<Arc<Failure>> {
-        self.state.lock().failure()
+        self.state.lock().failure(&self.counts)
     }
 
     fn ended_at(&self) -> Option<Instant> {
@@ -205,14 +213,14 @@ impl Attachment for Resumable {
     }
 
     fn is_connected(&self) -> bool {
-        self.state.lock().is_connected()
+        self.state.lock().is_connected(&self.counts)
     }
 
     fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
         let deadline = Instant::now().checked_add(timeout);
         let mut state = self.state.lock();
         loop {
-            if state.is_connected() {
+            if state.is_connected(&self.counts) {
                 return Ok(());
             }
             if state.ended.is_some() {

@@ -13,19 +13,25 @@
 //!
 //! A connection that claims a session waits on its own thread, with its socket in a slot that
 //! both can empty: the owner to answer it, the connection to turn its client away when the
-//! handshake has taken too long.
+//! opening has taken too long.
+//!
+//! A token is known from before its client is told it until after the session is over, so that a client which
+//! has not heard that can be told: see [`Known`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use super::admission::{ConnectionLimits, Subnet};
 use super::attachment::Attachment;
-use super::resumable::{Order, Resumable};
+use super::peer_info::Purpose;
+use super::resumable::{Order, Resumable, Terms};
 use super::session::Session;
+use crate::message::CloseFrame;
 use crate::policy::Resume;
-use crate::resume::Token;
+use crate::resume::{Counts, Token};
 use crate::sync::{Budget, Evict, Holding, Mutex};
 
 /// The sessions of a server that can be resumed.
@@ -40,10 +46,46 @@ pub(super) struct Resumption {
 
 #[derive(Default)]
 struct Table {
-    tokens: HashMap<Token, (Session, Arc<Resumable>)>,
+    tokens: HashMap<Token, Known>,
     /// Those without a link, the longest first.
     waiting: BTreeMap<u64, WaitingSession>,
+    /// The tokens without a connection whose client has never reported, and those of sessions that are
+    /// over, since when.
+    unreported: BTreeMap<u64, (Instant, Token)>,
+    ended: BTreeMap<u64, (Instant, Token)>,
     next_place: u64,
+}
+
+/// What there is to a token.
+enum Known {
+    /// Its client was told, or is about to be, and has not reported: no handler has heard of it.
+    Unreported {
+        purpose: Purpose,
+        /// The last offer that was accepted.
+        attempt: u64,
+        /// Its place among those without a connection, if it has none.
+        place: Option<u64>,
+    },
+    Live(Session, Arc<Resumable>),
+    /// Both ends know that it is over, as far as this one can tell.
+    Ended(EndedSession),
+}
+
+/// What is kept of a session that is over on purpose, for a client that has not heard so.
+pub(super) struct EndedSession {
+    pub(super) counts: Arc<Counts>,
+    pub(super) purpose: Purpose,
+    pub(super) frame: CloseFrame,
+}
+
+/// What a claim has found.
+pub(super) enum Found {
+    /// Nothing has happened in it yet, and the claim is accepted.
+    Unreported,
+    /// Its owner decides.
+    Live(Session, Arc<Resumable>),
+    /// It is over, with this goodbye; so much was counted of what its client sent.
+    Ended { received: u64, frame: CloseFrame },
 }
 
 /// A session that waits for its client.
@@ -51,8 +93,8 @@ struct WaitingSession {
     orders: Sender<Order>,
     /// Where its latest link came from.
     network: Subnet,
-    /// What it keeps.
-    holding: Holding,
+    /// What it keeps to be sent, and to be received.
+    holdings: [Holding; 2],
 }
 
 /// A place among the sessions that wait. It is left when this is dropped.
@@ -71,7 +113,7 @@ impl Place {
     /// before this place is, which would count it again.
     pub(super) fn give_up(&self) {
         if let Some(waiting) = self.resumption.table.lock().waiting.remove(&self.number) {
-            waiting.holding.write_off();
+            waiting.holdings.iter().for_each(Holding::write_off);
         }
     }
 }
@@ -79,7 +121,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.resumption.table.lock().waiting.remove(&self.number);
-        self.session.outbox().wait_no_more();
+        self.session.wait_no_more();
     }
 }
 
@@ -105,19 +147,90 @@ impl Resumption {
         &self.settings
     }
 
-    /// The session that has this token.
-    pub(super) fn find(&self, token: &Token) -> Option<(Session, Arc<Resumable>)> {
-        self.table.lock().tokens.get(token).cloned()
+    /// What there is to a token. The claim has to be for the same purpose, and one that its client can make now;
+    /// otherwise there is nothing, and nothing is changed.
+    pub(super) fn find(&self, token: &Token, purpose: &Purpose, claim: Terms) -> Option<Found> {
+        let Terms { attempt, received, has } = claim;
+        let mut table = self.table.lock();
+        table.forget_old(self.settings.window());
+        match table.tokens.get_mut(token)? {
+            Known::Unreported { purpose: of, attempt: last, place } => {
+                let is_possible = attempt > *last && received == 0 && has == 0 && of == purpose;
+                is_possible.then(|| *last = attempt)?;
+                let place = place.take();
+                place.map(|place| table.unreported.remove(&place));
+                Some(Found::Unreported)
+            }
+            Known::Live(session, resumable) => {
+                let is_same = session.peer_info().purpose() == *purpose;
+                is_same.then(|| Found::Live(session.clone(), Arc::clone(resumable)))
+            }
+            Known::Ended(EndedSession { counts, purpose: of, frame }) => {
+                let is_possible = of == purpose && counts.admits(attempt, received, has);
+                is_possible.then(|| counts.accept(attempt))?;
+                Some(Found::Ended { received: counts.received(), frame: frame.clone() })
+            }
+        }
     }
 
-    pub(super) fn enter(&self, token: &Token, session: Session, resumable: &Arc<Resumable>) {
-        let known = (session, Arc::clone(resumable));
+    /// A client is about to be told of this token.
+    pub(super) fn expect(&self, token: &Token, purpose: Purpose) {
+        let known = Known::Unreported { purpose, attempt: 0, place: None };
         self.table.lock().tokens.insert(token.clone(), known);
     }
 
-    /// The session is over: nobody finds it from here on.
-    pub(super) fn leave(&self, token: &Token) {
-        let known = self.table.lock().tokens.remove(token);
+    /// The connection of this offer is lost before its client has reported. It may come back.
+    pub(super) fn wait_unreported(&self, token: &Token, attempt: u64) {
+        let mut table = self.table.lock();
+        table.forget_old(self.settings.window());
+        let next = table.place();
+        if let Some(Known::Unreported { attempt: last, place, .. }) = table.tokens.get_mut(token) {
+            if *last == attempt {
+                *place = Some(next);
+                table.unreported.insert(next, (Instant::now(), token.clone()));
+                table.make_room(self.limits.total);
+            }
+        }
+    }
+
+    /// The client of a token has reported on the link of its latest offer: the session begins. Returns whether
+    /// it does; it does not if the client has made another offer meanwhile.
+    pub(super) fn begin(
+        &self,
+        token: &Token,
+        attempt: u64,
+        session: Session,
+        resumable: &Arc<Resumable>,
+    ) -> bool {
+        let mut table = self.table.lock();
+        match table.tokens.get(token) {
+            Some(Known::Unreported { attempt: last, .. }) if *last == attempt => {
+                let known = Known::Live(session, Arc::clone(resumable));
+                table.tokens.insert(token.clone(), known);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The session is over: nobody goes on with it from here on. What is kept of it is for a client that has not
+    /// heard so.
+    pub(super) fn leave(&self, token: &Token, ended: Option<EndedSession>) {
+        let mut table = self.table.lock();
+        let known = match ended {
+            None => table.tokens.remove(token),
+            Some(ended) => {
+                table.forget_old(self.settings.window());
+                let place = table.place();
+                table.ended.insert(place, (Instant::now(), token.clone()));
+                if table.ended.len() > self.limits.total {
+                    let oldest = table.ended.pop_first();
+                    oldest.map(|(_, (_, token))| table.tokens.remove(&token));
+                }
+                table.tokens.insert(token.clone(), Known::Ended(ended))
+            }
+        };
+        drop(table);
         // which may be the last handle of the session
         drop(known);
     }
@@ -126,16 +239,19 @@ impl Resumption {
     pub(super) fn wait(self: &Arc<Self>, session: &Arc<Resumable>) -> Place {
         let orders = session.orders().clone();
         let network = Subnet::of(session.peer().ip());
-        let holding = session.outbox().wait_within(&self.budget);
+        let holdings = session.wait_within(&self.budget);
         let mut table = self.table.lock();
-        let number = table.next_place;
-        table.next_place += 1;
-        table.waiting.insert(number, WaitingSession { orders, network, holding });
-        if table.waiting.len() > self.limits.total {
-            table.evict(|_| true);
-        }
+        let number = table.place();
+        table.waiting.insert(number, WaitingSession { orders, network, holdings });
+        table.make_room(self.limits.total);
         let most = self.limits.most(network);
         let is_from_there = |waiting: &WaitingSession| waiting.network == network;
+        if table.waiting.len() > self.limits.total {
+            // those of the same address go first, but not the one that has just come
+            let others = |waiting: &WaitingSession| is_from_there(waiting);
+            let has_others = table.waiting.values().filter(|it| others(it)).count() > 1;
+            table.evict(|waiting| !has_others || others(waiting));
+        }
         // counted only where it can matter: thousands may lose their links at once
         if table.waiting.len() > most
             && table.waiting.values().filter(|waiting| is_from_there(waiting)).count() > most
@@ -155,17 +271,44 @@ impl Resumption {
 
 impl Evict for Resumption {
     fn evict(&self, budget: &Budget) -> bool {
-        self.table.lock().evict(|waiting| waiting.holding.is_of(budget))
+        let holds = |waiting: &WaitingSession| waiting.holdings.iter().any(|it| it.is_of(budget));
+        self.table.lock().evict(holds)
     }
 }
 
 impl Table {
+    fn place(&mut self) -> u64 {
+        self.next_place += 1;
+        self.next_place
+    }
+
+    /// What is no more than a token is not known for longer than this.
+    fn forget_old(&mut self, window: Duration) {
+        let Self { tokens, unreported, ended, .. } = self;
+        for old in [unreported, ended] {
+            while let Some(first) = old.first_entry() {
+                if first.get().0.elapsed() < window {
+                    break;
+                }
+                tokens.remove(&first.remove().1);
+            }
+        }
+    }
+
+    /// Tokens whose client has never reported go before sessions that wait.
+    fn make_room(&mut self, total: usize) {
+        while self.waiting.len() + self.unreported.len() > total {
+            let Some((_, (_, token))) = self.unreported.pop_first() else { return };
+            self.tokens.remove(&token);
+        }
+    }
+
     /// Has the one of these end that has waited longest; returns whether there was one.
     fn evict(&mut self, is_meant: impl Fn(&WaitingSession) -> bool) -> bool {
         let oldest = self.waiting.iter().find(|(_, waiting)| is_meant(waiting));
         let Some(place) = oldest.map(|(place, _)| *place) else { return false };
         if let Some(waiting) = self.waiting.remove(&place) {
-            waiting.holding.write_off();
+            waiting.holdings.iter().for_each(Holding::write_off);
             // one that is over takes no orders
             let _ = waiting.orders.send(Order::Evict(place));
         }

@@ -9,18 +9,16 @@ use log::Level;
 use super::admission::Admitted;
 use super::attachment::SingleLink;
 use super::core::ServerCore;
+use super::greeting;
 use super::journal::Journal;
+use super::newcomer::Newcomer;
 use super::opening::{Opening, open};
-use super::owner;
 use super::peer_info::PeerInfo;
-use super::resumable::Resumable;
-use super::resumption::Resumption;
 use super::session::{ServerHandle, Session};
 use super::session_core::SessionCore;
 use crate::failure::{Failure, guarded};
 use crate::link::{CloseRequest, Link, Opened};
 use crate::message::{CloseCode, CloseFrame};
-use crate::resume::Offer;
 use crate::sync::threads::thread_prefix;
 use crate::transport::Duplex;
 
@@ -34,31 +32,16 @@ pub(super) fn run(
 ) {
     let journal = Journal::new(server.label(), id, peer);
     let mut has_spoken = false;
-    let (opening, info) = match open(server, duplex, peer, &mut has_spoken) {
+    let opening = open(server, duplex, peer, &mut has_spoken, admitted.beyond());
+    let Opening { opened, info, has_session, deadline } = match opening {
         Err(failure) => return journal.not_opened(&failure, has_spoken),
-        Ok(opened) => opened,
+        Ok(opening) => opening,
     };
-    let opened = match opening {
-        Opening::Framed(opened) => *opened,
-        Opening::WebSocket(mut pending, offer) => {
-            if let (Some(resumption), Some(offer)) = (&server.resumption, offer) {
-                let mut connection = (pending, admitted);
-                if let Some((session, received)) = claimed(server, resumption, offer, &info) {
-                    match session.claim(connection, received, peer) {
-                        Ok(()) => return,
-                        // whatever became of it, this client gets a new one
-                        Err(refused) => connection = refused,
-                    }
-                }
-                return owner::run(server, resumption, id, connection, (info, peer));
-            }
-            if let Err(failure) = pending.answer(&server.settings, None) {
-                return journal.not_opened(&failure, true);
-            }
-            pending.opened(&server.settings)
-        }
-    };
-    let (link, core, session) = match start(server, id, opened, info, peer) {
+    if let (Some(resumption), true) = (&server.resumption, has_session) {
+        let newcomer = Newcomer::new(opened, admitted, peer, deadline);
+        return greeting::run(server, resumption, id, newcomer, info);
+    }
+    let (link, core, session) = match start(server, id, *opened, info, peer) {
         Ok(started) => started,
         Err(failure) => {
             let line = format!("{peer} refused: {}", failure);
@@ -94,20 +77,6 @@ pub(super) fn run(
     // it has had one link
     let uptime = session.stats().uptime.unwrap_or_default();
     journal.ended(&ended.cause, uptime, uptime);
-}
-
-/// The session that a client offers to go on with, if it may, and how much of it the client has.
-fn claimed(
-    server: &ServerCore,
-    resumption: &Resumption,
-    offer: Offer,
-    info: &PeerInfo,
-) -> Option<(Arc<Resumable>, u64)> {
-    let Offer::Resume { token, received } = offer else { return None };
-    let (session, resumable) = resumption.find(&token)?;
-    let may_resume = info.asks_for_the_same_as(session.peer_info())
-        && server.may_resume(info.incoming()?, &session);
-    may_resume.then_some((resumable, received))
 }
 
 fn start(

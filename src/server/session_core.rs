@@ -36,7 +36,8 @@ impl SessionCore {
         id: u64,
         unconfirmed: Option<Unconfirmed>,
     ) -> Self {
-        let (settings, framing) = (Arc::clone(settings), settings.framing);
+        let settings = Arc::clone(settings);
+        let framing = settings.framing.map(|_| settings.spoken_framing());
         let confirmable = settings.is_confirmable(framing.is_none());
         let (limit, delivery) = (settings.limits().message, Delivery::AtMostOnce);
         let outbox = Outbox::new(settings.outbox(), limit, framing, delivery, confirmable);

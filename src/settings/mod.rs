@@ -252,6 +252,16 @@ impl Settings {
         self.limits.unwrap_or_default().sizes(MaxSizes { message, frame: usize::MAX })
     }
 
+    /// The same on the wire, where a session says of each message what kind it is.
+    pub(crate) fn limits_with(&self, has_session: bool) -> MaxSizes {
+        if has_session { self.limits().with_kind() } else { self.limits() }
+    }
+
+    /// How messages are set off on the wire of framed TCP.
+    pub(crate) fn spoken_framing(&self) -> Framing {
+        if self.resume.is_some() { self.framing().with_kinds() } else { self.framing() }
+    }
+
     /// The size of fragments that are sent.
     pub(crate) fn fragment(&self) -> Option<usize> {
         self.limits?.fragment
@@ -290,7 +300,9 @@ impl Settings {
 
     /// Whether the peer's answers tell what it has received: they come in order.
     pub(crate) fn is_confirmable(&self, is_websocket: bool) -> bool {
-        is_websocket || self.heartbeat().has_answer() && self.framing().keeps_boundaries()
+        is_websocket
+            || self.resume.is_some()
+            || self.heartbeat().has_answer() && self.framing().keeps_boundaries()
     }
 
     /// Refuses what can have no effect, what cannot work, and what contradicts each other.
@@ -302,7 +314,6 @@ impl Settings {
                 &[
                     ("max_redirects", self.max_redirects.is_some()),
                     ("max_retry_after", self.max_retry_after.is_some()),
-                    ("resume", self.resume.is_some()),
                 ],
             )?;
             Error::no_effect(
@@ -314,7 +325,13 @@ impl Settings {
                 ],
             )?;
         }
-        if !is_websocket && self.heartbeat.is_none() {
+        if !is_websocket && self.resume.is_some() && !self.framing().keeps_boundaries() {
+            let reason = "a raw stream has no messages that a session could count";
+            return Err(Error::setting("resume", reason));
+        }
+        // a session has a question that serves as a ping
+        let has_pings = is_websocket || self.resume.is_some();
+        if !has_pings && self.heartbeat.is_none() {
             return Err(Error::setting("heartbeat", Heartbeat::CHOICES));
         }
         let wrong = |(option, reason)| Error::setting(option, reason);
@@ -345,7 +362,7 @@ impl Settings {
             resume.check().map_err(named("resume"))?;
         }
         self.framing().check_options().map_err(named("framing"))?;
-        self.heartbeat().check(is_websocket).map_err(named("heartbeat"))?;
+        self.heartbeat().check(has_pings).map_err(named("heartbeat"))?;
         self.backoff().check().map_err(named("backoff"))?;
         let (outbox, inbox) = (self.outbox.unwrap_or_default(), self.inbox.unwrap_or_default());
         outbox.check().map_err(named("outbox"))?;

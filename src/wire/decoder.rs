@@ -24,7 +24,6 @@ impl Decoder {
     }
 
     /// What may come from here on; a message that has begun is held to it too.
-    #[cfg_attr(not(test), expect(dead_code, reason = "sessions do not speak by kinds yet"))]
     pub(crate) fn set_limits(&mut self, limits: MaxSizes) {
         match self {
             Self::WebSocket(decoder) => decoder.set_limits(limits),

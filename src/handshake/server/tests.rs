@@ -15,7 +15,7 @@ fn answer(request: &str, subprotocol: Option<&str>) -> String {
         .check(&request)
         .and_then(|()| accept(&request, subprotocol, &Headers::default(), None, false));
     match upgrade {
-        Ok(upgrade) => upgrade.write(&mut response, None).unwrap(),
+        Ok(upgrade) => upgrade.write(&mut response).unwrap(),
         Err(wrong) => drop(refuse(&mut response, &request, wrong)),
     }
     String::from_utf8(response).unwrap()

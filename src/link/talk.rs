@@ -1,0 +1,108 @@
+//! What is said on a fresh link before it has its threads: one message after the other.
+
+use std::fmt::Display;
+use std::io::{self, Read, Write};
+use std::time::Instant;
+
+use super::opened::Opened;
+use crate::failure::Failure;
+use crate::message::{CloseFrame, Message};
+use crate::transport::Timed;
+use crate::wire::{Encoder, Item, Output};
+
+/// A fresh link in the hands of one thread. Every call has its deadline.
+pub(crate) struct Talk<'a> {
+    opened: &'a mut Opened,
+    encoder: Encoder,
+    out: Output,
+}
+
+impl<'a> Talk<'a> {
+    pub(crate) fn new(opened: &'a mut Opened) -> Self {
+        let (encoder, out) = (opened.protocol.encoder(), Output::new());
+        Self { opened, encoder, out }
+    }
+
+    pub(crate) fn opened(&mut self) -> &mut Opened {
+        self.opened
+    }
+
+    /// Sends a message, in a session one of this kind.
+    pub(crate) fn send(
+        &mut self,
+        message: &Message,
+        kind: Option<u8>,
+        deadline: Instant,
+    ) -> io::Result<()> {
+        self.encoder.plain(message, kind, &mut self.out);
+        self.drain(deadline)
+    }
+
+    /// Says something about the session.
+    pub(crate) fn say(&mut self, said: &impl Display, deadline: Instant) -> io::Result<()> {
+        self.send(&Message::from(said.to_string()), None, deadline)
+    }
+
+    fn drain(&mut self, deadline: Instant) -> io::Result<()> {
+        let mut stream = Timed::new(&mut self.opened.duplex, deadline);
+        while !self.out.is_empty() {
+            match stream.write(self.out.first(usize::MAX))? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                count => self.out.advance(count),
+            }
+        }
+        stream.flush()
+    }
+
+    /// Receives the next message. Pings are answered meanwhile, and a goodbye is returned.
+    ///
+    /// # Errors
+    ///
+    /// Whatever ended the link.
+    pub(crate) fn recv(&mut self, deadline: Instant) -> Result<Message, Failure> {
+        loop {
+            let Opened { duplex, decoder, buffer, .. } = &mut *self.opened;
+            match decoder.decode(buffer) {
+                Ok(Some(Item::Message(message))) => return Ok(message.into_owned()),
+                Ok(Some(Item::Pong(_))) => {}
+                Ok(Some(Item::Ping(payload))) => {
+                    let payload = payload.to_vec();
+                    self.encoder.pong(&payload, &mut self.out);
+                    self.drain(deadline)?;
+                }
+                Ok(Some(Item::Close(frame))) => {
+                    let shown = self.opened.secrets.clean_close(frame.as_ref());
+                    self.close(frame.as_ref(), deadline);
+                    return Err(Failure::Closed(shown));
+                }
+                Ok(None) => match Timed::new(duplex, deadline).read(buffer.space()) {
+                    Ok(0) => return Err(decoder.end_of_stream(buffer)),
+                    Ok(count) => buffer.filled(count),
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        return Err(decoder.end_of_stream(buffer).cut_off());
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+                Err(failure) => {
+                    if let Failure::Protocol { code, .. } = &failure {
+                        self.close(Some(&CloseFrame::new(*code, "")), deadline);
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+    }
+
+    /// Says goodbye to the link. A courtesy: it is over either way.
+    pub(crate) fn close(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
+        self.encoder.close(frame, &mut self.out);
+        let _ = self.drain(deadline);
+    }
+
+    /// The same, and lets the peer read what was said last: a socket that is closed with unread bytes in it is
+    /// reset, which can destroy what the peer has not read yet.
+    pub(crate) fn finish(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
+        self.close(frame, deadline);
+        Timed::new(&mut self.opened.duplex, deadline).let_read();
+    }
+}

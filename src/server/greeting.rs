@@ -1,0 +1,91 @@
+//! What is said about a session before it has its link: the offer, the answer, the first report.
+
+use std::sync::Arc;
+
+use log::Level;
+
+use super::core::ServerCore;
+use super::journal::Journal;
+use super::newcomer::Newcomer;
+use super::owner;
+use super::peer_info::PeerInfo;
+use super::resumable::Terms;
+use super::resumption::{Found, Resumption};
+use crate::resume::{Answer, Offer, Token};
+
+/// Gives a connection its session, and runs that if it is a new one.
+pub(super) fn run(
+    server: &Arc<ServerCore>,
+    resumption: &Arc<Resumption>,
+    id: u64,
+    mut newcomer: Newcomer,
+    info: PeerInfo,
+) {
+    let journal = Journal::new(server.label(), id, newcomer.peer());
+    let offer = match newcomer.offer() {
+        Ok(offer) => offer,
+        Err(failure) => return journal.not_opened(&failure, true),
+    };
+    if let Offer::Resume { token, attempt, received, has } = offer {
+        let terms = Terms { attempt, received, has: has.unwrap_or(received) };
+        match resumption.find(&token, &info.purpose(), terms) {
+            Some(Found::Live(session, resumable)) => {
+                match server.may_resume(info.incoming(), &session) {
+                    Some(true) => match resumable.claim(newcomer, terms) {
+                        Ok(()) => return,
+                        // whatever became of it, this client gets a new one
+                        Err(refused) => newcomer = refused,
+                    },
+                    Some(false) => {}
+                    None => return newcomer.turn_away("nobody knows whether it may"),
+                }
+            }
+            Some(Found::Unreported) => {
+                return begin(server, resumption, id, newcomer, info, (token, attempt));
+            }
+            Some(Found::Ended { received, frame }) => {
+                let answer = Answer { token, received, has: None, window: None };
+                if let Err(failure) = newcomer.say_over(&answer, &frame) {
+                    log::debug!("{}: a session was over: {failure}", server.name());
+                }
+                return;
+            }
+            // nothing is changed by a claim that is refused
+            None => {}
+        }
+    }
+    match Token::generate() {
+        Ok(token) => begin(server, resumption, id, newcomer, info, (token, 0)),
+        Err(error) => {
+            let line = format!("{} refused: no token for its session: {error}", newcomer.peer());
+            server.refused(Level::Error, "resources", line);
+        }
+    }
+}
+
+/// A new session, if its client reports. Until then it is no more than a token.
+fn begin(
+    server: &Arc<ServerCore>,
+    resumption: &Arc<Resumption>,
+    id: u64,
+    mut newcomer: Newcomer,
+    info: PeerInfo,
+    (token, attempt): (Token, u64),
+) {
+    let peer = newcomer.peer();
+    if let Err(why) = newcomer.admitted().settle() {
+        newcomer.turn_away(why);
+        return server.refused(Level::Warn, why, format!("{peer} refused: {why}"));
+    }
+    if attempt == 0 {
+        resumption.expect(&token, info.purpose());
+    }
+    let window = Some(resumption.settings().window().as_secs());
+    let answer = Answer { token: token.clone(), received: 0, has: None, window };
+    match newcomer.answer(&answer).and_then(|()| newcomer.first_report()) {
+        Ok(()) => owner::run(server, resumption, id, newcomer, info, (&token, attempt)),
+        Err(failure) => Journal::new(server.label(), id, peer).not_opened(&failure, true),
+    }
+    // unless it has begun
+    resumption.wait_unreported(&token, attempt);
+}
