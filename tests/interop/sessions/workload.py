@@ -3,29 +3,23 @@
 import argparse
 import asyncio
 import faulthandler
-import inspect
 import json
 import random
 import sys
+import threading
 
 TIMES = {"delay": 0.05, "most": 0.4, "stable": 1.0, "silence": 1.0, "opening": 2.0}  # seconds
 SERVER_TIMES = {"window": 30.0, "silence": 1.0}
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
-LARGEST = 300 * 1024
-
-
-class Fault(Exception):
-    pass
 
 
 def message(index, size, direction):
-    if index % 97 == 0:
-        return b"" if index % 3 == 0 else ""
     words = f"{index} {{}} {direction} "
     while size < len(words.format(size)):
         size = len(words.format(size))
     words = words.format(size)
     text = words + (ALPHABET * (size // 26 + 2))[index % 26 :][: size - len(words)]
+    text = "" if index % 97 == 0 else text
     return text.encode() if index % 3 == 0 else text
 
 
@@ -33,45 +27,31 @@ class Workload:
     def __init__(self, direction, options, is_tcp=False):
         self.direction, self.count, self.is_tcp = direction, options.count, is_tcp
         self.random = random.Random(f"{direction}{options.seed}")
-        self.received, self.fault = 0, None
-        self.twice = self.lost = 0
+        self.received = self.twice = self.lost = 0
+        self.fault = None
 
     def messages(self):
         for index in range(1, self.count + 1):
-            most = self.random.choices([200, 8192, LARGEST], [90, 9, 1])[0]
+            most = self.random.choices([200, 8192, 300 * 1024], [90, 9, 1])[0]
             yield message(index, self.random.randrange(most), self.direction)
-
-    async def send_all(self, end):
-        for each in self.messages():
-            await end.send(each)
-
-    def send_all_now(self, end):
-        for each in self.messages():
-            end.send(each)
 
     def is_complete(self):
         return self.received == self.count
 
     def take(self, data):
-        index = self.received + 1
+        self.received += 1
         text = data if isinstance(data, str) else data.decode()
-        said = text.split(" ", 2)
-        if not text:
-            expected = message(97 if isinstance(data, str) else 291, 0, "")
-            is_next = index % 97 == 0
-        else:
-            was, size = int(said[0]), int(said[1])
-            self.twice += was < index
-            self.lost += max(0, was - index)
-            expected = message(was, size, "s" if self.direction == "c" else "c")
-            is_next = was == index
-        if self.is_tcp:
-            expected = expected if isinstance(expected, bytes) else expected.encode()
-        if not is_next or data != expected or (not self.is_tcp and isinstance(data, bytes) != (index % 3 == 0)):
-            self.fault = self.fault or f"in place of message {index} came {text[:40]!r}, {len(data)} bytes"
-        self.received = index
+        was, size = map(int, text.split(" ", 2)[:2]) if text else (self.received, 0)
+        self.twice += was < self.received
+        self.lost += max(0, was - self.received)
+        expected = message(self.received, size, "s" if self.direction == "c" else "c")
+        if self.is_tcp and isinstance(expected, str):
+            expected = expected.encode()
+        if data != expected:
+            self.fault = self.fault or f"in place of message {self.received} came {text[:40]!r}, {len(data)} bytes"
 
     def ended(self, session, sessions):
+        """The line that says how it was."""
         if not session.final:
             self.fault = self.fault or "no end"
         if session.pending or not self.is_complete() or sessions != 1:
@@ -82,8 +62,7 @@ class Workload:
         )
 
 
-def run(main):
-    """Runs a program, a client's with its timeout."""
+def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("url", nargs="?")
     parser.add_argument("--count", type=int, default=1000)
@@ -92,6 +71,95 @@ def run(main):
     options = parser.parse_args()
     if options.url:
         faulthandler.dump_traceback_later(options.timeout, exit=True)
-    line = asyncio.run(main(options)) if inspect.iscoroutinefunction(main) else main(options)
-    print(line, flush=True)
-    sys.exit(json.loads(line)["fault"] is not None)
+    return options
+
+
+def run_client(make, is_tcp=False):
+    async def main():
+        options = arguments()
+        work, client = Workload("c", options, is_tcp), make(options.url)
+        client.start()
+        sending = asyncio.create_task(send_all(work, client))
+        async for each in client:
+            work.take(each)
+            if work.is_complete():
+                break
+        await sending
+        await client.until(lambda: not client.pending or client.is_over())
+        await client.close()
+        finish(work, client)
+
+    asyncio.run(main())
+
+
+def run_server(listen, is_tcp=False):
+    options, sessions = arguments(), []
+
+    async def handler(session):
+        sessions.append(session)
+        work = Workload("s", options, is_tcp)
+        sending = asyncio.create_task(send_all(work, session))
+        async for each in session:
+            work.take(each)
+        await sending
+        print(work.ended(session, len(sessions)), flush=True)
+
+    async def main():
+        print(await listen(handler), flush=True)
+        await asyncio.Future()
+
+    asyncio.run(main())
+
+
+async def send_all(work, end):
+    try:
+        for each in work.messages():
+            await end.send(each)
+    except EOFError:
+        pass  # the session is over
+
+
+def run_client_on_threads(make):
+    options = arguments()
+    work, client = Workload("c", options), make(options.url)
+    client.start()
+    sending = threading.Thread(target=send_all_now, args=[work, client], daemon=True)
+    sending.start()
+    for each in client:
+        work.take(each)
+        if work.is_complete():
+            break
+    sending.join()
+    with client.changed:
+        client.changed.wait_for(lambda: not client.pending or client.is_over())
+    client.close()
+    finish(work, client)
+
+
+def handler_on_threads():
+    options, sessions = arguments(), []
+
+    def handler(session):
+        sessions.append(session)
+        work = Workload("s", options)
+        sending = threading.Thread(target=send_all_now, args=[work, session], daemon=True)
+        sending.start()
+        for each in session:
+            work.take(each)
+        sending.join()
+        print(work.ended(session, len(sessions)), flush=True)
+
+    return handler
+
+
+def send_all_now(work, end):
+    try:
+        for each in work.messages():
+            end.send(each)
+    except EOFError:
+        pass  # the session is over
+
+
+def finish(work, client):
+    print(work.ended(client, client.replaced + 1), flush=True)
+    sys.exit(work.fault is not None)
