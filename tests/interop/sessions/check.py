@@ -46,8 +46,8 @@ def pairs(names):
 
 async def spawn(command, *arguments):
     pipe = asyncio.subprocess.PIPE
-    command = [*command[:-1], command[-1]] + [str(argument) for argument in arguments]
-    return await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, cwd=HERE)
+    words = [str(argument) for argument in arguments]
+    return await asyncio.create_subprocess_exec(*command, *words, stdout=pipe, stderr=pipe, cwd=HERE)
 
 
 async def one(client, server, options, seed):
@@ -105,11 +105,12 @@ async def main():
 
 
 def is_there(name):
-    needs = {"node": INTEROP / "node_modules/ws", "chromium": Path(os.environ.get("EVERLINK_CHROMIUM", "/usr/bin/chromium"))}
-    if name in needs and not needs[name].exists():
-        print(f"skipped: {name}, {needs[name]} is not there")
-        return False
-    return True
+    chromium = Path(os.environ.get("EVERLINK_CHROMIUM", "/usr/bin/chromium"))
+    needs = {"node": INTEROP / "node_modules/ws", "chromium": chromium}
+    if name not in needs or needs[name].exists():
+        return True
+    print(f"skipped: {name}, for {needs[name]} is not there")
+    return False
 
 
 asyncio.run(main())

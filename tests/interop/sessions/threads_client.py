@@ -74,6 +74,9 @@ class ThreadEnd:
                     self.changed.notify_all()
             writer.join(self.silence)  # the last report, and `e`
             link.close()
+        except Violation:
+            link.close(1002)
+            raise
         finally:
             abort(link)
             with self.changed:

@@ -44,9 +44,8 @@ class Server:
                 session = self.table.claim(link, offer, link.request.path.partition("?")[0])
                 session.changed.notify_all()
             session.live(link)
-        except Violation as violation:
+        except Violation:
             self.forget(session)
-            link.close(1002, str(violation))
         except NoSession as refused:
             link.close(refused.code, str(refused))
         except FAILURES as failure:
