@@ -3,7 +3,7 @@
 A fault is at a byte of one direction: mostly in the middle of a message, often within offer or answer. From there on
 nothing passes. Then both ends get a reset, or the end of the stream, or only the client hears of it; or nobody does, and
 what was held comes late, when the client has long had another link. The client's offer may come to the server
-again, once or several times, on connections of its own. The first `e` of the server may get lost, or its answer.
+again, once or several times, on connections of its own. The first `e` of either end may get lost, or what answers it.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import random
 import socket
 import struct
 
-STALL = 2.5  # seconds: longer than two silences
+STALL = 2.7  # seconds: the client has another link then, and the server has not given up the old one
 
 
 class FaultProxy:
@@ -127,7 +127,7 @@ class Link:
             if data or not self.proxy.has_head:
                 through = max(0, self.place - self.passed[side])
                 self.broken.set()
-        elif side == "s" and b"e 1000" in data and self.proxy.lost_ends:
+        elif self.proxy.lost_ends and is_end(data):
             self.proxy.lost_ends -= 1
             through = self.proxy.random.choice([0, through])  # then its answer is lost
             self.broken.set()
@@ -135,6 +135,14 @@ class Link:
         self.is_answered |= side == "s" and bool(data)
         self.held[side] += data[through:]
         return head + data[:through]
+
+
+def is_end(data):
+    """Whether there is an `e` in it, as a server sends it, or at its end, as a client does."""
+    masked = data[-12:]
+    return b"e 1000" in data or (
+        masked[:2] == b"\x81\x86" and bytes(one ^ other for one, other in zip(masked[6:], masked[2:6] * 2)) == b"e 1000"
+    )
 
 
 def reset(writer):

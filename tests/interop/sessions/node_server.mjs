@@ -165,10 +165,10 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   let sessions = 0;
   const handler = (session) => {
     const work = new Workload("s", options(process.argv.slice(2)));
-    work.sessions = ++sessions;
+    sessions += 1;
     session.onmessage = (data) => work.take(data);
     session.onconfirmed = () => work.fill(session);
-    session.onover = () => console.log(JSON.stringify(work.ended(session)));
+    session.onover = () => console.log(JSON.stringify(work.ended(session, sessions)));
     work.fill(session);
   };
   const server = new Server(handler, SERVER_TIMES);

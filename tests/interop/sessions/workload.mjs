@@ -1,7 +1,7 @@
 // What a program under test sends and expects: WORKLOAD.md. For Node and for browsers.
 
 export const TIMES = { delay: 50, most: 400, stable: 1000, silence: 700, opening: 2000 }; // milliseconds
-export const SERVER_TIMES = { window: 30000, silence: 700 };
+export const SERVER_TIMES = { window: 30000, silence: 2000 };
 const ALPHABET = "abcdefghijklmnopqrstuvwxyz";
 const QUEUED = 512; // so many messages are queued or unconfirmed at most
 
@@ -66,8 +66,8 @@ export class Workload {
     if (!session.ending) goOn();
   }
 
-  ended(session) {
-    const { received, twice, lost, sessions } = this;
+  ended(session, sessions = this.sessions) {
+    const { received, twice, lost } = this;
     if (!session.final) this.fault ??= "no end";
     if (session.pending.length || received !== this.count || sessions !== 1) {
       this.fault ??= `${session.pending.length} unconfirmed`;

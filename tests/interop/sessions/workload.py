@@ -9,7 +9,7 @@ import sys
 import threading
 
 TIMES = {"delay": 0.05, "most": 0.4, "stable": 1.0, "silence": 1.0, "opening": 2.0}  # seconds
-SERVER_TIMES = {"window": 30.0, "silence": 1.0}
+SERVER_TIMES = {"window": 30.0, "silence": 3.0}
 ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 
 
