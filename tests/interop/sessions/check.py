@@ -1,6 +1,6 @@
 """The programs of this folder among themselves, without everlink: every client against every server through `faults.py`.
 
-    check.py [--seed S] [--count N] [--faults N] [NAME...]     NAME: asyncio, threads, node, chromium, lines, length
+    check.py [--seed S] [--count N] [--faults N] [--timeout SECONDS] [NAME...]     NAME: asyncio, threads, node, chromium, lines, length
 
 Says "skipped" where `ws` or Chromium is not there. Exit code 1 unless every session was exact.
 """
@@ -52,7 +52,7 @@ async def spawn(command, *arguments):
 
 async def one(client, server, options, seed):
     """What is wrong, and what was said."""
-    words = ["--count", options.count, "--seed", seed, "--timeout", 60]
+    words = ["--count", options.count, "--seed", seed, "--timeout", options.timeout]
     serving = await spawn(SERVERS[server], *words)
     dialing = None
     try:
@@ -87,6 +87,7 @@ async def main():
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--faults", type=int, default=12)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--timeout", type=int, default=60)
     parser.add_argument("names", nargs="*", default=list(CLIENTS))
     options = parser.parse_args()
     names = [name for name in options.names if is_there(name)]

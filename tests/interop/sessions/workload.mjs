@@ -15,6 +15,7 @@ function message(index, size, direction) {
 const asSent = (text, index) => (index % 3 === 0 ? new TextEncoder().encode(text) : text);
 
 export class Workload {
+  index = 0; // of the latest that was received
   received = 0;
   sent = 0;
   twice = 0;
@@ -37,21 +38,25 @@ export class Workload {
   }
 
   take(data) {
-    const index = ++this.received;
+    const following = this.index + 1;
     const isText = typeof data === "string";
     const text = isText ? data : new TextDecoder().decode(data);
-    const [was, size] = text ? text.split(" ", 2).map(Number) : [index, 0];
-    this.twice += was < index;
-    this.lost += Math.max(0, was - index);
+    const [index, size] = text ? text.split(" ", 2).map(Number) : [following, 0];
     const isRight = text === message(index, size, this.direction === "c" ? "s" : "c") && isText === (index % 3 !== 0);
-    if (!isRight) this.fault ??= `in place of message ${index} came ${text.slice(0, 40)}, ${text.length} characters`;
+    if (index !== following || !isRight) {
+      this.fault ??= `in place of message ${following} came ${text.slice(0, 40)}, ${text.length} characters`;
+    }
+    this.received += 1;
+    this.twice += index < following;
+    this.lost += Math.max(0, index - following);
+    this.index = Math.max(this.index, index);
   }
 
   /** The client's part: calls `done` when the session is over. */
   run(session, done) {
     const goOn = () => {
       this.fill(session);
-      if (this.received === this.count && !session.pending.length) session.close();
+      if (this.index === this.count && !session.pending.length) session.close();
     };
     session.onconfirmed = goOn;
     session.onmessage = (data) => {
@@ -69,7 +74,7 @@ export class Workload {
   ended(session, sessions = this.sessions) {
     const { received, twice, lost } = this;
     if (!session.final) this.fault ??= "no end";
-    if (session.pending.length || received !== this.count || sessions !== 1) {
+    if (session.pending.length || this.index !== this.count || sessions !== 1) {
       this.fault ??= `${session.pending.length} unconfirmed`;
     }
     return { received, twice, lost, links: this.links || session.links, sessions, fault: this.fault };

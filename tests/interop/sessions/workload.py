@@ -27,7 +27,7 @@ class Workload:
     def __init__(self, direction, options, is_tcp=False):
         self.direction, self.count, self.is_tcp = direction, options.count, is_tcp
         self.random = random.Random(f"{direction}{options.seed}")
-        self.received = self.twice = self.lost = 0
+        self.index = self.received = self.twice = self.lost = 0
         self.fault = None
 
     def messages(self):
@@ -36,19 +36,21 @@ class Workload:
             yield message(index, self.random.randrange(most), self.direction)
 
     def is_complete(self):
-        return self.received == self.count
+        return self.index == self.count
 
     def take(self, data):
-        self.received += 1
+        following = self.index + 1
         text = data if isinstance(data, str) else data.decode()
-        was, size = map(int, text.split(" ", 2)[:2]) if text else (self.received, 0)
-        self.twice += was < self.received
-        self.lost += max(0, was - self.received)
-        expected = message(self.received, size, "s" if self.direction == "c" else "c")
+        index, size = map(int, text.split(" ", 2)[:2]) if text else (following, 0)
+        expected = message(index, size, "s" if self.direction == "c" else "c")
         if self.is_tcp and isinstance(expected, str):
             expected = expected.encode()
-        if data != expected:
-            self.fault = self.fault or f"in place of message {self.received} came {text[:40]!r}, {len(data)} bytes"
+        if index != following or data != expected:
+            self.fault = self.fault or f"in place of message {following} came {text[:40]!r}, {len(data)} bytes"
+        self.received += 1
+        self.twice += index < following
+        self.lost += max(0, index - following)
+        self.index = max(self.index, index)
 
     def ended(self, session, sessions):
         """The line that says how it was."""
