@@ -218,25 +218,34 @@ impl ClientSession {
     /// A link is joined that died of this.
     pub(super) fn link_ended(&mut self, cause: &Failure) {
         if self.is_resumable(cause) {
-            self.outbox.detached();
-        } else {
-            self.end();
-            self.outbox.link_buried();
+            return self.outbox.detached();
         }
+        match cause {
+            // as the program wanted it: nothing takes its place
+            Failure::ClosedHere(_) => drop(self.settle()),
+            _ => self.end(),
+        }
+        self.outbox.link_buried();
     }
 
-    /// If there is a session, it is over.
+    /// If there is a session, it is over, and not for this program's wish.
     fn end(&mut self) {
-        let Some(held) = self.held() else { return };
-        // who has said that it is over has said what it has counted, and counts nothing more
-        let in_doubt = self.outbox.end_session(held.counts.is_over());
-        self.state = SessionState::Over { in_doubt };
+        let Some(in_doubt) = self.settle() else { return };
         self.counters.replaced.fetch_add(1, Relaxed);
         self.counters.in_doubt.fetch_add(in_doubt as u64, Relaxed);
         log::warn!(
             client = self.id, name = self.settings.label(), event = "session_over", in_doubt;
             "{}: the session is over, {in_doubt} messages in doubt", thread_prefix(self.id)
         );
+    }
+
+    /// If there is a session, it is over. Returns how many of its messages are in doubt.
+    fn settle(&mut self) -> Option<usize> {
+        let held = self.held()?;
+        // who has said that it is over has said what it has counted, and counts nothing more
+        let in_doubt = self.outbox.end_session(held.counts.is_over());
+        self.state = SessionState::Over { in_doubt };
+        Some(in_doubt)
     }
 }
 

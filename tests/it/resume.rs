@@ -81,6 +81,18 @@ fn both_ends_say_what_becomes_of_the_session() {
 }
 
 #[test]
+fn a_session_that_its_client_closes_is_not_replaced() {
+    let pair = Pair::new();
+    pair.client.close();
+    assert_eq!(pair.client.stats().replaced, 0);
+    let clean = pair.events.until(|event| match event {
+        Event::Closed { clean, .. } => Some(*clean),
+        _ => None,
+    });
+    assert!(clean);
+}
+
+#[test]
 fn a_client_is_an_ordinary_one_with_a_server_that_offers_no_sessions() {
     let listener = Listener::new();
     let (builder, events) = watch(listener.client().resume(everlink::config::Resume::new()));
