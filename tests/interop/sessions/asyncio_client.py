@@ -103,11 +103,12 @@ class AsyncEnd:
 
 
 class Client(AsyncEnd, ClientSession):
-    def __init__(self, url, name="", delay=1.0, most=30.0, stable=10.0, silence=20.0, opening=10.0):
+    def __init__(self, url, name="", delay=1.0, most=30.0, stable=10.0, silence=20.0, opening=10.0, extensions=None):
         super().__init__()
         self.url, self.protocol = url, f"everlink.1.{name}" if name else "everlink.1"
         self.delay, self.most, self.stable = delay, most, stable  # seconds
         self.silence, self.opening = silence, opening
+        self.extensions = extensions  # those of deflate.py, or none
         self.replaced = 0  # so often the session was over without `e`, and another one began
 
     def start(self):
@@ -148,8 +149,8 @@ class Client(AsyncEnd, ClientSession):
                 failures += 1
 
     async def dial(self):
-        # no compression: this library cannot leave out the messages with the token (rule 9)
-        options = {"compression": None, "max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
+        # this library's own compression keeps a context (rule 9)
+        options = {"compression": None, "extensions": self.extensions, "max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
         link = await connect(self.url, subprotocols=[self.protocol], open_timeout=self.opening, **options)
         if link.subprotocol != self.protocol:
             link.transport.abort()
@@ -162,6 +163,8 @@ class Client(AsyncEnd, ClientSession):
 
 
 if __name__ == "__main__":
+    import deflate
     import workload
 
-    workload.run_client(lambda url: Client(url, **workload.TIMES))
+    extensions = deflate.CLIENT if workload.arguments().compress else None
+    workload.run_client(lambda url: Client(url, extensions=extensions, **workload.TIMES))

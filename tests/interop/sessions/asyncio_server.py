@@ -42,8 +42,9 @@ class ServerSession(AsyncEnd, Session):
 class Server:
     session_type = ServerSession
 
-    def __init__(self, handler, name="", window=120.0, silence=20.0, most=1000):
+    def __init__(self, handler, name="", window=120.0, silence=20.0, most=1000, extensions=None):
         self.handler, self.window, self.silence = handler, window, silence
+        self.extensions = extensions  # those of deflate.py, or none
         self.protocol = f"everlink.1.{name}" if name else "everlink.1"
         self.table = Table(lambda *arguments: self.session_type(self, *arguments), most)
         self.handlers = set()
@@ -52,8 +53,9 @@ class Server:
         def select(link, offered):
             return self.protocol if self.protocol in offered else None
 
-        # no compression: this library cannot leave out the messages with the token (rule 9)
-        return {"select_subprotocol": select, "compression": None, "max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
+        # this library's own compression keeps a context (rule 9)
+        options = {"select_subprotocol": select, "compression": None, "extensions": self.extensions}
+        return options | {"max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
 
     async def link(self, link):
         """Serves one link, from its offer to its end."""
@@ -103,10 +105,12 @@ class Server:
 
 
 if __name__ == "__main__":
+    import deflate
     import workload
 
     async def listen(handler):
-        server = Server(handler, **workload.SERVER_TIMES)
+        extensions = deflate.SERVER if workload.arguments().compress else None
+        server = Server(handler, extensions=extensions, **workload.SERVER_TIMES)
         listening = await serve(server.link, "127.0.0.1", 0, **server.options())
         return f"ws://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
 

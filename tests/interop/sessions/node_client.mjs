@@ -11,7 +11,7 @@ setTimeout(() => {
   console.error("the time is over");
   process.exit(1);
 }, 1000 * chosen.timeout);
-new Workload("c", chosen).run(new Session(url, TIMES), (result) => {
+new Workload("c", chosen).runClient(new Session(url, TIMES), (result) => {
   console.log(JSON.stringify(result));
   process.exitCode = result.fault === null ? 0 : 1;
   setTimeout(process.exit, 200); // what was written last is on its way

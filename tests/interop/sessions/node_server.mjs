@@ -166,10 +166,8 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   const handler = (session) => {
     const work = new Workload("s", options(process.argv.slice(2)));
     sessions += 1;
-    session.onmessage = (data) => work.take(data);
-    session.onconfirmed = () => work.fill(session);
     session.onover = () => console.log(JSON.stringify(work.ended(session, sessions)));
-    work.fill(session);
+    work.run(session);
   };
   const server = new Server(handler, SERVER_TIMES);
   const listening = new WebSocketServer({ host: "127.0.0.1", port: 0, ...server.options() });

@@ -20,8 +20,9 @@ OPENING = 10  # seconds for the offer
 
 
 class Server:
-    def __init__(self, handler, name="", window=120.0, silence=20.0, most=1000):
+    def __init__(self, handler, name="", window=120.0, silence=20.0, most=1000, extensions=None):
         self.handler, self.window, self.silence = handler, window, silence
+        self.extensions = extensions  # those of deflate.py, or none
         self.protocol = f"everlink.1.{name}" if name else "everlink.1"
         self.lock = threading.RLock()  # of the table and of every session
         self.table = Table(lambda token, path: ServerSession(self, token, path), most)
@@ -30,8 +31,9 @@ class Server:
         def select(link, offered):
             return self.protocol if self.protocol in offered else None
 
-        # no compression: this library cannot leave out the messages with the token (rule 9)
-        return {"select_subprotocol": select, "compression": None, "max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
+        # this library's own compression keeps a context (rule 9)
+        options = {"select_subprotocol": select, "compression": None, "extensions": self.extensions}
+        return options | {"max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
 
     def link(self, link):
         """Serves one link, from its offer to its end."""
@@ -103,9 +105,11 @@ class ServerSession(ThreadEnd, Session):
 
 
 if __name__ == "__main__":
+    import deflate
     import workload
 
-    server = Server(workload.handler_on_threads(), **workload.SERVER_TIMES)
+    extensions = deflate.SERVER if workload.arguments().compress else None
+    server = Server(workload.handler_on_threads(), extensions=extensions, **workload.SERVER_TIMES)
     with serve(server.link, "127.0.0.1", 0, **server.options()) as listening:
         print(f"ws://127.0.0.1:{listening.socket.getsockname()[1]}", flush=True)
         listening.serve_forever()

@@ -24,8 +24,8 @@ export class Workload {
   sessions = 1;
   fault = null;
 
-  constructor(direction, { count, seed }) {
-    Object.assign(this, { direction, count, seed });
+  constructor(direction, { count, seed, ends }) {
+    Object.assign(this, { direction, count, seed, ends });
   }
 
   fill(session) {
@@ -52,23 +52,28 @@ export class Workload {
     this.index = Math.max(this.index, index);
   }
 
-  /** The client's part: calls `done` when the session is over. */
-  run(session, done) {
+  /** An end's part. */
+  run(session) {
     const goOn = () => {
       this.fill(session);
-      if (this.index === this.count && !session.pending.length) session.close();
+      if (this.ends === this.direction && this.index === this.count && !session.pending.length) session.close();
     };
     session.onconfirmed = goOn;
     session.onmessage = (data) => {
       this.take(data);
       goOn();
     };
+    if (!session.ending) goOn();
+  }
+
+  /** The client's: calls `done` when the session is over. */
+  runClient(session, done) {
     session.onstate = (state) => {
       this.links += state === "up";
       this.sessions += state === "replaced";
       if (state === "over") done(this.ended(session));
     };
-    if (!session.ending) goOn();
+    this.run(session);
   }
 
   ended(session, sessions = this.sessions) {
@@ -81,8 +86,9 @@ export class Workload {
   }
 }
 
-/** `--count N --seed S --timeout SECONDS` */
+/** `--count N --seed S --timeout SECONDS --ends END` */
 export function options(words) {
   const value = (name, otherwise) => (words.includes(name) ? Number(words[words.indexOf(name) + 1]) : otherwise);
-  return { count: value("--count", 1000), seed: value("--seed", 1), timeout: value("--timeout", 120) };
+  const ends = words.includes("server") ? "s" : "c";
+  return { count: value("--count", 1000), seed: value("--seed", 1), timeout: value("--timeout", 120), ends };
 }

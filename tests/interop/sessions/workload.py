@@ -70,6 +70,8 @@ def arguments():
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--timeout", type=float, default=120)
+    parser.add_argument("--ends", choices=["client", "server"], default="client")
+    parser.add_argument("--compress", action="store_true")
     options = parser.parse_args()
     if options.url:
         faulthandler.dump_traceback_later(options.timeout, exit=True)
@@ -84,7 +86,7 @@ def run_client(make, is_tcp=False):
         sending = asyncio.create_task(send_all(work, client))
         async for each in client:
             work.take(each)
-            if work.is_complete():
+            if work.is_complete() and options.ends == "client":
                 break
         await sending
         await client.until(lambda: not client.pending or client.is_over())
@@ -103,6 +105,10 @@ def run_server(listen, is_tcp=False):
         sending = asyncio.create_task(send_all(work, session))
         async for each in session:
             work.take(each)
+            if work.is_complete() and options.ends == "server":
+                await sending
+                await session.until(lambda: not session.pending or session.is_over())
+                session.end()
         await sending
         print(work.ended(session, len(sessions)), flush=True)
 
@@ -129,7 +135,7 @@ def run_client_on_threads(make):
     sending.start()
     for each in client:
         work.take(each)
-        if work.is_complete():
+        if work.is_complete() and options.ends == "client":
             break
     sending.join()
     with client.changed:
@@ -148,6 +154,11 @@ def handler_on_threads():
         sending.start()
         for each in session:
             work.take(each)
+            if work.is_complete() and options.ends == "server":
+                sending.join()
+                with session.changed:
+                    session.changed.wait_for(lambda: not session.pending or session.is_over())
+                session.end()
         sending.join()
         print(work.ended(session, len(sessions)), flush=True)
 
