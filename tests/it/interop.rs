@@ -8,11 +8,10 @@ mod aiohttp;
 #[cfg(feature = "deflate")]
 mod chromium;
 mod lines;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::{Arc, mpsc};
 
+use crate::support::peers::{Program, node, python};
 use crate::support::{PATIENCE, init_log, ms, watch};
 use everlink::ServerBuilder;
 #[cfg(feature = "deflate")]
@@ -97,64 +96,16 @@ impl Deflate {
 }
 
 impl Peer {
-    fn folder() -> PathBuf {
-        let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop");
-        std::env::var_os("EVERLINK_INTEROP").map_or(default, PathBuf::from)
-    }
-
     /// The peer's program, or `None` if it is not installed.
     fn command(self, deflate: Deflate) -> Option<Command> {
-        let folder = Self::folder();
-        let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
-        let python = folder.join("venv/bin/python");
-        let library = |name: &str| {
-            let import = Command::new(&python).args(["-c", &format!("import {name}")]).output();
-            import.is_ok_and(|output| output.status.success())
-        };
-        let (is_there, program, script) = match self {
-            Self::Python => (library("websockets"), python, "peer.py"),
+        let mut command = match self {
+            Self::Python => python("websockets", "peer.py"),
             #[cfg(feature = "tls")]
-            Self::Aiohttp => (library("aiohttp"), python, "aiohttp.py"),
-            Self::Node => (folder.join("node_modules/ws").exists(), "node".into(), "peer.mjs"),
-        };
-        if !is_there {
-            eprintln!("skipped: {self:?} is not in {}", folder.display());
-            return None;
-        }
-        let mut command = Command::new(program);
-        command.arg(scripts.join(script)).env("EVERLINK_INTEROP", &folder);
+            Self::Aiohttp => python("aiohttp", "aiohttp.py"),
+            Self::Node => node("peer.mjs"),
+        }?;
         command.env("EVERLINK_DEFLATE", deflate.name());
         Some(command)
-    }
-}
-
-/// The peer as a server, until it is dropped.
-struct PeerServer {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl PeerServer {
-    fn start(peer: &mut Command) -> Self {
-        let mut child =
-            peer.arg("server").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        let (sender, lines) = mpsc::channel();
-        std::thread::spawn(move || {
-            output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
-        Self { child, lines }
-    }
-
-    fn line(&self) -> String {
-        self.lines.recv_timeout(PATIENCE).expect("the peer says something")
-    }
-}
-
-impl Drop for PeerServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -162,7 +113,7 @@ impl Drop for PeerServer {
 fn client_against(peer: Peer, deflate: Deflate) {
     init_log();
     let Some(mut command) = peer.command(deflate) else { return };
-    let server = PeerServer::start(&mut command);
+    let server = Program::start(command.arg("server"));
     let line = server.line();
     let url = line.strip_prefix("listening ").expect("where it listens");
     for fragment_size in [usize::MAX, 50_000] {

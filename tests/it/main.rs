@@ -20,7 +20,7 @@ mod faults;
 mod heartbeat;
 mod herd;
 mod interop;
-// mod interop_resume;
+mod interop_sessions;
 mod json;
 mod links;
 mod messages;

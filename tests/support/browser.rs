@@ -17,17 +17,24 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Opens the page, which has to be on this machine: the browser finds nothing else. `None` if
-    /// there is no browser, which it says. `name` is for the profile's folder.
-    pub fn open(url: &str, name: &str) -> Option<Self> {
+    /// What is started. `None` if there is no browser, which it says.
+    pub fn program() -> Option<PathBuf> {
         let program = std::env::var_os("EVERLINK_CHROMIUM");
         let program = program.map_or(PathBuf::from("/usr/bin/chromium"), PathBuf::from);
         if !program.exists() {
             println!("skipped: {} is not there", program.display());
             return None;
         }
+        Some(program)
+    }
+
+    /// Opens the page, which has to be on this machine: the browser finds nothing else. `None` if
+    /// there is no browser, which it says. `name` is for the profile's folder.
+    pub fn open(url: &str, name: &str) -> Option<Self> {
+        let program = Self::program()?;
         let profile = format!("everlink-chromium-{}-{name}", std::process::id());
         let profile = std::env::temp_dir().join(profile);
+        std::fs::create_dir_all(&profile).expect("a folder for the profile");
         let child = Command::new(program)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update"])
@@ -35,6 +42,8 @@ impl Browser {
             .arg("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
             .arg(format!("--user-data-dir={}", profile.display()))
             .args(["--remote-debugging-port=0", url])
+            // what it leaves behind when it is killed
+            .env("TMPDIR", &profile)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

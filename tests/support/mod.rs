@@ -4,6 +4,7 @@
 pub mod bare;
 pub mod browser;
 pub mod examples;
+pub mod peers;
 #[cfg(feature = "chaos")]
 pub mod resumed;
 

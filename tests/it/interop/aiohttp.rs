@@ -14,7 +14,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose,
 };
 
-use super::{Deflate, Peer, PeerServer, SIZES, close_code};
+use super::{Deflate, Peer, SIZES, close_code};
+use crate::support::peers::Program;
 use crate::support::{PATIENCE, init_log, ms, watch};
 
 const COUNT: usize = 500;
@@ -86,7 +87,7 @@ fn client_against(deflate: Deflate) {
     init_log();
     let Some(mut command) = Peer::Aiohttp.command(deflate) else { return };
     let certificates = Certificates::new();
-    let server = PeerServer::start(command.env("EVERLINK_TLS", &certificates.folder));
+    let server = Program::start(command.arg("server").env("EVERLINK_TLS", &certificates.folder));
     let line = server.line();
     let url = line.strip_prefix("listening ").expect("where it listens");
     let (builder, watch) = watch(
