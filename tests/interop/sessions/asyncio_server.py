@@ -13,7 +13,7 @@ import asyncio
 
 from websockets.asyncio.server import serve
 
-from asyncio_client import FAILURES, AsyncEnd
+from asyncio_end import FAILURES, AsyncEnd
 from session import MESSAGE_LIMIT, NoSession, Session, Table, Violation
 
 OPENING = 10  # seconds for the offer
@@ -73,7 +73,7 @@ class Server:
         except NoSession as refused:
             await link.close(refused.code, str(refused))
         except FAILURES as failure:
-            if session and session.link is link:
+            if session:
                 session.failed(failure)
         finally:
             link.transport.abort()

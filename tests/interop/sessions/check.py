@@ -1,7 +1,8 @@
-"""The programs of this folder among themselves, without everlink: every client against every server through `faults.py`.
+"""The programs of this folder among themselves, through `faults.py`: every client against every server.
 
-    check.py [--seed S] [--count N] [--faults N] [--timeout SECONDS] [NAME...]     NAME: asyncio, threads, node, chromium, lines, length
+    check.py [--seed S] [--count N] [--faults N] [--timeout SECONDS] [NAME...]
 
+NAME is asyncio, threads, node, chromium, lines or length: the clients and servers of these names.
 Says "skipped" where `ws` or Chromium is not there. Exit code 1 unless every session was exact.
 """
 
@@ -63,7 +64,8 @@ async def one(client, server, options, seed):
         if dialing.returncode or not said:
             serving.kill()
             told = (await serving.stderr.read()).decode()
-            return f"exit code {dialing.returncode}: {said.decode()} {errors.decode()[-2000:]}\nThe server says: {told}", None
+            said = said.decode() + errors.decode()[-2000:]
+            return f"exit code {dialing.returncode}: {said}\nThe server says: {told}", None
         ends = [json.loads(said), json.loads(await asyncio.wait_for(serving.stdout.readline(), 10))]
         faults = [end["fault"] for end in ends if end["fault"]]
         if ends[0]["links"] > proxy.done + 3 + ends[0].get("reloads", 0):
@@ -99,7 +101,8 @@ async def main():
             begun = time.monotonic()
             wrong, said = await one(client, server, options, seed)
             bad.extend([wrong] if wrong else [])
-            print(f"{client} -> {server}, seed {seed}: {wrong or 'exact'}, {time.monotonic() - begun:.1f} s, {said}", flush=True)
+            took = f"{time.monotonic() - begun:.1f} s"
+            print(f"{client} -> {server}, seed {seed}: {wrong or 'exact'}, {took}, {said}", flush=True)
 
     await asyncio.gather(*(judged(*pair, options.seed + place) for place, pair in enumerate(pairs(names))))
     sys.exit(len(bad) > 0)

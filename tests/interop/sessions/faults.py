@@ -1,9 +1,9 @@
 """A proxy that breaks connections at seeded places, until its faults are used up; then it passes bytes on.
 
 A fault is at a byte of one direction: mostly in the middle of a message, often within offer or answer. From there on
-nothing passes. Then both ends get a reset, or the end of the stream, or only the client hears of it; or nobody does, and
-what was held comes late, when the client has long had another link. The client's offer may come to the server
-again, once or several times, on connections of its own. The first `e` of either end may get lost, or what answers it.
+nothing passes. Then both ends get a reset, or the end of the stream, or only the client hears of it; or nobody does,
+and what was held comes late, when the client has long had another link. The client's offer may come to the server
+again, once or several times, on connections of its own. The first `e` of an end may get lost, or its answer.
 """
 
 import asyncio

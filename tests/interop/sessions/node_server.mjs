@@ -46,7 +46,7 @@ export class Server {
     };
     socket.onerror = ({ error }) => {
       const isTooLarge = error.code === "WS_ERR_UNSUPPORTED_MESSAGE_LENGTH";
-      if (isTooLarge && session?.socket === socket) session.refuse(1009, "message too large");
+      if (isTooLarge && session) session.refuse(1009, "message too large");
     };
     socket.onclose = () => {
       clearTimeout(opening);

@@ -10,110 +10,13 @@
 
 import math
 import random
-import socket
 import threading
 import time
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
 from websockets.sync.client import connect
 
 from session import MESSAGE_LIMIT, ClientSession, NoSession, Violation
-
-INBOX = 256  # messages that the program has not received yet
-FAILURES = (OSError, EOFError, TimeoutError, InvalidHandshake, ConnectionClosed, NoSession)
-
-
-class ThreadEnd:
-    """What client and server have in common, beside the counting: reading in one thread, and writing in another."""
-
-    def __init__(self, *arguments, lock=None):
-        super().__init__(*arguments)
-        self.inbox = []
-        self.changed = threading.Condition(lock)  # its lock protects all of a session
-
-    def send(self, message):
-        """Sends a text or bytes, on this link or a later one. Waits while too much is queued."""
-        with self.changed:
-            self.changed.wait_for(self.has_room)
-            super().send(message)
-            self.changed.notify_all()
-
-    def end(self, *arguments):
-        with self.changed:
-            super().end(*arguments)
-            self.changed.notify_all()
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        with self.changed:
-            self.changed.wait_for(lambda: self.inbox or self.is_over())
-            if not self.inbox:
-                raise StopIteration
-            self.changed.notify_all()  # there is room
-            return self.inbox.pop(0)
-
-    def live(self, link):
-        """Reads and writes until the link or the session is over."""
-        lost = threading.Event()
-        writer = threading.Thread(target=self.write, args=[link, lost], name="writer")
-        writer.start()
-        try:
-            while not self.final:
-                # a full inbox stops the reading, before anything is counted
-                with self.changed:
-                    self.changed.wait_for(lambda: len(self.inbox) < INBOX or self.link is not link)
-                data = self.hear(link)
-                with self.changed:
-                    if self.link is not link:
-                        return  # nothing is read of an older link
-                    message = self.take(data)
-                    if message is not None:
-                        self.inbox.append(message)
-                    self.changed.notify_all()
-            writer.join(self.silence)  # the last report, and `e`
-            link.close()
-        except Violation:
-            link.close(1002)
-            raise
-        finally:
-            abort(link)
-            with self.changed:
-                lost.set()
-                self.changed.notify_all()
-            writer.join()
-
-    def hear(self, link):
-        """The next message. A link on which nothing comes is asked, and given up if it does not answer."""
-        for _ in range(2):
-            try:
-                return link.recv(self.silence)
-            except TimeoutError:
-                with self.changed:
-                    self.ask()
-                    self.changed.notify_all()
-        raise TimeoutError("silence")
-
-    def write(self, link, lost):
-        while True:
-            with self.changed:
-                while self.link is link and not lost.is_set() and (message := self.next()) is None:
-                    if self.final:
-                        return
-                    self.changed.wait()
-                if self.link is not link or lost.is_set():
-                    return
-            try:
-                link.send(message)
-            except (OSError, ConnectionClosed):
-                return abort(link)
-
-    def failed(self, failure):
-        """If this end's library has closed the link for a message over the limit: that would come again for ever."""
-        closed = getattr(failure, "sent", None)
-        if closed and closed.code == 1009 and not failure.rcvd_then_sent:
-            self.refuse(1009, "message too large")
+from threads_end import FAILURES, ThreadEnd, abort
 
 
 class Client(ThreadEnd, ClientSession):
@@ -176,13 +79,6 @@ class Client(ThreadEnd, ClientSession):
     def was_replaced(self, in_doubt):
         """A program would look at what is in doubt: the server may have received it or not."""
         self.replaced += in_doubt is not None
-
-
-def abort(link):
-    try:
-        link.socket.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass
 
 
 if __name__ == "__main__":

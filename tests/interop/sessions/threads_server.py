@@ -14,7 +14,7 @@ import threading
 from websockets.sync.server import serve
 
 from session import MESSAGE_LIMIT, NoSession, Session, Table, Violation
-from threads_client import FAILURES, ThreadEnd, abort
+from threads_end import FAILURES, ThreadEnd, abort
 
 OPENING = 10  # seconds for the offer
 
@@ -52,7 +52,7 @@ class Server:
             link.close(refused.code, str(refused))
         except FAILURES as failure:
             with self.lock:
-                if session and session.link is link:
+                if session:
                     session.failed(failure)
         finally:
             abort(link)
