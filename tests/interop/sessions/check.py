@@ -53,12 +53,14 @@ async def spawn(command, *arguments):
 
 async def one(client, server, options, seed):
     """What is wrong, and what was said."""
-    words = ["--count", options.count, "--seed", seed, "--timeout", options.timeout]
+    ends = "server" if seed % 2 else "client"
+    words = ["--count", options.count, "--seed", seed, "--timeout", options.timeout, "--ends", ends]
+    words += ["--compress"] if seed % 3 == 0 else []
     serving = await spawn(SERVERS[server], *words)
     dialing = None
     try:
         scheme, _, port = (await serving.stdout.readline()).decode().strip().rpartition(":")
-        proxy = FaultProxy(int(port), seed, options.faults, has_head=client in WEBSOCKET)
+        proxy = FaultProxy(int(port), seed, options.faults, ends, has_head=client in WEBSOCKET)
         dialing = await spawn(CLIENTS[client], f"{scheme}:{await proxy.start()}", *words)
         said, errors = await dialing.communicate()
         if dialing.returncode or not said:

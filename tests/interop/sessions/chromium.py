@@ -49,7 +49,8 @@ with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
     command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={folder}"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += ["--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
-    page = f"http://127.0.0.1:{server.server_port}/page.html#{options.count},{options.seed},{RELOADS},{options.url}"
+    words = [options.count, options.seed, RELOADS, options.url, options.ends[0]]
+    page = f"http://127.0.0.1:{server.server_port}/page.html#{','.join(map(str, words))}"
     browser = subprocess.Popen([*command, page], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     said.wait(options.timeout - 5)
     browser.kill()

@@ -15,8 +15,8 @@ STALL = 2.7  # seconds: the client has another link then, and the server has not
 
 
 class FaultProxy:
-    def __init__(self, port, seed, faults, has_head=True):
-        self.port, self.faults, self.has_head = port, faults, has_head
+    def __init__(self, port, seed, faults, ends, has_head=True):
+        self.port, self.faults, self.ends, self.has_head = port, faults, ends, has_head
         self.random = random.Random(seed)
         self.lost_ends = self.random.randrange(3)
         self.done = 0
@@ -62,7 +62,7 @@ class Link:
         self.held = {"c": b"", "s": b""}
         draw = proxy.random
         self.side, self.how = draw.choice("cs"), draw.choice(["reset", "reset", "end", "client", "stall"])
-        self.place = draw.randrange(draw.choice([2, 60, 600, 6000, 60_000, 60_000]))
+        self.place = draw.randrange(draw.choice([2, 60, 600, 6000, 20_000, 60_000]))
         self.repeats = draw.choice([0, 0, 1, 3])
         self.has_fault = proxy.faults > 0
         proxy.faults -= 1
@@ -127,14 +127,18 @@ class Link:
             if data or not self.proxy.has_head:
                 through = max(0, self.place - self.passed[side])
                 self.broken.set()
-        elif self.proxy.lost_ends and is_end(data):
+        elif self.proxy.lost_ends and is_end(data) and self.may_lose_end(side):
             self.proxy.lost_ends -= 1
-            through = self.proxy.random.choice([0, through])  # then its answer is lost
+            through = self.proxy.random.choice([0, through]) if self.proxy.ends == "client" else 0
             self.broken.set()
         self.passed[side] += through
         self.is_answered |= side == "s" and bool(data)
         self.held[side] += data[through:]
         return head + data[:through]
+
+    def may_lose_end(self, side):
+        """A client that has answered is gone: a server whose `e` was answered in vain cannot know."""
+        return side == "s" or self.proxy.ends == "client"
 
 
 def is_end(data):
