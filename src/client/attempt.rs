@@ -51,6 +51,8 @@ pub(super) struct Opener {
     /// Where the last attempt went, or would have gone: the program may have named another
     /// endpoint, and a server may have redirected it.
     dialed: Option<String>,
+    /// Where the program wants the next attempt to go, whatever the endpoints are.
+    directed: Option<String>,
     hooks: Hooks,
 }
 
@@ -60,6 +62,8 @@ pub(super) struct Success {
     /// What the server said to the opening handshake, where there is one.
     pub(super) response: Option<http::Response<()>>,
     pub(super) start: Start,
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "there is no TLS to begin"))]
+    is_secure: bool,
 }
 
 impl Opener {
@@ -70,7 +74,7 @@ impl Opener {
         requests: VecDeque<OpeningRequest>,
         hooks: Hooks,
     ) -> Self {
-        Self { settings, network, jar, requests, dialed: None, hooks }
+        Self { settings, network, jar, requests, dialed: None, directed: None, hooks }
     }
 
     /// What to do after a failure, unless the program decides. A 401 is retried if each attempt has a
@@ -93,7 +97,15 @@ impl Opener {
 
     /// The endpoint that the next attempt goes to, unless the program names another.
     pub(super) fn upcoming(&self) -> String {
-        self.requests[0].endpoint.to_string()
+        match &self.directed {
+            Some(url) => Endpoint::parse(url).map_or_else(|_| String::new(), |it| it.to_string()),
+            None => self.requests[0].endpoint.to_string(),
+        }
+    }
+
+    /// The next attempt goes there.
+    pub(super) fn go_to(&mut self, url: String) {
+        self.directed = Some(url);
     }
 
     /// Moves on to the next endpoint.
@@ -111,6 +123,9 @@ impl Opener {
         session: &mut ClientSession,
     ) -> Result<Success, Failure> {
         let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
+        if let Some(Err(error)) = self.directed.take().map(|url| request.set_url(url)) {
+            log::error!("the URL that was decided on is passed over: {error}");
+        }
         self.dialed = Some(request.endpoint.to_string());
         if let Some(make) = &mut self.hooks.token {
             let token = core.call(TOKEN, make)?.map_err(Failure::Request)?;
@@ -210,7 +225,8 @@ impl Opener {
                 true => self.agree(&mut opened, opening.deadline(), endpoint, session)?,
                 false => Start::Ordinary,
             };
-            return Ok(Success { opened, response: None, start });
+            let is_secure = endpoint.scheme.is_tls();
+            return Ok(Success { opened, response: None, start, is_secure });
         }
         let protocol = Protocol::WebSocket(Role::Client);
         let mut request = std::borrow::Cow::Borrowed(request);
@@ -246,7 +262,8 @@ impl Opener {
             true => self.agree(&mut opened, opening.deadline(), endpoint, session)?,
             false => Start::Ordinary,
         };
-        Ok(Success { opened, response: Some(response), start })
+        let is_secure = endpoint.scheme.is_tls();
+        Ok(Success { opened, response: Some(response), start, is_secure })
     }
 
     /// Offers a session, or to go on with the one that there is, and takes the answer.
@@ -290,6 +307,8 @@ impl Opener {
         latest: Option<Instant>,
     ) -> Result<Success, Failure> {
         let Some(hook) = &mut self.hooks.login else { return Ok(success) };
+        #[cfg(feature = "tls")]
+        let is_secure = success.is_secure;
         let Success { opened, response, start, .. } = &mut success;
         if matches!(start, Start::Resumed { .. }) {
             // the server remembers
@@ -304,6 +323,8 @@ impl Opener {
             &core.counters,
             self.settings.inbox(),
             start.new_counts(),
+            #[cfg(feature = "tls")]
+            (is_secure, self.network.tls()),
         );
         // a hook may wait for the server until the timeout of the login
         let patience = core.stalled_after.max(self.settings.timeouts().login);

@@ -595,8 +595,10 @@ impl ClientBuilder {
             .collect();
         let mut settings = self.settings;
         settings.check(is_websocket)?;
-        let confirmable = settings.is_confirmable(is_websocket);
-        if settings.delivery() == Delivery::AtLeastOnce && !confirmable {
+        let delivery = settings.delivery();
+        let confirmable =
+            settings.is_confirmable(is_websocket) || delivery == Delivery::UntilConfirmed;
+        if delivery.resends() && !confirmable {
             return Err(Error::setting("delivery", Error::Unconfirmable.to_string()));
         }
         let id = next_id();
@@ -651,9 +653,11 @@ impl ClientBuilder {
         let socket = settings.socket();
         let goes_through = matches!(self.route, Route::Through(_));
         let goes_as_env_says = matches!(self.route, Route::AsTheEnvironmentSays(_));
-        // the program may name another endpoint before each attempt
-        let may_be_tls =
-            is_tls || self.hooks.request.is_some() || is_websocket && settings.max_redirects() > 0;
+        // a program may name another endpoint before each attempt, or begin TLS at login
+        let may_be_tls = is_tls
+            || self.hooks.request.is_some()
+            || !is_websocket && self.hooks.login.is_some()
+            || is_websocket && settings.max_redirects() > 0;
         let has_proxy = self.connector.is_none() && (goes_through || goes_as_env_says);
         if is_websocket {
             let why = "ws:// has a framing of its own";
@@ -708,6 +712,15 @@ impl ClientBuilder {
         if self.on_message.is_some() {
             let why = "with on_message nothing is queued to be received";
             Error::no_effect(why, &[("inbox", settings.inbox.is_some())])?;
+        }
+        if settings.resume.is_some() {
+            let why = "a session confirms by itself, and nothing comes twice";
+            let by_program = settings.delivery() == Delivery::UntilConfirmed;
+            Error::no_effect(why, &[("Delivery::UntilConfirmed", by_program)])?;
+        }
+        if !settings.delivery().resends() {
+            let why = "nothing is sent again";
+            Error::no_effect(why, &[("on_resend", settings.on_resend.is_some())])?;
         }
         let resume = settings.resume.unwrap_or_default();
         Error::no_effect(

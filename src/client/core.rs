@@ -12,8 +12,11 @@ use super::events::Publisher;
 use super::status::{State, Status};
 use crate::dial::Interrupt;
 use crate::error::Error;
-use crate::failure::{Failure, guarded};
+use crate::failure::{Decision, Failure, guarded};
+use crate::http1::Endpoint;
+use crate::link::Handle;
 use crate::message::{CloseFrame, Message};
+use crate::policy::Heartbeat;
 use crate::queues::NoMessage;
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
@@ -32,6 +35,8 @@ const AT_ONCE: Duration = Duration::from_millis(80);
 #[derive(Debug)]
 pub(super) enum Command {
     Reconnect,
+    /// To end the link that is up, for this reason.
+    End(String, Decision),
     Close(CloseFrame),
 }
 
@@ -51,6 +56,8 @@ pub(super) struct Core {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) status: Status,
+    /// The link that is up.
+    link: Mutex<Option<Handle>>,
     pub(super) publisher: Publisher,
     commands: Sender<Command>,
     pub(super) interrupt: Interrupt,
@@ -81,6 +88,7 @@ impl Core {
             mailbox: Arc::new(Mailbox::new(settings.inbox())),
             counters: Arc::default(),
             status: Status::new(),
+            link: Mutex::default(),
             publisher: Publisher::default(),
             commands,
             interrupt: Interrupt::new(),
@@ -149,6 +157,16 @@ impl Core {
             return Err(Error::Closed);
         }
         self.commands.send(command).map_err(|_| Error::Closed)
+    }
+
+    fn link(&self) -> Result<Handle, Error> {
+        let link = self.link.lock().clone();
+        link.ok_or_else(|| self.status.end().unwrap_or(Error::NotConnected))
+    }
+
+    /// This link is up from here on, or none.
+    pub(super) fn set_link(&self, link: Option<Handle>) {
+        *self.link.lock() = link;
     }
 
     /// Closes, and waits until every thread has ended; returns whether all have. A thread of the
@@ -326,6 +344,24 @@ impl End for Core {
 
     fn start_close(&self, frame: CloseFrame) {
         self.begin_close(frame);
+    }
+
+    fn end_link(&self, reason: String, decision: Decision) -> Result<(), Error> {
+        if let Decision::RetryAt { url, .. } = &decision {
+            Endpoint::parse(url)?.dialable()?;
+        }
+        if !self.status.is_up_now() {
+            return Err(self.status.end().unwrap_or(Error::NotConnected));
+        }
+        self.command(Command::End(reason, decision))
+    }
+
+    fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error> {
+        self.link()?.set_heartbeat(heartbeat)
+    }
+
+    fn ping(&self) -> Result<Receiver<Duration>, Error> {
+        self.link()?.ping()
     }
 }
 

@@ -19,9 +19,9 @@ use super::session::{ClientSession, SessionStart};
 use super::status::Step;
 use super::streak::{FailureStreak, spread};
 use crate::failure::{Decision, Failure, Next, guarded};
-use crate::link::{CloseRequest, Ended, InboxSlot, Link, Parts};
+use crate::link::{CloseRequest, Ended, GOODBYE, InboxSlot, Link, Parts};
 use crate::message::{CloseCode, CloseFrame};
-use crate::policy::{Delivery, MAX_DURATION};
+use crate::policy::MAX_DURATION;
 use crate::queues::inbox::Inbox;
 use crate::queues::terms::TooLarge;
 use crate::settings::Settings;
@@ -30,9 +30,6 @@ use crate::sync::threads::Role;
 
 /// How long the end of a link is held back for received messages to be delivered.
 const MOMENT: Duration = Duration::from_millis(50);
-
-/// How long the closing handshake of a link may take that `reconnect()` replaces.
-const GOODBYE: Duration = Duration::from_millis(500);
 
 const EVENT: &str = "event callback";
 const DECISION: &str = "decision function";
@@ -204,7 +201,7 @@ impl Manager {
         let threads = core.threads.clone();
         thread::scope(|scope| {
             let open = move || {
-                let Success { opened, response, start } =
+                let Success { opened, response, start, .. } =
                     opener.open(attempt, core, latest, session)?;
                 let start = session.begin(start);
                 let parts = Parts {
@@ -232,6 +229,7 @@ impl Manager {
     fn announce(&mut self, up: Up) -> Link {
         let Up { link, response, session } = up;
         self.core.counters.connects.fetch_add(1, Relaxed);
+        self.core.set_link(Some(link.handle()));
         self.link += 1;
         let attempts = std::mem::take(&mut self.attempts);
         let (response, compression) = (response.map(Arc::new), link.compression());
@@ -266,7 +264,7 @@ impl Manager {
         self.core.counters.failures.add(failure.kind());
         self.streak.fail(self.since);
         let attempts = self.attempts;
-        let (cause, mut step) = self.judge(Arc::new(failure));
+        let (cause, mut step) = self.judge(Arc::new(failure), None);
         if let Some(first) = self.first.take() {
             let _ = first.send(Err(Arc::clone(&cause)));
             step = NextStep::Close { clean: false };
@@ -280,9 +278,13 @@ impl Manager {
     }
 
     /// Decides what comes after a failure, and when.
-    fn judge(&mut self, cause: Arc<Failure>) -> (Arc<Failure>, NextStep) {
+    fn judge(
+        &mut self,
+        cause: Arc<Failure>,
+        decided: Option<Decision>,
+    ) -> (Arc<Failure>, NextStep) {
         let give_up = |cause: Arc<Failure>| (Arc::clone(&cause), NextStep::GiveUp(cause));
-        match self.delay_after(&cause) {
+        match self.delay_after(&cause, decided) {
             Ok(Some(delay)) => (cause, NextStep::Redial(delay)),
             Ok(None) => give_up(cause),
             // without a policy there is no telling what a retry would do
@@ -295,14 +297,23 @@ impl Manager {
     /// # Errors
     ///
     /// The panic of the code of the program's that decides.
-    fn delay_after(&mut self, cause: &Failure) -> Result<Option<Duration>, Failure> {
-        let decision = match &mut self.decide {
-            None => self.opener.decision(cause),
-            Some(decide) => self.core.call(DECISION, || decide(&self.handle, cause))?,
+    fn delay_after(
+        &mut self,
+        cause: &Failure,
+        decided: Option<Decision>,
+    ) -> Result<Option<Duration>, Failure> {
+        let decision = match (decided, &mut self.decide) {
+            (Some(decision), _) => decision,
+            (None, None) => self.opener.decision(cause),
+            (None, Some(decide)) => self.core.call(DECISION, || decide(&self.handle, cause))?,
         };
         let not_before = match decision {
             Decision::Retry => Duration::ZERO,
             Decision::RetryAfter(delay) => spread(delay, cause),
+            Decision::RetryAt { url, delay } => {
+                self.opener.go_to(url);
+                return Ok(Some(delay.min(MAX_DURATION)));
+            }
             Decision::GiveUp => return Ok(None),
         };
         if self.settings.max_attempts.is_some_and(|most| self.streak.failed() >= most) {
@@ -319,9 +330,13 @@ impl Manager {
     fn back_off(&mut self, delay: Duration) -> NextStep {
         let due = self.since + delay;
         self.core.status.enter(Step::BackingOff(due));
-        select! {
-            recv(self.commands) -> command => self.obey(command),
-            recv(crossbeam_channel::at(due)) -> _ => NextStep::Redial(Duration::ZERO),
+        loop {
+            select! {
+                recv(self.commands) -> command => if let Some(next) = self.obey(command) {
+                    return next;
+                },
+                recv(crossbeam_channel::at(due)) -> _ => return NextStep::Redial(Duration::ZERO),
+            }
         }
     }
 
@@ -332,21 +347,30 @@ impl Manager {
         self.core.mailbox.wake_all();
         self.core.outbox.set_given_up(Some(Arc::clone(&cause)));
         self.make_known(Event::GaveUp { cause, attempts });
-        let next = self.obey(self.commands.recv());
+        let next = loop {
+            let command = self.commands.recv();
+            if let Some(next) = self.obey(command) {
+                break next;
+            }
+        };
         // again: a `reconnect()` that came before the first of these calls has told the outbox too early
         self.core.outbox.set_given_up(None);
         next
     }
 
     /// Does what the program wants of a client without a link. One attempt answers all requests to
-    /// reconnect that have come by now; a request to close goes before them.
-    fn obey(&mut self, command: Result<Command, RecvError>) -> NextStep {
-        let closes = |command| matches!(command, Command::Close(_));
+    /// reconnect that have come by now; a request to close goes before them. `None` if there is nothing to
+    /// do: the link that was to be ended has ended.
+    fn obey(&mut self, command: Result<Command, RecvError>) -> Option<NextStep> {
         // no error comes: the core holds a sender as long as this manager runs
-        if command.map_or(true, closes) || self.commands.try_iter().any(closes) {
-            return NextStep::Close { clean: false };
+        let Ok(command) = command else { return Some(NextStep::Close { clean: false }) };
+        let commands = || std::iter::once(&command);
+        let rest: Vec<Command> = self.commands.try_iter().collect();
+        if commands().chain(&rest).any(|command| matches!(command, Command::Close(_))) {
+            return Some(NextStep::Close { clean: false });
         }
-        self.redial_at_once()
+        let wants_link = |command: &Command| matches!(command, Command::Reconnect);
+        commands().chain(&rest).any(wants_link).then(|| self.redial_at_once())
     }
 
     /// The program wants to start over.
@@ -373,15 +397,12 @@ impl Manager {
         // long, and the end is made known without waiting for it
         if link.read().recv_deadline(self.since + MOMENT) == Err(RecvTimeoutError::Disconnected) {
             let ended = self.join(link);
-            return self.link_ended(command.is_some(), ended, uptime);
+            return self.link_ended(command, ended, uptime);
         }
-        let next = self.link_ended(command.is_some(), link.ended(), uptime);
+        let next = self.link_ended(command, link.ended(), uptime);
         let command = self.outlast_handler(&link);
         self.join(link);
-        match command {
-            Some(command) => self.obey(Ok(command)),
-            None => next,
-        }
+        command.and_then(|command| self.obey(Ok(command))).unwrap_or(next)
     }
 
     /// The client is closed, and the server has not said that it knows that its session is over: it is told
@@ -413,9 +434,14 @@ impl Manager {
     /// The next link has the same handler, so it waits until the handler has had what came on this link,
     /// or until the program wants something else.
     fn outlast_handler(&mut self, link: &Link) -> Option<Command> {
-        let command = select! {
-            recv(link.read()) -> _ => return None,
-            recv(self.commands) -> command => command.ok()?,
+        let command = loop {
+            select! {
+                recv(link.read()) -> _ => return None,
+                recv(self.commands) -> command => match command.ok()? {
+                    Command::End(..) => {}
+                    command => break command,
+                },
+            }
         };
         if matches!(command, Command::Close(_)) {
             // as much time as if the link were alive
@@ -427,6 +453,7 @@ impl Manager {
 
     /// Joins the threads of a dead link, and settles with outbox and session what it had taken.
     fn join(&mut self, link: Link) -> Ended {
+        self.core.set_link(None);
         let ended = link.join();
         if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
             if let Some(TooLarge { size, message }) = self.core.outbox.take_too_large() {
@@ -453,10 +480,13 @@ impl Manager {
                 handle.close(CloseRequest::after_data(frame.clone()).by(deadline));
                 handle.wait_closed();
             }
-            Command::Reconnect => {
+            Command::Reconnect | Command::End(..) => {
+                let cause = match &command {
+                    Command::End(reason, _) => Failure::Ended(reason.clone()),
+                    _ => Failure::ReconnectRequested,
+                };
                 let frame = CloseFrame::new(CloseCode::NORMAL, "");
-                let request = CloseRequest::urgent(Some(frame));
-                let request = request.because(Failure::ReconnectRequested);
+                let request = CloseRequest::urgent(Some(frame)).because(cause);
                 handle.close(request.by(Instant::now() + GOODBYE));
                 handle.wait_closed();
             }
@@ -480,18 +510,18 @@ impl Manager {
     }
 
     /// Decides what comes after a link, and makes it known.
-    fn link_ended(&mut self, is_replaced: bool, ended: Ended, uptime: Duration) -> NextStep {
+    fn link_ended(&mut self, command: Option<Command>, ended: Ended, uptime: Duration) -> NextStep {
         if uptime >= self.settings.stable_after() {
             self.streak = FailureStreak::of_stable_link(self.since);
         } else {
             self.streak.fail(self.since);
         }
         let resumable = self.session.is_resumable(&ended.cause);
-        let (cause, step) = if is_replaced {
+        let (cause, step) = match command {
             // even if something else ended the link meanwhile
-            (ended.cause, self.redial_at_once())
-        } else {
-            self.judge(ended.cause)
+            Some(Command::Reconnect | Command::Close(_)) => (ended.cause, self.redial_at_once()),
+            Some(Command::End(_, decision)) => self.judge(ended.cause, Some(decision)),
+            None => self.judge(ended.cause, None),
         };
         self.core.counters.disconnects.add(cause.kind());
         let endpoint = self.opener.endpoint();
@@ -505,7 +535,7 @@ impl Manager {
             endpoint,
             uptime,
             unconfirmed: ended.unconfirmed,
-            will_be_resent: self.settings.delivery() == Delivery::AtLeastOnce,
+            will_be_resent: self.settings.delivery().resends(),
             resumable,
             next: step.shown(),
         });

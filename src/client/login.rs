@@ -6,10 +6,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::failure::Failure;
+use crate::error::Error;
+use crate::failure::{Decision, Failure};
 use crate::link::{COUNTED, Opened, Sorted, Talk, sort};
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
-use crate::policy::Bounds;
+use crate::policy::{Bounds, Heartbeat};
 use crate::resume::{Counts, Note};
 use crate::stats::Counters;
 
@@ -34,6 +35,11 @@ pub struct LoginSession<'a> {
     deadline: Instant,
     response: Option<&'a http::Response<()>>,
     counters: &'a Counters,
+    /// Whether there is TLS already, and how it would begin.
+    #[cfg(feature = "tls")]
+    is_secure: bool,
+    #[cfg(feature = "tls")]
+    tls: Arc<rustls::ClientConfig>,
     /// How much may be kept for the program.
     inbox: Bounds,
     kept_bytes: usize,
@@ -52,12 +58,17 @@ impl<'a> LoginSession<'a> {
         counters: &'a Counters,
         inbox: Bounds,
         session: Option<Arc<Counts>>,
+        #[cfg(feature = "tls")] (is_secure, tls): (bool, Arc<rustls::ClientConfig>),
     ) -> Self {
         Self {
             talk: Talk::new(opened),
             deadline,
             response,
             counters,
+            #[cfg(feature = "tls")]
+            is_secure,
+            #[cfg(feature = "tls")]
+            tls,
             inbox,
             kept_bytes: 0,
             has_kept_too_much: false,
@@ -84,8 +95,8 @@ impl<'a> LoginSession<'a> {
             self.end_session(frame, Instant::now() + GOODBYE);
         }
         Err(match error.downcast::<LoginError>() {
-            Ok(error) => Failure::Login { permanent: error.permanent, source: error.source },
-            Err(source) => Failure::Login { permanent: false, source },
+            Ok(error) => Failure::Login { decision: error.decision, source: error.source },
+            Err(source) => Failure::Login { decision: Decision::Retry, source },
         })
     }
 
@@ -218,6 +229,78 @@ impl<'a> LoginSession<'a> {
         }
     }
 
+    /// Begins TLS, with a server of this name: for services that greet in the clear first (NATS, XMPP, IMAP,
+    /// PostgreSQL). Trust, certificate and all else are those of
+    /// [`ClientBuilder::tls`](crate::ClientBuilder::tls). On `tcp://` only. What the hook has received and
+    /// [kept](Self::keep) before stays; a server that has said more than was received is refused, for
+    /// whoever is between could have said that.
+    ///
+    /// ```no_run
+    /// use everlink::Client;
+    /// use everlink::config::{Framing, Heartbeat};
+    ///
+    /// let client = Client::builder("tcp://mail.example.org:143")
+    ///     .framing(Framing::lines())
+    ///     .heartbeat(Heartbeat::off())
+    ///     .login(|login| {
+    ///         login.recv()?;
+    ///         login.send("a1 STARTTLS")?;
+    ///         login.recv_matching(|line| line.as_text().is_some_and(|it| it.starts_with("a1 OK")))?;
+    ///         login.start_tls("mail.example.org")?;
+    ///         login.send("a2 LOGIN user password")
+    ///     });
+    /// # let _ = client;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Tls`], [`Failure::Handshake`], [`Failure::Io`]; the link is over then.
+    #[cfg(feature = "tls")]
+    pub fn start_tls(&mut self, name: &str) -> Result<(), Failure> {
+        use crate::transport::tls;
+        let (tls, deadline) = (Arc::clone(&self.tls), self.deadline);
+        let opened = self.talk.opened();
+        let wrong = |what: &str| Failure::Io(io::Error::new(io::ErrorKind::InvalidInput, what));
+        if opened.protocol.is_websocket() || self.is_secure {
+            return Err(wrong("TLS begins inside a connection of tcp:// that has none"));
+        }
+        if !opened.buffer.unread().is_empty() || opened.decoder.unfinished().is_begun() {
+            return Err(wrong("the server has said more, in the clear, before TLS has begun"));
+        }
+        let connection = tls::client_connection(&tls, name)?;
+        opened.duplex = tls::open(opened.duplex.take(), connection, deadline)?;
+        self.is_secure = true;
+        Ok(())
+    }
+
+    /// The link beats so from here on, once the hook has returned: a service may say at login how often it
+    /// wants a beat. It holds for this link only; the next login says so again.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::Client;
+    /// use everlink::config::Heartbeat;
+    ///
+    /// let client = Client::builder("ws://localhost:9001").login(|login| {
+    ///     let hello = login.recv()?;
+    ///     let ms = hello.as_text().and_then(|text| text.strip_prefix("beat every "));
+    ///     let interval = Duration::from_millis(ms.ok_or("no hello")?.parse()?);
+    ///     login.set_heartbeat(Heartbeat::every(interval).message("beat", |answer| *answer == *"ack"))
+    /// });
+    /// # let _ = client;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`](crate::Error::InvalidSetting) as at the start.
+    pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) -> HookResult {
+        let opened = self.talk.opened();
+        let checked = heartbeat.check(opened.protocol.is_websocket() || self.session.is_some());
+        checked.map_err(|reason| Error::setting("heartbeat", reason))?;
+        self.talk.opened().heartbeat = Some(heartbeat);
+        Ok(())
+    }
+
     /// Puts aside a message that was received and is not the hook's: the program receives it
     /// first, before what comes after the login, in the order of these calls. If the login fails they
     /// are gone with the link, and so are those for which a program that does not receive leaves no room
@@ -299,8 +382,8 @@ impl fmt::Debug for LoginSession<'_> {
     }
 }
 
-/// An error of a login hook which says that trying again cannot help. Any other error may end the hook
-/// too, and is retried.
+/// An error of a login hook which says what is to follow: nothing, or an attempt later or elsewhere. Any other
+/// error may end the hook too, and is retried.
 ///
 /// ```no_run
 /// use everlink::{Client, LoginError};
@@ -319,23 +402,46 @@ impl fmt::Debug for LoginSession<'_> {
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub struct LoginError {
-    permanent: bool,
+    decision: Decision,
     source: Box<dyn StdError + Send + Sync>,
 }
 
 impl LoginError {
     /// A failure that another attempt may not meet.
     pub fn new(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { permanent: false, source: source.into() }
+        Self::decided(Decision::Retry, source)
     }
 
     /// A failure that every attempt would meet: the client gives up.
     pub fn permanent(source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self { permanent: true, source: source.into() }
+        Self::decided(Decision::GiveUp, source)
+    }
+
+    /// A failure after which this is to follow.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use everlink::failure::Decision;
+    /// use everlink::{Client, LoginError};
+    ///
+    /// let client = Client::builder("ws://localhost:9001").login(|session| {
+    ///     let greeting = session.recv()?;
+    ///     match greeting.as_text().and_then(|text| text.strip_prefix("moved to ")) {
+    ///         Some(url) => {
+    ///             let there = Decision::RetryAt { url: url.into(), delay: Duration::ZERO };
+    ///             Err(LoginError::decided(there, "the service has moved"))?
+    ///         }
+    ///         None => Ok(()),
+    ///     }
+    /// });
+    /// # let _ = client;
+    /// ```
+    pub fn decided(decision: Decision, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self { decision, source: source.into() }
     }
 
     /// Whether every attempt would meet it.
     pub fn is_permanent(&self) -> bool {
-        self.permanent
+        self.decision == Decision::GiveUp
     }
 }

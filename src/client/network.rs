@@ -46,6 +46,11 @@ impl Network {
         }
     }
 
+    #[cfg(feature = "tls")]
+    pub(super) fn tls(&self) -> Arc<rustls::ClientConfig> {
+        Arc::clone(&self.tls)
+    }
+
     /// Connects to the endpoint, TLS included where it is wanted.
     pub(super) fn connect(
         &mut self,

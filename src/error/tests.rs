@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::time::Duration;
 
 use super::*;
-use crate::failure::{HandshakeError, ProxyError, TlsError};
+use crate::failure::{Decision, HandshakeError, ProxyError, TlsError};
 
 const WHY: &str = "the reason why";
 const FORGED: &str = "the reason why\n[ERROR root] forged\u{1b}[2J\u{202e}";
@@ -103,7 +103,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
             },
             "403 Forbidden",
         ),
-        (Failure::Login { permanent: true, source: boxed() }, WHY),
+        (Failure::Login { decision: Decision::GiveUp, source: boxed() }, WHY),
         (Failure::Request(boxed()), WHY),
         (Failure::Io(io()), WHY),
         (Failure::ClosedAbnormally, "without a close frame"),
@@ -120,6 +120,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         (Failure::Framing { reason: FORGED.into() }, WHY),
         (Failure::Panicked { place: "handler", message: FORGED.into() }, WHY),
         (Failure::Thread(io()), WHY),
+        (Failure::Ended(FORGED.into()), WHY),
         (Failure::ReconnectRequested, "requested by the program"),
         (Failure::TooSlow, "too slow"),
         (Failure::NotResumed, "could not be resumed"),
@@ -152,6 +153,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
         | Failure::Framing { .. }
         | Failure::Panicked { .. }
         | Failure::Thread(_)
+        | Failure::Ended(_)
         | Failure::ReconnectRequested
         | Failure::TooSlow
         | Failure::NotResumed

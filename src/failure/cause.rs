@@ -81,8 +81,8 @@ pub enum Failure {
     #[error("login failed: {}", Chain(.source.as_ref()))]
     #[non_exhaustive]
     Login {
-        /// Whether the hook said that trying again cannot help.
-        permanent: bool,
+        /// What the hook wants to follow: [`Decision::Retry`] unless it said something else.
+        decision: Decision,
         /// What the hook said.
         source: Box<dyn StdError + Send + Sync>,
     },
@@ -158,6 +158,9 @@ pub enum Failure {
     /// The system refused a thread.
     #[error("could not start a thread: {}", Chain(.0))]
     Thread(#[source] io::Error),
+    /// The program ended the link with [`end_link`](crate::Sender::end_link), for this reason.
+    #[error("ended by the program: {}", OneLine(.0))]
+    Ended(String),
     /// The program asked for a new link with [`reconnect`](crate::Client::reconnect).
     #[error("reconnect requested by the program")]
     ReconnectRequested,
@@ -264,9 +267,11 @@ impl Failure {
             | Self::NotResumed
             | Self::Evicted => FailureKind::Lost,
             Self::Closed(_) => FailureKind::ClosedByPeer,
-            Self::ClosedHere(_) | Self::ReconnectRequested | Self::Interrupted | Self::Aborted => {
-                FailureKind::ClosedHere
-            }
+            Self::ClosedHere(_)
+            | Self::Ended(_)
+            | Self::ReconnectRequested
+            | Self::Interrupted
+            | Self::Aborted => FailureKind::ClosedHere,
             Self::HeartbeatTimeout { .. } => FailureKind::Silent,
             Self::WriteTimeout { .. } | Self::TooSlow => FailureKind::Stuck,
             Self::Protocol { .. } | Self::Framing { .. } => FailureKind::Protocol,
@@ -291,7 +296,8 @@ impl Failure {
     ///   common ground ([`TlsError`], all but `Broken`);
     /// * the peer broke the WebSocket protocol (not the framing of a `tcp://` connection: the next one
     ///   starts at the beginning of a message);
-    /// * the login hook said that it is permanent, or was ended by one of these, or by a 1009;
+    /// * the login hook said so ([`LoginError`](crate::LoginError)), or was ended by one of these, or by a
+    ///   1009;
     /// * a handler panicked.
     ///
     /// Close 1000 and the private codes 4000 to 4999 mean different things at different
@@ -319,12 +325,13 @@ impl Failure {
             Self::Closed(Some(frame)) => {
                 matches!(frame.code.0, 1002 | 1003 | 1007 | 1008 | 1010 | 3000 | 3003)
             }
-            Self::Login { permanent, source } => {
+            Self::Login { decision: Decision::Retry, source } => {
                 // what a hook sends is as large the next time
                 let is_too_large = self.close_frame().is_some_and(|frame| frame.code.0 == 1009);
                 let link = source.downcast_ref::<Self>().map(Self::decision);
-                *permanent || is_too_large || matches!(link, Some(Decision::GiveUp))
+                is_too_large || matches!(link, Some(Decision::GiveUp))
             }
+            Self::Login { decision, .. } => return decision.clone(),
             Self::Proxy(error) => match error {
                 // some proxies say 401 to credentials that are wrong, and 407 to none
                 ProxyError::Rejected { status, .. } => matches!(status.as_u16(), 401 | 407),
@@ -396,6 +403,7 @@ impl Failure {
             | Self::EndOfStream { .. }
             | Self::Protocol { .. }
             | Self::Framing { .. }
+            | Self::Ended(_)
             | Self::ReconnectRequested => Manner::Orderly,
             Self::Aborted | Self::TooSlow => Manner::Aborted,
             _ => Manner::Broken,

@@ -1,6 +1,7 @@
 //! What the heartbeat has to do next: a pure step from what is seen of a link, without clocks of its own.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::liveness::{HELD_UP, Waiting};
@@ -50,8 +51,8 @@ pub(super) enum Action {
 }
 
 #[derive(Debug)]
-pub(super) struct BeatClock<'a> {
-    heartbeat: &'a Heartbeat,
+pub(super) struct BeatClock {
+    heartbeat: Arc<Heartbeat>,
     last_beat: Instant,
     /// Until when the last step said to wait.
     due: Instant,
@@ -70,8 +71,8 @@ struct Grace {
     is_final: bool,
 }
 
-impl<'a> BeatClock<'a> {
-    pub(super) fn new(heartbeat: &'a Heartbeat, born: Instant) -> Self {
+impl BeatClock {
+    pub(super) fn new(heartbeat: Arc<Heartbeat>, born: Instant) -> Self {
         Self {
             heartbeat,
             last_beat: born,
@@ -83,7 +84,8 @@ impl<'a> BeatClock<'a> {
     }
 
     pub(super) fn step(&mut self, seen: &Seen) -> Vec<Action> {
-        let Heartbeat { interval, dead_after, beat, .. } = self.heartbeat;
+        let heartbeat = Arc::clone(&self.heartbeat);
+        let Heartbeat { interval, dead_after, beat, .. } = &*heartbeat;
         let (now, interval, mut actions) = (seen.now, *interval, Vec::new());
         let since = |time: Instant| now.saturating_duration_since(time);
         let seek = Action::SeekConfirmations(dead_after.saturating_mul(2));
@@ -106,8 +108,9 @@ impl<'a> BeatClock<'a> {
         let is_about_due = |time: Duration| time + interval / EARLY >= interval;
         let mut wait = interval.saturating_sub(since(self.last_beat));
         // a busy link carries no pings, unless somebody looks at its round trips; a service's own
-        // beats go out all the same
-        if matches!(beat, Beat::Ping) && !(is_about_due(since(self.last_beat)) && seen.is_looked_at)
+        // beats go out all the same, unless it wants them when idle
+        if matches!(beat, Beat::Ping | Beat::Message { when_idle: true, .. })
+            && !(is_about_due(since(self.last_beat)) && seen.is_looked_at)
         {
             wait = wait.max(interval.saturating_sub(quiet));
         }
@@ -168,15 +171,15 @@ mod tests {
     }
 
     /// Times are in milliseconds since the link began.
-    struct Walk<'a> {
-        clock: BeatClock<'a>,
+    struct Walk {
+        clock: BeatClock,
         born: Instant,
     }
 
-    impl<'a> Walk<'a> {
-        fn new(heartbeat: &'a Heartbeat) -> Self {
+    impl Walk {
+        fn new(heartbeat: &Heartbeat) -> Self {
             let born = Instant::now();
-            let mut walk = Self { clock: BeatClock::new(heartbeat, born), born };
+            let mut walk = Self { clock: BeatClock::new(Arc::new(heartbeat.clone()), born), born };
             walk.step(0, 0);
             walk
         }
@@ -274,7 +277,7 @@ mod tests {
     fn while_the_program_is_busy_nobody_dies_and_that_is_said_once() {
         let heartbeat = beats();
         let mut walk = Walk::new(&heartbeat);
-        let busy = |walk: &Walk<'_>, time: u64, since: u64| Seen {
+        let busy = |walk: &Walk, time: u64, since: u64| Seen {
             waiting: Waiting::ForProgram(ms(since)),
             silence: Duration::ZERO,
             ..walk.seen(time, 0)

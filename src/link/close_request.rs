@@ -1,9 +1,12 @@
 //! How a link is to be closed.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::failure::Failure;
 use crate::message::CloseFrame;
+
+/// How long the closing handshake of a link may take that the program has no use for any more.
+pub(crate) const GOODBYE: Duration = Duration::from_millis(500);
 
 /// A link says what its close frame says, once, and ends when the peer has answered, or by the deadline.
 #[derive(Debug, Default)]

@@ -438,18 +438,21 @@ impl FrameWriter {
                 }
             }
             let Some(mut entry) = self.batch.pop_front() else { break };
-            let size = entry.message.len();
             let kind = self.begin_message(&mut entry);
             let position = entry.position;
+            let changed = self.change(&entry)?;
+            let message = changed.as_ref().unwrap_or(&entry.message);
+            let size = message.len();
             match (&mut self.encoder, self.shared.settings.fragment()) {
                 (Encoder::WebSocket(_), Some(piece)) if size > piece => {
-                    self.fragments(entry, kind, piece)?;
+                    let message = message.clone();
+                    self.fragments(entry, message, kind, piece)?;
                 }
                 (encoder, _) => {
                     if entry.is_uncompressed {
-                        encoder.plain(&entry.message, kind, &mut self.out);
+                        encoder.plain(message, kind, &mut self.out);
                     } else {
-                        encoder.message(&entry.message, kind, &mut self.out);
+                        encoder.message(message, kind, &mut self.out);
                     }
                     self.entries.push_back((self.out.encoded(), entry));
                 }
@@ -493,10 +496,28 @@ impl FrameWriter {
         if self.encoder.needs_writes_of_its_own() { self.drain() } else { Ok(()) }
     }
 
+    /// What the program makes of a message that is sent again, if it makes anything.
+    fn change(&self, entry: &Entry) -> io::Result<Option<Message>> {
+        let Some(change) = self.shared.settings.on_resend.as_ref().filter(|_| entry.is_again())
+        else {
+            return Ok(None);
+        };
+        let changed = guarded("resend closure", || change(&entry.message));
+        let changed = changed.map_err(|panic| io::Error::other(panic.to_string()))?;
+        self.shared.protocol.check(&changed).map_err(io::Error::other)?;
+        Ok(Some(changed))
+    }
+
     /// Encodes a message in fragments, with pings and pongs in between.
-    fn fragments(&mut self, entry: Entry, kind: Option<u8>, size: usize) -> io::Result<()> {
+    fn fragments(
+        &mut self,
+        entry: Entry,
+        message: Message,
+        kind: Option<u8>,
+        size: usize,
+    ) -> io::Result<()> {
         const NOT_WHOLE: u64 = u64::MAX;
-        let (message, may_deflate) = (entry.message.clone(), !entry.is_uncompressed);
+        let may_deflate = !entry.is_uncompressed;
         self.entries.push_back((NOT_WHOLE, entry));
         let deflated = match &mut self.encoder {
             Encoder::WebSocket(encoder) if may_deflate => encoder.deflate(&message, kind),
@@ -579,7 +600,7 @@ impl FrameWriter {
             self.ask_for_report();
             return Ok(());
         }
-        match (&self.encoder, &self.shared.settings.heartbeat().beat) {
+        match (&self.encoder, &self.shared.beats.present().beat) {
             (Encoder::WebSocket(_), _) => {
                 self.ping();
                 Ok(())

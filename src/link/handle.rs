@@ -2,14 +2,16 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
 use super::close_request::CloseRequest;
 use super::life::Life;
 use super::shared::Shared;
+use crate::error::Error;
 use crate::failure::Failure;
+use crate::policy::Heartbeat;
 
 /// What can be done to a link from anywhere.
 #[derive(Clone)]
@@ -48,6 +50,43 @@ impl Handle {
     /// Ends the link at once. A handler gets no more of what had come than the message that it has.
     pub(crate) fn end(&self, cause: Failure) {
         self.with(|shared| shared.end(cause));
+    }
+
+    fn alive(&self) -> Result<Arc<Shared>, Error> {
+        let shared = self.shared.upgrade().filter(|_| self.died_at().is_none());
+        shared.ok_or(Error::NotConnected)
+    }
+
+    /// From here on it beats so.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotConnected`], and [`Error::InvalidSetting`] as at the start.
+    pub(crate) fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error> {
+        let shared = self.alive()?;
+        let has_pings = shared.protocol.is_websocket() || shared.session.is_some();
+        let checked = heartbeat.check(has_pings);
+        checked.map_err(|reason| Error::setting("heartbeat", reason))?;
+        shared.set_heartbeat(heartbeat);
+        Ok(())
+    }
+
+    /// Has a ping go out, or a beat of the program's. What is returned gets how long the answer took, or
+    /// disconnects if none comes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotConnected`], and [`Error::Unconfirmable`] where the peer answers nothing.
+    pub(crate) fn ping(&self) -> Result<Receiver<Duration>, Error> {
+        let shared = self.alive()?;
+        if !shared.has_pings() {
+            return Err(Error::Unconfirmable);
+        }
+        let answer = shared.pings.expect();
+        if let Err(panic) = shared.beat() {
+            shared.fail(panic);
+        }
+        Ok(answer)
     }
 
     /// When the link died; `None` while it lives.

@@ -1,6 +1,7 @@
 //! The heartbeat thread: asks a silent peer for a sign of life, and is the second watch on its
 //! silence after the reader's own read timeout.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
@@ -10,15 +11,19 @@ use super::liveness::HELD_UP;
 use super::shared::{Notice, Shared};
 use super::suspension::Suspension;
 use super::writer::Writer;
-use crate::failure::{Failure, guarded};
-use crate::policy::Beat;
+use crate::failure::Failure;
+use crate::policy::{Beat, Heartbeat};
 
 /// Does what the [`BeatClock`] says, until the link is dead.
 pub(super) fn run(shared: &Shared, writer: &Writer) {
-    let heartbeat = shared.settings.heartbeat();
-    let mut clock = BeatClock::new(heartbeat, shared.liveness.origin());
+    let mut beats = shared.beats.look();
+    let mut clock = BeatClock::new(Arc::clone(beats.heartbeat()), shared.liveness.origin());
     let mut suspension = Suspension::new();
     loop {
+        if beats.is_stale(&shared.beats) {
+            beats = shared.beats.look();
+            clock = BeatClock::new(Arc::clone(beats.heartbeat()), Instant::now());
+        }
         let seen = Seen {
             // first: all else is at least as old as this says
             now: Instant::now(),
@@ -35,7 +40,7 @@ pub(super) fn run(shared: &Shared, writer: &Writer) {
                 }
                 Action::Beat => {
                     shared.counters.begin_beat();
-                    if let Err(panic) = beat(shared, writer) {
+                    if let Err(panic) = beat(shared, writer, beats.heartbeat()) {
                         return shared.fail(panic);
                     }
                     writer.relax();
@@ -57,26 +62,13 @@ pub(super) fn run(shared: &Shared, writer: &Writer) {
     }
 }
 
-fn beat(shared: &Shared, writer: &Writer) -> Result<(), Failure> {
+fn beat(shared: &Shared, writer: &Writer, heartbeat: &Heartbeat) -> Result<(), Failure> {
     shared.liveness.ask();
-    match &shared.settings.heartbeat().beat {
-        Beat::Ping | Beat::PingAlways => {
-            if writer.ping_now() {
-                return Ok(());
-            }
-            shared.control.ping();
-        }
-        Beat::Message { payload, .. } => {
-            let payload = guarded("heartbeat payload", || payload())?;
-            if !shared.can_carry(&payload) {
-                return Ok(());
-            }
-            shared.control.beat(payload);
-        }
-        Beat::Off | Beat::Listen => return Ok(()),
+    match heartbeat.beat {
+        Beat::Ping | Beat::PingAlways if writer.ping_now() => Ok(()),
+        Beat::Off | Beat::Listen => Ok(()),
+        _ => shared.beat(),
     }
-    shared.outbox.ring();
-    Ok(())
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ struct LifeState {
     closing: Option<CloseRequest>,
     parting: Parting,
     is_leaving: bool,
+    /// How often the heartbeat was changed.
+    beats: u64,
     died_at: Option<Instant>,
     /// Its owner has counted it and said so.
     is_announced: bool,
@@ -317,15 +319,23 @@ impl Life {
         self.state.lock().close_frame()
     }
 
+    /// The heartbeat is another one.
+    pub(super) fn beats_anew(&self) {
+        self.change(|state| state.beats += 1);
+    }
+
     /// Waits for the next thing that the heartbeat thread has to do.
     pub(super) fn wait_pulse(&self, due: Instant) -> Pulse {
+        let beats = self.state.lock().beats;
         loop {
             let deadline = self.state.lock().deadline();
             let until = deadline.map_or(due, |deadline| deadline.min(due));
             // a request that comes meanwhile may be for sooner
-            let is_told = self.wait(Some(until), |state| state.deadline() != deadline);
+            let is_told = self
+                .wait(Some(until), |state| state.deadline() != deadline || state.beats != beats);
             match (is_told, deadline) {
                 (true, _) if self.is_dead() => return Pulse::Dead,
+                (true, _) if self.state.lock().beats != beats => return Pulse::Due,
                 (true, _) => {}
                 (false, Some(deadline)) if deadline == until => return Pulse::Overdue,
                 (false, _) => return Pulse::Due,

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
 
+use super::beats::Beats;
 use super::control::ControlSlots;
 use super::frame_writer::FrameWriter;
 use super::handle::Handle;
@@ -72,8 +73,8 @@ impl Link {
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
         let Parts { opened, settings, outbox, inbox, mailbox, counters, .. } = parts;
         let (session, id, link) = (parts.session, parts.id, parts.link);
-        let Opened { duplex, protocol, decoder, buffer, compression: agreed, kept, secrets } =
-            opened;
+        let Opened { duplex, protocol, decoder, buffer, compression: agreed, .. } = opened;
+        let (kept, secrets, heartbeat) = (opened.kept, opened.secrets, opened.heartbeat);
         let mut encoder = protocol.encoder();
         if let (Some(agreed), Some(compression)) = (agreed, &settings.compression) {
             encoder.compressed(agreed, compression.clone());
@@ -86,6 +87,7 @@ impl Link {
             link,
             control: ControlSlots::default(),
             liveness: Liveness::new(),
+            beats: Beats::new(heartbeat.unwrap_or_else(|| settings.heartbeat().clone())),
             pings: PingLedger::new(Arc::clone(&counters)),
             life: Arc::new(Life::new()),
             notices: notice_sender,

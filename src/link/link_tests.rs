@@ -1,5 +1,6 @@
 //! A link without threads and without a socket, and what its parts do with each other.
 
+use super::beats::Beats;
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool as Flag;
@@ -13,7 +14,7 @@ use super::life::Life;
 use super::liveness::Liveness;
 use super::pings::PingLedger;
 use super::shared::Shared;
-use crate::policy::{Delivery, Queue};
+use crate::policy::{Delivery, Heartbeat, Queue};
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::settings::Settings;
@@ -40,6 +41,7 @@ pub(super) fn shared(protocol: Protocol, messages: usize) -> Arc<Shared> {
         life: Arc::new(Life::new()),
         control: ControlSlots::default(),
         liveness: Liveness::new(),
+        beats: Beats::new(Heartbeat::default()),
         pings: PingLedger::new(counters),
         notices: bounded(4).0,
         id: 1,

@@ -8,6 +8,7 @@
 //! | `Life`: a lock, its condition and two signals | how far the link has come and why it ends |
 //! | `ControlSlots`: a lock, and a flag that spares it | what goes out ahead of data; filled by reader and heartbeat, emptied by the writer |
 //! | `Handoff`: a lock | the `FrameWriter`, lent while the writer sleeps |
+//! | `Beats`: a lock, and a version that spares it | the heartbeat, which the program may change |
 //! | `PingLedger`: a lock | which pings are out; the writer asks, the reader hears the answer |
 //! | `Liveness`: three atomics | since when the peer is silent; hot, so without a lock |
 //! | the outbox and its doorbell, the mailbox | they outlive the link |
@@ -35,6 +36,7 @@
 //! other two wake and end.
 
 mod beat_clock;
+mod beats;
 mod close_request;
 mod confirmation;
 mod control;
@@ -59,7 +61,7 @@ mod suspension;
 mod talk;
 mod writer;
 
-pub(crate) use close_request::CloseRequest;
+pub(crate) use close_request::{CloseRequest, GOODBYE};
 pub(crate) use handle::Handle;
 pub(crate) use link::{Ended, Link, Parts};
 pub(crate) use opened::Opened;

@@ -2,7 +2,7 @@
 
 use crate::failure::Secrets;
 use crate::message::Message;
-use crate::policy::{AgreedCompression, MaxSizes};
+use crate::policy::{AgreedCompression, Heartbeat, MaxSizes};
 use crate::sync::Budget;
 use crate::transport::{Duplex, ReadBuffer};
 use crate::wire::{Decoder, Protocol};
@@ -19,6 +19,8 @@ pub(crate) struct Opened {
     pub(crate) compression: Option<AgreedCompression>,
     /// Messages that the login hook received and did not take.
     pub(crate) kept: Vec<Message>,
+    /// The heartbeat that the login hook has chosen, if it has.
+    pub(crate) heartbeat: Option<Heartbeat>,
     /// Secrets that were sent to the peer, and must not appear in what it says.
     pub(crate) secrets: Secrets,
 }
@@ -34,6 +36,7 @@ impl Opened {
             buffer,
             compression: None,
             kept: Vec::new(),
+            heartbeat: None,
             secrets: Secrets::default(),
         }
     }

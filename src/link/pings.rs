@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::{Receiver, Sender, bounded};
+
 use crate::stats::Counters;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -27,6 +29,10 @@ struct PingState {
     out: VecDeque<Ping>,
     unanswered: u64,
     is_answered: bool,
+    /// Who waits for the answer to the next ping.
+    waiting: Vec<Sender<Duration>>,
+    /// No answer comes any more.
+    is_abandoned: bool,
 }
 
 /// What went out before a ping.
@@ -45,6 +51,8 @@ struct Ping {
     covers: Covered,
     /// Whether it is a beat of the application, whose answer carries no number.
     is_beat: bool,
+    /// Who is told when it is answered.
+    waiting: Vec<Sender<Duration>>,
 }
 
 impl PingLedger {
@@ -63,6 +71,24 @@ impl PingLedger {
         self.state().out.front().map(|ping| ping.sent.elapsed())
     }
 
+    /// Somebody is told how long the next ping took that goes out, when it is answered.
+    pub(super) fn expect(&self) -> Receiver<Duration> {
+        let (sender, receiver) = bounded(1);
+        let mut state = self.state();
+        if !state.is_abandoned {
+            state.waiting.push(sender);
+        }
+        receiver
+    }
+
+    /// The link is dead.
+    pub(super) fn abandon(&self) {
+        let mut state = self.state();
+        state.is_abandoned = true;
+        state.waiting.clear();
+        state.out.iter_mut().for_each(|ping| ping.waiting.clear());
+    }
+
     /// Whether any answer has come.
     pub(super) fn is_answered(&self) -> bool {
         self.state().is_answered
@@ -78,7 +104,8 @@ impl PingLedger {
         if state.out.len() == REMEMBERED {
             state.out.pop_front();
         }
-        state.out.push_back(Ping { number, sent: Instant::now(), covers, is_beat });
+        let waiting = std::mem::take(&mut state.waiting);
+        state.out.push_back(Ping { number, sent: Instant::now(), covers, is_beat, waiting });
         self.counters.pings_sent.fetch_add(1, Relaxed);
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
         number.to_be_bytes()
@@ -99,7 +126,15 @@ impl PingLedger {
     fn answered(&self, is_meant: impl Fn(&Ping) -> bool) -> Option<Covered> {
         let mut state = self.state();
         let index = state.out.iter().position(is_meant)?;
-        let ping = state.out.drain(..=index).next_back()?;
+        let mut ping = None;
+        for answered in state.out.drain(..=index) {
+            let time = answered.sent.elapsed();
+            for waiting in &answered.waiting {
+                let _ = waiting.send(time);
+            }
+            ping = Some(answered);
+        }
+        let ping = ping?;
         state.unanswered = state.out.len() as u64;
         state.is_answered = true;
         let confirmed = self.counters.unconfirmed.confirm(ping.covers.messages);

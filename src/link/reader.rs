@@ -7,13 +7,14 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::beats::SeenBeats;
 use super::close_request::CloseRequest;
 use super::life::{OurDirection, Parting};
 use super::shared::Shared;
 use super::sorted::{Sorted, sort};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
-use crate::policy::Beat;
+use crate::policy::{Beat, Heartbeat};
 use crate::queues::batch::Batch;
 use crate::queues::inbox::Inbox;
 use crate::queues::mailbox::Room;
@@ -75,6 +76,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         secrets,
         inbox,
         batch,
+        beats: shared.beats.look(),
         beyond: 0,
         timeout: None,
         last_burst: None,
@@ -107,6 +109,7 @@ struct Reader<'a> {
     secrets: Secrets,
     inbox: Inbox,
     batch: Batch,
+    beats: SeenBeats,
     /// How many bytes were delivered over the bounds of the inbox.
     beyond: usize,
     /// The socket's read timeout at the moment, if one was set.
@@ -195,7 +198,7 @@ impl Reader<'_> {
 
     /// Hands on all whole items in the buffer. Returns the peer's goodbye, if it came.
     fn decode(&mut self) -> Result<Option<Goodbye>, Failure> {
-        let Self { shared, decoder, buffer, inbox, batch, beyond, place, .. } = self;
+        let Self { shared, decoder, buffer, inbox, batch, beats, beyond, place, .. } = self;
         while let Some(item) = decoder.decode(buffer)? {
             if inbox.is_handler() && shared.life.is_let_go() {
                 return Err(Failure::Interrupted);
@@ -225,7 +228,10 @@ impl Reader<'_> {
                         };
                     }
                     let message = message.on_link(shared.link);
-                    take(shared, message, inbox, batch, place);
+                    if beats.is_stale(&shared.beats) {
+                        *beats = shared.beats.look();
+                    }
+                    take(shared, message, inbox, batch, beats.heartbeat(), place);
                     if batch.is_full() {
                         decoder.unfinished().hand_over(batch.share());
                         deliver(shared, inbox, batch, beyond)?;
@@ -262,6 +268,9 @@ impl Reader<'_> {
         }
         self.shared.liveness.reading();
         self.was_deferred = false;
+        if self.beats.is_stale(&self.shared.beats) {
+            self.beats = self.shared.beats.look();
+        }
         loop {
             self.set_timeout()?;
             match self.half.read(self.buffer.space()) {
@@ -295,7 +304,7 @@ impl Reader<'_> {
     /// The next read times out when the peer has been silent for too long, or earlier when memory is to
     /// be given back.
     fn set_timeout(&mut self) -> io::Result<()> {
-        let mut wanted = match self.shared.settings.heartbeat().limit() {
+        let mut wanted = match self.beats.heartbeat().limit() {
             None => None,
             Some(limit) => {
                 let silence = self.shared.liveness.silence();
@@ -347,7 +356,7 @@ impl Reader<'_> {
     /// How much more time a peer gets that was silent for the limit: none, unless this whole process was
     /// held up and has not asked it.
     fn time_to_answer(&mut self) -> Duration {
-        let heartbeat = self.shared.settings.heartbeat();
+        let heartbeat = self.beats.heartbeat();
         let time = heartbeat.dead_after.saturating_sub(heartbeat.interval);
         let was_asked = !heartbeat.asks() || self.shared.liveness.had_to_answer(time / 2);
         if was_asked || std::mem::replace(&mut self.was_deferred, true) {
@@ -484,9 +493,9 @@ fn take(
     message: MessageRef<'_>,
     inbox: &mut Inbox,
     batch: &mut Batch,
+    heartbeat: &Heartbeat,
     place: &mut &'static str,
 ) {
-    let heartbeat = shared.settings.heartbeat();
     if let Some(answer) = &heartbeat.answer {
         *place = "heartbeat answer";
         let reply = answer(&message);

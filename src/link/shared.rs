@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
+use super::beats::Beats;
 use super::close_request::CloseRequest;
 use super::control::ControlSlots;
 use super::life::{Life, Parting};
@@ -13,6 +14,7 @@ use super::liveness::Liveness;
 use super::pings::{Covered, PingLedger};
 use crate::failure::{Failure, Manner, guarded};
 use crate::message::Message;
+use crate::policy::{Beat, Heartbeat};
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::resume::Counts;
@@ -63,6 +65,7 @@ pub(super) struct Shared {
     pub(super) life: Arc<Life>,
     pub(super) control: ControlSlots,
     pub(super) liveness: Liveness,
+    pub(super) beats: Beats,
     pub(super) pings: PingLedger,
     pub(super) notices: Sender<Notice>,
     pub(super) id: u64,
@@ -90,11 +93,44 @@ impl Shared {
         if let Err(panic) = hung_up {
             log::error!("{panic}");
         }
+        self.pings.abandon();
         if self.is_the_last() {
             self.outbox.shut();
         }
         self.outbox.link_lost();
         self.mailbox.wake_all();
+    }
+
+    /// From here on it beats so.
+    pub(super) fn set_heartbeat(&self, heartbeat: Heartbeat) {
+        self.beats.set(heartbeat);
+        self.life.beats_anew();
+    }
+
+    /// Has a ping go out, or what serves as one: whatever beats there are.
+    ///
+    /// # Errors
+    ///
+    /// The panic of the closure that makes a beat.
+    pub(super) fn beat(&self) -> Result<(), Failure> {
+        match &self.beats.present().beat {
+            Beat::Message { payload, .. } => {
+                let payload = guarded("heartbeat payload", || payload())?;
+                if !self.can_carry(&payload) {
+                    return Ok(());
+                }
+                self.control.beat(payload);
+            }
+            _ => self.control.ping(),
+        }
+        self.outbox.ring();
+        Ok(())
+    }
+
+    /// Whether there is anything that the peer answers.
+    pub(super) fn has_pings(&self) -> bool {
+        let is_message = matches!(self.beats.present().beat, Beat::Message { .. });
+        self.protocol.is_websocket() || self.session.is_some() || is_message
     }
 
     /// The link is to be closed.

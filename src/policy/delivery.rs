@@ -7,6 +7,9 @@ use crate::message::Message;
 /// What the program does with a message that will not be sent any more.
 pub(crate) type OnDropped = Arc<dyn Fn(Message, Undelivered) + Send + Sync>;
 
+/// What the program makes of a message that is sent again.
+pub(crate) type OnResend = Arc<dyn Fn(&Message) -> Message + Send + Sync>;
+
 /// What becomes of messages that were written to a link which died before the peer confirmed
 /// them.
 ///
@@ -41,6 +44,18 @@ pub enum Delivery {
     AtMostOnce,
     /// They are sent again on the next link, first and in order, after the login hook.
     AtLeastOnce,
+    /// The same, and what a message is confirmed by is the program's matter: it hears from the service that a
+    /// message has arrived, and says so with [`Sender::confirm`](crate::Sender::confirm). Pings confirm
+    /// nothing. For services that acknowledge messages themselves: MQTT's `PUBACK`, STOMP's `RECEIPT`,
+    /// results of calls.
+    UntilConfirmed,
+}
+
+impl Delivery {
+    /// Whether what a dead link had taken is sent again.
+    pub(crate) fn resends(self) -> bool {
+        self != Self::AtMostOnce
+    }
 }
 
 /// Why a message is not, or not surely, with the peer.

@@ -79,8 +79,12 @@ pub(crate) enum Beat {
     Ping,
     /// A protocol ping each interval, whatever else travels.
     PingAlways,
-    /// A message of the application, each interval, whatever else travels.
-    Message { payload: Arc<dyn Fn() -> Message + Send + Sync>, is_answer: Predicate },
+    /// A message of the application, each interval: whatever else travels, or after an idle one.
+    Message {
+        payload: Arc<dyn Fn() -> Message + Send + Sync>,
+        is_answer: Predicate,
+        when_idle: bool,
+    },
 }
 
 impl Heartbeat {
@@ -210,7 +214,19 @@ impl Heartbeat {
         payload: impl Fn() -> Message + Send + Sync + 'static,
         is_answer: impl Fn(&MessageRef<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
-        self.beat = Beat::Message { payload: Arc::new(payload), is_answer: Arc::new(is_answer) };
+        let (payload, is_answer) = (Arc::new(payload), Arc::new(is_answer));
+        self.beat = Beat::Message { payload, is_answer, when_idle: false };
+        self
+    }
+
+    /// Sends messages as beats only when nothing was received for the interval, as pings are. For
+    /// [`message`](Self::message) and [`message_with`](Self::message_with); elsewhere it is refused at the
+    /// start.
+    pub fn when_idle(mut self) -> Self {
+        match &mut self.beat {
+            Beat::Message { when_idle, .. } => *when_idle = true,
+            _ => self.misplaced = Some("when_idle() can have no effect: no messages are beats"),
+        }
         self
     }
 

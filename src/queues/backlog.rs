@@ -48,6 +48,11 @@ pub(super) struct Backlog {
     /// Written and kept until confirmed, in order; empty unless that is the delivery, or there is
     /// a session. What a session's link had only begun to write when it died is kept, too.
     kept: ByteQueue<Entry>,
+    /// Keys of messages that were confirmed while the writer held them, and how far all are.
+    early: Vec<u64>,
+    early_up_to: u64,
+    /// Whether the program has confirmed anything on this link.
+    is_link_sound: bool,
     /// There while the peer reports what it has.
     session: Option<SessionBounds>,
     confirmations: Confirmations,
@@ -243,6 +248,7 @@ impl Backlog {
             }
             Some(session) => entry.position > session.confirmed,
         };
+        let is_open = is_open && !self.is_early(&entry);
         self.confirmations.written(entry.number);
         if is_open && self.keeps() {
             entry.again |= self.session.is_none();
@@ -257,6 +263,75 @@ impl Backlog {
         } else if is_open && is_largest {
             self.largest = Some((entry.number, entry.size()));
         }
+    }
+
+    /// Whether the program has confirmed it before it was accounted for.
+    fn is_early(&mut self, entry: &Entry) -> bool {
+        let key = self.early.iter().position(|key| Some(*key) == entry.key);
+        if let Some(index) = key {
+            self.early.swap_remove(index);
+            self.confirmations.confirm_one(entry.number);
+        }
+        if self.taken.0 == 0 {
+            self.early.clear();
+        }
+        key.is_some() || entry.number <= self.early_up_to
+    }
+
+    /// The program says that the peer has the message with this key. Returns whether there is one that it
+    /// may have.
+    pub(super) fn confirm_key(&mut self, key: u64) -> bool {
+        let is_it = |entry: &Entry| entry.key == Some(key);
+        let confirmed = if let Some(index) = self.kept.iter().position(is_it) {
+            self.kept.remove(index)
+        } else if let Some(index) = self.queue.iter().position(|it| it.again && is_it(it)) {
+            self.queue.remove(index)
+        } else {
+            // what the writer holds is out of reach
+            let is_possible = self.taken.0 > self.early.len();
+            if is_possible {
+                self.early.push(key);
+            }
+            return is_possible;
+        };
+        self.is_link_sound = true;
+        if let Some(entry) = &confirmed {
+            self.tally.passed_on += 1;
+            self.confirmations.confirm_one(entry.number);
+        }
+        self.settle_before_first();
+        true
+    }
+
+    /// Everything before the first that is not confirmed is settled.
+    fn settle_before_first(&mut self) {
+        let first = self.kept.front().or_else(|| self.queue.front().filter(|_| self.taken.0 == 0));
+        match first.map(|first| first.number - 1) {
+            Some(settled) => self.settle(settled),
+            None if self.taken.0 == 0 => self.settle(self.confirmations.last()),
+            None => {}
+        }
+    }
+
+    /// The program says that the peer has everything up to this number.
+    pub(super) fn confirm_number(&mut self, number: u64) -> ByteQueue<Entry> {
+        self.is_link_sound = true;
+        let number = number.min(self.confirmations.last());
+        self.early_up_to = self.early_up_to.max(number);
+        let count = self.kept.partition_point(|entry| entry.number <= number);
+        let mut confirmed = self.pass_on(count);
+        let again = self.queue.iter().take_while(|it| it.again && it.number <= number).count();
+        self.tally.passed_on += again as u64;
+        self.queue.move_front(again, &mut confirmed);
+        let queued = self.queue.front().map_or(u64::MAX, |next| next.number - 1);
+        self.settle(number.min(queued));
+        self.settle_before_first();
+        confirmed
+    }
+
+    /// Whether pings tell what the peer has.
+    fn is_confirmed_by_pings(&self) -> bool {
+        self.delivery != Delivery::UntilConfirmed
     }
 
     /// What was taken and not written, but maybe begun.
@@ -296,7 +371,8 @@ impl Backlog {
     /// The peer has confirmed everything up to this position. Returns what need not be kept any more,
     /// for the caller to drop without the lock.
     pub(super) fn confirm(&mut self, position: u64) -> ByteQueue<Entry> {
-        if self.session.is_none() && !self.confirmations.is_open(position) {
+        let is_news = self.confirmations.is_open(position) && self.is_confirmed_by_pings();
+        if self.session.is_none() && !is_news {
             return ByteQueue::default();
         }
         let confirmed = self.kept.partition_point(|entry| entry.position <= position);
@@ -339,6 +415,7 @@ impl Backlog {
     pub(super) fn link_started(&mut self) {
         self.links += 1;
         self.link = Some(self.links);
+        self.is_link_sound = false;
         // of this one nothing is written yet
         let begun = self.queue.iter_mut().take_while(|entry| entry.begun);
         begun.for_each(|entry| entry.begun = false);
@@ -350,13 +427,13 @@ impl Backlog {
 
     pub(super) fn link_buried(&mut self) {
         self.settle_nothing();
-        match self.delivery {
-            Delivery::AtLeastOnce => {
-                while let Some(entry) = self.kept.pop_back() {
-                    self.put_back(entry);
-                }
+        self.early.clear();
+        if self.delivery.resends() {
+            while let Some(entry) = self.kept.pop_back() {
+                self.put_back(entry);
             }
-            Delivery::AtMostOnce => self.confirmations.lose_written(),
+        } else {
+            self.confirmations.lose_written();
         }
         self.drop_this_link();
     }
@@ -443,7 +520,7 @@ impl Backlog {
             // one that was cut off never became a message at the peer
             entry.begun |= is_known;
             in_doubt += usize::from(!entry.begun);
-            if entry.begun || self.delivery == Delivery::AtLeastOnce {
+            if entry.begun || self.delivery.resends() {
                 self.send_again(entry);
             } else {
                 lost_to = entry.number.max(lost_to);
@@ -590,7 +667,7 @@ impl Backlog {
             return None;
         }
         first.is_suspect = true;
-        first.links_ended += u32::from(was_sound);
+        first.links_ended += u32::from(was_sound || self.is_link_sound);
         if first.links_ended < limit {
             return None;
         }
@@ -650,17 +727,26 @@ impl Backlog {
 
     /// Whether written messages are kept until they are confirmed.
     pub(super) fn keeps(&self) -> bool {
-        self.delivery == Delivery::AtLeastOnce || self.session.is_some()
+        self.delivery.resends() || self.session.is_some()
     }
 
     /// Whether there is something that the peer may be asked to confirm.
     pub(super) fn wants_confirmation(&self) -> bool {
-        self.keeps() || self.confirmations.has_receipts()
+        self.is_confirmed_by_pings() && (self.keeps() || self.confirmations.has_receipts())
+    }
+
+    /// Whether somebody waits for what the peer may be asked to confirm.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.is_paused() || self.is_confirmed_by_pings() && self.confirmations.wants_flush()
+    }
+
+    pub(super) fn is_flushing(&self) -> bool {
+        self.is_confirmed_by_pings() && self.confirmations.is_flushing()
     }
 
     /// Whether the writer has nothing to do: nothing to write, nothing to ask.
     pub(super) fn is_quiet(&self) -> bool {
-        self.is_empty() && !self.wants_confirmation() && !self.confirmations.wants_flush()
+        self.is_empty() && !self.wants_confirmation() && !self.is_urgent()
     }
 
     /// Whether the peer does not confirm what it is asked to.
@@ -670,7 +756,8 @@ impl Backlog {
 
     /// Notes that it does not, if anything waits for it; returns whether that was not known.
     pub(super) fn leave_unconfirmed(&mut self) -> bool {
-        let is_awaited = !self.kept.is_empty() || self.confirmations.has_receipt_written();
+        let is_awaited = self.is_confirmed_by_pings()
+            && (!self.kept.is_empty() || self.confirmations.has_receipt_written());
         is_awaited && !std::mem::replace(&mut self.is_unconfirmed, true)
     }
 }

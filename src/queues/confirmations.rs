@@ -96,6 +96,14 @@ impl Confirmations {
         }
     }
 
+    /// The peer has this one, whatever else it has.
+    pub(super) fn confirm_one(&mut self, number: u64) {
+        if self.is_open(number) {
+            self.settle_receipt(number, Ok(()));
+            self.gaps.add(number);
+        }
+    }
+
     /// What was written may or may not be with the peer, and nobody will know.
     pub(super) fn lose_written(&mut self) {
         self.lose(self.written);
@@ -137,9 +145,13 @@ impl Confirmations {
     }
 
     pub(super) fn fail_receipt(&mut self, number: u64, why: Undelivered) {
+        self.settle_receipt(number, Err(why));
+    }
+
+    fn settle_receipt(&mut self, number: u64, outcome: Result<(), Undelivered>) {
         if let Ok(index) = self.receipts.binary_search_by_key(&number, |(of, _)| *of) {
             if let Some((_, cell)) = self.receipts.remove(index) {
-                cell.decide(Err(why));
+                cell.decide(outcome);
             }
         }
     }

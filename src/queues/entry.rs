@@ -31,6 +31,7 @@ pub(crate) struct Entry {
     pub(super) this_link: bool,
     pub(super) has_receipt: bool,
     pub(super) withdrawal: Option<Withdrawal>,
+    pub(super) key: Option<u64>,
 }
 
 impl Entry {
@@ -49,7 +50,13 @@ impl Entry {
             this_link: terms.this_link,
             has_receipt: terms.receipt.is_some(),
             withdrawal: terms.withdrawal,
+            key: terms.key,
         }
+    }
+
+    /// Whether it may be with the peer already.
+    pub(crate) fn is_again(&self) -> bool {
+        self.again
     }
 
     /// Whether a session does not count it: nobody asks what becomes of it, and it has no other link.

@@ -386,6 +386,22 @@ impl Outbox {
         }
     }
 
+    /// The program says that the peer has the message with this key. Returns whether there was one.
+    pub(crate) fn confirm_key(&self, key: u64) -> bool {
+        let mut inside = self.lock();
+        let was_there = inside.backlog.confirm_key(key);
+        self.wake_if_ample(inside);
+        was_there
+    }
+
+    /// The same of all messages up to this number.
+    pub(crate) fn confirm_number(&self, number: u64) {
+        let mut inside = self.lock();
+        let confirmed = inside.backlog.confirm_number(number);
+        self.wake_if_ample(inside);
+        drop(confirmed);
+    }
+
     /// Wakes those who wait when it is worth it: for a quarter of the queue at a time, not every
     /// message; a sender that is faster than the socket would otherwise be woken for each. Those
     /// who wait for more than room are eager.
@@ -510,14 +526,14 @@ impl Outbox {
     /// Whether anybody wants to know what the peer has, and whether somebody waits for it.
     pub(crate) fn wants_confirmation(&self) -> (bool, bool) {
         let backlog = &mut self.lock().backlog;
-        let urgent = backlog.is_paused() || backlog.confirmations().wants_flush();
+        let urgent = backlog.is_urgent();
         (backlog.wants_confirmation() || urgent, urgent)
     }
 
     /// Whether anybody waits to know what the peer has, or will once something is written.
     pub(crate) fn is_confirmation_awaited(&self) -> bool {
         let backlog = &mut self.lock().backlog;
-        backlog.wants_confirmation() || backlog.confirmations().is_flushing()
+        backlog.wants_confirmation() || backlog.is_flushing()
     }
 
     /// Wakes the writer.

@@ -44,6 +44,8 @@ pub(crate) struct Terms {
     pub(crate) this_link: bool,
     pub(crate) is_uncompressed: bool,
     pub(crate) withdrawal: Option<Withdrawal>,
+    /// What the program confirms it by.
+    pub(crate) key: Option<u64>,
 }
 
 /// Takes one message back, wherever it is: from then on it is not written, and not again. Valid

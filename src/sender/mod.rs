@@ -8,12 +8,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+
 pub use calls::Calls;
 pub use error::SendError;
 pub use options::SendOptions;
 
 use crate::error::{Error, close_frame};
+use crate::failure::Decision;
 use crate::message::{CloseCode, CloseFrame, Message};
+use crate::policy::Heartbeat;
 use crate::queues::outbox::Outbox;
 use crate::queues::receipt::Receipt;
 use crate::queues::terms::{Refused, Terms, WaitFor};
@@ -61,6 +65,12 @@ pub(crate) trait End: Send + Sync {
     fn gave_up(&self) -> Option<Error>;
     /// Accepts nothing more, and says goodbye once everything is written.
     fn start_close(&self, frame: CloseFrame);
+    /// Ends the link that is up.
+    fn end_link(&self, reason: String, decision: Decision) -> Result<(), Error>;
+    /// The link that is up beats so from here on.
+    fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error>;
+    /// Pings on the link that is up; what is returned gets how long the answer took.
+    fn ping(&self) -> Result<Receiver<Duration>, Error>;
 }
 
 impl Sender {
@@ -371,6 +381,126 @@ impl Sender {
         Ok(())
     }
 
+    /// The service has said that it has the message with this [key](SendOptions::key): it is not sent again, its
+    /// receipt is confirmed, and its room in the outbox is free. With
+    /// [`Delivery::UntilConfirmed`](crate::config::Delivery::UntilConfirmed), in any order. Returns whether
+    /// such a message was waiting for that.
+    ///
+    /// ```
+    /// use everlink::Client;
+    /// use everlink::config::{Delivery, SendOptions};
+    ///
+    /// let client = Client::builder("ws://localhost:9001")
+    ///     .delivery(Delivery::UntilConfirmed)
+    ///     .on_message(|sender, message| {
+    ///         // "ack 7"
+    ///         if let Some(Ok(key)) = message.as_text().and_then(|it| Some(it.strip_prefix("ack ")?.parse())) {
+    ///             sender.confirm(key);
+    ///         }
+    ///     });
+    /// # let client = client.start()?;
+    /// client.send_with("7 a reading", SendOptions::new().key(7))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn confirm(&self, key: u64) -> bool {
+        self.end().is_ok_and(|end| end.outbox().confirm_key(key))
+    }
+
+    /// The same of all messages up to this number, counted from 1 in the order in which they were accepted:
+    /// for services that acknowledge how far they have come.
+    pub fn confirm_up_to(&self, number: u64) {
+        if let Ok(end) = self.end() {
+            end.outbox().confirm_number(number);
+        }
+    }
+
+    /// Ends the link that is up, in order, and says why and what is to follow: for services that say so in
+    /// their messages. It returns at once, and may be called from anywhere, a handler too. The reason is
+    /// the cause that events show ([`Failure::Ended`](crate::Failure::Ended)). What the peer says meanwhile
+    /// is still received, for half a second at most.
+    ///
+    /// A client does what the decision says, whatever [`decide`](crate::ClientBuilder::decide) would. To a
+    /// server's session it does not matter: that is over with its link, or waits for its client if it
+    /// can ([`ServerBuilder::resume`](crate::ServerBuilder::resume)). A session of the client's goes on, too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::Client;
+    /// use everlink::failure::Decision;
+    ///
+    /// let client = Client::builder("ws://localhost:9001").on_message(|sender, message| {
+    ///     match message.as_text() {
+    ///         Some("reconnect") => {
+    ///             let _ = sender.end_link("the service wants it", Decision::RetryAfter(Duration::ZERO));
+    ///         }
+    ///         Some("replaced by a new login") => {
+    ///             let _ = sender.end_link("logged in elsewhere", Decision::GiveUp);
+    ///         }
+    ///         _ => println!("{message}"),
+    ///     }
+    /// });
+    /// # let _ = client;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotConnected`] without a link, [`Error::Closed`], and those of a URL that is none.
+    pub fn end_link(&self, reason: &str, decision: Decision) -> Result<(), Error> {
+        self.end()?.end_link(reason.into(), decision)
+    }
+
+    /// The link that is up beats so from here on: for services that say after the opening how often they want
+    /// a beat. The next link begins with what the builder was given; in a login hook it is
+    /// [`LoginSession::set_heartbeat`](crate::LoginSession::set_heartbeat).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::Client;
+    /// use everlink::config::Heartbeat;
+    ///
+    /// let client = Client::builder("ws://localhost:9001").on_message(|sender, message| {
+    ///     // "hello 41250"
+    ///     if let Some(Ok(ms)) = message.as_text().and_then(|it| Some(it.strip_prefix("hello ")?.parse())) {
+    ///         let beat = Heartbeat::every(Duration::from_millis(ms));
+    ///         let _ = sender.set_heartbeat(beat.message("beat", |answer| *answer == *"ack"));
+    ///     }
+    /// });
+    /// # let _ = client;
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`] as at the start, [`Error::NotConnected`] without a link, [`Error::Closed`].
+    pub fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error> {
+        self.end()?.set_heartbeat(heartbeat)
+    }
+
+    /// Pings, and waits for the answer: how long that took. Whatever beats there are serve: a ping of
+    /// WebSocket, a message of the heartbeat's, a session's question.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// # let client = everlink::Client::connect(&url)?;
+    /// use std::time::Duration;
+    ///
+    /// let round_trip = client.ping(Duration::from_secs(5))?;
+    /// println!("{round_trip:?} there and back");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`]; [`Error::NotConnected`] without a link, and if it ends meanwhile;
+    /// [`Error::Unconfirmable`] where the peer answers nothing; [`Error::WouldWaitForever`] on the thread that
+    /// would have to receive the answer; [`Error::Closed`].
+    pub fn ping(&self, timeout: Duration) -> Result<Duration, Error> {
+        self.check_wait()?;
+        self.end()?.ping()?.recv_timeout(timeout).map_err(|error| match error {
+            RecvTimeoutError::Timeout => Error::Timeout,
+            RecvTimeoutError::Disconnected => Error::NotConnected,
+        })
+    }
+
     /// An error on a thread of the connection's own that would wait for itself: what it waits for
     /// comes when it has returned.
     fn check_wait(&self) -> Result<(), Error> {
@@ -485,6 +615,42 @@ macro_rules! sends {
             reason: &str,
         ) -> Result<(), $crate::error::Error> {
             self.sender.start_close(code, reason)
+        }
+
+        /// [`Sender::end_link`](crate::Sender::end_link): ends the link that is up, and says what is to
+        /// follow.
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn end_link(
+            &self,
+            reason: &str,
+            decision: $crate::failure::Decision,
+        ) -> Result<(), $crate::error::Error> {
+            self.sender.end_link(reason, decision)
+        }
+
+        /// [`Sender::set_heartbeat`](crate::Sender::set_heartbeat): the link that is up beats so from here
+        /// on.
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn set_heartbeat(
+            &self,
+            heartbeat: $crate::policy::Heartbeat,
+        ) -> Result<(), $crate::error::Error> {
+            self.sender.set_heartbeat(heartbeat)
+        }
+
+        /// [`Sender::ping`](crate::Sender::ping): pings, and waits for the answer.
+        ///
+        /// # Errors
+        ///
+        /// As there.
+        pub fn ping(&self, timeout: Duration) -> Result<Duration, $crate::error::Error> {
+            self.sender.ping(timeout)
         }
 
         /// [`Sender::wait_sent`](crate::Sender::wait_sent): waits until everything is handed to the

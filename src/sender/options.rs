@@ -24,6 +24,7 @@ pub struct SendOptions {
     timeout: Option<Duration>,
     this_link: bool,
     is_uncompressed: bool,
+    key: Option<u64>,
 }
 
 impl SendOptions {
@@ -67,6 +68,15 @@ impl SendOptions {
         self
     }
 
+    /// What the message is known by when it is confirmed
+    /// ([`Sender::confirm`](crate::Sender::confirm), with
+    /// [`Delivery::UntilConfirmed`](crate::config::Delivery::UntilConfirmed)): a number that it carries, an
+    /// identifier of MQTT, say. No two messages that wait to be confirmed should have the same.
+    pub fn key(mut self, key: u64) -> Self {
+        self.key = Some(key);
+        self
+    }
+
     /// At most so much time for everything.
     pub(super) fn within(mut self, time: Duration) -> Self {
         self.ttl = Some(self.ttl.map_or(time, |ttl| ttl.min(time)));
@@ -81,6 +91,7 @@ impl SendOptions {
             this_link: self.this_link,
             is_uncompressed: self.is_uncompressed,
             withdrawal: None,
+            key: self.key,
         }
     }
 

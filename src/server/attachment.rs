@@ -35,6 +35,9 @@ pub(super) trait Attachment: Send + Sync {
     /// Waits for the end, and closes without the peer when the time is over.
     fn wait_for_end(&self, timeout: Duration);
 
+    /// The link that is up, or the last one.
+    fn link(&self) -> Option<Handle>;
+
     /// Ends the session without a goodbye.
     fn kill(&self, cause: Failure);
 }
@@ -87,6 +90,10 @@ impl Attachment for SingleLink {
 
     fn wait_for_end(&self, _: Duration) {
         self.link.wait_closed();
+    }
+
+    fn link(&self) -> Option<Handle> {
+        Some(self.link.clone())
     }
 
     fn kill(&self, cause: Failure) {

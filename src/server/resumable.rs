@@ -244,6 +244,10 @@ impl Attachment for Resumable {
         let _ = self.over.raised().recv_timeout(timeout);
     }
 
+    fn link(&self) -> Option<Handle> {
+        self.state.lock().link.clone()
+    }
+
     fn kill(&self, cause: Failure) {
         self.order(Order::End(cause));
     }

@@ -14,9 +14,10 @@ use super::peer_info::PeerInfo;
 use super::session_core::SessionCore;
 use super::shutdown_report::ShutdownReport;
 use crate::error::{Error, close_frame};
-use crate::failure::Failure;
+use crate::failure::{Decision, Failure};
+use crate::link::{CloseRequest, GOODBYE, Handle};
 use crate::message::{CloseCode, CloseFrame, Iter, Message, Receive};
-use crate::policy::AgreedCompression;
+use crate::policy::{AgreedCompression, Heartbeat};
 use crate::queues::NoMessage;
 use crate::queues::outbox::Outbox;
 use crate::sender::{End, Sender, sends};
@@ -65,6 +66,31 @@ impl End for Outgoing {
     fn start_close(&self, frame: CloseFrame) {
         self.core.outbox().shut();
         self.attachment.start_close(frame, Some(self.core.settings().timeouts().close));
+    }
+
+    fn end_link(&self, reason: String, _: Decision) -> Result<(), Error> {
+        let request = CloseRequest::urgent(Some(CloseFrame::new(CloseCode::NORMAL, "")));
+        let request = request.because(Failure::Ended(reason));
+        self.link()?.close(request.by(Instant::now() + GOODBYE));
+        Ok(())
+    }
+
+    fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error> {
+        self.link()?.set_heartbeat(heartbeat)
+    }
+
+    fn ping(&self) -> Result<Receiver<Duration>, Error> {
+        self.link()?.ping()
+    }
+}
+
+impl Outgoing {
+    fn link(&self) -> Result<Handle, Error> {
+        if let Some(link) = self.attachment.link().filter(|link| link.died_at().is_none()) {
+            return Ok(link);
+        }
+        let is_over = self.attachment.failure().is_some();
+        Err(if is_over { Error::Closed } else { Error::NotConnected })
     }
 }
 

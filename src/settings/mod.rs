@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::error::Error;
 use crate::policy::{
-    Backoff, Bounds, Compression, Delivery, Framing, Heartbeat, Limits, MaxSizes, OnDropped, Queue,
-    Resolved, Resume, SocketOptions, Timeouts, not_too_long,
+    Backoff, Bounds, Compression, Delivery, Framing, Heartbeat, Limits, MaxSizes, OnDropped,
+    OnResend, Queue, Resolved, Resume, SocketOptions, Timeouts, not_too_long,
 };
 use crate::sync::Budget;
 use crate::sync::threads::{LEAST_STACK, usual_stack};
@@ -215,6 +215,23 @@ settings! {
         /// keeps boundaries.
         #[doc(alias("qos", "at_least_once"))]
         delivery: Delivery = Delivery::default(), set(delivery: crate::policy::Delivery) => delivery;
+
+        /// What is sent again goes out as this makes it: MQTT wants a mark on it, say. It runs on the writer
+        /// thread for each message that a link which died had written, each time that it is written again; the
+        /// outbox keeps the message as it was. A panic in it ends the link.
+        ///
+        /// ```
+        /// use everlink::{Client, Message};
+        /// use everlink::config::Delivery;
+        ///
+        /// let client = Client::builder("ws://localhost:9001")
+        ///     .delivery(Delivery::UntilConfirmed)
+        ///     .on_resend(|message| Message::from(format!("again {message}")));
+        /// # let _ = client;
+        /// ```
+        on_resend: OnResend,
+            set(change: impl Fn(&crate::message::Message) -> crate::message::Message + Send + Sync + 'static)
+            => std::sync::Arc::new(change);
 
         /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`](crate::config::Framing::lines).
         #[doc(alias("codec", "delimiter"))]

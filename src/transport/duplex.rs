@@ -1,9 +1,13 @@
 //! A connection in pieces.
 
+#[cfg(feature = "tls")]
+use std::io;
 use std::net::TcpStream;
 #[cfg(unix)]
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+#[cfg(feature = "tls")]
+use std::time::Duration;
 
 use super::blocking::Blocking;
 use super::prefixed::Prefixed;
@@ -35,12 +39,61 @@ impl Duplex {
         }
     }
 
+    /// Takes the connection out; what is left is none.
+    #[cfg(feature = "tls")]
+    pub(crate) fn take(&mut self) -> Self {
+        let hangup = Arc::clone(&self.hangup);
+        let nothing = Self { reader: Box::new(Nothing), writer: Box::new(Nothing), hangup };
+        std::mem::replace(self, nothing)
+    }
+
     /// Has these bytes read before any other.
     pub(crate) fn put_back(self, bytes: Vec<u8>) -> Self {
         if bytes.is_empty() {
             return self;
         }
         Self { reader: Box::new(Prefixed::new(bytes, self.reader)), ..self }
+    }
+}
+
+/// No connection.
+#[cfg(feature = "tls")]
+#[derive(Debug)]
+struct Nothing;
+
+#[cfg(feature = "tls")]
+impl std::io::Read for Nothing {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+}
+
+#[cfg(feature = "tls")]
+impl ReadHalf for Nothing {
+    fn set_read_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "tls")]
+impl std::io::Write for Nothing {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Err(io::ErrorKind::NotConnected.into())
+    }
+}
+
+#[cfg(feature = "tls")]
+impl WriteHalf for Nothing {
+    fn set_write_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

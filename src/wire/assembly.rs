@@ -62,7 +62,7 @@ impl Unfinished {
     }
 
     #[inline]
-    pub(super) fn is_begun(&self) -> bool {
+    pub(crate) fn is_begun(&self) -> bool {
         self.message.is_some()
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::support::*;
 use everlink::config::Timeouts;
-use everlink::failure::{HandshakeError, Next};
+use everlink::failure::{Decision, HandshakeError, Next};
 use everlink::{Client, Error, Event, Failure, LoginError, State};
 use tungstenite::Message;
 
@@ -471,7 +471,10 @@ fn the_login_hook_talks_before_anything_queued_is_sent() {
         peer.send(answer.into()).unwrap();
         if answer == "go away" {
             let cause = watch.attempt_failed();
-            assert!(matches!(&*cause, Failure::Login { permanent: false, .. }), "{cause:?}");
+            assert!(
+                matches!(&*cause, Failure::Login { decision: Decision::Retry, .. }),
+                "{cause:?}"
+            );
         } else {
             peer.send("extra".into()).unwrap();
             assert!(matches!(peer.read().unwrap(), Message::Pong(_)));
@@ -497,13 +500,13 @@ fn a_login_that_times_out_is_retried_and_one_that_is_denied_is_not() {
     let _client = builder.start().unwrap();
     let _first = listener.accept();
     let cause = watch.attempt_failed();
-    assert!(matches!(&*cause, Failure::Login { permanent: false, .. }), "{cause:?}");
+    assert!(matches!(&*cause, Failure::Login { decision: Decision::Retry, .. }), "{cause:?}");
     let _second = listener.accept();
     let cause = watch.attempt_failed();
     assert_eq!(cause.to_string(), "login hook panicked: no login today");
     let _third = listener.accept();
     let cause = watch.gave_up();
-    assert!(matches!(&*cause, Failure::Login { permanent: true, .. }), "{cause:?}");
+    assert!(matches!(&*cause, Failure::Login { decision: Decision::GiveUp, .. }), "{cause:?}");
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod rooms;
 mod sending;
 mod server;
 mod server_handle;
+mod services;
 mod shutdown;
 mod stats;
 mod status;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::*;
 use everlink::config::{Backoff, Heartbeat, Timeouts};
-use everlink::failure::FailureKind;
+use everlink::failure::{Decision, FailureKind};
 use everlink::{
     Answer, Client, ClientStatus, Error, Event, Failure, LoginError, OpeningRequest, Server, State,
 };
@@ -197,9 +197,12 @@ fn a_login_error_is_an_error_and_any_error_ends_a_login() {
         cause
     };
     let permanent = cause(|| Err(LoginError::permanent("no"))?);
-    assert!(matches!(&*permanent, Failure::Login { permanent: true, .. }), "{permanent:?}");
+    assert!(
+        matches!(&*permanent, Failure::Login { decision: Decision::GiveUp, .. }),
+        "{permanent:?}"
+    );
     let passing = cause(|| Ok("x".parse::<u8>().map(drop)?));
-    assert!(matches!(&*passing, Failure::Login { permanent: false, .. }), "{passing:?}");
+    assert!(matches!(&*passing, Failure::Login { decision: Decision::Retry, .. }), "{passing:?}");
     assert_eq!(passing.kind(), FailureKind::Login);
 }
 

@@ -1,6 +1,7 @@
 //! `wss://` and `tcps://`: certificates, both directions at once, and how a stream ends.
 #![cfg(feature = "tls")]
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
@@ -946,5 +947,53 @@ fn what_came_before_a_record_that_does_not_decrypt_is_received() {
         bytes.extend(&junk()[..100]);
         std::io::Write::write_all(&mut sock, &bytes).unwrap();
         assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_bytes(), [b'0' + number]);
+    }
+}
+
+/// Greets in the clear, says how, and goes on with TLS.
+fn greet_and_secure(listener: &Listener, config: &Arc<ServerConfig>, more: &str) -> Option<String> {
+    let mut plain = listener.accept_raw();
+    plain.write_all(format!("INFO tls_required\n{more}").as_bytes()).unwrap();
+    let connection = ServerConnection::new(Arc::clone(config)).unwrap();
+    let mut secure = StreamOwned::new(connection, plain);
+    let mut said = [0; 64];
+    let count = secure.read(&mut said).ok().filter(|count| *count > 0)?;
+    secure.write_all(b"+OK\nfirst\n").unwrap();
+    Some(String::from_utf8_lossy(&said[..count]).into_owned())
+}
+
+#[test]
+fn a_login_hook_begins_tls_behind_a_greeting_in_the_clear() {
+    let authority = Authority::new();
+    let config = authority.issue("localhost", |_| {}).config();
+    let listener = Listener::new();
+    let builder = |name: &'static str| {
+        Client::builder(format!("tcp://{}", listener.address()))
+            .heartbeat(Heartbeat::off())
+            .tls(authority.tls())
+            .login(move |login| {
+                login.recv_matching(|line| *line == *"INFO tls_required")?;
+                login.start_tls(name)?;
+                login.send("CONNECT secret")?;
+                login.recv_matching(|line| *line == *"+OK")?;
+                Ok(())
+            })
+    };
+    let server = thread::scope(|scope| {
+        let server = scope.spawn(|| greet_and_secure(&listener, &config, ""));
+        let client = builder("localhost").connect().unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "first");
+        server.join().unwrap()
+    });
+    assert_eq!(server.as_deref(), Some("CONNECT secret\n"));
+    // another name than its certificate's, and words that somebody between could have put in
+    for (name, more, kind) in [("example.org", "", "tls"), ("localhost", "INJECTED\n", "lost")] {
+        thread::scope(|scope| {
+            let server = scope.spawn(|| greet_and_secure(&listener, &config, more));
+            let error = builder(name).connect().unwrap_err();
+            let Error::Connect(cause) = &error else { panic!("{error:?}") };
+            assert!(matches!(&**cause, Failure::Login { .. }), "{kind}: {cause:?}");
+            assert_eq!(server.join().unwrap(), None, "the secret was told");
+        });
     }
 }

@@ -49,7 +49,7 @@ are!(Clone, Eq, Hash => Next, State, Body, Decision, FailureKind, ClientStats, S
     Payload, Text, AgreedCompression, Delivery, Framing, Jitter, Limits, Overflow, Prefix, Queue,
     SocketOptions, Timeouts, Undelivered, Writes, SendOptions, ServerStats, ShutdownReport,
     SlowSession);
-are!(Copy => Field, FieldValue, Rates, RoundTrips, FailureCounts, Next, State, Decision, FailureKind, CloseCode, AgreedCompression, Delivery, Framing, Jitter,
+are!(Copy => Field, FieldValue, Rates, RoundTrips, FailureCounts, Next, State, FailureKind, CloseCode, AgreedCompression, Delivery, Framing, Jitter,
     Limits, Overflow, Prefix, Queue, SocketOptions, Timeouts, Undelivered, Writes, SendOptions,
     ServerStats, ShutdownReport, SlowSession);
 are!(Eq => Proxy, CloseReport);
