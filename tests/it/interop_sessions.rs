@@ -111,7 +111,7 @@ impl Run {
 
     fn words(self) -> Vec<String> {
         let Workload { count, seed, .. } = self.work;
-        let timeout = self.patience().as_secs();
+        let timeout = self.work.patience().as_secs();
         let ends = if self.ends == From::Client { "client" } else { "server" };
         let words = format!("--count {count} --seed {seed} --timeout {timeout} --ends {ends}");
         words.split(' ').map(ToOwned::to_owned).collect()
@@ -140,7 +140,7 @@ impl Run {
 
     /// Returns when it was.
     fn wait_for_cuts(self, proxy: &FaultProxy) {
-        let deadline = Instant::now() + self.patience();
+        let deadline = Instant::now() + self.work.patience();
         while proxy.cuts() < self.cuts() && Instant::now() < deadline {
             thread::park_timeout(ms(2));
         }
@@ -155,11 +155,6 @@ impl Run {
              {time:.1?}"
         )
     }
-
-    /// Nothing takes longer.
-    fn patience(self) -> Duration {
-        PATIENCE + ms(self.work.count * 20)
-    }
 }
 
 /// Cuts the connections of a proxy, at random bytes and at random moments, until it is told that it is over.
@@ -167,10 +162,12 @@ fn storm(proxy: &FaultProxy, seed: u64, over: &Receiver<()>) {
     let mut random = fastrand::Rng::with_seed(seed);
     loop {
         let cuts = proxy.cuts();
-        // within the opening handshake, within offer and answer, somewhere, behind the largest messages
+        // within the opening handshake, within offer and answer, somewhere, behind the largest messages;
+        // or not, and at that moment
         let within = [60, 700, 6_000, 60_000, 600_000, 2_000_000][random.usize(..6)];
-        proxy.set(Faults::none().cut_within(within).at_most(1)).unwrap();
-        let moment = Instant::now() + ms(random.u64(20..300));
+        let faults = Faults::none().cut_within(within).at_most(u64::from(random.bool()));
+        proxy.set(faults).unwrap();
+        let moment = Instant::now() + ms(random.u64(20..500));
         while proxy.cuts() == cuts && Instant::now() < moment {
             if over.recv_timeout(ms(2)) != Err(RecvTimeoutError::Timeout) {
                 return proxy.set(Faults::none()).unwrap();
@@ -213,7 +210,7 @@ impl Calm {
 
 /// What a handler does.
 fn handle(session: &Session, run: Run, proxy: &FaultProxy, calm: &Calm) -> Handled {
-    let receive = || session.recv_timeout(run.patience());
+    let receive = || session.recv_timeout(run.work.patience());
     let wait = || run.wait_for_cuts(proxy);
     let received = run.work.exchange(From::Server, session.sender(), wait, receive);
     if run.ends == From::Server {
@@ -221,7 +218,7 @@ fn handle(session: &Session, run: Run, proxy: &FaultProxy, calm: &Calm) -> Handl
         calm.wait();
         session.close();
     }
-    let more = std::iter::from_fn(|| session.recv_timeout(run.patience()).ok()).count();
+    let more = std::iter::from_fn(|| session.recv_timeout(run.work.patience()).ok()).count();
     Handled {
         received,
         more,
@@ -322,7 +319,7 @@ fn client_against(peer: Peer, run: Run) {
     let client = builder.start().unwrap();
     let begun = Instant::now();
     let received = in_a_storm(&proxy, run.work.seed, |calm| {
-        let receive = || client.recv_timeout(run.patience());
+        let receive = || client.recv_timeout(run.work.patience());
         let wait = || {
             run.wait_for_cuts(&proxy);
             if run.ends == From::Server {
@@ -331,8 +328,11 @@ fn client_against(peer: Peer, run: Run) {
             }
         };
         let received = run.work.exchange(From::Client, client.sender(), wait, receive);
-        let end =
-            if run.ends == From::Server { client.recv_timeout(run.patience()).err() } else { None };
+        let end = if run.ends == From::Server {
+            client.recv_timeout(run.work.patience()).err()
+        } else {
+            None
+        };
         client.close();
         received.map(|received| (received, end))
     });
@@ -396,7 +396,7 @@ fn server_of(peer: Peer, deflate: Deflate, seed: u64) {
         server_against(&format!("{peer:?}"), run, builder, |proxy| {
             let url = format!("{scheme}://{proxy}");
             let program = Program::start(command.arg(url).args(run.words()));
-            program.line_within(run.patience())
+            program.line_within(run.work.patience())
         });
     }
 }

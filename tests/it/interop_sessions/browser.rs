@@ -43,7 +43,7 @@ pub fn server_of(run: Run) {
             &format!("{origin}/page.html#{words}"),
             &format!("session-{}", run.work.seed),
         )?;
-        let deadline = Instant::now() + run.patience();
+        let deadline = Instant::now() + run.work.patience();
         while Instant::now() < deadline {
             let said = browser.evaluate("window.result ?? ''");
             if !said.is_empty() {

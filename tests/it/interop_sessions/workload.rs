@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 use std::thread;
+use std::time::Duration;
 
 use everlink::{Error, Message, Sender};
 
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, ms};
 
 const LARGEST: usize = 300 << 10;
 
@@ -52,6 +53,11 @@ pub struct Received {
 }
 
 impl Workload {
+    /// Nothing takes longer.
+    pub fn patience(self) -> Duration {
+        PATIENCE + ms(self.count * 20)
+    }
+
     /// Sends and receives everything, until all of it is confirmed. `wait` is called before the last message is
     /// sent, without which the other end does not end the session.
     ///
@@ -69,8 +75,9 @@ impl Workload {
         thread::scope(|scope| {
             let sending = scope.spawn(|| {
                 let mut messages = self.messages(end);
-                let send =
-                    |message| sender.send_timeout(message, PATIENCE).map_err(|sent| sent.error);
+                let send = |message| {
+                    sender.send_timeout(message, self.patience()).map_err(|sent| sent.error)
+                };
                 messages.by_ref().take(self.count as usize - 1).try_for_each(send)?;
                 wait();
                 messages.try_for_each(send)
@@ -80,7 +87,7 @@ impl Workload {
             }
             sending.join().expect("nothing panics")
         })?;
-        sender.flush(PATIENCE)?;
+        sender.flush(self.patience())?;
         Ok(received)
     }
 
