@@ -252,6 +252,7 @@ impl Backlog {
         self.confirmations.written(entry.number);
         if is_open && self.keeps() {
             entry.again |= self.session.is_none();
+            entry.is_in_doubt |= self.session.is_none();
             self.kept.push_back(entry);
             return;
         }
@@ -350,6 +351,11 @@ impl Backlog {
         }
         for mut entry in entries.drain(..) {
             self.count_in(&entry);
+            if entry.is_outside() {
+                // it has no number by which it could be kept, and no other link
+                self.lose(entry, Undelivered::LinkEnded);
+                continue;
+            }
             entry.begun = true;
             self.kept.push_back(entry);
         }
@@ -520,6 +526,7 @@ impl Backlog {
             // one that was cut off never became a message at the peer
             entry.begun |= is_known;
             in_doubt += usize::from(!entry.begun);
+            entry.is_in_doubt |= !entry.begun;
             if entry.begun || self.delivery.resends() {
                 self.send_again(entry);
             } else {
@@ -543,14 +550,13 @@ impl Backlog {
         }
     }
 
-    /// A message that was taken out of the queue will never be written, or not again: of one that a
-    /// link which died had written, nobody knows whether the peer has it, whatever the occasion. In
-    /// a session that is known, and what is in its queue the peer has not.
+    /// A message that was taken out of the queue will never be written, or not again: of one that is in
+    /// doubt nobody knows whether the peer has it, whatever the occasion. What a session has written is
+    /// not, as long as the session goes on: what is in its queue the peer has not.
     fn lose(&mut self, entry: Entry, occasion: Undelivered) {
-        let is_in_doubt = entry.again && self.session.is_none();
         let why = match occasion {
             Undelivered::Poison => occasion,
-            _ if is_in_doubt => Undelivered::Lost,
+            _ if entry.is_in_doubt => Undelivered::Lost,
             _ => occasion,
         };
         match why {

@@ -21,8 +21,10 @@ pub(crate) struct Entry {
     /// How many sound links have.
     pub(super) links_ended: u32,
     pub(super) expires: Option<Instant>,
-    /// Whether a link that died had written it: it may be with the peer.
+    /// Whether a link that died had written it.
     pub(super) again: bool,
+    /// Whether the peer may have it from a link or a session that is over, and nobody will know.
+    pub(super) is_in_doubt: bool,
     /// Whether the link that died last had begun to write it.
     pub(super) begun: bool,
     /// Whether the login hook has sent it: it is of use in this session only.
@@ -45,6 +47,7 @@ impl Entry {
             links_ended: 0,
             expires: terms.expires,
             again: false,
+            is_in_doubt: false,
             begun: false,
             is_login: false,
             this_link: terms.this_link,

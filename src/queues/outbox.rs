@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod accounting_tests;
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
