@@ -67,7 +67,8 @@ class Client(AsyncEnd, ClientSession):
 
     async def dial(self):
         # this library's own compression keeps a context (rule 9)
-        options = {"compression": None, "extensions": self.extensions, "max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
+        options = {"compression": None, "extensions": self.extensions}
+        options |= {"max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
         link = await connect(self.url, subprotocols=[self.protocol], open_timeout=self.opening, **options)
         if link.subprotocol != self.protocol:
             link.transport.abort()

@@ -44,7 +44,8 @@ class Client(ThreadEnd, ClientSession):
             self.up_since = math.inf
             try:
                 # this library's own compression keeps a context (rule 9)
-                options = {"compression": None, "extensions": self.extensions, "max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
+                options = {"compression": None, "extensions": self.extensions}
+                options |= {"max_size": MESSAGE_LIMIT + 1, "close_timeout": 1}
                 with connect(self.url, subprotocols=[self.protocol], open_timeout=self.opening, **options) as link:
                     self.open(link)
             except FAILURES as failure:
