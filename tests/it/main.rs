@@ -33,7 +33,7 @@ mod requests;
 mod resume;
 // mod resume_client;
 mod resume_cuts;
-// mod resume_server;
+mod resume_server;
 mod reverse_proxy;
 mod rooms;
 mod sending;

@@ -11,109 +11,11 @@ use std::time::{Duration, Instant};
 
 use crate::support::bare::*;
 use crate::support::resumed::{keep, resuming_server, text};
+use crate::support::speaker::*;
 use crate::support::*;
 use crossbeam_channel::{Receiver, never, unbounded};
 use everlink::config::{Resume, SlowSession};
 use everlink::{Answer, Error, Failure, Server, ServerBuilder, Session};
-
-/// A client that counts as the protocol says.
-struct Bare {
-    stream: TcpStream,
-    token: String,
-    /// What the server says that it has received, if the session goes on.
-    has: Option<u64>,
-    received: u64,
-}
-
-fn request(path: &str, more: &str) -> String {
-    let request = REQUEST.replacen("GET / ", &format!("GET {path} "), 1);
-    request.replacen("\r\n\r\n", &format!("\r\n{more}\r\n"), 1)
-}
-
-fn ask(address: SocketAddr, path: &str, resume: &str) -> (TcpStream, String) {
-    let mut stream = connect(address);
-    let more = format!("Everlink-Resume: {resume}\r\n");
-    stream.write_all(request(path, &more).as_bytes()).unwrap();
-    let answer = read_head(&mut stream);
-    (stream, answer)
-}
-
-/// The value of the header, if it is there.
-fn resume_of(answer: &str) -> Option<String> {
-    let line = answer.lines().find_map(|line| line.strip_prefix("Everlink-Resume: "));
-    line.map(str::to_owned)
-}
-
-impl Bare {
-    fn of(stream: TcpStream, answer: &str) -> Self {
-        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
-        let value = resume_of(answer).expect("a session");
-        let mut parts = value.split("; ");
-        let token = parts.next().unwrap().to_owned();
-        let number = |name: &str| {
-            let part = value.split("; ").find_map(|part| part.strip_prefix(name));
-            part.map(|digits| digits.parse().unwrap())
-        };
-        assert!(number("window=").is_some());
-        Self { stream, token, has: number("received="), received: 0 }
-    }
-
-    /// Begins a session, and lets the server know that it knows.
-    fn new(address: SocketAddr) -> Self {
-        let (stream, answer) = ask(address, "/", "new");
-        let mut client = Self::of(stream, &answer);
-        assert_eq!(client.has, None);
-        client.report();
-        client
-    }
-
-    /// Goes on with it, having received so much.
-    fn resume(address: SocketAddr, token: &str, received: u64) -> Self {
-        let (stream, answer) = ask(address, "/", &format!("{token}; received={received}"));
-        let mut client = Self::of(stream, &answer);
-        client.received = received;
-        client
-    }
-
-    fn report(&mut self) {
-        let payload = [b"ELR1".as_slice(), &self.received.to_be_bytes()].concat();
-        self.stream.write_all(&masked(PONG, &payload)).unwrap();
-    }
-
-    fn send(&mut self, text: &str) {
-        self.stream.write_all(&masked(TEXT, text.as_bytes())).unwrap();
-    }
-
-    /// The next text; pings are answered with a report and a pong.
-    fn recv(&mut self) -> String {
-        loop {
-            match read_frame(&mut self.stream).expect("a frame") {
-                (TEXT, payload) => {
-                    self.received += 1;
-                    return String::from_utf8(payload).unwrap();
-                }
-                (PING, payload) => {
-                    self.report();
-                    self.stream.write_all(&masked(PONG, &payload)).unwrap();
-                }
-                (PONG, _) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// Reads to the end; returns the code of the close frame.
-    fn close_code(&mut self) -> Option<u16> {
-        let (frames, _) = read_frames(&mut self.stream);
-        let close = frames.into_iter().find(|(first, _)| *first == CLOSE);
-        close.map(|(_, body)| u16::from_be_bytes([body[0], body[1]]))
-    }
-
-    fn reset(self) -> (String, u64) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
-        (self.token, self.received)
-    }
-}
 
 fn serve(builder: ServerBuilder) -> (Server, Receiver<Session>) {
     let (sender, sessions) = unbounded();
@@ -145,7 +47,8 @@ fn over(session: &Session) -> std::sync::Arc<Failure> {
 #[test]
 fn a_client_made_by_hand_goes_on_where_it_was() {
     let (server, sessions) = serve(resuming_server());
-    let mut client = Bare::new(server.local_addr());
+    let mut client = Speaker::new(server.local_addr());
+    assert!(client.answer.ends_with(" received=0 window=30"), "{}", client.answer);
     let session = next(&sessions);
     for text in ["0", "1", "2"] {
         session.send(text).unwrap();
@@ -153,35 +56,81 @@ fn a_client_made_by_hand_goes_on_where_it_was() {
     assert_eq!(client.recv(), "0");
     client.send("a");
     assert_eq!(text(&session.recv_timeout(PATIENCE).unwrap()), "a");
-    let (token, received) = client.reset();
+    let mut kept = client.reset();
     detached(&session);
-    let mut client = Bare::resume(server.local_addr(), &token, received);
-    assert_eq!((client.has, &client.token), (Some(1), &token));
+    let mut client = Speaker::resume(server.local_addr(), &mut kept);
+    assert_eq!(client.counted, Some(1));
+    assert_eq!(client.answer, format!("s {} received=1 window=30", kept.token));
     assert_eq!([client.recv(), client.recv()], ["1", "2"]);
-    // ends of lines, case and blanks as HTTP has them; what nobody knows yet is passed over
-    let (token, received) = client.reset();
-    let header = format!("{token};\treceived={received};later=7");
-    let (stream, answer) = ask(server.local_addr(), "/", &header);
-    assert_eq!(Bare::of(stream, &answer).has, Some(1));
+    // what nobody knows yet is passed over, and zeros may lead
+    let kept = client.reset();
+    let mut client = Speaker::to(server.local_addr());
+    client.claim(&format!("s {} attempt=02 received=003 has=3 later=7 x=", kept.token), &kept);
+    assert_eq!(client.counted, Some(1));
+    client.report();
+    session.send("3").unwrap();
+    assert_eq!(client.recv(), "3");
 }
 
 #[test]
-fn what_is_no_header_begins_no_session() {
+fn what_is_no_subprotocol_of_sessions_begins_no_session() {
     let (server, sessions) = serve(resuming_server());
-    let short = "a".repeat(21);
-    for wrong in ["", "New", "new, new", &format!("{short}; received=1"), "x;received=1"] {
-        let (stream, answer) = ask(server.local_addr(), "/", wrong);
-        assert!(answer.starts_with("HTTP/1.1 101"), "{wrong}: {answer}");
-        assert_eq!(resume_of(&answer), None, "{wrong}");
-        drop((next(&sessions), stream));
+    for other in
+        ["everlink.10", "everlink.2", "everlink.1.", "Everlink.1", "everlink.1.chat", "chat"]
+    {
+        let (stream, head) = upgrade_for(server.local_addr(), "/", other);
+        assert!(head.starts_with("HTTP/1.1 101"), "{other}: {head}");
+        assert_eq!(header(&head, "Sec-WebSocket-Protocol"), None, "{other}");
+        assert!(next(&sessions).subprotocol().is_none());
+        drop(stream);
     }
-    let mut stream = connect(server.local_addr());
-    let twice = "Everlink-Resume: new\r\n".repeat(2);
-    stream.write_all(request("/", &twice).as_bytes()).unwrap();
-    assert_eq!(resume_of(&read_head(&mut stream)), None);
-    // nor with a server that offers none
-    let (server, _sessions) = serve(Server::builder());
-    assert_eq!(resume_of(&ask(server.local_addr(), "/", "new").1), None);
+    // nor with a server that has none
+    let (server, sessions) = serve(Server::builder().subprotocols(["chat"]));
+    for (offered, chosen) in [("everlink.1", None), ("everlink.1.chat, chat", Some("chat"))] {
+        let (stream, head) = upgrade_for(server.local_addr(), "/", offered);
+        assert_eq!(header(&head, "Sec-WebSocket-Protocol"), chosen, "{offered}");
+        assert_eq!(next(&sessions).subprotocol(), chosen);
+        drop(stream);
+    }
+}
+
+#[test]
+fn a_session_has_the_name_of_the_programs_own_subprotocol() {
+    let (seen, offers) = unbounded();
+    let builder = resuming_server().subprotocols(["chat", "news"]).on_request(move |request| {
+        let _ = seen.send(request.subprotocols().map(str::to_owned).collect::<Vec<_>>());
+        Answer::accept()
+    });
+    let (server, sessions) = serve(builder);
+    for (offered, chosen, name, shown) in [
+        ("everlink.1.chat, chat", "everlink.1.chat", "chat", &["chat"][..]),
+        // which of its own the server likes best decides, and then whether there is a session
+        ("everlink.1.news, chat", "chat", "chat", &["news", "chat"]),
+        ("news, everlink.1.news", "everlink.1.news", "news", &["news"]),
+    ] {
+        let (stream, head) = upgrade_for(server.local_addr(), "/", offered);
+        assert_eq!(header(&head, "Sec-WebSocket-Protocol"), Some(chosen), "{offered}");
+        assert_eq!(offers.recv().unwrap(), shown);
+        let client = Speaker::over(Carrier::WebSocket, stream);
+        let client = if chosen == name { client } else { client.begin() };
+        assert_eq!(next(&sessions).subprotocol(), Some(name));
+        drop(client);
+    }
+    // of another name, or of none, it is not to be had
+    let client = Speaker::at(server.local_addr(), "/room?key=1", "everlink.1.chat").begin();
+    let session = next(&sessions);
+    let mut kept = client.reset();
+    for (path, subprotocol) in
+        [("/room", "everlink.1.news"), ("/room", "everlink.1"), ("/other", "everlink.1.chat")]
+    {
+        let mut other = Speaker::at(server.local_addr(), path, subprotocol);
+        other.claim(&kept.offer(), &kept);
+        assert_eq!(other.counted, None, "{path} {subprotocol}");
+    }
+    assert!(session.failure().is_none());
+    // the query is not part of the path: it may carry what is renewed
+    let client = Speaker::at(server.local_addr(), "/room?key=2", "everlink.1.chat");
+    assert_eq!(client.go_on(&mut kept).counted, Some(0));
 }
 
 #[test]
@@ -200,7 +149,7 @@ fn a_claim_that_is_refused_changes_nothing() {
         });
     let (server, sessions) = serve(builder);
     let address = server.local_addr();
-    let mut client = Bare::new(address);
+    let mut client = Speaker::new(address);
     let session = next(&sessions);
     for text in ["0", "1", "2"] {
         session.send(text).unwrap();
@@ -212,140 +161,88 @@ fn a_claim_that_is_refused_changes_nothing() {
         other => Err(Box::new(other)),
     });
     for is_connected in [true, false] {
-        let token = client.token.clone();
-        for (path, received) in
-            [("/other", 3), ("/?stranger", 3), ("/?panic", 3), ("/", 2), ("/", 4), ("/", 999)]
-        {
-            let (stream, answer) = ask(address, path, &format!("{token}; received={received}"));
-            let other = Bare::of(stream, &answer);
-            assert_eq!(other.has, None, "{path} {received}");
-            assert_ne!(other.token, token);
-            drop(next(&sessions));
+        let token = client.kept.token.clone();
+        for (path, attempt, numbers) in [
+            ("/other", 1, "received=3"),
+            ("/?stranger", 1, "received=3"),
+            ("/", 0, "received=3"),
+            ("/", 1, "received=2"),
+            ("/", 1, "received=2 has=3"),
+            ("/", 1, "received=3 has=2"),
+            ("/", 1, "received=3 has=4"),
+            ("/", 1, "received=4"),
+            ("/", 1, "received=999"),
+        ] {
+            let mut other = Speaker::at(address, path, "everlink.1");
+            other.claim(&format!("s {token} attempt={attempt} {numbers}"), &client.kept);
+            assert_eq!(other.counted, None, "{path} {attempt} {numbers}");
+            assert_ne!(other.kept.token, token);
         }
-        let (_, answer) = ask(address, "/?denied", &format!("{token}; received=3"));
-        assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+        // nobody knows whether it may
+        let mut other = Speaker::at(address, "/?panic", "everlink.1");
+        other.say(&format!("s {token} attempt=1 received=3"));
+        assert_eq!(other.hear(), Said::Close(Some(1013)));
+        let (_, head) = upgrade_for(address, "/?denied", "everlink.1");
+        assert!(head.starts_with("HTTP/1.1 403"), "{head}");
         assert!(session.failure().is_none());
         assert_eq!(session.is_connected(), is_connected);
+        assert!(sessions.is_empty(), "no handler runs for nobody");
         if is_connected {
             client.send("still here");
             assert_eq!(text(&session.recv_timeout(PATIENCE).unwrap()), "still here");
-            let stream = client.stream.try_clone().unwrap();
-            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-            client.stream.shutdown(std::net::Shutdown::Both).unwrap();
+            let socket = client.socket.try_clone().unwrap();
+            socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
+            client.socket.shutdown(std::net::Shutdown::Both).unwrap();
             detached(&session);
         }
     }
-    let client = Bare::resume(address, &client.token, 3);
-    assert_eq!(client.has, Some(1));
+    let client = Speaker::resume(address, &mut client.kept);
+    assert_eq!((client.counted, client.kept.attempt), (Some(1), 1));
 }
 
 #[test]
 fn a_token_that_nobody_knows_gets_a_new_session() {
     let (server, sessions) = serve(resuming_server());
-    let unknown = "x".repeat(22);
-    let client = Bare::resume(server.local_addr(), &unknown, 7);
-    assert_eq!(client.has, None);
-    assert_ne!(client.token, unknown);
+    let mut unknown = Kept { token: "x".repeat(22), attempt: 3, received: 7 };
+    let mut client = Speaker::to(server.local_addr());
+    client.claim(&unknown.offer(), &unknown);
+    assert_eq!(client.counted, None);
+    assert_ne!(client.kept.token, unknown.token);
+    client.report();
     drop(next(&sessions));
 }
 
 #[test]
-fn a_report_of_what_was_never_sent_is_a_violation() {
-    let (server, sessions) = serve(resuming_server());
-    let mut client = Bare::new(server.local_addr());
-    let session = next(&sessions);
-    client.received = 1;
-    client.report();
-    assert_eq!(client.close_code(), Some(1002));
-    let cause = over(&session);
-    assert!(matches!(&*cause, Failure::Protocol { code, .. } if code.0 == 1002), "{cause}");
-    let again = Bare::resume(server.local_addr(), &client.token, 0);
-    assert_eq!(again.has, None, "a violation ends the session");
-}
-
-#[test]
-fn a_pong_without_a_report_unmasks_a_gateway() {
-    let (server, sessions) = serve(resuming_server());
-    let mut client = Bare::new(server.local_addr());
+fn a_gateway_that_answers_pings_confirms_nothing_and_ends_nothing() {
+    let heartbeat = everlink::config::Heartbeat::every(ms(10)).dead_after(PATIENCE);
+    let (server, sessions) = serve(resuming_server().heartbeat(heartbeat));
+    let mut client = Speaker::new(server.local_addr());
     let session = next(&sessions);
     session.send("0").unwrap();
-    // what answers the ping has taken the message, and hands it on to nobody
-    let ping = loop {
-        match read_frame(&mut client.stream).unwrap() {
-            (PING, payload) => break payload,
-            (TEXT, _) | (PONG, _) => {}
-            other => panic!("{other:?}"),
-        }
-    };
-    client.stream.write_all(&masked(PONG, &ping)).unwrap();
-    // it goes on as an ordinary session
-    client.send("a");
-    assert_eq!(text(&session.recv_timeout(PATIENCE).unwrap()), "a");
-    session.send("1").unwrap();
-    assert_eq!(client.recv(), "1");
-    let (token, received) = client.reset();
-    over(&session);
-    assert_eq!(Bare::resume(server.local_addr(), &token, received).has, None);
-}
-
-#[test]
-fn ends_that_are_meant_end_the_session() {
-    let (server, sessions) =
-        serve(resuming_server().limits(everlink::config::Limits::new().message(100)));
-    let address = server.local_addr();
-    let begin = || {
-        let client = Bare::new(address);
-        (client, next(&sessions))
-    };
-    // the peer's close frame
-    let (mut client, session) = begin();
-    client.stream.write_all(&masked(CLOSE, &close_body(1001, "bye"))).unwrap();
-    assert_eq!(client.close_code(), Some(1001));
-    assert!(matches!(&*over(&session), Failure::Closed(Some(_))));
-    assert_eq!(Bare::resume(address, &client.token, 0).has, None);
-    drop(next(&sessions));
-    // a message that is too large: it would come again and again
-    let (mut client, session) = begin();
-    client.send(&"x".repeat(101));
-    assert_eq!(client.close_code(), Some(1009));
-    assert!(matches!(&*over(&session), Failure::Protocol { .. }));
-    assert_eq!(Bare::resume(address, &client.token, 0).has, None);
-    drop(next(&sessions));
-    // this side's close
-    let (mut client, session) = begin();
-    let closing = thread::spawn(move || session.close_with(4000, "enough").map(|()| session));
-    let mut code = None;
-    while code.is_none() {
-        if let (CLOSE, body) = read_frame(&mut client.stream).unwrap() {
-            client.stream.write_all(&masked(CLOSE, &body)).unwrap();
-            code = Some(u16::from_be_bytes([body[0], body[1]]));
+    // these are answered by whoever reads them
+    for _ in 0..5 {
+        loop {
+            match read_frame(&mut client.socket).unwrap() {
+                (PING, payload) => break client.write(&masked(PONG, &payload)),
+                (TEXT, _) | (PONG, _) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
-    assert_eq!(code, Some(4000));
-    over(&closing.join().unwrap().unwrap());
-    assert_eq!(Bare::resume(address, &client.token, 0).has, None);
-}
-
-#[test]
-fn a_handler_that_panics_ends_the_session() {
-    let server = resuming_server().bind("127.0.0.1:0", |session: Session| {
-        let _ = session.recv();
-        panic!("a test");
-    });
-    let server = server.unwrap();
-    let mut client = Bare::new(server.local_addr());
-    client.send("x");
-    assert_eq!(client.close_code(), Some(1011));
-    assert_eq!(Bare::resume(server.local_addr(), &client.token, 0).has, None);
+    assert_eq!(session.stats().outbox_messages, 1);
+    let mut kept = client.reset();
+    detached(&session);
+    let mut client = Speaker::resume(server.local_addr(), &mut kept);
+    assert_eq!(client.recv(), "0");
 }
 
 #[test]
 fn a_session_waits_for_its_window_and_no_longer() {
     let window = Duration::from_secs(1);
     let (server, sessions) = serve(Server::builder().resume(Resume::within(window)));
-    let client = Bare::new(server.local_addr());
+    let client = Speaker::new(server.local_addr());
     let session = next(&sessions);
-    let (token, _) = client.reset();
+    let mut kept = client.reset();
     detached(&session);
     let begun = Instant::now();
     let cause = over(&session);
@@ -353,7 +250,7 @@ fn a_session_waits_for_its_window_and_no_longer() {
     assert!(begun.elapsed() > window / 2, "{:?}", begun.elapsed());
     assert!(matches!(session.send("x").map_err(Error::from), Err(Error::Closed)));
     assert!(matches!(session.recv(), Err(Error::Closed)));
-    assert_eq!(Bare::resume(server.local_addr(), &token, 0).has, None);
+    assert_eq!(Speaker::resume(server.local_addr(), &mut kept).counted, None);
     let stats = server.stats();
     assert_eq!((stats.expired, stats.detached, stats.resumed), (1, 0, 0));
 }
@@ -364,15 +261,15 @@ fn who_has_waited_longest_makes_room_for_others() {
     let (server, sessions) = serve(Server::builder().resume(resume));
     let mut waiting = Vec::new();
     for _ in 0..3 {
-        let client = Bare::new(server.local_addr());
+        let client = Speaker::new(server.local_addr());
         let session = next(&sessions);
-        let (token, _) = client.reset();
+        let kept = client.reset();
         detached(&session);
         eventually("its place", || match server.stats().detached {
             0 => Err(()),
             _ => Ok(()),
         });
-        waiting.push((token, session));
+        waiting.push((kept, session));
     }
     let cause = over(&waiting[0].1);
     assert!(matches!(&*cause, Failure::Evicted), "{cause}");
@@ -388,7 +285,7 @@ fn who_has_waited_longest_makes_room_for_others() {
         stats if (stats.evicted, stats.detached, stats.detached_bytes) == (2, 1, 900) => Ok(()),
         other => Err(Box::new(other)),
     });
-    let mut client = Bare::resume(server.local_addr(), &waiting[2].0, 0);
+    let mut client = Speaker::resume(server.local_addr(), &mut waiting[2].0);
     assert_eq!([client.recv().len(), client.recv().len()], [600, 300], "the broadcast too");
 }
 
@@ -403,14 +300,14 @@ fn has_its_place(server: &Server) {
 fn a_session_that_waits_makes_room_for_a_client_that_is_there() {
     let builder = Server::builder().resume(Resume::within(PATIENCE)).memory_limit(1 << 20);
     let (server, sessions) = serve(builder);
-    let client = Bare::new(server.local_addr());
+    let client = Speaker::new(server.local_addr());
     let waiting = next(&sessions);
     client.reset();
     detached(&waiting);
     has_its_place(&server);
     let large = "x".repeat(900 << 10);
     waiting.send(&*large).unwrap();
-    let mut client = Bare::new(server.local_addr());
+    let mut client = Speaker::new(server.local_addr());
     let session = next(&sessions);
     client.send(&large);
     eventually("the message", || match session.stats() {
@@ -437,7 +334,7 @@ fn a_client_that_closes_is_answered_though_it_confirms_nothing_any_more() {
                 }
             })
             .unwrap();
-        let mut client = Bare::new(server.local_addr());
+        let mut client = Speaker::new(server.local_addr());
         // it reads nothing yet, so it answers no question
         eventually("ten of them", || {
             let sessions = server.sessions();
@@ -445,8 +342,12 @@ fn a_client_that_closes_is_answered_though_it_confirms_nothing_any_more() {
             let has_returned = sessions.first().is_some_and(|one| one.try_send("x").is_err());
             if sent == Some(10) && has_returned == returns_first { Ok(()) } else { Err(sent) }
         });
-        client.stream.write_all(&masked(CLOSE, &1000_u16.to_be_bytes())).unwrap();
-        assert_eq!(client.close_code(), Some(1000));
+        let rest = client.end(1000);
+        let end = rest.len() - 4;
+        assert_eq!(
+            rest[end..end + 3],
+            [Said::text("r 0"), Said::text("e 1000"), Said::Close(Some(1000))]
+        );
     }
 }
 
@@ -457,25 +358,25 @@ fn no_more_sessions_make_room_than_have_to() {
     let large = "x".repeat(300 << 10);
     let waiting: Vec<_> = (1..=3)
         .map(|count| {
-            let client = Bare::new(server.local_addr());
+            let client = Speaker::new(server.local_addr());
             let session = next(&sessions);
-            let (token, _) = client.reset();
+            let kept = client.reset();
             detached(&session);
             eventually("its place", || match server.stats().detached {
                 detached if detached == count => Ok(()),
                 other => Err(Box::new(other)),
             });
             session.send(&*large).unwrap();
-            (session, token)
+            (session, kept)
         })
         .collect();
-    let _client = Bare::new(server.local_addr());
+    let _client = Speaker::new(server.local_addr());
     let there = next(&sessions);
     // its client confirms nothing, so it is kept
     there.send(&*large).unwrap();
     assert!(matches!(&*over(&waiting[0].0), Failure::Evicted));
-    for (_, token) in &waiting[1..] {
-        assert_eq!(Bare::resume(server.local_addr(), token, 0).has, Some(0));
+    for (_, kept) in &waiting[1..] {
+        assert_eq!(Speaker::resume(server.local_addr(), &mut kept.clone()).counted, Some(0));
     }
     assert_eq!(server.stats().evicted, 1);
 }
@@ -483,18 +384,18 @@ fn no_more_sessions_make_room_than_have_to() {
 #[test]
 fn a_session_that_is_taken_over_takes_nobodys_place() {
     let (server, sessions) = serve(Server::builder().resume(Resume::within(PATIENCE).sessions(1)));
-    let client = Bare::new(server.local_addr());
+    let client = Speaker::new(server.local_addr());
     let waiting = next(&sessions);
-    let (token, _) = client.reset();
+    let mut kept = client.reset();
     detached(&waiting);
     has_its_place(&server);
-    let old = Bare::new(server.local_addr());
+    let old = Speaker::new(server.local_addr());
     let taken_over = next(&sessions);
-    let client = Bare::resume(server.local_addr(), &old.token, 0);
-    assert_eq!(client.has, Some(0));
+    let client = Speaker::resume(server.local_addr(), &mut old.kept.clone());
+    assert_eq!(client.counted, Some(0));
     taken_over.wait_connected(PATIENCE).unwrap();
     // nobody was told to end
-    assert_eq!(Bare::resume(server.local_addr(), &token, 0).has, Some(0));
+    assert_eq!(Speaker::resume(server.local_addr(), &mut kept).counted, Some(0));
     assert_eq!(server.stats().evicted, 0);
 }
 
@@ -502,25 +403,24 @@ fn a_session_that_is_taken_over_takes_nobodys_place() {
 fn of_one_address_no_more_sessions_wait_than_it_may_have_connections() {
     let builder = resuming_server().max_connections_per_address(1);
     let (server, sessions) = serve(builder);
-    let first = Bare::new(server.local_addr());
+    let first = Speaker::new(server.local_addr());
     let waiting = next(&sessions);
-    let (token, _) = first.reset();
+    let mut kept = first.reset();
     detached(&waiting);
     eventually("its place", || match server.stats().connections {
         0 => Ok(()),
         other => Err(Box::new(other)),
     });
     // who waits takes no connection's place, not even its own
-    let mut client = Bare::resume(server.local_addr(), &token, 0);
-    assert_eq!(client.has, Some(0));
-    client.report();
+    let client = Speaker::resume(server.local_addr(), &mut kept);
+    assert_eq!(client.counted, Some(0));
     client.reset();
     detached(&waiting);
     eventually("its place", || match server.stats().connections {
         0 => Ok(()),
         other => Err(Box::new(other)),
     });
-    let second = Bare::new(server.local_addr());
+    let second = Speaker::new(server.local_addr());
     let other = next(&sessions);
     second.reset();
     detached(&other);
@@ -534,7 +434,7 @@ fn a_slow_session_that_waits_can_be_ended_by_a_broadcast() {
         .outbox(everlink::config::Queue::new().messages(2))
         .slow_session(SlowSession::Disconnect);
     let (server, sessions) = serve(builder);
-    let client = Bare::new(server.local_addr());
+    let client = Speaker::new(server.local_addr());
     let session = next(&sessions);
     client.reset();
     detached(&session);
@@ -546,11 +446,11 @@ fn a_slow_session_that_waits_can_be_ended_by_a_broadcast() {
 #[test]
 fn a_shutdown_ends_those_that_wait_at_once_and_says_what_they_held() {
     let (server, sessions) = serve(resuming_server());
-    let attached = Bare::new(server.local_addr());
+    let attached = Speaker::new(server.local_addr());
     drop(next(&sessions));
     let waiting: Vec<Session> = (0..2)
         .map(|_| {
-            let client = Bare::new(server.local_addr());
+            let client = Speaker::new(server.local_addr());
             let session = next(&sessions);
             client.reset();
             detached(&session);
@@ -565,13 +465,8 @@ fn a_shutdown_ends_those_that_wait_at_once_and_says_what_they_held() {
     });
     let reading = thread::spawn(move || {
         let mut attached = attached;
-        let code = loop {
-            if let (CLOSE, body) = read_frame(&mut attached.stream).unwrap() {
-                attached.stream.write_all(&masked(CLOSE, &body)).unwrap();
-                break u16::from_be_bytes([body[0], body[1]]);
-            }
-        };
-        assert_eq!(code, 1001);
+        assert_eq!(attached.hear_end(), Said::text("e 1001 server going down"));
+        assert_eq!(attached.end(1001)[0], Said::Close(Some(1001)));
     });
     let begun = Instant::now();
     let report = server.shutdown(PATIENCE);
@@ -599,42 +494,51 @@ fn a_claim_that_cannot_be_served_in_time_is_told_to_come_again() {
             .heartbeat(heartbeat)
             .timeouts(everlink::config::Timeouts::new().handshake(ms(300))),
     );
-    let mut client = Bare::new(server.local_addr());
+    let mut client = Speaker::new(server.local_addr());
     let session = next(&sessions);
     client.send("hang");
     entered.recv_timeout(PATIENCE).unwrap();
-    let (token, _) = client.reset();
-    let (_, answer) = ask(server.local_addr(), "/", &format!("{token}; received=0"));
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    assert!(answer.contains("Retry-After: 1"), "{answer}");
+    let mut kept = client.reset();
+    let mut claim = Speaker::to(server.local_addr());
+    claim.say(&kept.offer());
+    assert_eq!(claim.hear(), Said::Close(Some(1013)));
     drop(go);
     detached(&session);
-    let client = Bare::resume(server.local_addr(), &token, 0);
-    assert_eq!(client.has, Some(1));
+    let client = Speaker::resume(server.local_addr(), &mut kept);
+    assert_eq!(client.counted, Some(1));
     assert_eq!(text(&session.recv_timeout(PATIENCE).unwrap()), "hang");
 }
 
 #[test]
 fn many_claims_at_once_end_with_one_link() {
     let (server, sessions) = serve(resuming_server());
-    let client = Bare::new(server.local_addr());
+    let client = Speaker::new(server.local_addr());
     let session = next(&sessions);
     session.send("0").unwrap();
-    let (token, address) = (client.token.clone(), server.local_addr());
+    let (mut kept, address) = (client.kept.clone(), server.local_addr());
     let claims: Vec<_> = (0..8)
         .map(|_| {
-            let token = token.clone();
-            thread::spawn(move || Bare::resume(address, &token, 0))
+            let (offer, kept) = (kept.offer(), kept.clone());
+            thread::spawn(move || {
+                let mut client = Speaker::to(address);
+                client.claim(&offer, &kept);
+                client
+            })
         })
         .collect();
-    let clients: Vec<Bare> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
-    assert!(clients.iter().all(|client| client.has == Some(0)), "each went on with it");
+    let clients: Vec<Speaker> = claims.into_iter().map(|claim| claim.join().unwrap()).collect();
+    // each that was not overtaken went on with it, the newest one in any case
+    let accepted = clients.iter().filter(|client| client.counted == Some(0)).count() as u64;
+    let mut newest = clients.into_iter().max_by_key(|client| client.kept.attempt).unwrap();
+    assert_eq!((newest.counted, newest.kept.attempt), (Some(0), 8));
     eventually("one link", || match server.stats() {
-        stats if (stats.connections, stats.sessions, stats.resumed) == (1, 1, 8) => Ok(()),
+        stats if (stats.connections, stats.sessions, stats.resumed) == (1, 1, accepted) => Ok(()),
         other => Err(Box::new(other)),
     });
     assert!(session.failure().is_none() && session.is_connected());
-    drop(clients);
+    newest.report();
+    assert_eq!(newest.recv(), "0");
+    drop(client);
 }
 
 #[test]
@@ -644,7 +548,7 @@ fn flapping_costs_neither_memory_nor_threads() {
     }
     let builder = resuming_server().inbox(everlink::config::Queue::new().messages(10));
     let (server, sessions) = serve(builder);
-    let mut client = Bare::new(server.local_addr());
+    let mut client = Speaker::new(server.local_addr());
     let session = next(&sessions);
     let threads = everlink_threads().len();
     let (mut sent, mut has) = (0_u64, 0);
@@ -654,9 +558,9 @@ fn flapping_costs_neither_memory_nor_threads() {
             client.send(&number.to_string());
             sent = sent.max(number + 1);
         }
-        let (token, received) = client.reset();
-        client = Bare::resume(server.local_addr(), &token, received);
-        has = client.has.unwrap();
+        let mut kept = client.reset();
+        client = Speaker::resume(server.local_addr(), &mut kept);
+        has = client.counted.unwrap();
     }
     let waiting = session.stats().inbox_messages;
     assert!(waiting <= 200, "{waiting} messages in an inbox for 10");
@@ -681,18 +585,16 @@ fn a_claim_meets_the_window_the_close_and_the_shutdown() {
     static SEEN: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
     let count = |what: usize| SEEN[what].fetch_add(1, Relaxed);
 
-    fn claim(address: SocketAddr, session: &Session, client: Bare, wait: Duration) -> usize {
-        let (token, received) = client.reset();
+    fn claim(address: SocketAddr, session: &Session, client: Speaker, wait: Duration) -> usize {
+        let mut kept = client.reset();
         // nothing is waited for but the window itself
         let _ = never::<()>().recv_timeout(wait);
-        let mut stream = match TcpStream::connect(address) {
-            Ok(stream) => stream,
+        let Ok(mut stream) = TcpStream::connect(address) else {
             // the server is gone
-            Err(_) => return 0,
+            return 0;
         };
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let more = format!("Everlink-Resume: {token}; received={received}\r\n");
-        if stream.write_all(request("/", &more).as_bytes()).is_err() {
+        if stream.write_all(session_request("/", "everlink.1").as_bytes()).is_err() {
             return 0;
         }
         let mut head = Vec::new();
@@ -707,23 +609,32 @@ fn a_claim_meets_the_window_the_close_and_the_shutdown() {
                 }
             }
         }
-        let answer = String::from_utf8(head).unwrap();
-        if answer.starts_with("HTTP/1.1 503") {
-            return 1;
+        let mut client = Speaker::over(Carrier::WebSocket, stream);
+        if client.try_say(&kept.offer()).is_err() {
+            return 0;
         }
-        let client = Bare::of(stream, &answer);
-        if client.has.is_none() {
+        let answer = match client.hear() {
+            Said::Text(answer) => answer,
+            Said::Close(Some(1013)) => return 1,
+            Said::End(_) => return 0,
+            other => panic!("{other:?}"),
+        };
+        let Some(counted) = answer.strip_prefix(&format!("s {} ", kept.token)) else {
             // so the old one is over: it is no more than a matter of time
             over(session);
             return 2;
-        }
+        };
+        assert!(counted.starts_with("received=0"), "{answer}");
         // it goes on: what was not received comes first, and in order
-        let mut stream = client.stream;
-        let _ = stream.write_all(&masked(CLOSE, &1000_u16.to_be_bytes()));
-        let (frames, _) = read_frames(&mut stream);
-        let texts: Vec<_> = frames.into_iter().filter(|(first, _)| *first == TEXT).collect();
-        let expected = (received..).map(|number| number.to_string().into_bytes());
-        assert!(texts.iter().map(|(_, text)| text.clone()).eq(expected.take(texts.len())));
+        let said = client.try_say(&format!("r {}", kept.received));
+        let _ = said.and_then(|()| client.try_say("e 1000"));
+        let texts = client.rest().into_iter().filter_map(|said| match said {
+            Said::Text(text) => text.strip_prefix('m').map(str::to_owned),
+            _ => None,
+        });
+        let texts: Vec<String> = texts.collect();
+        let expected = (kept.received..).map(|number| number.to_string());
+        assert!(texts.iter().cloned().eq(expected.take(texts.len())), "{texts:?}");
         3
     }
 
@@ -745,9 +656,9 @@ fn a_claim_meets_the_window_the_close_and_the_shutdown() {
         });
         let server = server.unwrap();
         let address = server.local_addr();
-        let all: Vec<(Session, Bare)> = (0..6)
+        let all: Vec<(Session, Speaker)> = (0..6)
             .map(|_| {
-                let mut client = Bare::new(address);
+                let mut client = Speaker::new(address);
                 let session = next(&sessions);
                 assert_eq!(client.recv(), "0");
                 (session, client)

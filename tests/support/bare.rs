@@ -120,7 +120,7 @@ pub fn read_frame(stream: &mut impl Read) -> Result<(u8, Vec<u8>), End> {
     Ok((head[0], payload))
 }
 
-fn read_all(stream: &mut impl Read, buffer: &mut [u8]) -> Result<(), End> {
+pub fn read_all(stream: &mut impl Read, buffer: &mut [u8]) -> Result<(), End> {
     match stream.read_exact(buffer) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(End::InOrder),

@@ -7,6 +7,7 @@ pub mod examples;
 pub mod peers;
 #[cfg(feature = "chaos")]
 pub mod resumed;
+pub mod speaker;
 
 use std::fmt::Debug;
 use std::io::{Read, Write};
