@@ -42,7 +42,7 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A close code that must not be sent, or a reason of more than 123 bytes.
+    /// A close code that must not be sent, or a reason of more than 123 bytes or with control characters.
     #[error("invalid close frame: {}", OneLine(.reason))]
     InvalidClose {
         /// What is wrong with it.
@@ -153,6 +153,9 @@ pub(crate) fn close_frame(code: CloseCode, reason: &str) -> Result<CloseFrame, E
         let (size, limit) = (reason.len(), CloseFrame::MAX_REASON);
         let reason = format!("a reason of {size} bytes is over the limit of {limit}");
         return Err(Error::InvalidClose { reason });
+    }
+    if reason.contains(char::is_control) {
+        return Err(Error::InvalidClose { reason: "a control character in the reason".into() });
     }
     Ok(CloseFrame::new(code, reason))
 }

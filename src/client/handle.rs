@@ -336,8 +336,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidClose`] for a code that must not be sent or a reason of more than 123
-    /// bytes; nothing is closed then.
+    /// [`Error::InvalidClose`] for a code that must not be sent, or a reason of more than 123
+    /// bytes or with control characters; nothing is closed then.
     pub fn close_with(
         &self,
         code: impl Into<CloseCode>,

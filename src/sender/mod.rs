@@ -371,8 +371,8 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidClose`] for a code that must not be sent or a reason of more than 123
-    /// bytes; nothing is closed then.
+    /// [`Error::InvalidClose`] for a code that must not be sent, or a reason of more than 123
+    /// bytes or with control characters; nothing is closed then.
     pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         let frame = close_frame(code.into(), reason)?;
         if let Ok(end) = self.end() {

@@ -449,8 +449,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidClose`] for a code that must not be sent or a reason of more than 123
-    /// bytes; nothing is closed then.
+    /// [`Error::InvalidClose`] for a code that must not be sent, or a reason of more than 123
+    /// bytes or with control characters; nothing is closed then.
     pub fn close_with(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.finish(close_frame(code.into(), reason)?);
         Ok(())
