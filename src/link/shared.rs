@@ -135,7 +135,9 @@ impl Shared {
 
     /// The link is to be closed.
     pub(super) fn close(&self, request: CloseRequest) {
-        let frame = request.frame.filter(|_| self.protocol.is_websocket());
+        let carries =
+            self.protocol.is_websocket() || request.ends_session && self.session.is_some();
+        let frame = request.frame.filter(|_| carries);
         self.life.close(CloseRequest { frame, ..request });
         self.mailbox.wake_all();
         self.outbox.ring();
@@ -184,6 +186,12 @@ impl Shared {
     /// end with it then.
     pub(super) fn is_the_last(&self) -> bool {
         self.settings.side == Side::Session && self.session.is_none()
+    }
+
+    /// Whether the peer's first message is a report: a client's, when its session goes on. In a new one it came
+    /// before the link.
+    pub(super) fn begins_with_report(&self) -> bool {
+        self.settings.side == Side::Session && self.session.is_some() && self.link > 1
     }
 
     /// Whether a beat or its answer can be set off from the next message; otherwise it would put the

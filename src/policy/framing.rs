@@ -136,6 +136,11 @@ impl Framing {
         self
     }
 
+    /// Whether there is a session, which can say why it ends.
+    pub(crate) fn has_kinds(&self) -> bool {
+        self.has_kinds
+    }
+
     /// The longest message that can be sent, without its kind.
     pub(crate) fn limit(&self) -> usize {
         match self.kind {

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::failure::Failure;
-use crate::message::MessageRef;
+use crate::message::{CloseCode, MessageRef};
 use crate::policy::{Framing, FramingKind, LengthPrefix, MaxSizes};
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Refused, Unfinished};
@@ -64,7 +64,7 @@ impl Decoder {
             let length = usize::try_from(announced).ok().filter(|length| *length <= self.limit);
             let Some(length) = length else {
                 let limit = self.limit;
-                return Err(violation(format!(
+                return Err(self.too_large(format!(
                     "a message of {announced} bytes is announced, over the limit of {limit} bytes"
                 )));
             };
@@ -118,7 +118,14 @@ impl Decoder {
         if piece.len() <= fits || (before <= self.limit && piece[fits..] == *b"\r") {
             return Ok(());
         }
-        Err(violation(format!("a line is over the limit of {} bytes", self.limit)))
+        Err(self.too_large(format!("a line is over the limit of {} bytes", self.limit)))
+    }
+
+    fn too_large(&self, reason: String) -> Failure {
+        match self.framing.has_kinds() {
+            true => Failure::Protocol { code: CloseCode::MESSAGE_TOO_BIG, reason },
+            false => violation(reason),
+        }
     }
 
     fn whole<'a>(&mut self) -> Result<Option<MessageRef<'a>>, Failure> {
