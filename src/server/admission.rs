@@ -67,14 +67,20 @@ impl Subnet {
 #[derive(Debug)]
 pub(super) struct Admission {
     limits: ConnectionLimits,
-    present: Mutex<Present>,
+    counted: Mutex<Counted>,
 }
 
 #[derive(Debug, Default)]
-struct Present {
-    total: usize,
+struct Counted {
+    present: Crowd,
     /// Those that are beyond that.
-    beyond: usize,
+    beyond: Crowd,
+}
+
+/// So many connections.
+#[derive(Debug, Default)]
+struct Crowd {
+    total: usize,
     /// No network is in it from which nobody is there.
     by_network: HashMap<Subnet, usize>,
 }
@@ -90,7 +96,7 @@ pub(super) struct Admitted {
 
 impl Admission {
     pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, present: Mutex::default() })
+        Arc::new(Self { limits, counted: Mutex::default() })
     }
 
     /// Lets one more connection in.
@@ -99,35 +105,35 @@ impl Admission {
     ///
     /// Why it may not come in.
     pub(super) fn admit(self: &Arc<Self>, network: Subnet) -> Result<Admitted, &'static str> {
-        let mut present = self.present.lock();
-        present.check(self.limits, network)?;
-        present.enter(network);
+        self.counted.lock().present.enter(self.limits, network)?;
         Ok(Admitted { admission: Arc::clone(self), network, beyond: None })
     }
 
     /// Lets one more connection in, beyond what is let in, for it may be one of a session that has a place
-    /// already. There are no more of those than this many, and until they have said whose they are.
+    /// already. There are no more of those than this many, of each network only its part, and until they have
+    /// said whose they are.
     pub(super) fn admit_beyond(
         self: &Arc<Self>,
         network: Subnet,
         why: &'static str,
     ) -> Option<Admitted> {
-        let mut present = self.present.lock();
-        if present.beyond >= self.limits.total.min(MOST_BEYOND) {
-            return None;
-        }
-        present.beyond += 1;
+        let total = self.limits.total.min(MOST_BEYOND);
+        self.counted
+            .lock()
+            .beyond
+            .enter(ConnectionLimits { total, ..self.limits }, network)
+            .ok()?;
         Some(Admitted { admission: Arc::clone(self), network, beyond: Some(why) })
     }
 
     /// How many connections there are.
     pub(super) fn len(&self) -> usize {
-        self.present.lock().total
+        self.counted.lock().present.total
     }
 }
 
-impl Present {
-    fn check(&self, limits: ConnectionLimits, network: Subnet) -> Result<(), &'static str> {
+impl Crowd {
+    fn enter(&mut self, limits: ConnectionLimits, network: Subnet) -> Result<(), &'static str> {
         if self.total >= limits.total {
             return Err("too many connections");
         }
@@ -135,12 +141,23 @@ impl Present {
         if from_there >= limits.most(network) {
             return Err("too many connections from this address");
         }
+        self.count(network);
         Ok(())
     }
 
-    fn enter(&mut self, network: Subnet) {
+    fn count(&mut self, network: Subnet) {
         self.total += 1;
         *self.by_network.entry(network).or_default() += 1;
+    }
+
+    fn leave(&mut self, network: Subnet) {
+        self.total -= 1;
+        if let Some(from_there) = self.by_network.get_mut(&network) {
+            *from_there -= 1;
+            if *from_there == 0 {
+                self.by_network.remove(&network);
+            }
+        }
     }
 }
 
@@ -156,11 +173,10 @@ impl Admitted {
     ///
     /// Why there is none.
     pub(super) fn settle(&mut self) -> Result<(), &'static str> {
-        let mut present = self.admission.present.lock();
         if self.beyond.is_some() {
-            present.check(self.admission.limits, self.network)?;
-            present.beyond -= 1;
-            present.enter(self.network);
+            let mut counted = self.admission.counted.lock();
+            counted.present.enter(self.admission.limits, self.network)?;
+            counted.beyond.leave(self.network);
             self.beyond = None;
         }
         Ok(())
@@ -168,29 +184,21 @@ impl Admitted {
 
     /// Lets it in for good, in the place of another.
     pub(super) fn replace(&mut self, other: Self) {
-        let mut present = self.admission.present.lock();
         if self.beyond.take().is_some() {
-            present.beyond -= 1;
-            present.enter(self.network);
+            let mut counted = self.admission.counted.lock();
+            counted.present.count(self.network);
+            counted.beyond.leave(self.network);
         }
-        drop(present);
         drop(other);
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut present = self.admission.present.lock();
-        if self.beyond.is_some() {
-            present.beyond -= 1;
-            return;
-        }
-        present.total -= 1;
-        if let Some(from_there) = present.by_network.get_mut(&self.network) {
-            *from_there -= 1;
-            if *from_there == 0 {
-                present.by_network.remove(&self.network);
-            }
+        let mut counted = self.admission.counted.lock();
+        match self.beyond {
+            Some(_) => counted.beyond.leave(self.network),
+            None => counted.present.leave(self.network),
         }
     }
 }
@@ -244,6 +252,9 @@ mod tests {
         assert_eq!(admission.len(), 3);
         drop((second, other, again));
         assert_eq!(admission.len(), 0);
-        assert!(admission.present.lock().by_network.is_empty(), "strangers leave nothing behind");
+        assert!(
+            admission.counted.lock().present.by_network.is_empty(),
+            "strangers leave nothing behind"
+        );
     }
 }
