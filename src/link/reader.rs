@@ -11,7 +11,7 @@ use super::beats::SeenBeats;
 use super::close_request::CloseRequest;
 use super::life::{OurDirection, Parting};
 use super::shared::Shared;
-use super::sorted::{Sorted, sort};
+use super::sorted::{Sorted, sort, violation};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
 use crate::policy::{Beat, Heartbeat};
@@ -81,6 +81,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         timeout: None,
         last_burst: None,
         was_deferred: false,
+        awaits_report: shared.begins_with_report(),
         place: READER,
     });
     // the program's code that runs here (transport, predicate, handler) may panic, and the inbox has to
@@ -118,6 +119,8 @@ struct Reader<'a> {
     last_burst: Option<Instant>,
     /// Whether the peer was given more time in its present silence.
     was_deferred: bool,
+    /// Whether nothing else may come first.
+    awaits_report: bool,
     /// Names the code that runs at the moment, in case it panics.
     place: &'static str,
 }
@@ -198,7 +201,9 @@ impl Reader<'_> {
 
     /// Hands on all whole items in the buffer. Returns the peer's goodbye, if it came.
     fn decode(&mut self) -> Result<Option<Goodbye>, Failure> {
-        let Self { shared, decoder, buffer, inbox, batch, beats, beyond, place, .. } = self;
+        let Self {
+            shared, decoder, buffer, inbox, batch, beats, beyond, awaits_report, place, ..
+        } = self;
         while let Some(item) = decoder.decode(buffer)? {
             if inbox.is_handler() && shared.life.is_let_go() {
                 return Err(Failure::Interrupted);
@@ -207,7 +212,12 @@ impl Reader<'_> {
                 Item::Message(message) => {
                     let mut message = message;
                     if let Some(counts) = &shared.session {
-                        message = match sort(message, counts, shared.protocol)? {
+                        let sorted = sort(message, counts, shared.protocol)?;
+                        let is_report = matches!(sorted, Sorted::Report(_));
+                        if std::mem::take(awaits_report) && !is_report {
+                            return Err(violation("it does not begin with a report"));
+                        }
+                        message = match sorted {
                             Sorted::Message(message) => message,
                             Sorted::Report(received) => {
                                 shared.reported(received);

@@ -55,7 +55,7 @@ pub(crate) fn sort<'a>(
             }
             Some(Note::Ask) => Ok(Sorted::Ask),
             Some(Note::End(frame)) => {
-                counts.peer_ended();
+                counts.peer_ended(&frame);
                 Ok(Sorted::End(frame))
             }
             None => Err(self::violation("a message of no kind")),
@@ -78,6 +78,6 @@ fn note(message: &MessageRef<'_>, protocol: Protocol) -> Option<Note> {
     })
 }
 
-fn violation(what: &str) -> Failure {
+pub(super) fn violation(what: &str) -> Failure {
     Failure::Protocol { code: CloseCode::PROTOCOL_ERROR, reason: format!("in a session: {what}") }
 }

@@ -1,8 +1,10 @@
 //! What one end of a session has counted, over all its links.
 
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::number::MAX_NUMBER;
+use crate::message::CloseFrame;
 use crate::sync::{AtomicBool, AtomicU64};
 
 /// This end has said that the session is over, and counts nothing any more.
@@ -27,8 +29,8 @@ pub(crate) struct Counts {
     confirmed: AtomicU64,
     /// The peer was asked on this link, and has not answered.
     is_asked: AtomicBool,
-    /// The peer has said that the session is over.
-    is_over: AtomicBool,
+    /// With what the peer has said that the session is over.
+    peers_end: OnceLock<CloseFrame>,
     /// The session will not go on, whatever the peer thinks.
     is_given_up: AtomicBool,
 }
@@ -175,14 +177,19 @@ impl Counts {
         self.is_asked.store(false, Release);
     }
 
-    /// The peer has said that the session is over.
-    pub(crate) fn peer_ended(&self) {
-        self.is_over.store(true, Release);
+    /// The peer has said that the session is over. The first time counts.
+    pub(crate) fn peer_ended(&self, with: &CloseFrame) {
+        self.peers_end.get_or_init(|| with.clone());
+    }
+
+    /// With what it has, if it has.
+    pub(crate) fn peers_end(&self) -> Option<&CloseFrame> {
+        self.peers_end.get()
     }
 
     /// Whether it has.
     pub(crate) fn is_over(&self) -> bool {
-        self.is_over.load(Acquire)
+        self.peers_end().is_some()
     }
 
     pub(crate) fn give_up(&self) {

@@ -24,34 +24,43 @@ pub(super) fn run(
     let journal = Journal::new(server.label(), id, newcomer.peer());
     let offer = match newcomer.offer() {
         Ok(offer) => offer,
-        Err(failure) => return journal.not_opened(&failure, true),
+        Err(failure) => {
+            journal.not_opened(&failure, true);
+            return newcomer.refuse(&failure);
+        }
     };
     if let Offer::Resume { token, attempt, received, has } = offer {
         let terms = Terms { attempt, received, has: has.unwrap_or(received) };
-        match resumption.find(&token, &info.purpose(), terms) {
-            Some(Found::Live(session, resumable)) => {
-                match server.may_resume(info.incoming(), &session) {
-                    Some(true) => match resumable.claim(newcomer, terms) {
-                        Ok(()) => return,
-                        // whatever became of it, this client gets a new one
-                        Err(refused) => newcomer = refused,
-                    },
-                    Some(false) => {}
-                    None => return newcomer.turn_away("nobody knows whether it may"),
-                }
-            }
+        let find = || resumption.find(&token, &info.purpose(), terms);
+        let mut found = find();
+        if let Some(Found::Live(session, resumable)) = found {
+            found = match server.may_resume(info.incoming(), &session) {
+                Some(true) => match resumable.claim(newcomer, terms) {
+                    Ok(()) => return,
+                    Err(refused) => {
+                        newcomer = refused;
+                        // it may have ended in order while its owner was asked
+                        find()
+                    }
+                },
+                Some(false) => None,
+                None => return newcomer.turn_away("nobody knows whether it may"),
+            };
+        }
+        match found {
             Some(Found::Unreported) => {
                 return begin(server, resumption, id, newcomer, info, (token, attempt));
             }
             Some(Found::Ended { received, frame }) => {
                 let answer = Answer { token, received, has: None, window: None };
-                if let Err(failure) = newcomer.say_over(&answer, &frame) {
+                let limits = server.settings.limits_with(true);
+                if let Err(failure) = newcomer.say_over(&answer, &frame, limits) {
                     log::debug!("{}: a session was over: {failure}", server.name());
                 }
                 return;
             }
             // nothing is changed by a claim that is refused
-            None => {}
+            Some(Found::Live(..)) | None => {}
         }
     }
     match Token::generate() {
@@ -74,6 +83,7 @@ fn begin(
 ) {
     let peer = newcomer.peer();
     if let Err(why) = newcomer.admitted().settle() {
+        resumption.lose_unreported(&token, attempt, true);
         newcomer.turn_away(why);
         return server.refused(Level::Warn, why, format!("{peer} refused: {why}"));
     }
@@ -83,9 +93,15 @@ fn begin(
     let window = Some(resumption.settings().window().as_secs());
     let answer = Answer { token: token.clone(), received: 0, has: None, window };
     match newcomer.answer(&answer).and_then(|()| newcomer.first_report()) {
-        Ok(()) => owner::run(server, resumption, id, newcomer, info, (&token, attempt)),
-        Err(failure) => Journal::new(server.label(), id, peer).not_opened(&failure, true),
+        Ok(()) => {
+            owner::run(server, resumption, id, newcomer, info, (&token, attempt));
+            // unless it has begun
+            resumption.lose_unreported(&token, attempt, true);
+        }
+        Err(failure) => {
+            resumption.lose_unreported(&token, attempt, !failure.ends_session());
+            Journal::new(server.label(), id, peer).not_opened(&failure, true);
+            newcomer.refuse(&failure);
+        }
     }
-    // unless it has begun
-    resumption.wait_unreported(&token, attempt);
 }

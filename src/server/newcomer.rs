@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::admission::Admitted;
-use crate::failure::{Failure, HandshakeError};
+use crate::failure::Failure;
 use crate::link::{Opened, Talk};
 use crate::message::{CloseCode, CloseFrame, Message};
 use crate::policy::MaxSizes;
@@ -70,37 +70,62 @@ impl Newcomer {
     fn next<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
         let mut talk = Talk::new(&mut self.opened);
         let message = talk.recv(self.deadline)?;
-        let text =
-            |message: &Message| std::str::from_utf8(message.as_bytes()).ok().and_then(&parse);
-        let is_websocket = talk.opened().protocol.is_websocket();
-        let said = Some(&message).filter(|it| it.is_text() || !is_websocket).and_then(text);
-        said.ok_or_else(|| {
-            talk.close(Some(&CloseFrame::new(CloseCode::PROTOCOL_ERROR, "")), self.deadline);
-            let what = "what a session begins with was not said";
-            HandshakeError::BadUpgrade(what.into()).into()
+        text(&mut talk, &message).and_then(parse).ok_or_else(|| {
+            let reason = "what a session begins with was not said".into();
+            Failure::Protocol { code: CloseCode::PROTOCOL_ERROR, reason }
         })
     }
 
+    /// It broke the protocol, if this is a failure of that kind.
+    pub(super) fn refuse(mut self, failure: &Failure) {
+        if let Failure::Protocol { code, .. } = failure {
+            let frame = CloseFrame::new(*code, "");
+            Talk::new(&mut self.opened).finish(Some(&frame), Instant::now() + LINGER);
+        }
+    }
+
     /// Its session was over on purpose before it heard of that: it hears it now, and its goodbye is awaited.
-    pub(super) fn say_over(mut self, answer: &Answer, end: &CloseFrame) -> Result<(), Failure> {
+    pub(super) fn say_over(
+        mut self,
+        answer: &Answer,
+        end: &CloseFrame,
+        limits: MaxSizes,
+    ) -> Result<(), Failure> {
         let deadline = self.deadline;
+        // it sends again what it thinks is missing
+        self.opened.decoder.set_limits(limits);
         let mut talk = Talk::new(&mut self.opened);
         talk.say(answer, deadline)?;
         talk.say(&Note::Report(answer.received), deadline)?;
         talk.say(&Note::End(end.clone()), deadline)?;
-        loop {
-            // whatever it is sent again is counted no more
-            let said = talk.recv(deadline)?;
-            if matches!(said.as_text().and_then(Note::parse), Some(Note::End(_))) {
-                talk.finish(Some(end), Instant::now() + LINGER);
-                return Ok(());
+        let result = loop {
+            // whatever it sends again is counted no more
+            match talk.recv(deadline) {
+                Ok(said) => {
+                    let note = text(&mut talk, &said).and_then(Note::parse);
+                    if matches!(note, Some(Note::End(_))) {
+                        break Ok(());
+                    }
+                }
+                Err(failure) => break Err(failure),
             }
-        }
+        };
+        // also one that is too large again: its sender has to read that this was the end
+        talk.finish(Some(end), Instant::now() + LINGER);
+        result
     }
 
     /// It cannot have its session now, and may come back.
     pub(super) fn turn_away(mut self, why: &'static str) {
         let frame = CloseFrame::new(CloseCode::TRY_AGAIN_LATER, why);
         Talk::new(&mut self.opened).finish(Some(&frame), Instant::now() + LINGER);
+    }
+}
+
+/// On framed TCP it is not said whether a message is text.
+fn text<'a>(talk: &mut Talk<'_>, message: &'a Message) -> Option<&'a str> {
+    match talk.opened().protocol.is_websocket() {
+        true => message.as_text(),
+        false => std::str::from_utf8(message.as_bytes()).ok(),
     }
 }

@@ -104,7 +104,7 @@ pub(super) fn run(
         Err(failure) => {
             owner.journal(peer).not_opened(&failure, true);
             owner.handler_returned = true;
-            Phase::Over(Arc::new(failure))
+            owner.over(Arc::new(failure))
         }
     };
     drop(session);
@@ -202,8 +202,6 @@ impl SessionOwner {
             let age = self.core.born().elapsed();
             self.journal(self.shared.peer()).ended(&cause, self.uptime, age);
         }
-        // first, so that nobody claims what is about to end; who did gets a new session
-        self.resumption.leave(&self.token, self.ended());
         self.shared.ended(cause);
         let outbox = self.core.outbox();
         outbox.shut();
@@ -222,11 +220,17 @@ impl SessionOwner {
         }
     }
 
-    /// What is kept of it, if it was over on purpose.
-    fn ended(&self) -> Option<EndedSession> {
-        let frame = self.goodbye.clone()?;
-        let (counts, purpose) = (Arc::clone(&self.counts), self.purpose.clone());
-        Some(EndedSession { counts, purpose, frame })
+    /// Nobody goes on with it from here on. Before any claim is given back: whoever made it looks for what is
+    /// kept of a session that was over on purpose.
+    fn over(&mut self, cause: Arc<Failure>) -> Phase {
+        let (counts, purpose) = (&self.counts, &self.purpose);
+        let ended = self.goodbye.take().map(|frame| EndedSession {
+            counts: Arc::clone(counts),
+            purpose: purpose.clone(),
+            frame,
+        });
+        self.resumption.leave(&self.token, ended);
+        Phase::Over(cause)
     }
 
     /// With a link, until that is gone.
@@ -301,14 +305,10 @@ impl SessionOwner {
         closing.deadline = Some(deadline);
     }
 
-    /// Whether its client can make this offer now. If so it has made it.
+    /// Whether its client can make this offer now.
     fn admits(&self, claim: &Claim) -> bool {
         let Terms { attempt, received, has } = claim.terms();
-        let admits = !self.is_final && self.counts.admits(attempt, received, has);
-        if admits {
-            self.counts.accept(attempt);
-        }
-        admits
+        !self.is_final && self.counts.admits(attempt, received, has)
     }
 
     /// Joins a link, whose client may be back on another one already; returns why it died, and whether the
@@ -316,7 +316,11 @@ impl SessionOwner {
     fn join(&mut self, link: Link, is_replaced: bool) -> (Arc<Failure>, bool) {
         self.uptime = self.linked.elapsed();
         let mut ended = link.join();
-        if is_replaced && matches!(*ended.cause, Failure::Interrupted) {
+        let (cause, peers_end) = (&*ended.cause, self.counts.peers_end());
+        if let (Some(frame), Failure::Interrupted) = (peers_end, cause) {
+            // the end was read, and not acted on any more
+            ended.cause = Arc::new(Failure::Closed(Some(frame.clone())));
+        } else if is_replaced && matches!(cause, Failure::Interrupted) {
             // nobody wanted its end: its client has noticed first that it was lost
             let why =
                 io::Error::new(io::ErrorKind::ConnectionReset, "the client is back on another");
@@ -332,10 +336,13 @@ impl SessionOwner {
             Failure::Protocol { code: CloseCode::MESSAGE_TOO_BIG, .. } => {
                 Some(CloseFrame::new(CloseCode::MESSAGE_TOO_BIG, ""))
             }
-            Failure::Closed(frame) | Failure::ClosedHere(frame) if self.counts.is_over() => {
-                Some(frame.clone().unwrap_or(CloseFrame::new(CloseCode::NORMAL, "")))
+            cause if cause.ends_session() => None,
+            Failure::Closed(Some(frame)) | Failure::ClosedHere(Some(frame))
+                if self.counts.is_over() =>
+            {
+                Some(frame.clone())
             }
-            _ => None,
+            _ => self.counts.peers_end().cloned(),
         };
         // nobody has closed it, so this end could not go on
         let is_refused = self.closing.is_none() && matches!(*ended.cause, Failure::ClosedHere(_));
@@ -353,7 +360,7 @@ impl SessionOwner {
     /// The session waits for its client, unless it is over.
     fn wait(&mut self, cause: Arc<Failure>, is_over: bool) -> Phase {
         if is_over {
-            return Phase::Over(cause);
+            return self.over(cause);
         }
         self.admitted = None;
         let place = self.resumption.wait(&self.shared);
@@ -374,40 +381,41 @@ impl SessionOwner {
 
     /// Without a link, until there is one or nobody waits for it any more.
     fn detached(&mut self, until: Instant, place: &Place) -> Phase {
-        let over = |failure| Phase::Over(Arc::new(failure));
         loop {
             if let Some(closing) = self.closing.as_ref().filter(|_| self.is_final) {
-                return over(Failure::ClosedHere(Some(closing.frame.clone())));
+                let cause = Failure::ClosedHere(Some(closing.frame.clone()));
+                return self.over(Arc::new(cause));
             }
             select! {
                 recv(self.orders) -> order => match order {
                     Ok(Order::Claim(claim)) => {
-                        if self.admits(&claim) {
-                            if let Some(link) = self.attach(&claim) {
-                                return Phase::Attached(link);
-                            }
+                        if let Some(link) = self.attach(&claim) {
+                            return Phase::Attached(link);
                         }
                     }
                     Ok(Order::Returned(result)) => self.returned(result),
                     Ok(Order::Close { frame, is_shutdown }) => self.closes(frame, is_shutdown),
-                    Ok(Order::End(cause)) => return over(cause),
+                    Ok(Order::End(cause)) => return self.over(Arc::new(cause)),
                     Ok(Order::Evict(of)) if of == place.number() => {
                         self.server.totals.counters().evicted.fetch_add(1, Relaxed);
-                        return over(Failure::Evicted);
+                        return self.over(Arc::new(Failure::Evicted));
                     }
                     Ok(Order::Evict(_)) | Err(_) => {}
                 },
                 recv(at(until)) -> _ => {
                     self.server.totals.counters().expired.fetch_add(1, Relaxed);
-                    return over(Failure::NotResumed);
+                    return self.over(Arc::new(Failure::NotResumed));
                 }
             }
         }
     }
 
-    /// Goes on with the connection of a claim that was admitted. An answer that does not arrive
-    /// changes no number: the client asks again.
+    /// Goes on with the connection of a claim, if that is admitted; otherwise it changes nothing. An answer that
+    /// does not arrive changes no number: the client asks again.
     fn attach(&mut self, claim: &Claim) -> Option<Link> {
+        if !self.admits(claim) {
+            return None;
+        }
         // or it was turned away meanwhile
         let mut newcomer = claim.take()?;
         let peer = newcomer.peer();
@@ -421,7 +429,8 @@ impl SessionOwner {
                 }
             }
         }
-        let Terms { received, has, .. } = claim.terms();
+        let Terms { attempt, received, has } = claim.terms();
+        self.counts.accept(attempt);
         self.counts.resume(received, has);
         let resent = self.core.outbox().resumed(received, has);
         let (token, received) = (self.token.clone(), self.counts.received());

@@ -179,17 +179,22 @@ impl Resumption {
         self.table.lock().tokens.insert(token.clone(), known);
     }
 
-    /// The connection of this offer is lost before its client has reported. It may come back.
-    pub(super) fn wait_unreported(&self, token: &Token, attempt: u64) {
+    /// The connection of this offer is lost before its client has reported, which may come back if it `waits`.
+    pub(super) fn lose_unreported(&self, token: &Token, attempt: u64, waits: bool) {
         let mut table = self.table.lock();
         table.forget_old(self.settings.window());
         let next = table.place();
-        if let Some(Known::Unreported { attempt: last, place, .. }) = table.tokens.get_mut(token) {
-            if *last == attempt {
+        match table.tokens.get_mut(token) {
+            Some(Known::Unreported { attempt: last, place, .. }) if *last == attempt => {
                 *place = Some(next);
-                table.unreported.insert(next, (Instant::now(), token.clone()));
-                table.make_room(self.limits.total);
             }
+            _ => return,
+        }
+        if waits {
+            table.unreported.insert(next, (Instant::now(), token.clone()));
+            table.make_room(self.limits.total);
+        } else {
+            table.tokens.remove(token);
         }
     }
 
