@@ -260,6 +260,26 @@ impl Speaker {
         }
     }
 
+    /// The next thing but questions, which are not answered.
+    pub fn hear_unasked(&mut self) -> Said {
+        loop {
+            match self.hear() {
+                said if said == Said::text("a") => {}
+                said => return said,
+            }
+        }
+    }
+
+    /// The next thing but questions, which are not answered, beats and messages, which are not counted.
+    pub fn hear_but_beats(&mut self) -> Said {
+        loop {
+            match self.hear() {
+                Said::Text(text) if matches!(text.get(..1), Some("a" | "x" | "m")) => {}
+                said => return said,
+            }
+        }
+    }
+
     /// The next thing that is not about counting: no message, report, question or gap.
     pub fn hear_end(&mut self) -> Said {
         loop {
@@ -281,11 +301,11 @@ impl Speaker {
 
     /// Reads to the end; returns the code of the close frame, if one came.
     pub fn close_code(&mut self) -> Option<u16> {
-        let codes = self.rest().into_iter().filter_map(|said| match said {
+        let mut codes = self.rest().into_iter().filter_map(|said| match said {
             Said::Close(code) => code,
             _ => None,
         });
-        codes.last()
+        codes.next_back()
     }
 
     /// Says that the session is over, and reads to the end.
