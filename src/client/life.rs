@@ -302,8 +302,12 @@ impl Manager {
         cause: &Failure,
         decided: Option<Decision>,
     ) -> Result<Option<Duration>, Failure> {
+        // a server says the end of a session in it: a close frame may be of anybody on the way
+        let is_of_the_link =
+            matches!(cause, Failure::Closed(_)) && self.session.is_resumable(cause);
         let decision = match (decided, &mut self.decide) {
             (Some(decision), _) => decision,
+            (None, None) if is_of_the_link => Decision::Retry,
             (None, None) => self.opener.decision(cause),
             (None, Some(decide)) => self.core.call(DECISION, || decide(&self.handle, cause))?,
         };

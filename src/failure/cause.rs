@@ -289,7 +289,8 @@ impl Failure {
     ///   except 408, 425 and 429, or an answer that is no opening handshake at all;
     /// * the peer closed with 1002, 1003, 1007, 1008, 1010, 3000 or 3003 (after 1009, "message too
     ///   big", the message in question is not sent again:
-    ///   [`Event::MessageTooLarge`](crate::Event::MessageTooLarge));
+    ///   [`Event::MessageTooLarge`](crate::Event::MessageTooLarge)), but not while a session can go on
+    ///   ([`ClientBuilder::resume`](crate::ClientBuilder::resume)): a close frame is not its end;
     /// * the proxy wants credentials, or other ones, or the environment names one that cannot
     ///   be used;
     /// * TLS could not be agreed on: a certificate was rejected, either side's, or there is no
