@@ -6,6 +6,7 @@
 //! sends, instead of a few hundred.
 
 mod browser;
+mod gateway;
 mod workload;
 
 use std::net::SocketAddr;

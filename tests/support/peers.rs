@@ -1,7 +1,8 @@
 //! Programs in other languages, with libraries from the folder that the tests install them in.
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
-use std::io::{BufRead, BufReader};
+use std::fmt::Display;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
@@ -56,6 +57,11 @@ impl Program {
             output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
         });
         Self { child, lines }
+    }
+
+    /// Has it read a line.
+    pub fn tell(&mut self, line: impl Display) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{line}").expect("the peer reads");
     }
 
     /// The next line that it prints.
