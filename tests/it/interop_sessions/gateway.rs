@@ -52,7 +52,9 @@ fn a_session_goes_on_however_a_gateway_closes() {
             work.exchange(From::Server, session.sender(), || {}, || session.recv_timeout(PATIENCE))
         });
         let dialing = scope.spawn(|| {
-            let wait = || drop(is_closed.recv());
+            let wait = || {
+                let _ = is_closed.recv();
+            };
             work.exchange(From::Client, client.sender(), wait, || client.recv_timeout(PATIENCE))
         });
         let closing = scope.spawn(move || {
