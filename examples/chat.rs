@@ -6,9 +6,11 @@
 //! ```
 //!
 //! The first line that somebody sends is the name; `cat ws://127.0.0.1:9003/ws` can take part too.
-//! A link may bring a name and a first line along: `http://127.0.0.1:9003/#ada,hello`. A client of
-//! this crate that asks for a session (`ClientBuilder::resume`) can lose its network for a while and
-//! misses nothing; browsers cannot ask for one.
+//! A link may bring a name and a first line along: `http://127.0.0.1:9003/#ada,hello`.
+//!
+//! Pages (`examples/browser`) and clients of this crate with `ClientBuilder::resume` have sessions:
+//! who loses the network for a while, or reloads the page, misses nothing and says nothing twice.
+//! Who is gone for longer has left.
 
 use std::time::Duration;
 
@@ -25,45 +27,20 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 struct Options {
     /// Where to listen; port 0 takes a free one
     address: Option<String>,
+    /// How many seconds somebody may be away without having left
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    away: u64,
 }
 
-const PAGE: &str = r#"<!doctype html>
-<meta charset="utf-8"><title>everlink chat</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 40em; margin: 2em auto; padding: 0 1em }
-  #room { border: 1px solid #bbb; border-radius: 6px; height: 20em; overflow: auto; padding: .5em 1em }
-  input { font: inherit; width: 100%; box-sizing: border-box; margin-top: .5em; padding: .4em }
-</style>
-<h1>everlink chat</h1>
-<div id="room"></div>
-<form><input id="line" placeholder="your name" autofocus autocomplete="off"></form>
-<script>
-  const room = document.getElementById("room"), line = document.getElementById("line");
-  const say = text => {
-    const p = document.createElement("div");
-    p.textContent = text;
-    room.append(p);
-    room.scrollTop = room.scrollHeight;
-  };
-  const socket = new WebSocket(`ws://${location.host}/ws`);
-  socket.onmessage = event => say(event.data);
-  // what a link brings along
-  const brought = decodeURIComponent(location.hash.slice(1)).split(",").filter(line => line);
-  socket.onopen = () => brought.forEach(line => socket.send(line));
-  socket.onclose = event => say(`-- disconnected (${event.code})`);
-  document.forms[0].onsubmit = event => {
-    event.preventDefault();
-    if (line.value) socket.send(line.value);
-    line.value = "";
-    line.placeholder = "say something";
-  };
-</script>
-"#;
+const PAGE: &str = include_str!("browser/chat.html");
+const SCRIPT: &str = include_str!("browser/everlink.js");
 
 fn main() -> Result<()> {
     env_logger::init();
-    let Some(address) = Options::parse().address else { return try_it() };
-    let server = room().bind(address, chat)?;
+    let Options { address, away } = Options::parse();
+    let room = room(Duration::from_secs(away));
+    let Some(address) = address else { return try_it(room) };
+    let server = room.bind(address, chat)?;
     println!("open http://{}", server.local_addr());
     let (interrupt, interrupted) = bounded(1);
     ctrlc::set_handler(move || {
@@ -74,13 +51,15 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn room() -> ServerBuilder {
-    Server::builder().on_request(answer).limits(Limits::new().message(4096)).resume(Resume::new())
+fn room(away: Duration) -> ServerBuilder {
+    let limits = Limits::new().message(4096);
+    Server::builder().on_request(answer).limits(limits).resume(Resume::within(away))
 }
 
 fn answer(incoming: &Incoming) -> Answer {
     match incoming.path() {
         "/" => Answer::page("text/html; charset=utf-8", PAGE),
+        "/everlink.js" => Answer::page("text/javascript; charset=utf-8", SCRIPT),
         // pages of other servers are refused before this is asked
         "/ws" => Answer::accept(),
         _ => Answer::reject(StatusCode::NOT_FOUND),
@@ -101,8 +80,8 @@ fn chat(session: Session) {
 }
 
 /// Two members, of whom one leaves before the other.
-fn try_it() -> Result<()> {
-    let server = room().bind("127.0.0.1:0", chat)?;
+fn try_it(room: ServerBuilder) -> Result<()> {
+    let server = room.bind("127.0.0.1:0", chat)?;
     let url = format!("ws://{}/ws", server.local_addr());
     let ada = Client::connect(&url)?;
     expect(&ada, "welcome! what is your name?")?;

@@ -1,16 +1,13 @@
 //! What the examples say is true.
 #![cfg(feature = "tls")]
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::TcpListener;
 use std::process::{Child, Stdio};
-use std::time::Instant;
 
-use crate::support::browser::Browser;
+use crate::support::PATIENCE;
 use crate::support::examples::example;
-use crate::support::{PATIENCE, eventually};
 use crossbeam_channel::bounded;
-use everlink::Client;
 
 #[test]
 fn cat_says_each_failed_attempt_as_a_line_of_json() {
@@ -48,7 +45,7 @@ fn the_demos_server_listens_again_when_it_says_so() {
 }
 
 /// A process that is killed when the test is over, one way or another.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -111,79 +108,3 @@ examples!(
     test_with_chaos,
     token_refresh,
 );
-
-#[cfg(unix)]
-#[test]
-fn a_page_in_chromium_takes_part_in_the_chat() {
-    let mut command = example("chat");
-    let command = command.arg("127.0.0.1:0").stdout(Stdio::piped());
-    let mut chat = Running(command.spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(chat.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let url = line.trim().strip_prefix("open ").expect("it says where").to_owned();
-    let member = Client::connect(format!("{}/ws", url.replace("http", "ws"))).unwrap();
-    let hears = |expected: &str| {
-        while member.recv_timeout(2 * PATIENCE).expect("a line in time") != expected {}
-    };
-    member.send("bob").unwrap();
-    hears("-- bob is here");
-    // the page says what the link brings along
-    let Some(page) = Browser::open(&format!("{url}/#ada,hello%20bob"), "chat") else { return };
-    hears("ada: hello bob");
-    // and shows what is said
-    member.send("hello ada").unwrap();
-    eventually("the page shows the line", || {
-        let shown = page.evaluate("document.getElementById('room').innerText");
-        if shown.contains("bob: hello ada") { Ok(()) } else { Err(shown) }
-    });
-    drop(page);
-    hears("-- ada has left");
-    // somebody interrupts: it says goodbye and ends well
-    let id = rustix::process::Pid::from_child(&chat.0);
-    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
-    assert!(chat.0.wait().unwrap().success());
-}
-
-#[test]
-fn who_loses_the_network_for_ten_seconds_misses_nothing_of_the_chat() {
-    use crate::support::ms;
-    use everlink::State;
-    use everlink::chaos::{Cut, FaultProxy, Faults};
-    use everlink::config::Backoff;
-
-    let mut chat = example("chat");
-    let command = chat.arg("127.0.0.1:0").stdout(Stdio::piped());
-    let mut chat = Running(command.spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(chat.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().trim_start_matches("open http://").to_owned();
-    let proxy = FaultProxy::start(address.as_str()).unwrap();
-    let url = format!("ws://{}/ws", proxy.address());
-    let backoff = Backoff::fixed(ms(10));
-    let away = Client::builder(&url)
-        .resume(everlink::config::Resume::new())
-        .backoff(backoff)
-        .connect()
-        .unwrap();
-    let other = Client::connect(format!("ws://{address}/ws")).unwrap();
-    let next = || away.recv_timeout(PATIENCE).unwrap().as_text().unwrap().to_owned();
-    assert!(next().starts_with("welcome"));
-    away.send("Ada").unwrap();
-    assert_eq!(next(), "-- Ada is here");
-    other.send("Bob").unwrap();
-    assert_eq!(next(), "-- Bob is here");
-    proxy.set(Faults::none().refuse()).unwrap();
-    proxy.cut(Cut::Reset);
-    let begun = Instant::now();
-    for (number, _) in (0..100).zip(crossbeam_channel::tick(ms(100))) {
-        other.send(format!("{number}")).unwrap();
-    }
-    assert!(begun.elapsed() >= ms(10_000) && away.state() != State::Connected);
-    away.send("is anybody there?").unwrap();
-    other.flush(PATIENCE).unwrap();
-    proxy.set(Faults::none()).unwrap();
-    for number in 0..100 {
-        assert_eq!(next(), format!("Bob: {number}"));
-    }
-    assert_eq!(next(), "Ada: is anybody there?");
-}
