@@ -1,17 +1,23 @@
 //! A session that is cut hundreds of times while both ends send as fast as they can.
 //!
 //! ```text
-//! cargo run --release --example torture -- [--messages 200000] [--cuts 200] [--tls] [--compress]
-//!     [--stop] [--seed 0]
+//! cargo run --release --example torture -- [--messages 200000] [--cuts 200] [--tls] [--framed]
+//!     [--compress] [--stop] [--seed 0]
 //! ```
 //!
 //! The server is in this process, the client in another, and a proxy between them cuts each of
 //! their connections at a random byte: with a reset, an end of stream or silence, in the middle of
 //! a frame or of the opening handshake. With `--stop` the client's process is stopped now and then,
-//! for longer than the server takes it to be alive. Both ends number their messages and check that
-//! each of the other's comes once and in order.
+//! for longer than the server takes it to be alive. Without TLS the offers of connections that are over
+//! come to the server again, late. Both ends number their messages and check that each of the other's
+//! comes once and in order. Some expire: their end was told so, and they never come. Beats, and
+//! messages for one link only, come in between.
+
+mod late;
+mod row;
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -20,8 +26,11 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use everlink::chaos::{FaultProxy, Faults};
-use everlink::config::{Backoff, Heartbeat, Resume, Timeouts};
-use everlink::{Client, Message, Server, Session};
+use everlink::config::{Backoff, Framing, Heartbeat, Prefix, Resume, Timeouts};
+use everlink::{Client, Server, Session};
+
+use late::{Late, Recorder};
+use row::{Expired, Row, send_all};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -40,6 +49,9 @@ struct Options {
     /// Over TLS
     #[arg(long)]
     tls: bool,
+    /// On framed TCP, with length prefixes
+    #[arg(long, conflicts_with = "compress")]
+    framed: bool,
     /// Compressed
     #[arg(long)]
     compress: bool,
@@ -71,59 +83,31 @@ fn main() -> ExitCode {
     }
 }
 
-/// The message with this number: some are short, some are long.
-fn message(number: u64) -> Message {
-    let length = match number % 50 {
-        0 => 2000,
-        other => other as usize,
-    };
-    format!("{number} {}", "0123456789".repeat(length / 10)).into()
-}
-
-/// What has come from the other end.
-#[derive(Debug, Default)]
-struct Row {
-    next: u64,
-    lost: u64,
-    twice: u64,
-}
-
-impl Row {
-    fn take(&mut self, message: &Message) -> Result<()> {
-        let text = message.as_text().ok_or("no text")?;
-        let number: u64 = text.split(' ').next().unwrap_or_default().parse()?;
-        if *message != self::message(number) {
-            return Err(format!("message {number} has changed").into());
-        }
-        match number.checked_sub(self.next) {
-            Some(gap) => {
-                self.lost += gap;
-                self.next = number + 1;
-            }
-            None => self.twice += 1,
-        }
-        Ok(())
+/// The client asks, the server sends messages of its own.
+fn heartbeat(is_server: bool) -> Heartbeat {
+    let beats = Heartbeat::every(Duration::from_millis(100));
+    match is_server {
+        true => beats.message("beat", |answer| answer.as_bytes() == b"beat too"),
+        false => beats.answer("beat", "beat too"),
     }
-
-    fn fill(&mut self, count: u64, mut next: impl FnMut() -> Result<Message>) -> Result<()> {
-        while self.next < count {
-            self.take(&next()?)?;
-        }
-        Ok(())
-    }
+    .dead_after(Duration::from_millis(400))
 }
 
-fn heartbeat() -> Heartbeat {
-    Heartbeat::every(Duration::from_millis(100)).dead_after(Duration::from_millis(400))
+fn framing() -> Framing {
+    Framing::length_prefixed(Prefix::U16)
 }
 
 /// The client's process: prints what it has received.
 fn client(url: &str, options: &Options) -> Result<()> {
+    let expired = Expired::default();
+    let noting = expired.clone();
     let builder = Client::builder(url)
         .resume(Resume::new())
-        .heartbeat(heartbeat())
+        .heartbeat(heartbeat(false))
         .timeouts(Timeouts::new().handshake(Duration::from_secs(1)))
-        .backoff(Backoff::fixed(Duration::from_millis(2)));
+        .backoff(Backoff::fixed(Duration::from_millis(2)))
+        .on_dropped(move |message, why| noting.note(&message, why));
+    let builder = if options.framed { builder.framing(framing()) } else { builder };
     #[cfg(feature = "tls")]
     let builder = match options.tls {
         true => builder.tls(everlink::config::Tls::new().danger_accept_any_certificate()),
@@ -136,18 +120,20 @@ fn client(url: &str, options: &Options) -> Result<()> {
     };
     let client = builder.start()?;
     let sending = {
-        let (client, count) = (client.clone(), options.messages);
-        thread::spawn(move || (0..count).try_for_each(|number| client.send(message(number))))
+        let (sender, count) = (client.sender().clone(), options.messages);
+        thread::spawn(move || {
+            send_all(&sender, count).inspect_err(|error| eprintln!("torture: {error}"))
+        })
     };
     let mut row = Row::default();
     row.fill(options.messages, || Ok(client.recv_timeout(PATIENCE)?))?;
     sending.join().map_err(|_| "the sending thread panicked")??;
-    client.flush(PATIENCE)?;
     let stats = client.stats();
-    println!(
-        "{} {} {} {} {} {}",
-        row.next, row.lost, row.twice, stats.resumed, stats.replaced, stats.resent
-    );
+    let counts = [row.received, row.twice, row.asides, stats.resumed, stats.replaced, stats.resent];
+    for numbers in [&counts[..], &row.missing, &expired.take()] {
+        let words: Vec<_> = numbers.iter().map(ToString::to_string).collect();
+        println!("{}", words.join(" "));
+    }
     client.close();
     Ok(())
 }
@@ -155,8 +141,10 @@ fn client(url: &str, options: &Options) -> Result<()> {
 /// The server's half of the work.
 fn serve(session: &Session, count: u64) -> Result<Row> {
     let sending = {
-        let session = session.clone();
-        thread::spawn(move || (0..count).try_for_each(|number| session.send(message(number))))
+        let sender = session.sender().clone();
+        thread::spawn(move || {
+            send_all(&sender, count).inspect_err(|error| eprintln!("torture: {error}"))
+        })
     };
     let mut row = Row::default();
     row.fill(count, || Ok(session.recv_timeout(PATIENCE)?))?;
@@ -171,8 +159,13 @@ fn serve(session: &Session, count: u64) -> Result<Row> {
 fn run(options: &Options) -> Result<bool> {
     let begun = Instant::now();
     let (sender, rows) = crossbeam_channel::bounded(16);
-    let count = options.messages;
-    let builder = Server::builder().resume(Resume::within(PATIENCE)).heartbeat(heartbeat());
+    let (count, expired) = (options.messages, Expired::default());
+    let noting = expired.clone();
+    let builder = Server::builder()
+        .resume(Resume::within(PATIENCE))
+        .heartbeat(heartbeat(true))
+        .on_dropped(move |message, why| noting.note(&message, why));
+    let builder = if options.framed { builder.framing(framing()) } else { builder };
     #[cfg(feature = "tls")]
     let builder = if options.tls { builder.tls(certificate()?) } else { builder };
     #[cfg(feature = "deflate")]
@@ -184,41 +177,52 @@ fn run(options: &Options) -> Result<bool> {
         let result = serve(&session, count).map_err(|error| error.to_string());
         let _ = sender.send(result);
     })?;
-    let proxy = Arc::new(FaultProxy::with_seed(server.local_addr(), options.seed)?);
-    let child = start_client(options, &proxy)?;
+    let proxy = FaultProxy::with_seed(server.local_addr(), options.seed)?;
+    // nobody but the two ends sees what goes over TLS
+    let recorder = match options.tls {
+        true => None,
+        false => Some(Recorder::start(proxy.address(), options.framed)?),
+    };
+    let address = recorder.as_ref().map_or(proxy.address(), Recorder::address);
+    let child = start_client(options, address)?;
     let process = child.id();
-    let done = Arc::new(AtomicBool::new(false));
-    let hurting = {
-        let (proxy, done, options) = (Arc::clone(&proxy), Arc::clone(&done), options.clone());
-        thread::spawn(move || hurt(&proxy, process, &options, &done))
-    };
-    let theirs = words_of(child);
-    done.store(true, SeqCst);
-    let stops = hurting.join().map_err(|_| "the thread of the faults panicked")??;
-    let theirs = theirs?;
-    // a session whose first answer was lost has received nothing
-    let ours = loop {
-        match rows.recv_timeout(PATIENCE)? {
-            Ok(row) => break row,
-            Err(error) if error.contains("closed") || error.contains("over") => {}
-            Err(error) => return Err(error.into()),
+    let (done, late) = (AtomicBool::new(false), Late::default());
+    let (theirs, stops) = thread::scope(|scope| {
+        let hurting = scope.spawn(|| hurt(&proxy, process, options, &done));
+        if let Some(recorder) = &recorder {
+            let address = server.local_addr();
+            let (late, done) = (&late, &done);
+            scope.spawn(move || recorder.repeat(address, options.seed, late, done));
         }
-    };
-    let [received, lost, twice, resumed, replaced, resent] = theirs;
-    let (lost, twice) = (lost + ours.lost, twice + ours.twice);
+        let theirs = words_of(child);
+        done.store(true, SeqCst);
+        (theirs, hurting.join())
+    });
+    let stops = stops.map_err(|_| "the thread of the faults panicked")??;
+    let (theirs, [resumed, replaced, resent], their_expired) = theirs?;
+    let ours = rows.recv_timeout(PATIENCE)??;
+    let their_lost = theirs.lost(expired.take());
+    let (lost, twice) = (their_lost + ours.lost(their_expired), theirs.twice + ours.twice);
     println!(
-        "torture: {:.1} s, {} cuts, {stops} stops, {resumed} resumptions, {replaced} sessions \
-         replaced, {resent} sent again by the client",
+        "torture: {:.1} s, {} cuts, {stops} stops, {} late offers ({} refused), {resumed} \
+         resumptions, {replaced} sessions replaced, {resent} sent again by the client",
         begun.elapsed().as_secs_f64(),
         proxy.cuts(),
+        late.repeated(),
+        late.refused(),
     );
+    let (received, gone) =
+        (theirs.received + ours.received, theirs.missing.len() + ours.missing.len());
     println!(
-        "torture: {} sent, {} received, {lost} lost, {twice} twice",
+        "torture: {} sent, {received} received, {gone} expired, {lost} lost, {twice} twice; {} for \
+         one link only",
         2 * count,
-        received + ours.next
+        theirs.asides + ours.asides,
     );
-    let is_enough = proxy.cuts() >= options.cuts && (!options.stop || stops > 0);
-    let is_whole = received == count && ours.next == count;
+    let is_enough = proxy.cuts() >= options.cuts
+        && (!options.stop || stops > 0)
+        && (options.tls || late.refused() > 0);
+    let is_whole = received + gone as u64 == 2 * count;
     Ok(is_enough && is_whole && lost == 0 && twice == 0 && replaced == 0)
 }
 
@@ -234,27 +238,37 @@ fn certificate() -> Result<Arc<everlink::rustls::ServerConfig>> {
     Ok(Arc::new(config))
 }
 
-fn start_client(options: &Options, proxy: &FaultProxy) -> Result<Child> {
-    let scheme = if options.tls { "wss" } else { "ws" };
-    let url = format!("{scheme}://{}", proxy.address());
+fn start_client(options: &Options, address: SocketAddr) -> Result<Child> {
+    let scheme = if options.framed { "tcp" } else { "ws" };
+    let url = format!("{scheme}{}://{address}", if options.tls { "s" } else { "" });
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--client", &url, "--messages", &options.messages.to_string()]);
     command.args(options.tls.then_some("--tls"));
+    command.args(options.framed.then_some("--framed"));
     command.args(options.compress.then_some("--compress"));
     Ok(command.stdout(Stdio::piped()).spawn()?)
 }
 
-/// What the client's process says at its end.
-fn words_of(mut child: Child) -> Result<[u64; 6]> {
+/// What the client's process says at its end: what it has received, how often its session was resumed and
+/// replaced and how much sent again, and what of it has expired.
+fn words_of(mut child: Child) -> Result<(Row, [u64; 3], Vec<u64>)> {
     let output = child.stdout.take().ok_or("no output")?;
-    let line = BufReader::new(output).lines().next();
+    let mut lines = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        let numbers = line.split_ascii_whitespace().map(str::parse);
+        lines.push(numbers.collect::<Result<Vec<u64>, _>>()?);
+    }
     let status = child.wait()?;
     if !status.success() {
         return Err(format!("the client ended with {status}").into());
     }
-    let line = line.ok_or("the client said nothing")??;
-    let numbers: Vec<u64> = line.split(' ').map(str::parse).collect::<Result<_, _>>()?;
-    numbers.try_into().map_err(|_| "the client said something else".into())
+    let Ok([counts, missing, expired]) = <[Vec<u64>; 3]>::try_from(lines) else {
+        return Err("the client said something else".into());
+    };
+    let [received, twice, asides, rest @ ..] =
+        <[u64; 6]>::try_from(counts).map_err(|_| "the client said something else")?;
+    Ok((Row::whole([received, twice, asides], missing), rest, expired))
 }
 
 /// Cuts, and stops the client's process, until it is done; returns how often that was stopped.
