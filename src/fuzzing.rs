@@ -17,7 +17,7 @@ use crate::policy::{Framing, MaxSizes, Prefix};
 use crate::transport::{ReadBuffer, Stream};
 #[cfg(feature = "deflate")]
 use crate::wire::Output;
-use crate::wire::{Item, Protocol};
+use crate::wire::{Decoder, Encoder, Item, Protocol};
 
 const LIMITS: MaxSizes = MaxSizes { message: 1000, frame: 500 };
 
@@ -56,9 +56,13 @@ fn peer(bytes: &[u8]) -> (u8, Peer<'_>) {
     (*first, Peer { bytes, piece: usize::from(*first / 8) + 1 })
 }
 
+fn halves(protocol: &Protocol, limits: MaxSizes) -> (Decoder, Encoder) {
+    protocol.halves(limits).expect("the codecs here do not panic when they are made")
+}
+
 fn decode(protocol: Protocol, mut peer: Peer<'_>) {
     let mut left = peer.bytes.len();
-    let (mut decoder, mut buffer) = (protocol.decoder(LIMITS), ReadBuffer::new(Vec::new()));
+    let (mut decoder, mut buffer) = (halves(&protocol, LIMITS).0, ReadBuffer::default());
     loop {
         match decoder.decode(&mut buffer) {
             Ok(Some(Item::Message(message))) => {
@@ -99,7 +103,7 @@ pub fn deflate(bytes: &[u8]) {
         receive_window_bits: 9 + first % 7,
     };
     let (mut decoder, mut buffer) =
-        (Protocol::WebSocket(Role::Client).decoder(LIMITS), ReadBuffer::new(Vec::new()));
+        (halves(&Protocol::WebSocket(Role::Client), LIMITS).0, ReadBuffer::default());
     decoder.compressed(agreed);
     loop {
         match decoder.decode(&mut buffer) {
@@ -114,20 +118,14 @@ pub fn deflate(bytes: &[u8]) {
     }
 
     let limits = MaxSizes { message: usize::MAX, frame: usize::MAX };
-    let mut encoder = Protocol::WebSocket(Role::Server).encoder();
+    let (_, mut encoder) = halves(&Protocol::WebSocket(Role::Server), limits);
     encoder.compressed(agreed, Compression::new().threshold(0).level(1 + u32::from(first % 9)));
-    let mut decoder = Protocol::WebSocket(Role::Client).decoder(limits);
+    let (mut decoder, _) = halves(&Protocol::WebSocket(Role::Client), limits);
     decoder.compressed(agreed);
     for part in bytes.chunks(bytes.len() / 2 + 1) {
         let (message, mut out) = (Message::from(part), Output::new());
-        encoder.message(&message, None, &mut out);
-        let mut encoded = Vec::new();
-        while !out.is_empty() {
-            let count = out.first(usize::MAX).len();
-            encoded.extend_from_slice(out.first(count));
-            out.advance(count);
-        }
-        let mut buffer = ReadBuffer::new(encoded);
+        encoder.message(&message, None, &mut out).expect("no codec refuses it");
+        let mut buffer = ReadBuffer::new(out.take_all());
         match decoder.decode(&mut buffer) {
             Ok(Some(Item::Message(inflated))) => assert_eq!(inflated.as_bytes(), part),
             other => panic!("{other:?}"),

@@ -220,7 +220,7 @@ impl Opener {
         if !endpoint.scheme.is_websocket() {
             let protocol = Protocol::Framed(self.settings.spoken_framing());
             let limits = self.settings.limits_with(wants_session);
-            let mut opened = Opened::new(duplex, protocol, limits, Vec::new());
+            let mut opened = Opened::new(duplex, protocol, limits, Vec::new())?;
             let start = match wants_session {
                 true => self.agree(&mut opened, opening.deadline(), endpoint, session)?,
                 false => Start::Ordinary,
@@ -228,7 +228,6 @@ impl Opener {
             let is_secure = endpoint.scheme.is_tls();
             return Ok(Success { opened, response: None, start, is_secure });
         }
-        let protocol = Protocol::WebSocket(Role::Client);
         let mut request = std::borrow::Cow::Borrowed(request);
         if let Some(jar) = &self.jar {
             let room = handshake::room(&request, compression, wants_session);
@@ -256,7 +255,8 @@ impl Opener {
         let Handshake { response, compression, has_session, read, secrets } =
             opened.map_err(|failure| failure.in_time(timeout))?;
         let limits = self.settings.limits_with(has_session);
-        let mut opened = Opened::new(duplex, protocol, limits, read).compressed(compression);
+        let protocol = Protocol::websocket(Role::Client, self.settings.packets.clone());
+        let mut opened = Opened::new(duplex, protocol, limits, read)?.compressed(compression);
         opened.secrets = secrets;
         let start = match has_session {
             true => self.agree(&mut opened, opening.deadline(), endpoint, session)?,

@@ -74,7 +74,7 @@ type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
 /// | `max_attempts`, `max_deliveries` | 1 and up | always |
 /// | `max_redirects` | any | on `ws://` and `wss://` |
 /// | `header`, `subprotocols`, `keep_cookies` | what HTTP allows | on `ws://` and `wss://` |
-/// | `framing`: `max_length` | 1 and up | on `tcp://` and `tcps://`; `little_endian` and `inclusive` with a length prefix |
+/// | `framing`: `max_length` | 1 and up | everywhere but `raw` on a WebSocket; `little_endian` and `inclusive` with a length, `keep_delimiter` with a delimiter |
 /// | `connect_to`, `proxy`, `proxy_from_env` | | unless there is a connector |
 /// | `resolver` | | unless there is a connector or `connect_to` |
 /// | `stack_size` | 256 KiB and up | always |
@@ -594,6 +594,9 @@ impl ClientBuilder {
             .map(|endpoint| OpeningRequest { endpoint, ..request.clone() })
             .collect();
         let mut settings = self.settings;
+        if is_websocket {
+            settings.packets = settings.framing.take();
+        }
         settings.check(is_websocket)?;
         let delivery = settings.delivery();
         let confirmable =
@@ -607,7 +610,7 @@ impl ClientBuilder {
         let outbox = Outbox::new(
             settings.outbox(),
             settings.limits().message,
-            (!is_websocket).then_some(settings.spoken_framing()),
+            settings.framing_of(is_websocket),
             settings.delivery(),
             confirmable,
         )
@@ -659,10 +662,7 @@ impl ClientBuilder {
             || !is_websocket && self.hooks.login.is_some()
             || is_websocket && settings.max_redirects() > 0;
         let has_proxy = self.connector.is_none() && (goes_through || goes_as_env_says);
-        if is_websocket {
-            let why = "ws:// has a framing of its own";
-            Error::no_effect(why, &[("framing", settings.framing.is_some())])?;
-        } else {
+        if !is_websocket {
             let why = "tcp:// has no opening handshake";
             Error::no_effect(
                 why,

@@ -340,7 +340,7 @@ impl<'a> LoginSession<'a> {
             let message = match &self.session {
                 None => message,
                 Some(counts) => {
-                    let protocol = self.talk.opened().protocol;
+                    let protocol = &self.talk.opened().protocol;
                     match sort(MessageRef::whole(message), counts, protocol) {
                         Ok(Sorted::Message(message)) => message.into_owned(),
                         Ok(Sorted::Ask) => {

@@ -132,14 +132,14 @@ pub enum Failure {
     #[error("protocol violation (close code {code}): {}", OneLine(.reason))]
     #[non_exhaustive]
     Protocol {
-        /// 1002, 1007 or 1009.
+        /// 1002, 1003, 1007 or 1009.
         code: CloseCode,
         /// What the peer did.
         reason: String,
     },
-    /// The peer broke the framing of a connection that has no close frames (`tcp://`): a message
-    /// over the limit, or a length that cannot be one. The next connection starts at the beginning
-    /// of a message, so this is retried.
+    /// The peer broke the [`Framing`](crate::config::Framing): a message over the limit, a length that
+    /// cannot be one, or what a codec of the program's finds no packet in. So does a codec that panics.
+    /// The next connection starts at the beginning of a message, so this is retried.
     #[error("framing violation: {}", OneLine(.reason))]
     #[non_exhaustive]
     Framing {
@@ -235,6 +235,11 @@ impl From<HandshakeError> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
+        // what went wrong below, on its way up through the traits of std
+        let error = match error.downcast() {
+            Ok(failure) => return failure,
+            Err(error) => error,
+        };
         match tls::verdict(&error) {
             Some(verdict) => Self::Tls(verdict),
             None => Self::Io(error),
@@ -392,6 +397,16 @@ impl Failure {
                 Self::EndOfStream { inside_message, cut_off: true }
             }
             other => other,
+        }
+    }
+
+    /// The close code that a peer which broke the protocol is told, where there are close codes.
+    pub(crate) fn told(&self) -> Option<CloseCode> {
+        match self {
+            Self::Protocol { code, .. } => Some(*code),
+            // of packets on a WebSocket
+            Self::Framing { .. } => Some(CloseCode::PROTOCOL_ERROR),
+            _ => None,
         }
     }
 

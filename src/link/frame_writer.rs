@@ -16,9 +16,10 @@ use crate::message::{CloseCode, CloseFrame, Message, Payload};
 use crate::policy::Beat;
 use crate::queues::Entry;
 use crate::resume::Note;
+use crate::sync::threads::thread_prefix;
 use crate::transport::{Reason, WriteHalf};
 use crate::wire::websocket::Fragment;
-use crate::wire::{Encoder, Output, SLICES};
+use crate::wire::{Encoder, Output, SLICES, Unencoded};
 
 /// How much is taken from the outbox at once.
 const BATCH: usize = 64 * 1024;
@@ -197,7 +198,7 @@ impl FrameWriter {
         if self.is_closed || !self.is_drained() {
             return Ok(false);
         }
-        self.ping();
+        self.ping()?;
         // the writer goes on with what the socket does not take now
         match self.drain() {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -332,13 +333,13 @@ impl FrameWriter {
         }
         self.pongs(slots.pongs);
         if slots.report {
-            self.report();
+            self.report()?;
         }
         for message in slots.replies {
             self.lone_message(&message)?;
         }
         if slots.ping {
-            self.ping();
+            self.ping()?;
         }
         slots.beat.map_or(Ok(()), |message| self.beat(&message))
     }
@@ -351,20 +352,19 @@ impl FrameWriter {
     }
 
     /// Encodes what this end has counted.
-    fn report(&mut self) {
-        if let Some(counts) = &self.shared.session {
-            let received = counts.received();
-            self.say(&Note::Report(received));
-        }
+    fn report(&mut self) -> io::Result<()> {
+        let Some(counts) = &self.shared.session else { return Ok(()) };
+        let received = counts.received();
+        self.say(&Note::Report(received))
     }
 
-    fn say(&mut self, note: &Note) {
-        self.encoder.plain(&Message::from(note.to_string()), None, &mut self.out);
+    fn say(&mut self, note: &Note) -> io::Result<()> {
+        Ok(self.encoder.plain(&Message::from(note.to_string()), None, &mut self.out)?)
     }
 
     /// Encodes which numbers are empty of those before the next message.
-    fn tell_holes(&mut self) {
-        let Some(counts) = &self.shared.session else { return };
+    fn tell_holes(&mut self) -> io::Result<()> {
+        let Some(counts) = &self.shared.session else { return Ok(()) };
         let next = match self.batch.front() {
             Some(entry) => Some(entry.position).filter(|position| *position > 0),
             None => self.shared.outbox.next_position(),
@@ -372,8 +372,9 @@ impl FrameWriter {
         let last = next.map_or(counts.sent(), |next| next - 1);
         if last > counts.at() {
             let holes = counts.reach(last) + 1;
-            self.say(&Note::Gap(holes));
+            self.say(&Note::Gap(holes))?;
         }
+        Ok(())
     }
 
     fn close(&mut self, is_urgent: bool, ends_session: bool) -> io::Result<()> {
@@ -387,12 +388,12 @@ impl FrameWriter {
             return self.close_frame();
         };
         if !is_urgent {
-            self.tell_holes();
+            self.tell_holes()?;
         }
         let frame = shared.life.closing_here().unwrap_or(CloseFrame::new(CloseCode::NORMAL, ""));
         let report = Note::Report(counts.end());
-        self.say(&report);
-        self.say(&Note::End(frame));
+        self.say(&report)?;
+        self.say(&Note::End(frame))?;
         self.is_closed = true;
         // the close frame waits: a library that reads it would answer nothing any more
         self.owes_close_frame = shared.protocol.is_websocket();
@@ -433,14 +434,21 @@ impl FrameWriter {
             if self.may_wait && self.batch.front().is_some_and(|entry| entry.is_suspect) {
                 // an answer proves that the link worked up to this message
                 match self.shared.protocol.is_websocket() {
-                    true => self.ping(),
+                    true => self.ping()?,
                     false => self.ask()?,
                 }
             }
             let Some(mut entry) = self.batch.pop_front() else { break };
-            let kind = self.begin_message(&mut entry);
+            let begun = self.begin_message(&mut entry);
+            let (kind, changed) = match begun.and_then(|kind| Ok((kind, self.change(&entry)?))) {
+                Ok(begun) => begun,
+                Err(error) => {
+                    // it goes back to the outbox with the rest
+                    self.batch.push_front(entry);
+                    return Err(error);
+                }
+            };
             let position = entry.position;
-            let changed = self.change(&entry)?;
             let message = changed.as_ref().unwrap_or(&entry.message);
             let size = message.len();
             match (&mut self.encoder, self.shared.settings.fragment()) {
@@ -449,10 +457,13 @@ impl FrameWriter {
                     self.fragments(entry, message, kind, piece)?;
                 }
                 (encoder, _) => {
-                    if entry.is_uncompressed {
-                        encoder.plain(message, kind, &mut self.out);
-                    } else {
-                        encoder.message(message, kind, &mut self.out);
+                    let encoded = match entry.is_uncompressed {
+                        true => encoder.plain(message, kind, &mut self.out),
+                        false => encoder.message(message, kind, &mut self.out),
+                    };
+                    if let Err(unencoded) = encoded {
+                        self.refuse(entry, kind, unencoded)?;
+                        continue;
                     }
                     self.entries.push_back((self.out.encoded(), entry));
                 }
@@ -465,24 +476,36 @@ impl FrameWriter {
         Ok(())
     }
 
+    /// The framing's codec did not encode a message. After a panic nobody knows what else it does.
+    fn refuse(&mut self, entry: Entry, kind: Option<u8>, unencoded: Unencoded) -> io::Result<()> {
+        let (name, why) = (thread_prefix(self.shared.id), &unencoded.why);
+        log::error!("{name}: message {} is not sent: {why}", entry.number);
+        self.shared.outbox.refuse(entry, self.may_wait);
+        if unencoded.has_panicked {
+            return Err(unencoded.into());
+        }
+        // it has its number
+        if kind == Some(COUNTED) { self.say(&Note::Gap(1)) } else { Ok(()) }
+    }
+
     /// A message is about to be encoded, and has its position from here on. Returns what kind it is in
     /// the session, if there is one.
-    fn begin_message(&mut self, entry: &mut Entry) -> Option<u8> {
+    fn begin_message(&mut self, entry: &mut Entry) -> io::Result<Option<u8>> {
         let Some(counts) = &self.shared.session else {
             entry.position = entry.number;
-            return None;
+            return Ok(None);
         };
         if entry.is_outside() {
-            return Some(OUTSIDE);
+            return Ok(Some(OUTSIDE));
         }
         if entry.position == 0 {
             entry.position = counts.number();
         }
         let holes = counts.reach(entry.position);
         if holes > 0 {
-            self.say(&Note::Gap(holes));
+            self.say(&Note::Gap(holes))?;
         }
-        Some(COUNTED)
+        Ok(Some(COUNTED))
     }
 
     /// Whether the batch can be written in one go by a thread that must not wait.
@@ -542,7 +565,7 @@ impl FrameWriter {
             let is_urgent = ping || !pongs.is_empty();
             self.pongs(pongs);
             if ping {
-                self.ping();
+                self.ping()?;
             }
             if is_urgent || self.out.encoded() - self.out.taken() >= ENCODED {
                 self.drain()?;
@@ -597,14 +620,10 @@ impl FrameWriter {
     /// Encodes a question, a ping, or the beat that serves as one.
     fn ask(&mut self) -> io::Result<()> {
         if self.shared.session.is_some() {
-            self.ask_for_report();
-            return Ok(());
+            return self.ask_for_report();
         }
         match (&self.encoder, &self.shared.beats.present().beat) {
-            (Encoder::WebSocket(_), _) => {
-                self.ping();
-                Ok(())
-            }
+            (Encoder::WebSocket(_) | Encoder::Tunnel(_), _) => self.ping(),
             (Encoder::Framed(_), Beat::Message { payload, .. }) => {
                 let message = guarded("heartbeat payload", || payload())
                     .map_err(|panic| io::Error::other(panic.to_string()))?;
@@ -615,17 +634,17 @@ impl FrameWriter {
         }
     }
 
-    fn ask_for_report(&mut self) {
-        self.tell_holes();
+    fn ask_for_report(&mut self) -> io::Result<()> {
+        self.tell_holes()?;
         self.unasked.clear();
         if let Some(counts) = &self.shared.session {
             counts.ask();
         }
-        self.say(&Note::Ask);
+        self.say(&Note::Ask)
     }
 
     /// Encodes a ping. In a session on framed TCP, which has none, the question for a report is one.
-    fn ping(&mut self) {
+    fn ping(&mut self) -> io::Result<()> {
         let is_question = !self.shared.protocol.is_websocket();
         let covered = self.covered_by_beat();
         let payload = self.shared.pings.sent(covered, is_question);
@@ -634,6 +653,7 @@ impl FrameWriter {
         }
         self.shared.log_control("sent", "ping");
         self.encoder.ping(&payload, &mut self.out);
+        Ok(())
     }
 
     /// What the answer to a beat that goes out now confirms: in a session only reports do.
@@ -654,8 +674,13 @@ impl FrameWriter {
     /// Encodes a message that is not the outbox's.
     fn lone_message(&mut self, message: &Message) -> io::Result<()> {
         let kind = self.shared.session.is_some().then_some(OUTSIDE);
-        self.encoder.message(message, kind, &mut self.out);
-        self.set_off()
+        match self.encoder.message(message, kind, &mut self.out) {
+            Err(Unencoded { why, has_panicked: false }) => {
+                log::error!("{}: a beat is not sent: {why}", thread_prefix(self.shared.id));
+                Ok(())
+            }
+            encoded => encoded.map_err(io::Error::from).and_then(|()| self.set_off()),
+        }
     }
 
     /// Nothing is to be written for a while: gives back what a burst took.

@@ -73,9 +73,9 @@ impl Link {
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
         let Parts { opened, settings, outbox, inbox, mailbox, counters, .. } = parts;
         let (session, id, link) = (parts.session, parts.id, parts.link);
-        let Opened { duplex, protocol, decoder, buffer, compression: agreed, .. } = opened;
+        let Opened { duplex, protocol, decoder, mut encoder, buffer, .. } = opened;
         let (kept, secrets, heartbeat) = (opened.kept, opened.secrets, opened.heartbeat);
-        let mut encoder = protocol.encoder();
+        let agreed = opened.compression;
         if let (Some(agreed), Some(compression)) = (agreed, &settings.compression) {
             encoder.compressed(agreed, compression.clone());
         }

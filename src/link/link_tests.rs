@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn a_full_socket_loses_no_reply_where_each_message_needs_a_write_of_its_own() {
         let protocol = Protocol::Framed(Framing::raw());
-        let (shared, wire) = (shared(protocol, 10), Wire::default());
+        let (shared, wire) = (shared(protocol.clone(), 10), Wire::default());
         let half = Box::new(wire.clone());
         let mut frames = FrameWriter::new(Arc::clone(&shared), half, protocol.encoder());
         for reply in ["first", "second"] {

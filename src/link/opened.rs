@@ -1,11 +1,11 @@
 //! A connection that is ready for messages.
 
-use crate::failure::Secrets;
+use crate::failure::{Failure, Secrets};
 use crate::message::Message;
 use crate::policy::{AgreedCompression, Heartbeat, MaxSizes};
 use crate::sync::Budget;
 use crate::transport::{Duplex, ReadBuffer};
-use crate::wire::{Decoder, Protocol};
+use crate::wire::{Decoder, Encoder, Protocol};
 
 /// A connection that is ready for messages.
 #[derive(Debug)]
@@ -13,6 +13,7 @@ pub(crate) struct Opened {
     pub(crate) duplex: Duplex,
     pub(crate) protocol: Protocol,
     pub(crate) decoder: Decoder,
+    pub(crate) encoder: Encoder,
     /// What was read and is not decoded yet.
     pub(crate) buffer: ReadBuffer,
     /// What was agreed on, if anything.
@@ -27,23 +28,33 @@ pub(crate) struct Opened {
 
 impl Opened {
     /// `read` is what was read past the opening handshake.
-    pub(crate) fn new(duplex: Duplex, protocol: Protocol, limits: MaxSizes, read: Vec<u8>) -> Self {
-        let (decoder, buffer) = (protocol.decoder(limits), ReadBuffer::new(read));
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// As for [`Protocol::halves`].
+    pub(crate) fn new(
+        duplex: Duplex,
+        protocol: Protocol,
+        limits: MaxSizes,
+        read: Vec<u8>,
+    ) -> Result<Self, Failure> {
+        let (decoder, encoder) = protocol.halves(limits)?;
+        Ok(Self {
             duplex,
             protocol,
             decoder,
-            buffer,
+            encoder,
+            buffer: ReadBuffer::new(read),
             compression: None,
             kept: Vec::new(),
             heartbeat: None,
             secrets: Secrets::default(),
-        }
+        })
     }
 
     /// What has been received and is not delivered yet counts against this.
     pub(crate) fn within(mut self, budget: &Budget) -> Self {
-        self.decoder.unfinished().within(budget);
+        self.decoder.within(budget);
         self
     }
 

@@ -185,7 +185,10 @@ impl Reader<'_> {
                     let frame = CloseFrame::new(code, "");
                     (Failure::Protocol { code, reason }, Some(Some(frame)))
                 }
-                Err(failure @ Failure::Framing { .. }) => (failure, Some(None)),
+                Err(failure @ Failure::Framing { .. }) => {
+                    let told = failure.told().filter(|_| self.shared.protocol.is_websocket());
+                    (failure, Some(told.map(|code| CloseFrame::new(code, ""))))
+                }
                 Err(Failure::ClosedHere(frame)) => {
                     (Failure::ClosedHere(frame.clone()), Some(frame))
                 }
@@ -212,7 +215,7 @@ impl Reader<'_> {
                 Item::Message(message) => {
                     let mut message = message;
                     if let Some(counts) = &shared.session {
-                        let sorted = sort(message, counts, shared.protocol)?;
+                        let sorted = sort(message, counts, &shared.protocol)?;
                         let is_report = matches!(sorted, Sorted::Report(_));
                         if std::mem::take(awaits_report) && !is_report {
                             return Err(violation("it does not begin with a report"));

@@ -35,7 +35,7 @@ pub(crate) enum Sorted<'a> {
 pub(crate) fn sort<'a>(
     message: MessageRef<'a>,
     counts: &Counts,
-    protocol: Protocol,
+    protocol: &Protocol,
 ) -> Result<Sorted<'a>, Failure> {
     let violation = |Impossible| violation("a number that cannot be");
     match message.as_bytes().first() {
@@ -71,7 +71,7 @@ fn without_kind(message: MessageRef<'_>) -> Result<Sorted<'_>, Failure> {
 }
 
 /// On framed TCP it is not said whether a message is text.
-fn note(message: &MessageRef<'_>, protocol: Protocol) -> Option<Note> {
+fn note(message: &MessageRef<'_>, protocol: &Protocol) -> Option<Note> {
     Note::parse(match protocol.is_websocket() {
         true => message.as_text()?,
         false => std::str::from_utf8(message.as_bytes()).ok()?,

@@ -8,19 +8,17 @@ use super::opened::Opened;
 use crate::failure::Failure;
 use crate::message::{CloseFrame, Message};
 use crate::transport::Timed;
-use crate::wire::{Encoder, Item, Output};
+use crate::wire::{Item, Output};
 
 /// A fresh link in the hands of one thread. Every call has its deadline.
 pub(crate) struct Talk<'a> {
     opened: &'a mut Opened,
-    encoder: Encoder,
     out: Output,
 }
 
 impl<'a> Talk<'a> {
     pub(crate) fn new(opened: &'a mut Opened) -> Self {
-        let (encoder, out) = (opened.protocol.encoder(), Output::new());
-        Self { opened, encoder, out }
+        Self { opened, out: Output::new() }
     }
 
     pub(crate) fn opened(&mut self) -> &mut Opened {
@@ -34,7 +32,7 @@ impl<'a> Talk<'a> {
         kind: Option<u8>,
         deadline: Instant,
     ) -> io::Result<()> {
-        self.encoder.plain(message, kind, &mut self.out);
+        self.opened.encoder.plain(message, kind, &mut self.out)?;
         self.drain(deadline)
     }
 
@@ -67,7 +65,7 @@ impl<'a> Talk<'a> {
                 Ok(Some(Item::Pong(_))) => {}
                 Ok(Some(Item::Ping(payload))) => {
                     let payload = payload.to_vec();
-                    self.encoder.pong(&payload, &mut self.out);
+                    self.opened.encoder.pong(&payload, &mut self.out);
                     self.drain(deadline)?;
                 }
                 Ok(Some(Item::Close(frame))) => {
@@ -84,8 +82,8 @@ impl<'a> Talk<'a> {
                     Err(error) => return Err(error.into()),
                 },
                 Err(failure) => {
-                    if let Failure::Protocol { code, .. } = &failure {
-                        self.close(Some(&CloseFrame::new(*code, "")), deadline);
+                    if let Some(code) = failure.told() {
+                        self.close(Some(&CloseFrame::new(code, "")), deadline);
                     }
                     return Err(failure);
                 }
@@ -95,7 +93,7 @@ impl<'a> Talk<'a> {
 
     /// Says goodbye to the link. A courtesy: it is over either way.
     pub(crate) fn close(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
-        self.encoder.close(frame, &mut self.out);
+        self.opened.encoder.close(frame, &mut self.out);
         let _ = self.drain(deadline);
     }
 

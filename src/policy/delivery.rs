@@ -85,6 +85,9 @@ pub enum Undelivered {
     /// end the peer. The peer may or may not have it.
     #[error("its links ended too often while it was under way")]
     Poison,
+    /// A codec of the program's ([`Framing::custom`](crate::config::Framing::custom)) did not encode it.
+    #[error("the framing's codec did not encode it")]
+    Refused,
     /// It was for the link that was up at the time
     /// ([`SendOptions::this_link_only`](crate::config::SendOptions::this_link_only)), and that ended before
     /// it was written whole.

@@ -1,12 +1,14 @@
 //! Plain values that say how a client behaves; no thread and no socket is named here.
 
 mod backoff;
+mod codec;
 #[cfg_attr(not(feature = "deflate"), allow(dead_code, reason = "nothing makes a value of it"))]
 mod compression;
 mod delivery;
 mod durations;
 mod framing;
 mod heartbeat;
+mod length_field;
 mod limits;
 mod options;
 mod queue;
@@ -15,15 +17,19 @@ mod socket;
 mod timeouts;
 
 pub use backoff::{Backoff, Jitter};
+pub(crate) use codec::Content;
+pub use codec::{CodecError, Decode, Encode, Packet};
 pub(crate) use compression::WINDOW_BITS;
 pub use compression::{AgreedCompression, Compression};
 pub use delivery::{Delivery, Undelivered};
 pub(crate) use delivery::{OnDropped, OnResend};
 pub(crate) use durations::{MAX_DURATION, not_too_long};
-pub use framing::{Framing, Prefix};
-pub(crate) use framing::{FramingKind, LengthPrefix};
+pub use framing::Framing;
+pub(crate) use framing::{Delimiter, FramingKind};
 pub(crate) use heartbeat::Beat;
 pub use heartbeat::Heartbeat;
+pub(crate) use length_field::Sends;
+pub use length_field::{LengthField, Prefix};
 pub use limits::Limits;
 pub(crate) use limits::MaxSizes;
 pub(crate) use queue::Bounds;

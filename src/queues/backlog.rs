@@ -235,6 +235,12 @@ impl Backlog {
         self.taken.1 -= entry.size();
     }
 
+    /// The writer cannot encode this.
+    pub(super) fn refuse(&mut self, entry: Entry) {
+        self.count_in(&entry);
+        self.lose(entry, Undelivered::Refused);
+    }
+
     /// The writer has handed this to the socket whole.
     pub(super) fn written(&mut self, mut entry: Entry) {
         self.count_in(&entry);

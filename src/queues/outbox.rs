@@ -32,7 +32,7 @@ pub(crate) struct Outbox {
     limits: Bounds,
     /// The largest message that the connection carries.
     max_message: usize,
-    /// On `tcp://` only.
+    /// Unless messages are those of a WebSocket.
     framing: Option<Framing>,
     /// How often a message may be the first that is not confirmed when its link dies.
     max_deliveries: u32,
@@ -352,6 +352,15 @@ impl Outbox {
             self.room.notify_all();
         }
         has_lost
+    }
+
+    /// The writer cannot encode this. A thread that sends tells of it later, for it holds something.
+    pub(crate) fn refuse(&self, entry: Entry, may_tell: bool) {
+        self.lock().backlog.refuse(entry);
+        self.room.notify_all();
+        if may_tell {
+            self.tell();
+        }
     }
 
     /// A message is not wanted any more. One that waits makes room at once; one that the writer has,

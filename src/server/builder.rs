@@ -97,6 +97,36 @@ impl ServerBuilder {
         self
     }
 
+    /// Each message is a packet of this framing instead of the WebSocket's own, as in MQTT over
+    /// WebSocket: packets come in binary messages, joined and cut as the peer likes, and go out in
+    /// one each. A text message is a violation there, 1003.
+    ///
+    /// ```
+    /// use everlink::config::{Framing, LengthField, Prefix};
+    /// use everlink::{Client, Server};
+    ///
+    /// let mqtt = Framing::length_field(LengthField::new(Prefix::Varint).offset(1).strip(0));
+    /// let server = Server::builder()
+    ///     .websocket_framing(mqtt.clone())
+    ///     .subprotocols(["mqtt"])
+    ///     .bind("127.0.0.1:0", |session| {
+    ///         for packet in &session {
+    ///             let _ = session.send(packet);
+    ///         }
+    ///     })?;
+    /// let client = Client::builder(format!("ws://{}", server.local_addr()))
+    ///     .framing(mqtt)
+    ///     .subprotocols(["mqtt"])
+    ///     .connect()?;
+    /// client.send(b"\xc0\x00")?;
+    /// assert_eq!(client.recv()?, b"\xc0\x00");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn websocket_framing(mut self, framing: Framing) -> Self {
+        self.settings.packets = Some(framing);
+        self
+    }
+
     /// Speaks TLS, `wss://` or `tcps://` with a framing, and shows the certificate that is given
     /// here. Its handshake is part of the opening handshake and has the same deadline. Default: no
     /// TLS.
@@ -361,6 +391,7 @@ impl ServerBuilder {
             Error::no_effect(
                 "with a framing there is no opening handshake",
                 &[
+                    ("websocket_framing", settings.packets.is_some()),
                     ("on_request", self.on_request.is_some()),
                     ("subprotocols", self.subprotocols.is_some()),
                     ("origins", self.origins.is_some()),

@@ -49,7 +49,7 @@ pub(super) fn open(
             (&server.settings, Protocol::Framed(server.settings.spoken_framing()));
         let has_session = server.resumption.is_some();
         let limits = settings.limits_with(has_session);
-        let opened = Opened::new(duplex, protocol, limits, Vec::new());
+        let opened = Opened::new(duplex, protocol, limits, Vec::new())?;
         let opened = Box::new(opened.within(&settings.budget));
         let info = PeerInfo::of_framed(certificates);
         return Ok(Opening { opened, info, has_session, deadline });
@@ -76,9 +76,10 @@ pub(super) fn open(
     let granted = grant(server, &mut timed, incoming, beyond);
     match granted.and_then(|granted| granted.0.write(&mut timed).map(|()| granted)) {
         Ok((upgrade, has_session, info)) => {
-            let (settings, protocol) = (&server.settings, Protocol::WebSocket(Role::Server));
+            let settings = &server.settings;
+            let protocol = Protocol::websocket(Role::Server, settings.packets.clone());
             let limits = settings.limits_with(has_session);
-            let opened = Opened::new(duplex, protocol, limits, read).within(&settings.budget);
+            let opened = Opened::new(duplex, protocol, limits, read)?.within(&settings.budget);
             let opened = Box::new(opened.compressed(upgrade.compression));
             Ok(Opening { opened, info, has_session, deadline })
         }

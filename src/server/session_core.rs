@@ -37,8 +37,9 @@ impl SessionCore {
         unconfirmed: Option<Unconfirmed>,
     ) -> Self {
         let settings = Arc::clone(settings);
-        let framing = settings.framing.map(|_| settings.spoken_framing());
-        let confirmable = settings.is_confirmable(framing.is_none());
+        let is_websocket = settings.framing.is_none();
+        let framing = settings.framing_of(is_websocket);
+        let confirmable = settings.is_confirmable(is_websocket);
         let (limit, delivery) = (settings.limits().message, Delivery::AtMostOnce);
         let outbox = Outbox::new(settings.outbox(), limit, framing, delivery, confirmable);
         let outbox = outbox

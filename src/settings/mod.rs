@@ -25,6 +25,8 @@ macro_rules! settings {
             pub(crate) side: Side,
             /// What all sessions of a server may hold together.
             pub(crate) budget: Budget,
+            /// How messages are set off from each other in those of a WebSocket, if they are not those.
+            pub(crate) packets: Option<Framing>,
             /// Whether received messages come through a channel.
             pub(crate) has_channel: bool,
             $($(pub(crate) $name: Option<$type>,)*)*
@@ -32,7 +34,7 @@ macro_rules! settings {
 
         impl Settings {$($($(
             pub(crate) fn $name(&self) -> $type {
-                self.$name.unwrap_or_else(|| $default)
+                self.$name.clone().unwrap_or_else(|| $default)
             }
         )?)*)*}
 
@@ -234,6 +236,11 @@ settings! {
             => std::sync::Arc::new(change);
 
         /// How messages are set off from each other on `tcp://`. Default: [`Framing::lines`](crate::config::Framing::lines).
+        ///
+        /// On a WebSocket with this each message is a packet of the framing instead of the WebSocket's own, as
+        /// in MQTT over WebSocket: packets come in binary messages, joined and cut as the peer likes, and
+        /// go out in one each. A text message is a violation there, 1003. Without it messages are those of
+        /// the WebSocket.
         #[doc(alias("codec", "delimiter"))]
         framing: Framing = Framing::lines(), set(framing: crate::policy::Framing) => framing;
     }
@@ -277,6 +284,11 @@ impl Settings {
     /// How messages are set off on the wire of framed TCP.
     pub(crate) fn spoken_framing(&self) -> Framing {
         if self.resume.is_some() { self.framing().with_kinds() } else { self.framing() }
+    }
+
+    /// What a message has to fit.
+    pub(crate) fn framing_of(&self, is_websocket: bool) -> Option<Framing> {
+        if is_websocket { self.packets.clone() } else { Some(self.spoken_framing()) }
     }
 
     /// The size of fragments that are sent.
@@ -342,9 +354,21 @@ impl Settings {
                 ],
             )?;
         }
-        if !is_websocket && self.resume.is_some() && !self.framing().keeps_boundaries() {
-            let reason = "a raw stream has no messages that a session could count";
-            return Err(Error::setting("resume", reason));
+        if let Some(packets) = &self.packets {
+            let fragment = self.limits.is_some_and(|limits| limits.fragment.is_some());
+            let why = "with a framing each packet is sent in one frame";
+            Error::no_effect(why, &[("Limits::fragment", fragment)])?;
+            let why = "the messages of a WebSocket are set off already";
+            Error::no_effect(why, &[("framing", !packets.keeps_boundaries())])?;
+            if self.resume.is_some() {
+                let reason =
+                    "a session counts the messages of a WebSocket, not the packets in them";
+                return Err(Error::setting("resume", reason));
+            }
+        }
+        let framing = self.framing_of(is_websocket);
+        if let (Some(framing), true) = (&framing, self.resume.is_some()) {
+            framing.check_session().map_err(|reason| Error::setting("resume", reason))?;
         }
         // a session has a question that serves as a ping
         let has_pings = is_websocket || self.resume.is_some();
@@ -364,8 +388,11 @@ impl Settings {
         if self.max_deliveries() == 0 {
             return Err(Error::setting("max_deliveries", zero));
         }
-        if self.framing().limit() == 0 {
-            return Err(Error::setting("framing", zero));
+        if let Some(framing) = &framing {
+            framing.check_options().map_err(|reason| Error::setting("framing", reason))?;
+            if framing.limit() == 0 {
+                return Err(Error::setting("framing", zero));
+            }
         }
         if self.stack_size() < LEAST_STACK {
             let reason =
@@ -378,7 +405,6 @@ impl Settings {
         if let Some(resume) = &self.resume {
             resume.check().map_err(named("resume"))?;
         }
-        self.framing().check_options().map_err(named("framing"))?;
         self.heartbeat().check(has_pings).map_err(named("heartbeat"))?;
         self.backoff().check().map_err(named("backoff"))?;
         let (outbox, inbox) = (self.outbox.unwrap_or_default(), self.inbox.unwrap_or_default());

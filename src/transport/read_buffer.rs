@@ -11,9 +11,10 @@ const SHRINK_AFTER: u32 = 16;
 /// one find four times as much; a row of small ones gives it back, and so does
 /// [`ReadBuffer::relax`].
 ///
-/// No decoder leaves more than a few bytes undecoded (the header of a frame, a control frame), so
-/// there is always room to read into.
-#[derive(Debug, Default)]
+/// Most decoders leave no more than a few bytes undecoded (the header of a frame, a control frame). A codec of
+/// the program's may leave many, and the buffer grows with them: to twice of what there is each time
+/// that it is full, so that the time for it stays in proportion.
+#[derive(Debug)]
 pub(crate) struct ReadBuffer {
     bytes: Vec<u8>,
     /// Bytes before this were decoded.
@@ -51,20 +52,30 @@ impl ReadBuffer {
 
     /// Where the next bytes go; never empty.
     pub(crate) fn space(&mut self) -> &mut [u8] {
-        let held = self.end - self.start;
-        let wanted = self.room.max(2 * held);
-        if held == 0 && self.bytes.len() == wanted {
-            (self.start, self.end) = (0, 0);
-        } else if self.bytes.len() != wanted {
-            let mut bytes = vec![0; wanted];
+        let (held, size) = (self.end - self.start, self.bytes.len());
+        let is_full = self.end + LEAST / 2 > size;
+        let is_tight = is_full && size < 2 * held;
+        if is_tight || size < self.room || size > self.room.max(4 * held) {
+            let mut bytes = vec![0; self.room.max(2 * held)];
             bytes[..held].copy_from_slice(self.unread());
             self.bytes = bytes;
             (self.start, self.end) = (0, held);
-        } else if self.end + LEAST / 2 > self.bytes.len() {
+        } else if is_full || held == 0 {
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, held);
         }
         &mut self.bytes[self.end..]
+    }
+
+    /// Adds bytes that came in another way.
+    pub(crate) fn append(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.space();
+            let count = space.len().min(bytes.len());
+            space[..count].copy_from_slice(&bytes[..count]);
+            self.end += count;
+            bytes = &bytes[count..];
+        }
     }
 
     /// So many bytes have come into the space.
@@ -101,6 +112,12 @@ impl ReadBuffer {
         if self.start == self.end && self.is_large() {
             *self = Self::new(Vec::new());
         }
+    }
+}
+
+impl Default for ReadBuffer {
+    fn default() -> Self {
+        Self::new(Vec::new())
     }
 }
 

@@ -80,8 +80,23 @@ impl Unfinished {
         self.message = Some(Assembly::Binary(self.pool.buffer(length).unwrap_or_default()));
     }
 
-    pub(super) fn begin_line(&mut self) {
-        self.message = Some(Assembly::Line(Vec::new()));
+    /// Of either kind: text if it turns out to be UTF-8.
+    pub(super) fn begin_either(&mut self) {
+        self.message = Some(Assembly::Either(Vec::new()));
+    }
+
+    /// Takes off this byte, if it came last.
+    pub(super) fn strip(&mut self, byte: u8) {
+        if let Some(Assembly::Either(bytes)) = &mut self.message {
+            if bytes.last() == Some(&byte) {
+                bytes.pop();
+            }
+        }
+    }
+
+    /// So many bytes wait elsewhere for more.
+    pub(super) fn hold(&mut self, bytes: usize) -> Result<(), Refused> {
+        if self.share.covers(bytes) { Ok(()) } else { Err(Refused::NoMemory) }
     }
 
     /// Adds a piece, after which so many bytes are announced to follow.
@@ -102,7 +117,7 @@ impl Unfinished {
         match &self.message {
             None => 0,
             Some(Assembly::Text { text, .. }) => text.capacity(),
-            Some(Assembly::Binary(bytes) | Assembly::Line(bytes)) => bytes.capacity(),
+            Some(Assembly::Binary(bytes) | Assembly::Either(bytes)) => bytes.capacity(),
         }
     }
 }
@@ -116,8 +131,8 @@ enum Assembly {
         cut: CutCharacter,
     },
     Binary(Vec<u8>),
-    /// A line of a plain byte stream: text if it turns out to be UTF-8, otherwise binary.
-    Line(Vec<u8>),
+    /// Text if it turns out to be UTF-8, otherwise binary.
+    Either(Vec<u8>),
 }
 
 /// The start of a character whose rest is still to come.
@@ -143,7 +158,7 @@ impl Assembly {
     fn len(&self) -> usize {
         match self {
             Self::Text { text, cut } => text.len() + cut.length,
-            Self::Binary(bytes) | Self::Line(bytes) => bytes.len(),
+            Self::Binary(bytes) | Self::Either(bytes) => bytes.len(),
         }
     }
 
@@ -153,7 +168,9 @@ impl Assembly {
         let (length, capacity, wanted) = match self {
             // with the rest of a character that was cut
             Self::Text { text, .. } => (text.len(), text.capacity(), piece.len() + 4),
-            Self::Binary(bytes) | Self::Line(bytes) => (bytes.len(), bytes.capacity(), piece.len()),
+            Self::Binary(bytes) | Self::Either(bytes) => {
+                (bytes.len(), bytes.capacity(), piece.len())
+            }
         };
         let growth = growth(length, capacity, wanted, announced);
         if !share.covers(growth.map_or(capacity, |more| length.saturating_add(more))) {
@@ -161,18 +178,18 @@ impl Assembly {
         }
         if let Some(more) = growth {
             match self {
-                Self::Binary(bytes) | Self::Line(bytes) => bytes.reserve_exact(more),
+                Self::Binary(bytes) | Self::Either(bytes) => bytes.reserve_exact(more),
                 Self::Text { text, .. } => text.reserve_exact(more),
             }
         }
         match self {
-            Self::Binary(bytes) | Self::Line(bytes) => bytes.extend_from_slice(piece),
+            Self::Binary(bytes) | Self::Either(bytes) => bytes.extend_from_slice(piece),
             Self::Text { text, cut } => cut.push(piece, text)?,
         }
         Ok(())
     }
 
-    /// The message, once all of it has come. A carriage return at the end of a line is no part of it.
+    /// The message, once all of it has come.
     fn finish(self, pool: &Arc<Pool>) -> Result<Message, Refused> {
         let is_loose = |length: usize, capacity| capacity > (2 * length).max(SLACK);
         match self {
@@ -189,15 +206,10 @@ impl Assembly {
                 }
                 Ok(Message::from(pool.share(bytes)))
             }
-            Self::Line(mut bytes) => {
-                if bytes.ends_with(b"\r") {
-                    bytes.pop();
-                }
-                match String::from_utf8(bytes) {
-                    Ok(text) => Self::Text { text, cut: CutCharacter::default() }.finish(pool),
-                    Err(error) => Self::Binary(error.into_bytes()).finish(pool),
-                }
-            }
+            Self::Either(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Self::Text { text, cut: CutCharacter::default() }.finish(pool),
+                Err(error) => Self::Binary(error.into_bytes()).finish(pool),
+            },
         }
     }
 }

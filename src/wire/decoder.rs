@@ -1,17 +1,19 @@
-//! From bytes to items, in either protocol.
+//! From bytes to items, in any protocol.
 
 use super::assembly::Unfinished;
 use super::item::Item;
-use super::{framed, websocket};
+use super::{framed, tunnel, websocket};
 use crate::failure::Failure;
 use crate::policy::{AgreedCompression, MaxSizes};
+use crate::sync::Budget;
 use crate::transport::ReadBuffer;
 
-/// The reading side of either protocol.
+/// The reading side of any protocol.
 #[derive(Debug)]
 pub(crate) enum Decoder {
     WebSocket(websocket::Decoder),
     Framed(framed::Decoder),
+    Tunnel(tunnel::Decoder),
 }
 
 impl Decoder {
@@ -20,6 +22,15 @@ impl Decoder {
         match self {
             Self::WebSocket(decoder) => decoder.unfinished(),
             Self::Framed(decoder) => decoder.unfinished(),
+            Self::Tunnel(decoder) => decoder.packets().unfinished(),
+        }
+    }
+
+    /// What is unfinished, or not delivered yet, counts against this.
+    pub(crate) fn within(&mut self, budget: &Budget) {
+        self.unfinished().within(budget);
+        if let Self::Tunnel(decoder) = self {
+            decoder.frames().unfinished().within(budget);
         }
     }
 
@@ -28,6 +39,10 @@ impl Decoder {
         match self {
             Self::WebSocket(decoder) => decoder.set_limits(limits),
             Self::Framed(decoder) => decoder.set_limits(limits),
+            Self::Tunnel(decoder) => {
+                decoder.frames().set_limits(limits);
+                decoder.packets().set_limits(limits);
+            }
         }
     }
 
@@ -49,32 +64,41 @@ impl Decoder {
                 None => decoder.decode(buffer),
             },
             Self::Framed(decoder) => Ok(decoder.decode(buffer)?.map(Item::Message)),
+            Self::Tunnel(decoder) => decoder.decode(buffer),
         }
     }
 
     /// Messages may come compressed: a WebSocket's.
     pub(crate) fn compressed(&mut self, agreed: AgreedCompression) {
-        if let Self::WebSocket(decoder) = self {
-            decoder.compressed(agreed);
+        match self {
+            Self::WebSocket(decoder) => decoder.compressed(agreed),
+            Self::Tunnel(decoder) => decoder.frames().compressed(agreed),
+            Self::Framed(_) => {}
         }
     }
 
     /// Whether it holds on to memory that an idle link should give back with [`Decoder::relax`].
     pub(crate) fn is_large(&self) -> bool {
-        matches!(self, Self::WebSocket(decoder) if decoder.is_large())
+        match self {
+            Self::WebSocket(decoder) => decoder.is_large(),
+            Self::Tunnel(decoder) => decoder.is_large(),
+            Self::Framed(_) => false,
+        }
     }
 
     /// The link is idle.
     pub(crate) fn relax(&mut self) {
-        if let Self::WebSocket(decoder) = self {
-            decoder.relax();
+        match self {
+            Self::WebSocket(decoder) => decoder.relax(),
+            Self::Tunnel(decoder) => decoder.relax(),
+            Self::Framed(_) => {}
         }
     }
 
     /// What the end of the stream means at this point.
     pub(crate) fn end_of_stream(&self, buffer: &ReadBuffer) -> Failure {
         match self {
-            Self::WebSocket(_) => Failure::ClosedAbnormally,
+            Self::WebSocket(_) | Self::Tunnel(_) => Failure::ClosedAbnormally,
             Self::Framed(decoder) => {
                 let inside_message = !buffer.unread().is_empty() || decoder.is_inside_message();
                 Failure::EndOfStream { inside_message, cut_off: false }

@@ -1,46 +1,77 @@
-//! From messages to bytes, in either protocol.
+//! From messages to bytes, in any protocol.
 
+use super::framed::{self, Unencoded};
 use super::output::Output;
-use super::{framed, websocket};
+use super::{tunnel, websocket};
 use crate::message::{CloseFrame, Message};
 use crate::policy::{AgreedCompression, Compression};
 
-/// The writing side of either protocol.
+/// The writing side of any protocol.
 #[derive(Debug)]
 pub(crate) enum Encoder {
     WebSocket(websocket::Encoder),
     Framed(framed::Encoder),
+    Tunnel(tunnel::Encoder),
 }
 
 impl Encoder {
     /// Encodes a whole message, behind the character that says its kind, where messages have one.
     /// That is part of what the peer receives; the payload is not copied for it.
-    pub(crate) fn message(&mut self, message: &Message, kind: Option<u8>, out: &mut Output) {
+    ///
+    /// # Errors
+    ///
+    /// The program's codec does not encode it: nothing was.
+    pub(crate) fn message(
+        &mut self,
+        message: &Message,
+        kind: Option<u8>,
+        out: &mut Output,
+    ) -> Result<(), Unencoded> {
         match self {
             Self::WebSocket(encoder) => encoder.message(message, kind, out),
-            Self::Framed(encoder) => encoder.message(message, kind, out),
+            Self::Framed(encoder) => encoder.message(message, kind, out)?,
+            Self::Tunnel(encoder) => encoder.message(message, kind, true, out)?,
         }
+        Ok(())
     }
 
     /// The same, never compressed.
-    pub(crate) fn plain(&mut self, message: &Message, kind: Option<u8>, out: &mut Output) {
+    pub(crate) fn plain(
+        &mut self,
+        message: &Message,
+        kind: Option<u8>,
+        out: &mut Output,
+    ) -> Result<(), Unencoded> {
         match self {
             Self::WebSocket(encoder) => encoder.plain(message, kind, out),
-            Self::Framed(encoder) => encoder.message(message, kind, out),
+            Self::Framed(encoder) => encoder.message(message, kind, out)?,
+            Self::Tunnel(encoder) => encoder.message(message, kind, false, out)?,
+        }
+        Ok(())
+    }
+
+    /// What encodes frames, where there are any.
+    fn frames(&mut self) -> Option<&mut websocket::Encoder> {
+        match self {
+            Self::WebSocket(encoder) => Some(encoder),
+            Self::Tunnel(encoder) => Some(encoder.frames()),
+            Self::Framed(_) => None,
         }
     }
 
     /// Messages may go compressed: a WebSocket's.
     pub(crate) fn compressed(&mut self, agreed: AgreedCompression, compression: Compression) {
-        if let Self::WebSocket(encoder) = self {
+        if let Some(encoder) = self.frames() {
             encoder.compressed(agreed, compression);
         }
     }
 
     /// The link is idle.
     pub(crate) fn relax(&mut self) {
-        if let Self::WebSocket(encoder) = self {
-            encoder.relax();
+        match self {
+            Self::WebSocket(encoder) => encoder.relax(),
+            Self::Framed(encoder) => encoder.relax(),
+            Self::Tunnel(encoder) => encoder.relax(),
         }
     }
 
@@ -51,21 +82,21 @@ impl Encoder {
 
     /// Encodes a ping; nothing where the protocol has none.
     pub(crate) fn ping(&mut self, payload: &[u8], out: &mut Output) {
-        if let Self::WebSocket(encoder) = self {
+        if let Some(encoder) = self.frames() {
             encoder.ping(payload, out);
         }
     }
 
     /// Encodes a pong; nothing where the protocol has none.
     pub(crate) fn pong(&mut self, payload: &[u8], out: &mut Output) {
-        if let Self::WebSocket(encoder) = self {
+        if let Some(encoder) = self.frames() {
             encoder.pong(payload, out);
         }
     }
 
     /// Encodes a close frame, where the protocol has one; nothing may be encoded after it.
     pub(crate) fn close(&mut self, frame: Option<&CloseFrame>, out: &mut Output) {
-        if let Self::WebSocket(encoder) = self {
+        if let Some(encoder) = self.frames() {
             encoder.close(frame, out);
         }
     }

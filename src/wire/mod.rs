@@ -11,11 +11,13 @@ mod item;
 mod kind_tests;
 mod output;
 mod protocol;
+mod tunnel;
 mod violations;
 pub(crate) mod websocket;
 
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::Encoder;
+pub(crate) use framed::Unencoded;
 pub(crate) use item::Item;
 pub(crate) use output::{Output, SLICES};
 pub(crate) use protocol::Protocol;

@@ -97,6 +97,17 @@ impl Output {
         }
     }
 
+    /// Takes everything out.
+    pub(crate) fn take_all(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        while !self.is_empty() {
+            let count = self.first(usize::MAX).len();
+            all.extend_from_slice(self.first(count));
+            self.advance(count);
+        }
+        all
+    }
+
     /// What comes next, piece by piece; returns how many pieces that are.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; SLICES]) -> usize {
         let mut count = 0;

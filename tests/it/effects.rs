@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::support::{PATIENCE, ms};
 use everlink::config::{
-    Backoff, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix, Proxy, Queue, SlowSession,
-    SocketOptions, Timeouts,
+    Backoff, Framing, Heartbeat, Jitter, LengthField, Limits, Overflow, Prefix, Proxy, Queue,
+    SlowSession, SocketOptions, Timeouts,
 };
 use everlink::transport::Duplex;
-use everlink::{Answer, Client, ClientBuilder, Error, Server, ServerBuilder};
+use everlink::{Answer, Client, ClientBuilder, Error, Message, Server, ServerBuilder};
 
 /// The setting that is refused, and why.
 fn refusal(error: Error) -> (&'static str, String) {
@@ -49,7 +49,7 @@ fn what_can_have_no_effect_is_refused_with_words() {
     let proxy = || Proxy::new("http://127.0.0.1:9").unwrap();
     let here = || ([127, 0, 0, 1], 9).into();
     for (setting, builder) in [
-        ("framing", websocket().framing(Framing::lines())),
+        ("framing", websocket().framing(Framing::raw())),
         ("Limits::fragment", framed().limits(Limits::new().fragment(1000))),
         ("Limits::frame", framed().limits(Limits::new().frame(1000))),
         ("keep_cookies", framed().keep_cookies()),
@@ -98,10 +98,26 @@ fn what_can_have_no_effect_is_refused_with_words() {
         ("heartbeat", websocket().heartbeat(Heartbeat::off().dead_after(second))),
         ("framing", framed().framing(Framing::lines().little_endian())),
         ("framing", framed().framing(Framing::raw().inclusive())),
+        ("framing", framed().framing(Framing::packets(|_| Ok(None)).keep_delimiter())),
+        (
+            "Limits::fragment",
+            websocket().framing(Framing::lines()).limits(Limits::new().fragment(100)),
+        ),
     ] {
         let (refused, reason) = refused(builder);
         assert_eq!(refused, setting, "{reason}");
         assert!(reason.contains("can have no effect"), "{setting}: {reason}");
+    }
+    for framing in [
+        Framing::delimited(""),
+        Framing::fixed(0),
+        Framing::custom(|| (|_: &[u8]| Ok(None), |_: &Message, _: &mut Vec<u8>| Ok(())))
+            .max_length(0),
+        Framing::length_field(LengthField::new(Prefix::U8).adjustment(-255)),
+    ] {
+        assert_eq!(refused(framed().framing(framing.clone())).0, "framing", "{framing:?}");
+        let server = Server::builder().framing(framing).heartbeat(Heartbeat::off());
+        assert_eq!(refused_by_server(server).0, "framing");
     }
     for builder in [framed().header("X-A", "1"), framed().subprotocols(["chat"])] {
         let error = builder.start().unwrap_err();

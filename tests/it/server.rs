@@ -107,7 +107,7 @@ fn a_request_can_be_refused_or_answered_with_a_page() {
 #[test]
 fn framed_tcp_is_served_with_the_same_handler() {
     for framing in [Framing::lines(), Framing::length_prefixed(Prefix::U32), Framing::raw()] {
-        let server = Server::builder().framing(framing).heartbeat(Heartbeat::ping_pong());
+        let server = Server::builder().framing(framing.clone()).heartbeat(Heartbeat::ping_pong());
         let server = server.bind(LOOPBACK, echo_all).unwrap();
         let client = Client::builder(format!("tcp://{}", server.local_addr()))
             .framing(framing)

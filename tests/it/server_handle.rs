@@ -144,8 +144,8 @@ fn a_close_that_nobody_waits_for_ends_within_its_time() {
             let (over, ended) = mpsc::channel();
             let mut builder =
                 Server::builder().heartbeat(heartbeat).timeouts(Timeouts::new().close(ms(200)));
-            if let Some(framing) = framing {
-                builder = builder.framing(framing);
+            if let Some(framing) = &framing {
+                builder = builder.framing(framing.clone());
             }
             let server = builder.bind(LOOPBACK, move |session: Session| {
                 let begun = Instant::now();

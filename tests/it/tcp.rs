@@ -63,7 +63,7 @@ fn every_length_prefix_travels_both_ways() {
             Framing::length_prefixed(prefix).little_endian().inclusive(),
         ] {
             let listener = Listener::new();
-            let client = client(&listener).framing(framing).connect().unwrap();
+            let client = client(&listener).framing(framing.clone()).connect().unwrap();
             let stream = listener.accept_raw();
             let server = thread::spawn(move || std::io::copy(&mut &stream, &mut &stream));
             for size in [0, 1, 255, 256, 65_533] {
@@ -323,7 +323,7 @@ fn a_broken_framing_ends_the_link_without_close_codes_and_the_next_one_starts_af
         (Framing::lines().max_length(1000), vec![b'x'; 5000], "over the limit"),
     ] {
         let listener = Listener::new();
-        let (builder, watch) = watch(client(&listener).framing(framing));
+        let (builder, watch) = watch(client(&listener).framing(framing.clone()));
         let client = builder.start().unwrap();
         let mut stream = listener.accept_raw();
         stream.write_all(&bytes).unwrap();

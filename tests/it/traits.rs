@@ -24,7 +24,7 @@ macro_rules! are {
 are!(Debug, Send, Sync, Unpin => Client, ClientStatus, CloseReport, Event, Events, Iter<'_>, LoginError,
     Next, State, Proxy, Error, Body, Decision, Failure, FailureKind, HandshakeError, ProxyError,
     TlsError, OpeningRequest, ClientStats, SessionStats, Field, FieldValue, Rates, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message, MessageRef<'_>, Payload, Text,
-    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, Limits, Overflow, Prefix, Queue,
+    AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, LengthField, Limits, Overflow, Packet, Prefix, Queue,
     SocketOptions, Timeouts, Undelivered, Writes, Receipt, Calls<u64, String>, SendError,
     SendOptions, Sender, Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session,
     ShutdownReport, SlowSession, Bytes);
@@ -40,16 +40,16 @@ are!(Debug, Send, Sync, Unpin => chaos::FaultProxy, chaos::Faults, chaos::Cut, c
 are!(Debug, Send => ClientBuilder, LoginSession<'_>, Duplex);
 
 // handles, and what was found out
-are!(Clone => Client, ClientStatus, CloseReport, Event, Proxy, OpeningRequest, Backoff, Heartbeat,
+are!(Clone => Client, ClientStatus, CloseReport, Event, Proxy, OpeningRequest, Backoff, Framing, Heartbeat,
     Receipt, Calls<u64, String>, Sender, Answer, Incoming, ServerHandle, Session, Message, Payload, Text,
     Body);
 
 // values: what they are is all there is to them
 are!(Clone, Eq, Hash => Next, State, Body, Decision, FailureKind, ClientStats, SessionStats, Field, FieldValue, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message,
-    Payload, Text, AgreedCompression, Delivery, Framing, Jitter, Limits, Overflow, Prefix, Queue,
+    Payload, Text, AgreedCompression, Delivery, Jitter, LengthField, Limits, Overflow, Prefix, Queue,
     SocketOptions, Timeouts, Undelivered, Writes, SendOptions, ServerStats, ShutdownReport,
     SlowSession);
-are!(Copy => Field, FieldValue, Rates, RoundTrips, FailureCounts, Next, State, FailureKind, CloseCode, AgreedCompression, Delivery, Framing, Jitter,
+are!(Copy => Field, FieldValue, Rates, RoundTrips, FailureCounts, Next, State, FailureKind, CloseCode, AgreedCompression, Delivery, Jitter, LengthField,
     Limits, Overflow, Prefix, Queue, SocketOptions, Timeouts, Undelivered, Writes, SendOptions,
     ServerStats, ShutdownReport, SlowSession);
 are!(Eq => Proxy, CloseReport);

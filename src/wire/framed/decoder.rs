@@ -1,33 +1,97 @@
 //! From bytes to messages.
 
+use std::fmt;
 use std::io;
 
+use super::splitter::{Found, Splitter, What, Wrong};
 use crate::failure::Failure;
-use crate::message::{CloseCode, MessageRef};
-use crate::policy::{Framing, FramingKind, LengthPrefix, MaxSizes};
+use crate::message::{CloseCode, Message, MessageRef};
+use crate::policy::{Decode, Delimiter, Framing, FramingKind, MaxSizes};
 use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Refused, Unfinished};
 
+/// So much may wait for a codec without being counted: what one read brings, as with every framing.
+const UNCOUNTED: usize = 128 * 1024;
+
 /// The reading side of a framed stream. A message that lies whole in the buffer is lent from
-/// there; everything else is gathered.
-#[derive(Debug)]
+/// there; what is longer is gathered, as soon as it shows how long it is.
 pub(crate) struct Decoder {
-    framing: Framing,
+    max_received: usize,
     limit: usize,
+    kind: Kind,
+    /// Whether what is UTF-8 is text.
+    is_text: bool,
+    /// Whether there is a session, which can say why it ends.
+    has_session: bool,
     unfinished: Unfinished,
-    /// How much of it is still to come, where that is known.
+    /// What is still to come of a packet that has begun.
+    rest: Option<Rest>,
+}
+
+/// How packets are told from each other.
+enum Kind {
+    Raw,
+    Delimited(Delimiter),
+    Split(Splitter),
+}
+
+/// What is still to come of a packet: before the message, of the message, and after it.
+struct Rest {
+    head: usize,
     left: usize,
+    tail: usize,
+}
+
+/// A whole message.
+pub(crate) enum Whole {
+    /// It lies in the buffer, with so much before and after it.
+    Lent {
+        head: usize,
+        length: usize,
+        tail: usize,
+        is_text: bool,
+    },
+    Owned(Message),
+}
+
+impl Whole {
+    #[inline]
+    pub(crate) fn take(self, buffer: &mut ReadBuffer) -> MessageRef<'_> {
+        match self {
+            Self::Owned(message) => MessageRef::whole(message),
+            Self::Lent { head, length, tail, is_text } => {
+                let payload = &buffer.take(head + length + tail)[head..head + length];
+                match is_text.then(|| std::str::from_utf8(payload)) {
+                    Some(Ok(text)) => MessageRef::text(text),
+                    _ => MessageRef::binary(payload),
+                }
+            }
+        }
+    }
 }
 
 impl Decoder {
-    pub(crate) fn new(framing: Framing, limits: MaxSizes) -> Self {
-        let limit = framing.max_received().min(limits.message);
-        Self { framing, limit, unfinished: Unfinished::new(), left: 0 }
+    pub(super) fn new(framing: &Framing, codec: Option<Box<dyn Decode>>, limits: MaxSizes) -> Self {
+        let kind = match (&framing.kind, Splitter::new(framing, codec)) {
+            (_, Some(splitter)) => Kind::Split(splitter),
+            (FramingKind::Delimited(delimiter), None) => Kind::Delimited(delimiter.clone()),
+            (_, None) => Kind::Raw,
+        };
+        let max_received = framing.max_received();
+        Self {
+            max_received,
+            limit: max_received.min(limits.message),
+            kind,
+            is_text: framing.is_text(),
+            has_session: framing.has_kinds(),
+            unfinished: Unfinished::new(),
+            rest: None,
+        }
     }
 
     /// As [`Decoder::set_limits`](crate::wire::Decoder::set_limits).
     pub(crate) fn set_limits(&mut self, limits: MaxSizes) {
-        self.limit = self.framing.max_received().min(limits.message);
+        self.limit = self.max_received.min(limits.message);
     }
 
     pub(crate) fn unfinished(&mut self) -> &mut Unfinished {
@@ -35,125 +99,160 @@ impl Decoder {
     }
 
     pub(crate) fn is_inside_message(&self) -> bool {
-        self.unfinished.is_begun()
+        self.unfinished.is_begun() || self.rest.is_some()
     }
 
     /// As [`Decoder::decode`](crate::wire::Decoder::decode).
+    #[inline]
     pub(crate) fn decode<'a>(
         &mut self,
         buffer: &'a mut ReadBuffer,
     ) -> Result<Option<MessageRef<'a>>, Failure> {
-        if buffer.unread().is_empty() {
-            return Ok(None);
-        }
-        match self.framing.kind {
-            FramingKind::Raw => Ok(Some(MessageRef::binary(buffer.take_up_to(self.limit)))),
-            FramingKind::Lines => self.decode_line(buffer),
-            FramingKind::Length(prefix) => self.decode_prefixed(prefix, buffer),
-        }
+        Ok(self.next(buffer)?.map(|whole| whole.take(buffer)))
     }
 
-    fn decode_prefixed<'a>(
-        &mut self,
-        prefix: LengthPrefix,
-        buffer: &'a mut ReadBuffer,
-    ) -> Result<Option<MessageRef<'a>>, Failure> {
-        if !self.unfinished.is_begun() {
-            let unread = buffer.unread();
-            let Some(announced) = length(prefix, unread)? else { return Ok(None) };
-            let length = usize::try_from(announced).ok().filter(|length| *length <= self.limit);
-            let Some(length) = length else {
-                let limit = self.limit;
-                return Err(self.too_large(format!(
-                    "a message of {announced} bytes is announced, over the limit of {limit} bytes"
-                )));
-            };
-            let is_whole = unread.len() - prefix.size >= length;
-            buffer.take(prefix.size);
-            if is_whole {
-                return Ok(Some(MessageRef::binary(buffer.take(length))));
+    /// Whether a message is whole, and which.
+    pub(crate) fn next(&mut self, buffer: &mut ReadBuffer) -> Result<Option<Whole>, Failure> {
+        loop {
+            let arrived = buffer.unread().len();
+            if let Some(rest) = &self.rest {
+                if arrived == 0 && rest.head + rest.left + rest.tail > 0 {
+                    return Ok(None);
+                }
+                match self.go_on(buffer)? {
+                    None if self.rest.is_some() => return Ok(None),
+                    // nothing of it was to be received
+                    None => continue,
+                    whole => return Ok(whole),
+                }
             }
-            self.unfinished.begin_binary(length);
-            self.left = length;
-        }
-        let piece = buffer.take_up_to(self.left);
-        self.left -= piece.len();
-        self.unfinished.push(piece, self.left).map_err(refused)?;
-        if self.left > 0 { Ok(None) } else { self.whole() }
-    }
-
-    fn decode_line<'a>(
-        &mut self,
-        buffer: &'a mut ReadBuffer,
-    ) -> Result<Option<MessageRef<'a>>, Failure> {
-        let unread = buffer.unread();
-        let end = unread.iter().position(|byte| *byte == b'\n');
-        let length = end.unwrap_or(unread.len());
-        self.check_length(&unread[..length])?;
-        if end.is_none() || self.unfinished.is_begun() {
-            if !self.unfinished.is_begun() {
-                self.unfinished.begin_line();
-            }
-            self.unfinished.push(buffer.take(length), 0).map_err(refused)?;
-            if end.is_none() {
+            if arrived == 0 {
                 return Ok(None);
             }
-            buffer.take(1);
-            return self.whole();
+            let found = match &mut self.kind {
+                Kind::Raw => {
+                    let length = arrived.min(self.limit);
+                    return Ok(Some(Whole::Lent {
+                        head: 0,
+                        length,
+                        tail: 0,
+                        is_text: self.is_text,
+                    }));
+                }
+                Kind::Delimited(_) => return self.delimited(buffer),
+                Kind::Split(splitter) => splitter.first(buffer.unread(), self.limit),
+            };
+            let Some(found) = found.map_err(|wrong| self.failure(wrong))? else {
+                self.unfinished.hold(arrived.saturating_sub(UNCOUNTED)).map_err(refused)?;
+                return Ok(None);
+            };
+            if let Some(whole) = self.begin(found, buffer) {
+                return Ok(Some(whole));
+            }
         }
-        let line = &*buffer.take(length + 1);
-        let line = &line[..length];
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        Ok(Some(match std::str::from_utf8(line) {
-            Ok(text) => MessageRef::text(text),
-            Err(_) => MessageRef::binary(line),
-        }))
     }
 
-    /// What has come of a line, and then this piece. One byte more than the limit may be a carriage
-    /// return that belongs to the line feed.
-    fn check_length(&self, piece: &[u8]) -> Result<(), Failure> {
+    /// A packet begins. If all of it is there nothing is gathered.
+    #[inline]
+    fn begin(&mut self, found: Found, buffer: &mut ReadBuffer) -> Option<Whole> {
+        let Found { head, length, tail, is_text, what } = found;
+        // not over the limit
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let is_text = is_text || self.is_text;
+        let size = head.saturating_add(length).saturating_add(tail);
+        let is_whole = size <= buffer.unread().len();
+        match what {
+            What::Payload if is_whole => return Some(Whole::Lent { head, length, tail, is_text }),
+            What::Payload if is_text => self.unfinished.begin_either(),
+            What::Payload => self.unfinished.begin_binary(length),
+            What::Nothing => {}
+            What::Instead(message) => {
+                buffer.take_up_to(size);
+                return Some(Whole::Owned(message));
+            }
+        }
+        self.rest = Some(Rest { head, left: length, tail });
+        None
+    }
+
+    /// Goes on with a packet that comes in pieces.
+    fn go_on(&mut self, buffer: &mut ReadBuffer) -> Result<Option<Whole>, Failure> {
+        let Some(rest) = &mut self.rest else { return Ok(None) };
+        rest.head -= buffer.take_up_to(rest.head).len();
+        if rest.head == 0 {
+            let piece = buffer.take_up_to(rest.left);
+            rest.left -= piece.len();
+            self.unfinished.push(piece, rest.left).map_err(refused)?;
+        }
+        if rest.head + rest.left == 0 {
+            rest.tail -= buffer.take_up_to(rest.tail).len();
+            if rest.tail == 0 {
+                self.rest = None;
+                return self.gathered();
+            }
+        }
+        Ok(None)
+    }
+
+    fn delimited(&mut self, buffer: &mut ReadBuffer) -> Result<Option<Whole>, Failure> {
+        let Kind::Delimited(delimiter) = &self.kind else { return Ok(None) };
+        let (unread, size) = (buffer.unread(), delimiter.bytes.len());
+        let strips = delimiter.ends_lines && !delimiter.is_kept;
+        let kept = if delimiter.is_kept { size } else { 0 };
+        let end = delimiter.find(unread);
+        // the rest may be the beginning of a delimiter
+        let length = end.unwrap_or((unread.len() + 1).saturating_sub(size));
+        let fits = self.limit.saturating_sub(kept);
         let before = self.unfinished.len();
-        let fits = self.limit.saturating_sub(before);
-        if piece.len() <= fits || (before <= self.limit && piece[fits..] == *b"\r") {
-            return Ok(());
+        let left = fits.saturating_sub(before);
+        // one byte more than the limit may be a carriage return that belongs to the line feed
+        let is_return = || strips && before <= fits && unread[left..length] == *b"\r";
+        if length > left && !is_return() || kept > self.limit {
+            let what = if delimiter.ends_lines { "a line" } else { "a message" };
+            let reason = format!("{what} is over the limit of {} bytes", self.limit);
+            return Err(self.failure(Wrong::TooLarge(reason)));
         }
-        Err(self.too_large(format!("a line is over the limit of {} bytes", self.limit)))
+        if end.is_some() && !self.unfinished.is_begun() {
+            let line = &unread[..length];
+            let returns = usize::from(strips && line.ends_with(b"\r"));
+            let (length, tail) = (length + kept - returns, returns + size - kept);
+            return Ok(Some(Whole::Lent { head: 0, length, tail, is_text: self.is_text }));
+        }
+        if !self.unfinished.is_begun() {
+            self.unfinished.begin_either();
+        }
+        let tail = if end.is_some() { size } else { 0 };
+        let piece = &*buffer.take(length + tail);
+        let piece = &piece[..length + kept.min(tail)];
+        self.unfinished.push(piece, 0).map_err(refused)?;
+        if end.is_none() {
+            return Ok(None);
+        }
+        if strips {
+            self.unfinished.strip(b'\r');
+        }
+        self.gathered()
     }
 
-    fn too_large(&self, reason: String) -> Failure {
-        match self.framing.has_kinds() {
-            true => Failure::Protocol { code: CloseCode::MESSAGE_TOO_BIG, reason },
-            false => violation(reason),
+    /// On framed TCP there is no close code that the peer could be told, except that a session ends.
+    fn failure(&self, wrong: Wrong) -> Failure {
+        match wrong {
+            Wrong::TooLarge(reason) if self.has_session => {
+                Failure::Protocol { code: CloseCode::MESSAGE_TOO_BIG, reason }
+            }
+            Wrong::TooLarge(reason) | Wrong::Broken(reason) => Failure::Framing { reason },
         }
     }
 
-    fn whole<'a>(&mut self) -> Result<Option<MessageRef<'a>>, Failure> {
-        Ok(self.unfinished.finish().map_err(refused)?.map(MessageRef::whole))
+    fn gathered(&mut self) -> Result<Option<Whole>, Failure> {
+        Ok(self.unfinished.finish().map_err(refused)?.map(Whole::Owned))
     }
 }
 
-/// The length of the payload, or `None` if the prefix is not complete.
-fn length(prefix: LengthPrefix, bytes: &[u8]) -> Result<Option<u64>, Failure> {
-    let Some(bytes) = bytes.get(..prefix.size) else { return Ok(None) };
-    let shift = |length: u64, byte: &u8| length << 8 | u64::from(*byte);
-    let length = if prefix.little_endian {
-        bytes.iter().rev().fold(0, shift)
-    } else {
-        bytes.iter().fold(0, shift)
-    };
-    if !prefix.inclusive {
-        return Ok(Some(length));
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder").field("limit", &self.limit).finish_non_exhaustive()
     }
-    match length.checked_sub(prefix.size as u64) {
-        Some(length) => Ok(Some(length)),
-        None => Err(violation(format!("a length of {length} does not even hold itself"))),
-    }
-}
-
-/// A violation of the framing: there is no close code that the peer could be told.
-fn violation(reason: String) -> Failure {
-    Failure::Framing { reason }
 }
 
 /// Why a piece was not taken, without the close codes that it has on a WebSocket.
@@ -163,6 +262,6 @@ fn refused(why: Refused) -> Failure {
             let reason = "no memory for a message of this size";
             Failure::Io(io::Error::new(io::ErrorKind::OutOfMemory, reason))
         }
-        Refused::NotUtf8 => violation("text that is not UTF-8".into()),
+        Refused::NotUtf8 => Failure::Framing { reason: "text that is not UTF-8".into() },
     }
 }

@@ -1,29 +1,66 @@
 //! From messages to bytes.
 
+use std::fmt;
+use std::io;
+
+use super::head_lines;
+use crate::failure::Failure;
 use crate::message::Message;
-use crate::policy::{Framing, FramingKind, LengthPrefix};
+use crate::policy::{Encode, Framing, FramingKind, Sends};
+use crate::sync::caught;
 use crate::wire::output::{Output, SHARED_FROM};
 
+/// What a codec has encoded is put together in a buffer that is kept up to this size.
+const KEPT: usize = 4 * 1024;
+
 /// The writing side of a framed stream.
-#[derive(Debug)]
 pub(crate) struct Encoder {
-    kind: FramingKind,
+    framing: Framing,
+    /// The program's, and what it has encoded last.
+    codec: Option<(Box<dyn Encode>, Vec<u8>)>,
+}
+
+/// Why a message was not encoded: the program's codec has refused it, or panicked.
+#[derive(Debug)]
+pub(crate) struct Unencoded {
+    pub(crate) why: String,
+    pub(crate) has_panicked: bool,
+}
+
+impl From<Unencoded> for io::Error {
+    fn from(unencoded: Unencoded) -> Self {
+        Self::other(Failure::Framing { reason: unencoded.why })
+    }
 }
 
 impl Encoder {
-    pub(crate) fn new(framing: Framing) -> Self {
-        Self { kind: framing.kind }
+    pub(super) fn new(framing: &Framing, codec: Option<Box<dyn Encode>>) -> Self {
+        Self { framing: framing.clone(), codec: codec.map(|codec| (codec, Vec::new())) }
     }
 
     pub(crate) fn is_raw(&self) -> bool {
-        self.kind == FramingKind::Raw
+        matches!(self.framing.kind, FramingKind::Raw)
     }
 
     /// Encodes a message that fits the framing, as [`Framing::check`] says, behind its kind.
-    pub(crate) fn message(&mut self, message: &Message, kind: Option<u8>, out: &mut Output) {
+    pub(crate) fn message(
+        &mut self,
+        message: &Message,
+        kind: Option<u8>,
+        out: &mut Output,
+    ) -> Result<(), Unencoded> {
+        if let Some((codec, bytes)) = &mut self.codec {
+            return encode(&mut **codec, bytes, message, kind, out);
+        }
         let payload = message.as_bytes();
-        if let FramingKind::Length(prefix) = self.kind {
-            encode_length(prefix, payload.len() + usize::from(kind.is_some()), out);
+        let length = payload.len() + usize::from(kind.is_some());
+        match &self.framing.kind {
+            FramingKind::Length(field) if field.sends() == Sends::Prefixed => {
+                let (head, size) = field.head(length);
+                out.append(&head[..size]);
+            }
+            FramingKind::ContentLength => out.append(head_lines::of(length).as_bytes()),
+            _ => {}
         }
         if let Some(kind) = kind {
             out.append(&[kind]);
@@ -33,17 +70,58 @@ impl Encoder {
         } else {
             out.append(payload);
         }
-        if self.kind == FramingKind::Lines {
-            out.append(b"\n");
+        match &self.framing.kind {
+            FramingKind::Delimited(delimiter) if !delimiter.is_kept => out.append(&delimiter.bytes),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The link is idle.
+    pub(crate) fn relax(&mut self) {
+        if let Some((_, bytes)) = &mut self.codec {
+            bytes.shrink_to(KEPT);
         }
     }
 }
 
-fn encode_length(prefix: LengthPrefix, length: usize, out: &mut Output) {
-    let length = length as u64 + if prefix.inclusive { prefix.size as u64 } else { 0 };
-    if prefix.little_endian {
-        out.append(&length.to_le_bytes()[..prefix.size]);
-    } else {
-        out.append(&length.to_be_bytes()[8 - prefix.size..]);
+/// Has the program's codec encode a message, behind its kind.
+fn encode(
+    codec: &mut dyn Encode,
+    bytes: &mut Vec<u8>,
+    message: &Message,
+    kind: Option<u8>,
+    out: &mut Output,
+) -> Result<(), Unencoded> {
+    let whole;
+    let message = match kind {
+        None => message,
+        Some(kind) => {
+            whole = Message::from([&[kind], message.as_bytes()].concat());
+            &whole
+        }
+    };
+    // not at the end of what waits to be written: whatever it does to this, that stays as it is
+    bytes.clear();
+    match caught(|| codec.encode(message, bytes).map_err(|error| error.to_string())) {
+        Ok(Ok(())) if bytes.len() >= SHARED_FROM => {
+            out.append_shared(std::mem::take(bytes).into());
+            Ok(())
+        }
+        Ok(Ok(())) => {
+            out.append(bytes);
+            Ok(())
+        }
+        Ok(Err(why)) => Err(Unencoded { why, has_panicked: false }),
+        Err(message) => {
+            let why = format!("the codec panicked: {message}");
+            Err(Unencoded { why, has_panicked: true })
+        }
+    }
+}
+
+impl fmt::Debug for Encoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Encoder").field("framing", &self.framing).finish_non_exhaustive()
     }
 }

@@ -1,9 +1,31 @@
-//! Messages on a plain byte stream: lines, length prefixes, or whatever a read yields.
+//! Messages on a plain byte stream: lines, lengths, what a codec says, or whatever a read yields.
 
 mod decoder;
 mod encoder;
+mod head_lines;
+mod splitter;
 #[cfg(test)]
 mod tests;
 
+use crate::failure::Failure;
+use crate::policy::{Framing, FramingKind, MaxSizes};
+use crate::sync::caught;
+
 pub(crate) use decoder::Decoder;
-pub(crate) use encoder::Encoder;
+pub(crate) use encoder::{Encoder, Unencoded};
+
+/// Both directions of one link.
+///
+/// # Errors
+///
+/// [`Failure::Framing`]: the program's code panicked.
+pub(crate) fn halves(framing: &Framing, limits: MaxSizes) -> Result<(Decoder, Encoder), Failure> {
+    let codec = match &framing.kind {
+        FramingKind::Custom(make) => Some(caught(|| make()).map_err(|message| {
+            Failure::Framing { reason: format!("what makes the codec panicked: {message}") }
+        })?),
+        _ => None,
+    };
+    let (decode, encode) = codec.unzip();
+    Ok((Decoder::new(framing, decode, limits), Encoder::new(framing, encode)))
+}

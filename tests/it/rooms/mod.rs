@@ -119,7 +119,8 @@ const CIRCLES: &[&str] =
 const PLAIN: &[(&str, &str)] = &[
     ("policy/compression.rs Compression", "a setting, checked at the start"),
     ("policy/framing.rs Framing", "a setting, checked at the start"),
-    ("policy/framing.rs LengthPrefix", "a setting, checked at the start"),
+    ("policy/codec.rs Packet", "what a codec hands over"),
+    ("policy/framing.rs Delimiter", "a setting, checked at the start"),
     ("policy/heartbeat.rs Heartbeat", "a setting, checked at the start"),
     ("policy/limits.rs MaxSizes", "a setting, filled in"),
     ("policy/queue.rs Bounds", "a setting, filled in"),
@@ -171,6 +172,8 @@ const PLAIN: &[(&str, &str)] = &[
     ("queues/terms.rs Tally", "numbers that were read at one moment"),
     ("queues/terms.rs Terms", "what goes with a message"),
     ("queues/terms.rs TooLarge", "what has come of a call"),
+    ("wire/framed/encoder.rs Unencoded", "what has come of a call"),
+    ("wire/framed/splitter.rs Found", "what has come of a call"),
     ("http1/head.rs ResponseHead", "pieces of a text"),
     ("transport/duplex.rs Duplex", "three pieces that three threads own"),
 ];
