@@ -66,7 +66,7 @@ type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
 /// | `heartbeat`: interval and limit | 1 ms to 1000 days; the limit is over the interval | always; the limit unless it is `off()` |
 /// | `compression`: level, window bits | 1 to 9, 9 to 15 | on `ws://` and `wss://` |
 /// | `on_message` | | without a channel |
-/// | `resume` | see [`Resume`](crate::config::Resume) | on `ws://` and `wss://` |
+/// | `resume` | see [`Resume`](crate::config::Resume) | always, but not with `Framing::raw` |
 /// | `max_retry_after` | 0 to 1000 days | on `ws://` and `wss://` |
 /// | `stable_after` | any | always |
 /// | `backoff`: `initial`, `max` | over 0 to 1000 days | `exponential()`, as `jitter` |

@@ -168,9 +168,8 @@ pub enum Failure {
     /// [`SlowSession::Disconnect`](crate::config::SlowSession::Disconnect) is the server's policy.
     #[error("too slow: a broadcast found its outbox full")]
     TooSlow,
-    /// The session that was to survive its connection did not. On a server: its client has not
-    /// come back within the window. On a client: the server goes on as if there had been no
-    /// session, or as if there had been another one.
+    /// The session that was to survive its connection did not: its client has not come back to
+    /// this server within the window ([`Resume::within`](crate::config::Resume::within)).
     #[error("the session could not be resumed")]
     NotResumed,
     /// Other sessions needed the room that this one took without a connection:

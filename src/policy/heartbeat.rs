@@ -30,7 +30,8 @@ use crate::message::{Message, MessageRef};
 ///
 /// **Framed TCP has no default.** `tcp://` has no pings of its own, so every beat is a message that
 /// the peer has to know; a client or server that was given no heartbeat there is refused at the
-/// start.
+/// start. Only [sessions](crate::ClientBuilder::resume) have a question that serves as a ping: there
+/// [`every`](Self::every) is the default on framed TCP, too.
 ///
 /// ```
 /// use std::time::Duration;

@@ -38,24 +38,27 @@ impl Resume {
         Self::default()
     }
 
-    /// For so long after its connection was lost a session waits for its client. At least a
-    /// second; clients are told whole ones. Default: two minutes.
+    /// For so long after its connection was lost a session waits for its client, whether or not its
+    /// handler has returned. At least a second; clients are told whole ones. Default: two minutes.
     pub fn within(window: Duration) -> Self {
         Self { within: Some(window), ..Self::default() }
     }
 
-    /// How many sessions may wait without a connection. One more ends the one that has waited
-    /// longest, with [`Failure::Evicted`](crate::Failure::Evicted). Default: as many as there may
-    /// be connections. Of one address no more wait than it may have connections
-    /// ([`max_connections_per_address`](crate::ServerBuilder::max_connections_per_address)).
+    /// How many sessions may wait without a connection. One more makes another go: first one that was
+    /// offered and never begun, of which no handler has heard; then one of the same address; then
+    /// the one that has waited longest. It ends with [`Failure::Evicted`](crate::Failure::Evicted). Of one
+    /// address no more wait than it may have connections
+    /// ([`max_connections_per_address`](crate::ServerBuilder::max_connections_per_address)). A session that
+    /// has its connection never goes for others. As many again are remembered that have ended, for clients
+    /// that have not heard so. Default: as many as there may be connections.
     pub fn sessions(mut self, limit: usize) -> Self {
         self.sessions = Some(limit);
         self
     }
 
-    /// How many bytes may wait to be sent in all sessions without a connection together, those
-    /// included that were sent and not confirmed. More ends the session that has waited longest of
-    /// those that keep any. Default: 256 MiB.
+    /// How many bytes may wait in all sessions without a connection together: to be sent, sent and
+    /// not confirmed, and received and not taken by a handler yet. More ends the session that has waited
+    /// longest of those that keep any. Default: 256 MiB.
     pub fn bytes(mut self, limit: usize) -> Self {
         self.bytes = Some(limit);
         self

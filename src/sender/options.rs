@@ -53,9 +53,11 @@ impl SendOptions {
     /// [`Error::NotConnected`](crate::Error::NotConnected), and if the link ends before the message
     /// is written it is dropped
     /// ([`Undelivered::LinkEnded`](crate::failure::Undelivered::LinkEnded)). For what the login hook repeats
-    /// on each link anyway: a subscription that waited in the outbox would come twice. Where the
-    /// session is resumed ([`ClientBuilder::resume`](crate::ClientBuilder::resume)) it is the session
-    /// that counts, and not the link.
+    /// on each link anyway: a subscription that waited in the outbox would come twice.
+    ///
+    /// In a session that [survives its connection](crate::ClientBuilder::resume) it is not counted: it is
+    /// lost with its link, is not sent again, and may come before messages that were sent before it. With
+    /// a [receipt](crate::Sender::send_confirmed) it is counted as any other.
     pub fn this_link_only(mut self) -> Self {
         self.this_link = true;
         self

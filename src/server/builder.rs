@@ -265,9 +265,11 @@ impl ServerBuilder {
         self
     }
 
-    /// Decides whether a request that has a session's secret may go on with it: whether it comes
-    /// from the user whose session it is, say. One that may not gets a session of its own. It runs
-    /// on the thread of the connection. Default: it may.
+    /// Decides whether a client that has a session's secret may go on with it: whether it is
+    /// the user whose session it is, say. One that may not gets a session of its own, and the session is
+    /// left alone. If the closure panics nobody knows: the client is told to try again (1013), and keeps its
+    /// session. It runs on the thread of the connection. Default: it may.
+    /// It is asked about sessions that have begun and are not over.
     ///
     /// ```no_run
     /// use everlink::config::Resume;

@@ -662,8 +662,9 @@ impl ServerHandle {
 
     /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
     /// every thread; cuts what is left after `timeout`. Sessions that wait for their client are
-    /// ended at once. Whoever calls while another does waits for
-    /// the same end.
+    /// ended at once. Clients of sessions that [survive their connection](crate::ServerBuilder::resume)
+    /// hear that theirs is over, with 1001, and what is in doubt is settled where they answer in time. Whoever
+    /// calls while another does waits for the same end.
     ///
     /// From here on `send` fails in handlers, while `recv` still gives them what had come: one that
     /// leaves its loop at the first `send` that fails drops the rest of its inbox. Where every message

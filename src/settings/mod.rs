@@ -110,25 +110,38 @@ settings! {
         compression: Compression, set(compression: crate::policy::Compression) => compression;
 
         /// Lets sessions survive their connection, if the peer does too: then nothing is lost and nothing
-        /// comes twice, in order, both ways, whatever happens to connections meanwhile. What goes over
-        /// the wire and what is not guaranteed: [`resumption`](crate::resumption). Default: a session
-        /// ends with its connection.
+        /// comes twice, in order, both ways, whatever happens to connections meanwhile. On WebSocket and
+        /// on framed TCP, but for `raw`. The peer may be of this crate, a page in a browser, or a program in
+        /// any language that speaks the protocol, which also says what is not guaranteed:
+        /// [`resumption`](crate::resumption). The guide: [sessions](crate::guide::sessions). Default: a
+        /// session ends with its connection.
         ///
-        /// A client asks for such sessions. With a server that has none it is an ordinary client, and the
+        /// On WebSocket the two agree by subprotocol: `everlink.1`, or `everlink.1.NAME` where the
+        /// program's own is NAME; the program sees its own only. With a peer that has no such sessions it
+        /// is an ordinary connection. On framed TCP both ends have to be set to it. Heartbeats need not be
+        /// chosen there, for a session has a question of its own that serves as a ping, and what
+        /// [`Heartbeat`](crate::config::Heartbeat) sends is not counted.
+        ///
+        /// **A client** offers a session. With a server that has none the
         /// [`delivery`](crate::ClientBuilder::delivery) holds, which also says what becomes of messages
         /// in doubt when a session is over; [`Event::Connected`](crate::Event::Connected) says which it
         /// is. The login hook is called for a new session only, and what it sends belongs to that session.
         ///
-        /// A server keeps such sessions for clients that ask. When a connection is lost the handler does
-        /// not notice; what it sends is queued, and its client comes back to it or the time is over. Each
-        /// such session has a thread more than others. A client names its session with a secret that only
-        /// the two know, and anybody who learns it can take the session over:
-        /// [`on_request`](crate::ServerBuilder::on_request) is asked again for each request that resumes,
-        /// and [`on_resume`](crate::ServerBuilder::on_resume) can bind a session to its user.
+        /// **A server** starts the handler when the client has said that it has its session. When the
+        /// connection is lost the handler does not notice; what it sends is queued, and its client comes
+        /// back to it or the time is over ([`Resume::within`](crate::config::Resume::within)). A session
+        /// waits that long also when its handler has returned, for what that has sent last. Each such session has
+        /// a thread more than others. A client names its session with a secret that only the two know,
+        /// and anybody who learns it can take the session over:
+        /// [`on_request`](crate::ServerBuilder::on_request) decides about each connection,
+        /// and [`on_resume`](crate::ServerBuilder::on_resume) about the session that it asks for.
         ///
-        /// A session is over with a close frame, a violation of the protocol, a handler that panics,
-        /// and when it has waited for its client as long as the server says. With
-        /// [`reconnect`](crate::Client::reconnect) it goes on.
+        /// A session ends when either end says so (`close`, a handler that returns or panics, a shutdown),
+        /// with a violation of the protocol, with a message over the size limit, and when it has waited for
+        /// its client for too long. A close frame, a reset and silence say nothing about it, and with
+        /// [`reconnect`](crate::Client::reconnect) it goes on. The end is answered: `close` waits for that,
+        /// and dials again for it if the connection is lost, within
+        /// [`Timeouts::close`](crate::config::Timeouts::close). With the answer nothing is in doubt.
         #[doc(alias("reattach", "session_recovery"))]
         resume: Resume, set(resume: crate::policy::Resume) => resume;
 
