@@ -1,18 +1,25 @@
 //! Behind nginx and haproxy, as most servers are: what the server said before it closed arrives, and
-//! so does its close code.
+//! so does its close code. A session goes on when they are reloaded or killed.
 //!
 //! Says "skipped" for a program that is not on the PATH.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
+use std::time::Instant;
 
 use crate::support::browser::Browser;
+use crate::support::resumed::{keep, resuming_server};
 use crate::support::*;
+use crossbeam_channel::unbounded;
+use everlink::config::{Backoff, Resume};
 use everlink::failure::Decision;
-use everlink::{Answer, Client, Error, Failure, Server, Session};
+use everlink::{Answer, Client, Error, Failure, Sender, Server, Session};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tungstenite::Message;
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 
@@ -30,6 +37,10 @@ enum Program {
     Haproxy,
     /// Asks now and then whether the server is well.
     CheckingHaproxy,
+    /// With a process that starts others, and replaces them when it is reloaded.
+    NginxMaster,
+    /// The same.
+    HaproxyMaster,
 }
 
 impl Program {
@@ -37,27 +48,48 @@ impl Program {
     fn command(self, folder: &Path, front: SocketAddr, back: SocketAddr) -> Command {
         let file = folder.join("config");
         let (program, config) = match self {
-            Self::Nginx => ("nginx", nginx_config(front, back)),
+            Self::Nginx => ("nginx", nginx_config(front, back, "master_process off;")),
+            // nobody waits for the links of a process that is replaced
+            Self::NginxMaster => {
+                let main = "worker_processes 1; worker_shutdown_timeout 50ms;";
+                ("nginx", nginx_config(front, back, main))
+            }
             Self::Haproxy => ("haproxy", haproxy_config(front, back, false)),
             Self::CheckingHaproxy => ("haproxy", haproxy_config(front, back, true)),
+            Self::HaproxyMaster => {
+                let global = "global\n            hard-stop-after 50ms\n        ";
+                ("haproxy", global.to_owned() + &haproxy_config(front, back, false))
+            }
         };
         fs::write(&file, config).unwrap();
         let mut command = Command::new(program);
         match self {
-            Self::Nginx => command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c"),
+            Self::Nginx | Self::NginxMaster => {
+                command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c")
+            }
             // in the foreground
             Self::Haproxy | Self::CheckingHaproxy => command.args(["-db", "-q", "-f"]),
+            Self::HaproxyMaster => command.args(["-W", "-db", "-q", "-f"]),
         };
-        command.arg(file);
+        // so that nobody outlives the process that has started it
+        command.arg(file).process_group(0);
         command
+    }
+
+    /// What has it replace its processes.
+    fn reload(self) -> Signal {
+        match self {
+            Self::Nginx | Self::NginxMaster => Signal::HUP,
+            Self::Haproxy | Self::CheckingHaproxy | Self::HaproxyMaster => Signal::USR2,
+        }
     }
 }
 
-/// One process, which writes nowhere but below its prefix.
-fn nginx_config(front: SocketAddr, back: SocketAddr) -> String {
+/// It writes nowhere but below its prefix.
+fn nginx_config(front: SocketAddr, back: SocketAddr, main: &str) -> String {
     format!(
         "daemon off;
-        master_process off;
+        {main}
         pid nginx.pid;
         events {{}}
         http {{
@@ -100,9 +132,11 @@ fn haproxy_config(front: SocketAddr, back: SocketAddr, is_checking: bool) -> Str
 
 /// A reverse proxy until it is dropped.
 struct ReverseProxy {
+    program: Program,
     child: Child,
     folder: PathBuf,
     address: SocketAddr,
+    back: SocketAddr,
 }
 
 impl ReverseProxy {
@@ -130,19 +164,52 @@ impl ReverseProxy {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
-        let child = program
-            .command(folder, address, back)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .map_err(|_| Unstarted::NotInstalled)?;
-        let mut proxy = Self { child, folder: folder.to_owned(), address };
+        let child = Self::launch(program, folder, address, back)?;
+        let mut proxy = Self { program, child, folder: folder.to_owned(), address, back };
+        if proxy.listens() { Ok(proxy) } else { Err(Unstarted::Exited) }
+    }
+
+    fn launch(
+        program: Program,
+        folder: &Path,
+        address: SocketAddr,
+        back: SocketAddr,
+    ) -> Result<Child, Unstarted> {
+        let mut command = program.command(folder, address, back);
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.spawn().map_err(|_| Unstarted::NotInstalled)
+    }
+
+    /// Whether it does in the end.
+    fn listens(&mut self) -> bool {
         let mut exited = false;
         eventually("the proxy listens", || {
-            exited = proxy.child.try_wait().unwrap().is_some();
-            if exited { Ok(()) } else { TcpStream::connect(address).map(drop) }
+            exited = self.child.try_wait().unwrap().is_some();
+            if exited { Ok(()) } else { TcpStream::connect(self.address).map(drop) }
         });
-        if exited { Err(Unstarted::Exited) } else { Ok(proxy) }
+        !exited
+    }
+
+    /// Is reloaded, or is killed and started again.
+    fn fail(&mut self, reloads: bool) {
+        if reloads {
+            return kill_process(pid(&self.child), self.program.reload()).unwrap();
+        }
+        self.kill();
+        self.start_again();
+    }
+
+    /// All of its processes.
+    fn kill(&mut self) {
+        let _ = kill_process_group(pid(&self.child), Signal::KILL);
+        let _ = self.child.wait();
+    }
+
+    /// The same again, where it was.
+    fn start_again(&mut self) {
+        let child = Self::launch(self.program, &self.folder, self.address, self.back);
+        self.child = child.unwrap_or_else(|_| panic!("{:?} starts again", self.program));
+        assert!(self.listens(), "{:?} starts again", self.program);
     }
 
     fn client(&self) -> Client {
@@ -160,10 +227,13 @@ enum Unstarted {
 
 impl Drop for ReverseProxy {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_child(child)
 }
 
 fn text(number: usize) -> String {
@@ -393,4 +463,90 @@ fn compressed_messages_pass_nginx() {
     for number in 0..MESSAGES {
         assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_text(), Some(&*text(number)));
     }
+}
+
+/// Says that it is over, also when the test fails.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+/// Both ends send all the time while the proxy is reloaded, and killed and started again.
+fn a_session_goes_on(program: Program) {
+    const OUTAGES: usize = 6;
+    let (began, sessions) = unbounded();
+    let server = resuming_server()
+        .bind("127.0.0.1:0", move |session: Session| {
+            let _ = began.send(session.clone());
+            keep(&session);
+        })
+        .unwrap();
+    let address = server.local_addr();
+    let Some(mut proxy) = ReverseProxy::start(program, "resume", address) else { return };
+    let builder = Client::builder(format!("ws://{}/feed", proxy.address))
+        .resume(Resume::new())
+        .backoff(Backoff::fixed(ms(5)));
+    let client = builder.connect().unwrap();
+    let session = sessions.recv_timeout(PATIENCE).unwrap();
+    let is_over = AtomicBool::new(false);
+    // sends numbers until it is over, and then says how many they were
+    let send_all = |sender: &Sender| {
+        let mut count = 0;
+        while !is_over.load(SeqCst) {
+            sender.send(text(count)).unwrap();
+            count += 1;
+        }
+        sender.send("over").unwrap();
+        count
+    };
+    let receive_all = |recv: &dyn Fn() -> Result<everlink::Message, Error>| {
+        for expected in 0.. {
+            let message = recv().unwrap();
+            if message.as_text() == Some("over") {
+                return expected;
+            }
+            assert_eq!(message.as_text(), Some(&*text(expected)), "{program:?}");
+        }
+        unreachable!()
+    };
+    thread::scope(|scope| {
+        let sending = [client.sender(), session.sender()];
+        let sending = sending.map(|sender| scope.spawn(move || send_all(sender)));
+        let at_server = scope.spawn(|| receive_all(&|| session.recv_timeout(PATIENCE)));
+        let at_client = scope.spawn(|| receive_all(&|| client.recv_timeout(PATIENCE)));
+        let over = Over(&is_over);
+        for outage in 0..OUTAGES {
+            let resumed = client.stats().resumed;
+            let mut since = None;
+            eventually("the session goes on", || {
+                // one that has just started may have missed a signal
+                if since.is_none_or(|since: Instant| since.elapsed() > ms(2000)) {
+                    proxy.fail(outage % 2 == 0);
+                    since = Some(Instant::now());
+                }
+                if client.stats().resumed > resumed { Ok(()) } else { Err(outage) }
+            });
+        }
+        drop(over);
+        let sent = sending.map(|sending| sending.join().expect("the session goes on"));
+        let received = [at_server, at_client].map(|end| end.join().expect("in order"));
+        assert_eq!(sent, received, "{program:?}");
+        println!("{program:?}: {OUTAGES} outages, {sent:?} sent, {received:?} received");
+    });
+    client.close();
+    assert!(session.recv_timeout(PATIENCE).is_err() && sessions.is_empty());
+    assert_eq!(client.stats().replaced, 0);
+}
+
+#[test]
+fn a_session_goes_on_when_nginx_is_reloaded_or_killed() {
+    a_session_goes_on(Program::NginxMaster);
+}
+
+#[test]
+fn a_session_goes_on_when_haproxy_is_reloaded_or_killed() {
+    a_session_goes_on(Program::HaproxyMaster);
 }
