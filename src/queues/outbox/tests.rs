@@ -397,3 +397,29 @@ fn a_message_sent_directly_takes_at_most_four_locks() {
     // the outbox three times, and once what writes
     assert_eq!(most, 4);
 }
+
+#[test]
+fn what_was_for_a_link_only_and_was_cut_off_is_not_in_the_way_of_what_is_sent_again() {
+    let outbox = outbox(10, Overflow::Fail);
+    outbox.begin_session(Unconfirmed { messages: 10, bytes: 1000 }, Vec::new());
+    outbox.link_started();
+    push(&outbox, "1", WaitFor::Nothing).unwrap();
+    let only = Terms { this_link: true, ..Terms::default() };
+    outbox.push("only".into(), only, WaitFor::Nothing).unwrap();
+    push(&outbox, "2", WaitFor::Nothing).unwrap();
+    // all of it is encoded, and nothing has come out whole
+    let mut begun = VecDeque::new();
+    outbox.take(&mut begun, 1000);
+    for (entry, position) in begun.iter_mut().zip([1, 0, 2]) {
+        entry.position = position;
+    }
+    outbox.restore_begun(&mut begun);
+    outbox.link_lost();
+    outbox.detached();
+    assert_eq!(outbox.resumed(0, 0), 2);
+    let mut again = VecDeque::new();
+    outbox.take(&mut again, 1000);
+    let again: Vec<_> = again.iter().map(|entry| (entry.position, &entry.message)).collect();
+    assert_eq!(again, [(1, &"1".into()), (2, &"2".into())]);
+    assert_eq!(outbox.tally().dropped, 1);
+}
