@@ -283,11 +283,8 @@ impl Opener {
         talk.say(&offer, deadline).map_err(|error| in_time(error.into()))?;
         let said = talk.recv(deadline).map_err(in_time)?;
         // one that cannot name a session has no say about it
-        let answer = std::str::from_utf8(said.as_bytes()).ok().and_then(Answer::parse);
-        let Some(answer) = answer else {
-            let what = "the first message is no answer to the offer of a session";
-            return Err(Failure::Handshake(HandshakeError::BadUpgrade(what.into())));
-        };
+        let answer = talk.text_of(&said).and_then(Answer::parse);
+        let Some(answer) = answer else { return Err(HandshakeError::NoAnswer.into()) };
         let start = session.answered(&offer, &answer, endpoint).inspect_err(|_| {
             talk.close(Some(&CloseFrame::new(CloseCode::PROTOCOL_ERROR, "")), deadline);
         })?;

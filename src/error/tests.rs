@@ -26,6 +26,7 @@ fn handshakes() -> Vec<(HandshakeError, &'static str)> {
         (HandshakeError::HeadersTooLarge { limit: 65_536 }, "65536"),
         (HandshakeError::TooManyHeaders { limit: 100 }, "100"),
         (HandshakeError::BadUpgrade(WHY.into()), WHY),
+        (HandshakeError::NoAnswer, "no answer to the offer"),
         (HandshakeError::BadRedirect(WHY.into()), WHY),
     ];
     // a new variant does not compile here: add it above, too
@@ -37,6 +38,7 @@ fn handshakes() -> Vec<(HandshakeError, &'static str)> {
         | HandshakeError::HeadersTooLarge { .. }
         | HandshakeError::TooManyHeaders { .. }
         | HandshakeError::BadUpgrade(_)
+        | HandshakeError::NoAnswer
         | HandshakeError::BadRedirect(_) => {}
     });
     all

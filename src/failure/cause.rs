@@ -325,7 +325,10 @@ impl Failure {
             }
             Self::Handshake(error) => !matches!(
                 error,
-                HandshakeError::TimedOut { .. } | HandshakeError::Io(_) | HandshakeError::Eof
+                HandshakeError::TimedOut { .. }
+                    | HandshakeError::Io(_)
+                    | HandshakeError::Eof
+                    | HandshakeError::NoAnswer
             ),
             Self::Closed(Some(frame)) => {
                 matches!(frame.code.0, 1002 | 1003 | 1007 | 1008 | 1010 | 3000 | 3003)

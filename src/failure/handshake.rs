@@ -45,6 +45,10 @@ pub enum HandshakeError {
     /// request asks for none.
     #[error("{0}")]
     BadUpgrade(String),
+    /// The server has agreed on a session, and its first message is no answer to the offer of one: some
+    /// servers agree on every subprotocol. The session that there is stays.
+    #[error("the first message is no answer to the offer of a session")]
+    NoAnswer,
     /// A redirect that cannot or must not be followed.
     #[error("redirect not followed: {0}")]
     BadRedirect(String),

@@ -68,6 +68,7 @@ impl From<HandshakeError> for ProxyError {
             | HandshakeError::HeadersTooLarge { .. }
             | HandshakeError::TooManyHeaders { .. }
             | HandshakeError::BadUpgrade(_)
+            | HandshakeError::NoAnswer
             | HandshakeError::BadRedirect(_) => Self::Malformed(Box::new(error)),
         }
     }

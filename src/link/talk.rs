@@ -91,6 +91,14 @@ impl<'a> Talk<'a> {
         }
     }
 
+    /// What it says, if it is about the session: that is a text, where the protocol tells texts from others.
+    pub(crate) fn text_of<'m>(&self, message: &'m Message) -> Option<&'m str> {
+        match self.opened.protocol.is_websocket() {
+            true => message.as_text(),
+            false => std::str::from_utf8(message.as_bytes()).ok(),
+        }
+    }
+
     /// Says goodbye to the link. A courtesy: it is over either way.
     pub(crate) fn close(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
         self.opened.encoder.close(frame, &mut self.out);

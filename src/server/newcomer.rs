@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::admission::Admitted;
 use crate::failure::Failure;
 use crate::link::{Opened, Talk};
-use crate::message::{CloseCode, CloseFrame, Message};
+use crate::message::{CloseCode, CloseFrame};
 use crate::policy::MaxSizes;
 use crate::resume::{Answer, Note, Offer};
 use crate::transport::LINGER;
@@ -70,7 +70,7 @@ impl Newcomer {
     fn next<T>(&mut self, parse: impl Fn(&str) -> Option<T>) -> Result<T, Failure> {
         let mut talk = Talk::new(&mut self.opened);
         let message = talk.recv(self.deadline)?;
-        text(&mut talk, &message).and_then(parse).ok_or_else(|| {
+        talk.text_of(&message).and_then(parse).ok_or_else(|| {
             let reason = "what a session begins with was not said".into();
             Failure::Protocol { code: CloseCode::PROTOCOL_ERROR, reason }
         })
@@ -102,7 +102,7 @@ impl Newcomer {
             // whatever it sends again is counted no more
             match talk.recv(deadline) {
                 Ok(said) => {
-                    let note = text(&mut talk, &said).and_then(Note::parse);
+                    let note = talk.text_of(&said).and_then(Note::parse);
                     if matches!(note, Some(Note::End(_))) {
                         break Ok(());
                     }
@@ -119,13 +119,5 @@ impl Newcomer {
     pub(super) fn turn_away(mut self, why: &'static str) {
         let frame = CloseFrame::new(CloseCode::TRY_AGAIN_LATER, why);
         Talk::new(&mut self.opened).finish(Some(&frame), Instant::now() + LINGER);
-    }
-}
-
-/// On framed TCP it is not said whether a message is text.
-fn text<'a>(talk: &mut Talk<'_>, message: &'a Message) -> Option<&'a str> {
-    match talk.opened().protocol.is_websocket() {
-        true => message.as_text(),
-        false => std::str::from_utf8(message.as_bytes()).ok(),
     }
 }
