@@ -451,6 +451,8 @@ impl FrameWriter {
             let position = entry.position;
             let message = changed.as_ref().unwrap_or(&entry.message);
             let size = message.len();
+            // nobody is asked about what no session counts
+            let is_unasked = kind != Some(OUTSIDE);
             match (&mut self.encoder, self.shared.settings.fragment()) {
                 (Encoder::WebSocket(_), Some(piece)) if size > piece => {
                     let message = message.clone();
@@ -469,7 +471,9 @@ impl FrameWriter {
                 }
             }
             self.encoded = Covered { messages: self.encoded.messages + 1, position };
-            self.unasked.add(size);
+            if is_unasked {
+                self.unasked.add(size);
+            }
             self.set_off()?;
             self.ask_early()?;
         }
