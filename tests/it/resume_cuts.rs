@@ -1,12 +1,12 @@
-//! A whole session, cut once at each of its bytes, the opening handshake included: nothing lost,
-//! nothing twice, both ways.
+//! A whole session, cut once at each of its bytes, from the opening handshake, offer, answer and first
+//! report to its end and the answer to that: nothing lost, nothing twice, both ways, and both ends know.
 
 use crate::support::resumed::*;
 use crate::support::*;
 use crossbeam_channel::{Receiver, unbounded};
 use everlink::chaos::{Cut, FaultProxy, Faults};
-use everlink::config::{Backoff, Heartbeat};
-use everlink::{Client, ClientBuilder, Server, ServerBuilder, Session};
+use everlink::config::{Backoff, Framing, Heartbeat, Prefix};
+use everlink::{Client, ClientBuilder, Event, Server, ServerBuilder, Session};
 
 const COUNT: usize = 5;
 
@@ -47,7 +47,7 @@ fn cut_at_every(
     let (server, results) = server(builder);
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let expected: Vec<String> = (0..COUNT).map(words).collect();
-    let (mut place, mut resumptions) = (1, 0);
+    let (mut place, mut resumptions, mut cut_in_the_end) = (1, 0, 0);
     loop {
         // silence takes its time to be noticed
         let how = match place / step % 16 {
@@ -57,13 +57,16 @@ fn cut_at_every(
         };
         proxy.set(Faults::none().cut_after(how, place).at_most(1)).unwrap();
         let before = proxy.cuts();
-        let url = format!("{scheme}://{}/{place}", proxy.address());
+        let is_websocket = scheme.starts_with("ws");
+        let expected_path = if is_websocket { format!("/{place}") } else { String::new() };
+        let url = format!("{scheme}://{}{expected_path}", proxy.address());
         let client = Client::builder(&url)
             .resume(everlink::config::Resume::new())
             .backoff(Backoff::fixed(ms(1)))
             .timeouts(everlink::config::Timeouts::new().handshake(ms(300)))
             .heartbeat(Heartbeat::every(ms(30)).dead_after(ms(120)));
-        let client = prepare(client).start().unwrap();
+        let (client, events) = watch(prepare(client));
+        let client = client.start().unwrap();
         for text in &expected {
             client.send(text.as_str()).unwrap();
         }
@@ -71,19 +74,34 @@ fn cut_at_every(
             (0..COUNT).map(|_| text(&client.recv_timeout(PATIENCE).unwrap())).collect();
         assert_eq!(received, expected, "at the client, {how:?} at {place}");
         client.flush(PATIENCE).unwrap();
-        let was_cut = proxy.cuts() > before;
-        resumptions += client.stats().resumed;
         assert!(client.try_recv().unwrap().is_none(), "more than was sent, {how:?} at {place}");
-        client.close();
+        let was_cut_before = proxy.cuts() > before;
+        let report = client.close();
+        assert!(report.undelivered.is_empty(), "{report:?}, {how:?} at {place}");
+        resumptions += client.stats().resumed;
+        let is_clean = events.until(|event| match event {
+            Event::Closed { clean, .. } => Some(*clean),
+            _ => None,
+        });
+        assert!(is_clean, "the client does not know of the end, {how:?} at {place}");
         let (path, at_server) = results.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(path, format!("/{place}"));
+        assert_eq!(path, expected_path);
         assert_eq!(at_server, expected, "at the server, {how:?} at {place}");
-        if !was_cut {
-            break;
+        match (was_cut_before, proxy.cuts() > before) {
+            (true, _) => {}
+            (false, true) => cut_in_the_end += 1,
+            (false, false) => break,
         }
         place += step;
     }
-    assert!(place > 500 && resumptions > 100 / step, "{place} bytes, {resumptions} resumptions");
+    assert!(place > 300 && resumptions > 100 / step, "{place} bytes, {resumptions} resumptions");
+    assert!(cut_in_the_end > 10 / step, "{cut_in_the_end} cuts in the end");
+    eventually("no session waits for nobody", || match server.stats() {
+        stats if stats.sessions == 0 && stats.detached == 0 => Ok(()),
+        stats => Err(Box::new(stats)),
+    });
+    let stats = server.stats();
+    assert_eq!((stats.expired, stats.evicted), (0, 0));
 }
 
 #[test]
@@ -106,9 +124,38 @@ fn at_each_byte_of_what_is_compressed() {
     cut_at_every(3, "ws", server, move |client| client.compression(compression()));
 }
 
+#[test]
+fn at_each_byte_of_lines() {
+    let server = resuming_server().framing(Framing::lines());
+    cut_at_every(1, "tcp", server, |client| client.framing(Framing::lines()));
+}
+
+#[test]
+fn at_each_byte_of_what_has_its_length_before_it() {
+    let framing = || Framing::length_prefixed(Prefix::U16).inclusive();
+    let server = resuming_server().framing(framing());
+    cut_at_every(1, "tcp", server, move |client| client.framing(framing()));
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn at_each_byte_of_tls() {
+    let (server, tls) = secured(resuming_server());
+    cut_at_every(11, "wss", server, move |client| client.tls(tls.clone()));
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn at_each_byte_of_lines_in_tls() {
+    let (server, tls) = secured(resuming_server().framing(Framing::lines()));
+    cut_at_every(11, "tcps", server, move |client| {
+        client.framing(Framing::lines()).tls(tls.clone())
+    });
+}
+
+/// The server with a certificate, and what its clients need for that.
+#[cfg(feature = "tls")]
+fn secured(server: ServerBuilder) -> (ServerBuilder, everlink::config::Tls) {
     use everlink::rustls::ServerConfig;
     use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
     let identity = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
@@ -118,9 +165,6 @@ fn at_each_byte_of_tls() {
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    let server = resuming_server().tls(std::sync::Arc::new(config));
-    let pem = identity.cert.pem();
-    cut_at_every(11, "wss", server, move |client| {
-        client.tls(everlink::config::Tls::new().root_certificates_pem(pem.as_bytes()))
-    });
+    let tls = everlink::config::Tls::new().root_certificates_pem(identity.cert.pem().as_bytes());
+    (server.tls(std::sync::Arc::new(config)), tls)
 }

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its share of this")]
 
 pub mod bare;
+#[cfg(feature = "chaos")]
+pub mod bare_server;
 pub mod browser;
 pub mod examples;
 pub mod peers;
