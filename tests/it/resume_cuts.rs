@@ -1,7 +1,7 @@
 //! A whole session, cut once at each of its bytes, from the opening handshake, offer, answer and first
 //! report to its end and the answer to that: nothing lost, nothing twice, both ways, and both ends know.
 
-use crate::support::resumed::*;
+use crate::support::resumed::resuming_server;
 use crate::support::*;
 use crossbeam_channel::{Receiver, unbounded};
 use everlink::chaos::{Cut, FaultProxy, Faults};
@@ -9,6 +9,11 @@ use everlink::config::{Backoff, Framing, Heartbeat, Prefix};
 use everlink::{Client, ClientBuilder, Event, Server, ServerBuilder, Session};
 
 const COUNT: usize = 5;
+
+/// Behind length prefixes all is binary.
+fn text(message: &everlink::Message) -> String {
+    String::from_utf8(message.as_bytes().to_vec()).unwrap()
+}
 
 fn words(number: usize) -> String {
     format!("{number} {}", "abcdefghij".repeat(number))

@@ -214,8 +214,7 @@ fn the_question_is_the_ping_and_a_peer_that_answers_none_is_dead() {
         assert_eq!(peer.next().unwrap(), "a");
         peer.say("r 0");
     }
-    let stats = client.stats();
-    assert!(stats.last_round_trip.is_some() && stats.heartbeat_misses == 0, "{stats:?}");
+    assert!(client.stats().last_round_trip.is_some());
     while peer.next().is_some() {}
     let (cause, resumable, _) = ended(&events);
     assert!(matches!(&*cause, Failure::HeartbeatTimeout { .. }) && resumable, "{cause}");

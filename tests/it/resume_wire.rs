@@ -340,3 +340,23 @@ fn what_is_for_a_link_only_and_is_cut_off_takes_no_message_along() {
         assert_eq!(server.messages(1), [text(number)]);
     }
 }
+
+#[test]
+fn a_resend_closure_that_panics_loses_no_message() {
+    let listener = Listener::new();
+    let mut panics = true;
+    let panics = std::sync::Mutex::new(move || std::mem::replace(&mut panics, false));
+    let builder = impatient(&listener).delivery(Delivery::AtLeastOnce).on_resend(move |message| {
+        assert!(!panics.lock().unwrap()(), "a test");
+        message.clone()
+    });
+    let (client, _events, mut server) = held_by(builder, &listener);
+    sent(&client, &mut server, &["0", "1"]);
+    server.reset();
+    drop(resume(&listener, 1, 0, &goes_on(0)));
+    let mut server = resume(&listener, 2, 0, &goes_on(0));
+    assert_eq!(server.messages(2), ["0", "1"]);
+    server.say("r 2");
+    client.flush(PATIENCE).unwrap();
+    assert_eq!(client.stats().outbox_messages, 0);
+}
