@@ -1,6 +1,7 @@
 //! What a client's handles and its manager share.
 
 use std::convert::Infallible;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,8 @@ use crate::queues::outbox::Outbox;
 use crate::sender::End;
 use crate::settings::Settings;
 use crate::stats::{ClientStats, Counters};
-use crate::sync::Mutex;
 use crate::sync::threads::{self, Role, Threads, thread_prefix};
+use crate::sync::{AtomicBool, Mutex};
 
 /// How long `close` waits for threads that have nothing to wait for: most of the 100 ms that it
 /// promises.
@@ -37,7 +38,7 @@ pub(super) enum Command {
     Reconnect,
     /// To end the link that is up, for this reason.
     End(String, Decision),
-    Close(CloseFrame),
+    Close,
 }
 
 /// Nothing of the program's that the builder was given is kept here but its callback for dropped
@@ -50,8 +51,10 @@ pub(super) struct Core {
     close_timeout: Duration,
     /// A callback that runs longer is said to have stalled.
     pub(super) stalled_after: Duration,
-    /// When closing began: all callers of `close` share one timeout.
-    closing_since: OnceLock<Instant>,
+    /// When closing began, and what it says: all callers of `close` share one timeout.
+    closing: OnceLock<(Instant, CloseFrame)>,
+    /// Whether there is a session whose server is to be told of the end, with a link or without.
+    has_session: AtomicBool,
     pub(super) outbox: Arc<Outbox>,
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
@@ -83,7 +86,8 @@ impl Core {
             label: settings.label().to_owned(),
             close_timeout: settings.timeouts().close,
             stalled_after: settings.heartbeat().interval,
-            closing_since: OnceLock::new(),
+            closing: OnceLock::new(),
+            has_session: AtomicBool::new(false),
             outbox: Arc::new(outbox),
             mailbox: Arc::new(Mailbox::new(settings.inbox())),
             counters: Arc::default(),
@@ -183,23 +187,30 @@ impl Core {
                 && (self.mailbox.len() > 0
                     || self.threads.join(deadline, |role| role == Role::Inbox))
         };
-        // without a link only the program's own code can take longer
+        // without a link and a session only the program's own code can take longer
+        let may_take_time = had_link || self.has_session.load(Relaxed);
         join(since + AT_ONCE)
-            || (had_link || self.status.has_link()) && join(since + self.close_timeout + AT_ONCE)
+            || (may_take_time || self.status.has_link())
+                && join(since + self.close_timeout + AT_ONCE)
     }
 
     /// Starts to close; returns when that was first done.
     fn begin_close(&self, frame: CloseFrame) -> Instant {
-        let since = *self.closing_since.get_or_init(Instant::now);
+        let since = self.closing.get_or_init(|| (Instant::now(), frame)).0;
         self.outbox.shut();
-        let _ = self.command(Command::Close(frame));
+        let _ = self.command(Command::Close);
         self.interrupt.raise();
         since
     }
 
-    /// When the time for closing is over.
-    pub(super) fn close_deadline(&self) -> Instant {
-        *self.closing_since.get_or_init(Instant::now) + self.close_timeout
+    /// When the time for closing is over, and what is said; `None` if the program has not closed it.
+    pub(super) fn closing(&self) -> Option<(Instant, &CloseFrame)> {
+        self.closing.get().map(|(since, frame)| (*since + self.close_timeout, frame))
+    }
+
+    /// Whether there is a session whose server is to be told of the end.
+    pub(super) fn set_session(&self, is_held: bool) {
+        self.has_session.store(is_held, Relaxed);
     }
 
     /// Keeps the messages that were not delivered for `close`. Returns how many.

@@ -315,10 +315,11 @@ impl Client {
 
     /// Closes for good: accepts nothing more, writes what is queued, shakes hands (RFC 6455
     /// section 7.1.2) and ends all threads. Without a link it ends them at once, whatever they
-    /// are doing.
+    /// are doing, but for a client that has a [session](crate::ClientBuilder::resume) and has not given up: it
+    /// dials until the server has what is queued and knows of the end.
     ///
-    /// It returns within the [close timeout](crate::config::Timeouts::close) and 100 ms with a link,
-    /// and within 100 ms without one, whatever hangs; what does is left behind, and
+    /// It returns within the [close timeout](crate::config::Timeouts::close) and 100 ms with a link or a session,
+    /// and within 100 ms without, whatever hangs; what does is left behind, and
     /// [`CloseReport::ended`] says so. That time is one for all who close the client: a second call
     /// after it, and the drop of the last handle, return at once. Called on one of the client's own threads (in a handler,
     /// a hook) it starts closing and returns at once.

@@ -151,7 +151,7 @@ impl Manager {
             let next = match self.open(None) {
                 Ok(up) => {
                     // a `reconnect()` queued before this link came up is satisfied by it
-                    let close = self.commands.try_iter().find(|c| matches!(c, Command::Close(_)));
+                    let close = self.commands.try_iter().find(|c| matches!(c, Command::Close));
                     let link = self.announce(up);
                     self.serve(link, close)
                 }
@@ -160,11 +160,15 @@ impl Manager {
             };
             let next = match next {
                 NextStep::Redial(delay) => self.back_off(delay),
-                NextStep::GiveUp(cause) => self.give_up(cause),
+                NextStep::GiveUp(cause) => match self.give_up(cause) {
+                    // there is no point in another attempt
+                    NextStep::Close { clean } => return clean,
+                    next => next,
+                },
                 close @ NextStep::Close { .. } => close,
             };
             if let NextStep::Close { clean } = next {
-                return clean;
+                return clean || self.finish_session();
             }
         }
     }
@@ -216,7 +220,8 @@ impl Manager {
                     link,
                 };
                 // a link that lacks a thread may have written already
-                let link = Link::start(parts).inspect_err(|failure| session.link_ended(failure))?;
+                let link = Link::start(parts)
+                    .inspect_err(|failure| session.link_ended(failure, latest.is_some()))?;
                 Ok(Up { link, response, session: start })
             };
             let thread = threads.spawn_scoped(scope, Role::Opening, open);
@@ -236,6 +241,7 @@ impl Manager {
         let (endpoint, shown) = (self.opener.endpoint(), response.clone());
         let step = Step::Connected { endpoint: endpoint.clone(), response: shown, compression };
         let downtime = self.core.status.enter(step);
+        self.core.set_session(self.session.is_held());
         link.announce();
         let event = Event::Connected {
             link: self.link,
@@ -370,7 +376,7 @@ impl Manager {
         let Ok(command) = command else { return Some(NextStep::Close { clean: false }) };
         let commands = || std::iter::once(&command);
         let rest: Vec<Command> = self.commands.try_iter().collect();
-        if commands().chain(&rest).any(|command| matches!(command, Command::Close(_))) {
+        if commands().chain(&rest).any(|command| matches!(command, Command::Close)) {
             return Some(NextStep::Close { clean: false });
         }
         let wants_link = |command: &Command| matches!(command, Command::Reconnect);
@@ -387,11 +393,10 @@ impl Manager {
     fn serve(&mut self, link: Link, close: Option<Command>) -> NextStep {
         let born = Instant::now();
         let command = self.watch(&link, close);
-        if let Some(Command::Close(frame)) = command {
+        if matches!(command, Some(Command::Close)) {
             let ended = self.join(link);
             self.core.counters.disconnects.add(ended.cause.kind());
-            let clean = ended.is_clean || self.finish_session(&frame);
-            return NextStep::Close { clean };
+            return NextStep::Close { clean: ended.is_clean };
         }
         self.since = Instant::now();
         let uptime = self.since.duration_since(born);
@@ -409,21 +414,23 @@ impl Manager {
         command.and_then(|command| self.obey(Ok(command))).unwrap_or(next)
     }
 
-    /// The client is closed, and the server has not said that it knows that its session is over: it is told
-    /// again, while there is time. Returns whether it has heard it.
+    /// The client is closed, and the server has not said that it knows that its session is over: it is told,
+    /// behind what is queued, on links of their own while there is time. Returns whether it has heard it.
     #[inline(never)]
-    fn finish_session(&mut self, frame: &CloseFrame) -> bool {
-        let deadline = self.core.close_deadline();
-        let (backoff, since) = (self.settings.backoff(), Instant::now());
+    fn finish_session(&mut self) -> bool {
+        let core = Arc::clone(&self.core);
+        let Some((deadline, frame)) = core.closing() else { return false };
+        let since = Instant::now();
         for retry in 1.. {
-            if !self.session.is_held() {
+            let backoff = self.settings.backoff();
+            let delay = || backoff.delay(retry, since.elapsed());
+            let delay = if backoff.is_custom() { core.call(BACKOFF, delay) } else { Ok(delay()) };
+            let due = delay.ok().and_then(|delay| Instant::now().checked_add(delay));
+            let Some(due) = due.filter(|due| self.session.is_held() && *due < deadline) else {
                 return false;
-            }
-            let due = Instant::now() + backoff.delay(retry, since.elapsed());
-            if due >= deadline {
-                return false;
-            }
+            };
             let _ = crossbeam_channel::at(due).recv();
+            core.status.enter(Step::Connecting(self.opener.upcoming()));
             let Ok(Up { link, .. }) = self.open(Some(deadline)) else { continue };
             link.announce();
             link.handle().close(CloseRequest::after_data(frame.clone()).by(deadline));
@@ -447,7 +454,7 @@ impl Manager {
                 },
             }
         };
-        if matches!(command, Command::Close(_)) {
+        if matches!(command, Command::Close) {
             // as much time as if the link were alive
             let _ = link.read().recv_timeout(self.settings.timeouts().close);
         }
@@ -465,7 +472,8 @@ impl Manager {
             }
         }
         self.core.outbox.suspect_first(&ended.cause, ended.is_answered);
-        self.session.link_ended(&ended.cause);
+        self.session.link_ended(&ended.cause, self.core.closing().is_some());
+        self.core.set_session(self.session.is_held());
         ended
     }
 
@@ -478,10 +486,12 @@ impl Manager {
         };
         let handle = link.handle();
         match &command {
-            Command::Close(frame) => {
+            Command::Close => {
                 self.core.status.enter(Step::Closing);
-                let deadline = self.core.close_deadline();
-                handle.close(CloseRequest::after_data(frame.clone()).by(deadline));
+                // always there: whoever closes says when and how first
+                if let Some((deadline, frame)) = self.core.closing() {
+                    handle.close(CloseRequest::after_data(frame.clone()).by(deadline));
+                }
                 handle.wait_closed();
             }
             Command::Reconnect | Command::End(..) => {
@@ -523,7 +533,7 @@ impl Manager {
         let resumable = self.session.is_resumable(&ended.cause);
         let (cause, step) = match command {
             // even if something else ended the link meanwhile
-            Some(Command::Reconnect | Command::Close(_)) => (ended.cause, self.redial_at_once()),
+            Some(Command::Reconnect | Command::Close) => (ended.cause, self.redial_at_once()),
             Some(Command::End(_, decision)) => self.judge(ended.cause, Some(decision)),
             None => self.judge(ended.cause, None),
         };

@@ -215,9 +215,11 @@ impl ClientSession {
         }
     }
 
-    /// A link is joined that died of this.
-    pub(super) fn link_ended(&mut self, cause: &Failure) {
-        if self.is_resumable(cause) {
+    /// A link is joined that died of this. A session whose end is said already goes on only while its client is
+    /// closed, to hear the answer: nothing is counted in it any more.
+    pub(super) fn link_ended(&mut self, cause: &Failure, is_closing: bool) {
+        let is_ended = self.held().is_some_and(|held| held.counts.is_ended());
+        if self.is_resumable(cause) && (is_closing || !is_ended) {
             return self.outbox.detached();
         }
         match cause {
@@ -280,17 +282,17 @@ mod tests {
         let mut session = session();
         assert_eq!(session.go_back(), None);
         assert_eq!(begin(&mut session, &home, answer(&one, 0)), SessionStart::New);
-        session.link_ended(&Failure::ClosedAbnormally);
+        session.link_ended(&Failure::ClosedAbnormally, false);
         assert_eq!(session.go_back().as_ref(), Some(&home));
         assert_eq!(session.go_back(), None, "the second attempt goes where the program says");
         assert!(matches!(session.offer(&elsewhere), Offer::New), "the token stays at home");
         let resumed = begin(&mut session, &home, answer(&one, 0));
         assert_eq!(resumed, SessionStart::Resumed { resent: 0 });
-        session.link_ended(&Failure::ClosedAbnormally);
+        session.link_ended(&Failure::ClosedAbnormally, false);
         assert_eq!(session.go_back().as_ref(), Some(&home), "another loss");
         let replaced = begin(&mut session, &home, answer(&other, 0));
         assert_eq!(replaced, SessionStart::Replaced { in_doubt: 0 });
-        session.link_ended(&Failure::ClosedAbnormally);
+        session.link_ended(&Failure::ClosedAbnormally, false);
         let resumed = begin(&mut session, &home, answer(&other, 0));
         assert_eq!(resumed, SessionStart::Resumed { resent: 0 });
     }
@@ -301,7 +303,7 @@ mod tests {
         let home = Endpoint::parse("ws://home").unwrap();
         let mut session = session();
         begin(&mut session, &home, answer(&token, 0));
-        session.link_ended(&Failure::ClosedAbnormally);
+        session.link_ended(&Failure::ClosedAbnormally, false);
         let offer = session.offer(&home);
         let violation = session.answered(&offer, &answer(&token, 7), &home);
         assert!(matches!(violation, Err(Failure::Protocol { .. })));
@@ -309,9 +311,22 @@ mod tests {
         let begun = begin(&mut session, &home, answer(&token, 0));
         assert_eq!(begun, SessionStart::Replaced { in_doubt: 0 });
         // a goodbye of its link does not end it
-        session.link_ended(&Failure::Closed(None));
+        session.link_ended(&Failure::Closed(None), false);
         assert!(session.is_held());
         assert_eq!(session.begin(Start::Ordinary), SessionStart::Replaced { in_doubt: 0 });
         assert_eq!(session.begin(Start::Ordinary), SessionStart::None);
+    }
+
+    #[test]
+    fn a_session_whose_end_is_said_goes_on_for_the_answer_alone() {
+        let token = Token::generate().unwrap();
+        let home = Endpoint::parse("ws://home").unwrap();
+        for is_closing in [true, false] {
+            let mut session = session();
+            begin(&mut session, &home, answer(&token, 0));
+            session.counts().unwrap().end();
+            session.link_ended(&Failure::ReconnectRequested, is_closing);
+            assert_eq!(session.is_held(), is_closing);
+        }
     }
 }

@@ -201,3 +201,59 @@ fn an_end_that_crosses_an_end_is_one() {
     });
     assert!(clean);
 }
+
+#[test]
+fn a_close_without_a_link_dials_to_say_the_end() {
+    // while the delay runs, and in the middle of an attempt
+    for is_dialing in [false, true] {
+        let listener = Listener::new();
+        let delay = if is_dialing { ms(1) } else { ms(300) };
+        let builder = listener.client().backoff(Backoff::fixed(delay));
+        let (client, events, mut server) = held_by(builder, &listener);
+        client.send("0").unwrap();
+        assert_eq!(server.messages(1), ["0"]);
+        server.reset();
+        events.disconnected();
+        client.send("1").unwrap();
+        let first = is_dialing.then(|| BareServer::open(&listener).0);
+        let closing = std::thread::spawn(move || client.close_with(3001, "bye").unwrap());
+        let mut server = resume(&listener, 1 + u64::from(is_dialing), 0, &goes_on(0));
+        assert_eq!(server.messages(2), ["0", "1"]);
+        end(&mut server, "r 0", "e 3001 bye");
+        server.say("r 2");
+        server.say("e 3001");
+        assert_eq!(server.rest(), ["close 3001"]);
+        let report = closing.join().unwrap();
+        assert!(report.ended && report.undelivered.is_empty(), "{report:?}");
+        assert!(matches!(events.rest().last(), Some(Event::Closed { clean: true, .. })));
+        drop(first);
+    }
+}
+
+#[test]
+fn a_close_without_a_link_and_a_session_ends_at_once() {
+    // no session yet, one that is over, and a client that has given up
+    for kind in 0..3 {
+        let listener = Listener::new();
+        let builder = listener.client().resume(Resume::new()).max_attempts(1);
+        let builder = if kind == 2 { builder } else { builder.max_attempts(u32::MAX) };
+        let (builder, events) = watch(builder.backoff(Backoff::fixed(PATIENCE)));
+        let client = builder.start().unwrap();
+        let (mut server, _) = BareServer::open(&listener);
+        if kind == 0 {
+            drop(server);
+            events.attempt_failed();
+        } else {
+            server.say(&goes_on(0));
+            start(&events);
+            match kind {
+                1 => server.say("e 1000"),
+                _ => server.reset(),
+            }
+            events.disconnected();
+        }
+        let begun = Instant::now();
+        assert!(client.close().ended);
+        assert!(begun.elapsed() < 2 * CLOSE_BOUND, "{kind}: {:?}", begun.elapsed());
+    }
+}

@@ -273,9 +273,9 @@ fn the_largest_message_of_each_prefix_goes_both_ways() {
         (Framing::length_prefixed(Prefix::U32).inclusive().max_length(large), large),
         (Framing::lines().max_length(large), large),
     ] {
+        let shown = format!("{framing:?}");
         let pair = Tcp::new(framing);
         let session = pair.session();
-        let shown = format!("{framing:?}");
         for by in [1, 1000] {
             let too_large = pair.client.send(vec![b'x'; most + by]).map_err(Error::from);
             assert!(
@@ -320,7 +320,7 @@ impl Tcp {
             let _ = sender.send(session.clone());
             keep(&session);
         };
-        let server = server(resuming_server().framing(framing));
+        let server = server(resuming_server().framing(framing.clone()));
         let server = server.bind("127.0.0.1:0", handler).unwrap();
         let proxy = FaultProxy::start(server.local_addr()).unwrap();
         let builder = Client::builder(format!("tcp://{}", proxy.address()))
