@@ -8,3 +8,4 @@ mod chat;
 mod examples;
 mod monitor;
 mod prometheus;
+mod services;
