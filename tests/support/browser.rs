@@ -2,13 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use everlink::{Calls, Client};
+use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
 
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, ms};
 
 /// A browser that shows one page until it is dropped.
 pub struct Browser {
@@ -47,6 +50,7 @@ impl Browser {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            .process_group(0)
             .spawn()
             .expect("the browser starts");
         Some(Self { child, profile })
@@ -114,8 +118,13 @@ fn pages(port: u16) -> std::io::Result<Vec<Value>> {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.profile);
+        // its other processes may still write while they die
+        let deadline = Instant::now() + PATIENCE;
+        while self.profile.exists() && Instant::now() < deadline {
+            let _ = std::fs::remove_dir_all(&self.profile);
+            std::thread::park_timeout(ms(2));
+        }
     }
 }

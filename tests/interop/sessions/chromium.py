@@ -51,7 +51,9 @@ with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
     command += ["--disable-dev-shm-usage", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
     words = [options.count, options.seed, RELOADS, options.url, options.ends[0]]
     page = f"http://127.0.0.1:{server.server_port}/page.html#{','.join(map(str, words))}"
-    browser = subprocess.Popen([*command, page], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # what a browser that is killed leaves behind goes with its profile
+    quiet = {"env": os.environ | {"TMPDIR": folder}, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    browser = subprocess.Popen([*command, page], **quiet)
     said.wait(options.timeout - 5)
     browser.kill()
     browser.wait()
