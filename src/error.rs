@@ -60,7 +60,8 @@ pub enum Error {
         /// The limit in bytes.
         limit: usize,
     },
-    /// The framing of this connection cannot carry the message; nothing was queued.
+    /// This connection cannot carry the message; nothing was queued. Its framing cannot, or it is a question
+    /// of a [`CallsInOrder`](crate::CallsInOrder) that is in use on another connection.
     #[error("unsendable message: {reason}")]
     #[non_exhaustive]
     Unsendable {
@@ -90,6 +91,9 @@ pub enum Error {
     /// A call with this key has no answer yet: [`Calls::call`](crate::Calls::call).
     #[error("a call with this key has no answer yet")]
     KeyInUse,
+    /// The last answer to this question was taken, or there was none: [`Waiting::wait`](crate::Waiting::wait).
+    #[error("no more answers come to this question")]
+    NoMoreAnswers,
     /// The time given to the call ran out.
     #[error("timed out")]
     Timeout,
@@ -106,7 +110,7 @@ pub enum Error {
     },
     /// There is no link, and the message was for this one only
     /// ([`SendOptions::this_link_only`](crate::config::SendOptions::this_link_only)); nothing was queued.
-    /// Or a call's answer cannot come any more ([`Calls::fail_all`](crate::Calls::fail_all)).
+    /// Or a question's answer cannot come any more ([`Waiting::wait`](crate::Waiting::wait)).
     #[error("not connected: the link that this was for is gone, or there is none")]
     NotConnected,
     /// The client or session is closed for good.

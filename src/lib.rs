@@ -180,7 +180,7 @@ pub use message::{CloseCode, CloseFrame, Iter, Message, MessageRef, Payload, Tex
 #[cfg(feature = "metrics")]
 pub use metrics::publish_metrics;
 pub use queues::Receipt;
-pub use sender::{Calls, SendError, Sender};
+pub use sender::{Calls, CallsInOrder, SendError, Sender, Waiting};
 pub use server::{Answer, Incoming, Server, ServerBuilder, ServerHandle, Session, ShutdownReport};
 
 /// How a client, a server and their connections behave: plain values for the builders.

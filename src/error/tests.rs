@@ -184,6 +184,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Error::on_own_thread(), "a thread of the program's own"),
         (Error::NotConnected, "not connected"),
         (Error::KeyInUse, "no answer yet"),
+        (Error::NoMoreAnswers, "no more answers"),
         (Error::Timeout, "timed out"),
         (Error::Closed, "closed"),
         (Error::Bind(io()), WHY),
@@ -197,6 +198,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Undelivered::Poison, "too often"),
         (Undelivered::LinkEnded, "its link ended"),
         (Undelivered::Withdrawn, "withdrawn"),
+        (Undelivered::Cleared, "taken out"),
         (Undelivered::Closed, "closed"),
     ] {
         all.push((Error::Undelivered(why), words));
@@ -221,6 +223,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         | Error::WouldWaitForever { .. }
         | Error::NotConnected
         | Error::KeyInUse
+        | Error::NoMoreAnswers
         | Error::Closed
         | Error::Bind(_)
         | Error::Thread(_) => {}

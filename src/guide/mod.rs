@@ -7,6 +7,7 @@
 //! | [`backoff`] | When the next attempt is made, and what happens when a thousand clients lose their server at once. |
 //! | [`delivery`] | What happens to messages when a link dies. |
 //! | [`sessions`] | Sessions that survive their connection: nothing lost, nothing twice, both ways. |
+//! | [`calls`] | Questions and answers: OCPP, JSON-RPC, Redis. |
 //! | [`login`] | Proving who you are, on every link anew. |
 //! | [`compression`] | permessage-deflate (RFC 7692): when it helps, what it costs, when it is dangerous. |
 //! | [`tls`] | `wss://` and `tcps://`, private authorities and client certificates. |
@@ -38,6 +39,9 @@ pub mod delivery {}
 
 #[doc = include_str!("sessions.md")]
 pub mod sessions {}
+
+#[doc = include_str!("calls.md")]
+pub mod calls {}
 
 #[doc = include_str!("login.md")]
 pub mod login {}

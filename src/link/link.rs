@@ -106,7 +106,7 @@ impl Link {
             let shortcut: Weak<dyn Shortcut> = Arc::downgrade(&writer) as _;
             shared.outbox.offer_shortcut(shortcut);
         }
-        shared.outbox.link_started();
+        shared.outbox.link_started(link);
         let [reads, writes, beats] = [(); 3].map(|()| Arc::clone(&shared));
         let beating = Arc::clone(&writer);
         let work = Box::new(reader::Work { decoder, buffer, half: reader, kept, secrets });

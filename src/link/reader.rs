@@ -97,6 +97,8 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     reader.deliver();
     if shared.is_the_last() {
         shared.mailbox.end();
+        // the handler may wait for one, and the session ends when it returns
+        shared.outbox.end_questions();
     }
     *slot.lock() = Some(reader.inbox);
     shared.life.end_reading();

@@ -93,9 +93,12 @@ pub enum Undelivered {
     /// it was written whole.
     #[error("not written before its link ended")]
     LinkEnded,
-    /// The call that sent it ([`Calls::call`](crate::Calls::call)) ended first.
+    /// It was a question, and nobody waited for the answer any more ([`Calls`](crate::Calls)).
     #[error("withdrawn by the call that sent it")]
     Withdrawn,
+    /// The program has taken it back: [`Sender::clear_outbox`](crate::Sender::clear_outbox).
+    #[error("taken out of the outbox")]
+    Cleared,
     /// The client or session was closed before the peer confirmed it.
     #[error("not delivered before the connection was closed")]
     Closed,

@@ -62,6 +62,8 @@ pub(super) struct Backlog {
     link: Option<u64>,
     /// How many links there have been.
     links: u64,
+    /// What the present one, or the last one, is called in messages that come on it.
+    link_number: u32,
     /// Messages of which the program is yet to be told, if it wants to know.
     lost: Vec<(Message, Undelivered)>,
     keeps_lost: bool,
@@ -179,14 +181,8 @@ impl Backlog {
 
     pub(super) fn accept(&mut self, message: Message, terms: Terms) {
         self.tally.accepted += 1;
-        let resting = match &self.gate {
-            SendGate::NobodyDrains(cause) => Some(cause),
-            _ => None,
-        };
-        let number = self.confirmations.accept(terms.receipt.as_ref(), resting);
-        if let Some(withdrawal) = &terms.withdrawal {
-            withdrawal.accepted(number);
-        }
+        let resting = if let SendGate::NobodyDrains(why) = &self.gate { Some(why) } else { None };
+        let number = self.confirmations.accept(&terms, resting);
         self.expect_expiry(terms.expires);
         self.queue.push_back(Entry::new(number, message, terms));
         self.share.charge(self.bytes());
@@ -222,6 +218,7 @@ impl Backlog {
             // small messages cost more than their payload: count some overhead, so that a
             // batch of tiny ones stays short
             moved += entry.size() + 48;
+            entry.taken(self.link_number);
             self.taken.0 += 1;
             self.taken.1 += entry.size();
             batch.push_back(entry);
@@ -372,6 +369,7 @@ impl Backlog {
         if entry.is_withdrawn() {
             return self.lose(entry, Undelivered::Withdrawn);
         }
+        entry.came_back();
         self.expect_expiry(entry.expires);
         if self.session.is_none() {
             // it gets one of its next link
@@ -423,8 +421,9 @@ impl Backlog {
         self.link
     }
 
-    /// There is a link.
-    pub(super) fn link_started(&mut self) {
+    /// There is a link, of this number.
+    pub(super) fn link_started(&mut self, number: u32) {
+        self.link_number = number;
         self.links += 1;
         self.link = Some(self.links);
         self.is_link_sound = false;
@@ -439,6 +438,7 @@ impl Backlog {
 
     pub(super) fn link_buried(&mut self) {
         self.settle_nothing();
+        self.confirmations.end_link(false);
         self.early.clear();
         if self.delivery.resends() {
             while let Some(entry) = self.kept.pop_back() {
@@ -454,6 +454,7 @@ impl Backlog {
     /// other.
     pub(super) fn detached(&mut self) {
         self.settle_nothing();
+        self.confirmations.end_link(true);
         self.drop_this_link();
     }
 
@@ -524,6 +525,7 @@ impl Backlog {
             return 0;
         }
         self.settle_nothing();
+        self.confirmations.end_link(false);
         self.drop_login();
         // what was to be sent again is for another session, which gives it a number
         self.queue.iter_mut().for_each(|entry| entry.position = 0);
@@ -570,6 +572,7 @@ impl Backlog {
             _ => self.tally.dropped += 1,
         }
         self.confirmations.fail(entry.number, why);
+        entry.lost(why);
         self.remember(entry.message, why);
     }
 
@@ -584,9 +587,7 @@ impl Backlog {
     pub(super) fn drop_newest(&mut self, message: Message, terms: Terms) {
         self.tally.accepted += 1;
         self.tally.dropped += 1;
-        if let Some(receipt) = terms.receipt {
-            receipt.cell().decide(Err(Undelivered::Dropped));
-        }
+        terms.drop_newest();
         self.remember(message, Undelivered::Dropped);
     }
 
@@ -658,6 +659,7 @@ impl Backlog {
             (Some(entry), _) => {
                 self.tally.dropped += 1;
                 self.confirmations.fail(entry.number, Undelivered::TooLarge);
+                entry.lost(Undelivered::TooLarge);
             }
             (None, Some((number, _))) => {
                 self.confirmations.fail_receipt(number, Undelivered::TooLarge)
@@ -688,6 +690,19 @@ impl Backlog {
         self.lose(first, Undelivered::Poison);
         self.give_back();
         Some((number, size))
+    }
+
+    /// Everything that was never written, on any link.
+    pub(super) fn clear(&mut self) -> Vec<Message> {
+        self.drop_all(Undelivered::Withdrawn, Entry::is_withdrawn);
+        let cleared = self.queue.take_out(Entry::is_new);
+        self.tally.handed_back += cleared.len() as u64;
+        let clear = |entry: Entry| {
+            self.confirmations.fail(entry.number, Undelivered::Cleared);
+            entry.lost(Undelivered::Cleared);
+            entry.message
+        };
+        cleared.into_iter().map(clear).collect()
     }
 
     /// Everything that was never confirmed and could be sent again.

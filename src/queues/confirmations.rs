@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::gaps::Gaps;
-use super::receipt::{Cell, Receipt};
+use super::question::{Lasts, Questions};
+use super::receipt::Cell;
+use super::terms::Terms;
 use crate::failure::Failure;
 use crate::policy::Undelivered;
 
@@ -25,6 +27,8 @@ pub(super) struct Confirmations {
     confirmed: u64,
     /// Receipts that wait for their outcome, by number.
     receipts: VecDeque<(u64, Arc<Cell>)>,
+    /// Those that the peer answers, which says more than that it has them.
+    questions: Questions,
     flushes: Vec<Flush>,
 }
 
@@ -39,13 +43,13 @@ struct Flush {
 
 impl Confirmations {
     /// A message is accepted: returns its number. `resting` says why nobody sends it for now.
-    pub(super) fn accept(
-        &mut self,
-        receipt: Option<&Receipt>,
-        resting: Option<&Arc<Failure>>,
-    ) -> u64 {
+    pub(super) fn accept(&mut self, terms: &Terms, resting: Option<&Arc<Failure>>) -> u64 {
         self.accepted += 1;
-        if let Some(receipt) = receipt {
+        if let Some(question) = &terms.question {
+            question.accepted(self.accepted, resting.cloned());
+            self.questions.add(question);
+        }
+        if let Some(receipt) = &terms.receipt {
             if self.receipts.len() >= MAX_RECEIPTS {
                 // of a peer that confirms nothing
                 if let Some((_, oldest)) = self.receipts.pop_front() {
@@ -161,11 +165,27 @@ impl Confirmations {
         for (_, cell) in self.receipts.drain(..) {
             cell.decide(Err(Undelivered::Closed));
         }
+        self.end_questions();
+    }
+
+    /// No answers come any more.
+    pub(super) fn end_questions(&mut self) {
+        self.questions.close();
+    }
+
+    /// The link is gone on which questions were written, and the session too unless that goes on.
+    pub(super) fn end_link(&self, session_goes_on: bool) {
+        self.questions.link_ended(|lasts| match lasts {
+            Lasts::UntilAnswered => false,
+            Lasts::WithItsLink => !session_goes_on,
+            Lasts::WithThisLink => true,
+        });
     }
 
     /// The client has given up, for this reason, or was sent off again.
     pub(super) fn set_given_up(&self, cause: Option<&Arc<Failure>>) {
         self.receipts.iter().for_each(|(_, cell)| cell.set_given_up(cause.cloned()));
+        self.questions.set_given_up(cause);
     }
 
     pub(super) fn begin_flush(&mut self) -> u64 {
@@ -217,6 +237,7 @@ impl Confirmations {
         if self.receipts.is_empty() {
             self.receipts = VecDeque::new();
         }
+        self.questions.relax();
     }
 }
 

@@ -1,10 +1,13 @@
 //! A message of the outbox.
 
 use std::borrow::Borrow;
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::terms::{Terms, Withdrawal};
+use super::question::Question;
+use super::terms::Terms;
 use crate::message::Message;
+use crate::policy::Undelivered;
 
 /// A message on its way.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(crate) struct Entry {
     /// Whether it is for the link that was up when it was accepted, and no other.
     pub(super) this_link: bool,
     pub(super) has_receipt: bool,
-    pub(super) withdrawal: Option<Withdrawal>,
+    pub(super) question: Option<Arc<Question>>,
     pub(super) key: Option<u64>,
 }
 
@@ -52,7 +55,7 @@ impl Entry {
             is_login: false,
             this_link: terms.this_link,
             has_receipt: terms.receipt.is_some(),
-            withdrawal: terms.withdrawal,
+            question: terms.question,
             key: terms.key,
         }
     }
@@ -71,8 +74,29 @@ impl Entry {
         self.message.len()
     }
 
+    /// Whether nobody waits for its answer any more.
     pub(super) fn is_withdrawn(&self) -> bool {
-        self.withdrawal.as_ref().is_some_and(Withdrawal::is_withdrawn)
+        self.question.as_ref().is_some_and(|question| !question.is_open())
+    }
+
+    /// Whether no link and no session has had anything of it.
+    pub(super) fn is_new(&self) -> bool {
+        !(self.is_login || self.again || self.is_in_doubt) && self.position == 0
+    }
+
+    /// The writer of the link of this number has it.
+    pub(super) fn taken(&self, link: u32) {
+        self.question.iter().for_each(|question| question.taken(link));
+    }
+
+    /// The link died first.
+    pub(super) fn came_back(&self) {
+        self.question.iter().for_each(|question| question.came_back());
+    }
+
+    /// It will not be written, or not again.
+    pub(super) fn lost(&self, why: Undelivered) {
+        self.question.iter().for_each(|question| question.lost(why));
     }
 
     pub(super) fn is_expired(&self, now: Instant) -> bool {

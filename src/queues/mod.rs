@@ -11,6 +11,7 @@ pub(crate) mod inbox;
 pub(crate) mod mailbox;
 mod on_dropped;
 pub(crate) mod outbox;
+pub(crate) mod question;
 pub(crate) mod receipt;
 pub(crate) mod terms;
 

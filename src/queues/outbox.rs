@@ -16,7 +16,8 @@ use std::time::Instant;
 use super::backlog::Backlog;
 use super::entry::Entry;
 use super::on_dropped::DropHook;
-use super::terms::{Refused, Tally, Terms, TooLarge, WaitFor, Withdrawal};
+use super::question::Question;
+use super::terms::{Refused, Tally, Terms, TooLarge, WaitFor};
 use crate::failure::Failure;
 use crate::message::Message;
 use crate::policy::{Bounds, Delivery, Framing, OnDropped, Overflow, Unconfirmed};
@@ -363,11 +364,10 @@ impl Outbox {
         }
     }
 
-    /// A message is not wanted any more. One that waits makes room at once; one that the writer has,
-    /// or that may have to be written again, is dropped if it ever comes back.
-    pub(crate) fn withdraw(&self, withdrawal: &Withdrawal) {
-        withdrawal.withdraw();
-        if self.lock().backlog.drop_withdrawn(withdrawal.number()) {
+    /// Nobody waits for the answer any more. A message that waits makes room at once; one that the
+    /// writer has, or that may have to be written again, is dropped if it ever comes back.
+    pub(crate) fn withdraw(&self, question: &Question) {
+        if self.lock().backlog.drop_withdrawn(question.number()) {
             self.room.notify_all();
             self.tell();
         }
@@ -462,9 +462,9 @@ impl Outbox {
         }
     }
 
-    /// There is a link.
-    pub(crate) fn link_started(&self) {
-        self.lock().backlog.link_started();
+    /// There is a link, of this number.
+    pub(crate) fn link_started(&self, number: u32) {
+        self.lock().backlog.link_started(number);
     }
 
     /// Nothing more is written for a while: whatever room there is, is all there will be.
@@ -572,6 +572,22 @@ impl Outbox {
     pub(crate) fn shut(&self) {
         self.lock().backlog.shut();
         self.room.notify_all();
+    }
+
+    /// No answers come any more.
+    pub(crate) fn end_questions(&self) {
+        self.lock().backlog.confirmations().end_questions();
+    }
+
+    /// Takes out what was never written.
+    pub(crate) fn clear(&self) -> Vec<Message> {
+        let mut inside = self.lock();
+        let cleared = inside.backlog.clear();
+        inside.backlog.give_back();
+        drop(inside);
+        self.room.notify_all();
+        self.tell();
+        cleared
     }
 
     /// Takes out everything that is left, for good.

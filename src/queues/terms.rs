@@ -1,11 +1,12 @@
 //! What goes with a message into the outbox, and what comes back.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
 use crate::message::Message;
+use crate::policy::Undelivered;
+use crate::queues::question::Question;
 use crate::queues::receipt::Receipt;
 
 /// Why a message was not accepted, or a wait ended.
@@ -43,40 +44,18 @@ pub(crate) struct Terms {
     /// Whether it is dropped when the link that is up ends.
     pub(crate) this_link: bool,
     pub(crate) is_uncompressed: bool,
-    pub(crate) withdrawal: Option<Withdrawal>,
+    /// If the peer answers it.
+    pub(crate) question: Option<Arc<Question>>,
     /// What the program confirms it by.
     pub(crate) key: Option<u64>,
 }
 
-/// Takes one message back, wherever it is: from then on it is not written, and not again. Valid
-/// before the message is accepted, too.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Withdrawal(Arc<Slip>);
-
-#[derive(Debug, Default)]
-struct Slip {
-    /// Of the message, once it is accepted; 0 before that.
-    number: AtomicU64,
-    is_withdrawn: AtomicBool,
-}
-
-impl Withdrawal {
-    /// The message is not wanted any more. This takes no lock; until somebody comes across the
-    /// message it counts in the outbox.
-    pub(crate) fn withdraw(&self) {
-        self.0.is_withdrawn.store(true, Relaxed);
-    }
-
-    pub(super) fn is_withdrawn(&self) -> bool {
-        self.0.is_withdrawn.load(Relaxed)
-    }
-
-    pub(super) fn accepted(&self, number: u64) {
-        self.0.number.store(number, Relaxed);
-    }
-
-    pub(super) fn number(&self) -> u64 {
-        self.0.number.load(Relaxed)
+impl Terms {
+    /// There is no room for the message, which goes.
+    pub(super) fn drop_newest(self) {
+        let why = Undelivered::Dropped;
+        self.receipt.iter().for_each(|receipt| receipt.cell().decide(Err(why)));
+        self.question.iter().for_each(|question| question.lost(why));
     }
 }
 

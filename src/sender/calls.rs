@@ -1,4 +1,4 @@
-//! What was asked and has no answer yet.
+//! What was asked and has no answer yet, by key.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -6,31 +6,37 @@ use std::hash::Hash;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{RecvTimeoutError, bounded};
-
-use super::{SendOptions, Sender};
+use super::waiting::Pending;
+use super::{SendError, SendOptions, Sender, Waiting};
 use crate::error::Error;
 use crate::message::Message;
-use crate::queues::terms::{Terms, Withdrawal};
+use crate::queues::question::Lasts;
+use crate::queues::terms::WaitFor;
 use crate::sync::Mutex;
 
-/// How long a call on the one thread that receives waits for another thread to begin to.
-const NO_RECEIVER: Duration = Duration::from_millis(250);
+/// No fewer are looked through for those that nobody waits for any more.
+const FEW: usize = 64;
 
 /// What was asked and has no answer yet, by a key that question and answer share: for protocols
 /// like OCPP, JSON-RPC and those of exchanges. No more than the table: what a question looks like,
-/// and where the key is in an answer, is the program's. A clone is the same table.
+/// and where the key is in an answer, is the program's. A clone is the same table. Where answers have no
+/// key and come in the order of the questions there is [`CallsInOrder`](crate::CallsInOrder). The
+/// [guide](crate::guide::calls) has programs.
 ///
 /// Whoever receives hands answers in with [`complete`](Self::complete), on another thread than the
-/// one that asks, or in a handler.
+/// one that waits, or in a handler. The table knows of the client or session by the sender that a question
+/// goes through: each question fails when that is at its end. It keeps neither open.
+///
+/// `V` can be a `Result` where the peer can answer with an error.
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use everlink::{Calls, Client, Event};
+/// use everlink::{Calls, Client};
 ///
 /// # fn main() -> Result<(), everlink::Error> {
-/// let calls: Calls<u64, String> = Calls::new();
-/// let (answers, pending) = (calls.clone(), calls.clone());
+/// // a question that went with a link gets no answer on the next; `new()` if it does
+/// let calls: Calls<u64, String> = Calls::with_their_link();
+/// let answers = calls.clone();
 /// let client = Client::builder("ws://localhost:9001/rpc")
 ///     .on_message(move |_, message| {
 ///         // "7 the answer"
@@ -41,84 +47,179 @@ const NO_RECEIVER: Duration = Duration::from_millis(250);
 ///             answers.complete(&key, value.to_owned());
 ///         }
 ///     })
-///     // a question that went with a link gets no answer on the next; leave this out if it does
-///     .on_event(move |_, event| {
-///         if matches!(event, Event::Disconnected { .. }) {
-///             pending.fail_all();
-///         }
-///     })
 ///     .connect()?;
 /// let answer = calls.call(client.sender(), 7, "7 what time is it?", Duration::from_secs(5))?;
 /// println!("{answer}");
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Panics
+///
+/// `Hash`, `Eq` and `Drop` of the key run with the table locked: they must not use it. If one of them panics,
+/// that comes out of the method that was called, and the table goes on. Nothing of the value's runs with a lock.
 pub struct Calls<K, V> {
-    pending: Arc<Mutex<Pending<K, V>>>,
+    lasts: Lasts,
+    table: Arc<Mutex<Table<K, V>>>,
 }
 
-struct Pending<K, V> {
-    calls: HashMap<K, Pledge<V>>,
-    next: u64,
+struct Table<K, V> {
+    calls: HashMap<K, Pending<V>>,
+    /// With so many it is time to look for those that nobody waits for any more.
+    crowd: usize,
 }
 
-/// What the table knows of a call. However it leaves the table, its message is not sent any more.
-struct Pledge<V> {
-    /// Tells the call from a later one with its key.
-    number: u64,
-    answer: crossbeam_channel::Sender<V>,
-    question: Withdrawal,
-}
-
-impl<V> Drop for Pledge<V> {
-    fn drop(&mut self) {
-        // before the caller learns that its call has ended: its next link may be up by then
-        self.question.withdraw();
-    }
-}
-
-/// One call, which leaves the table however it ends.
-struct Call<'a, K: Eq + Hash, V> {
-    calls: &'a Calls<K, V>,
-    key: &'a K,
-    number: u64,
-    sender: &'a Sender,
-    question: Withdrawal,
-}
-
-impl<K: Eq + Hash, V> Call<'_, K, V> {
-    /// Whether it was still there: then nobody has answered it, and nobody will.
-    fn leave(&self) -> bool {
-        let mut pending = self.calls.pending.lock();
-        let is_there =
-            pending.calls.get(self.key).is_some_and(|pledge| pledge.number == self.number);
-        if is_there {
-            pending.calls.remove(self.key);
+impl<K: Eq + Hash, V> Table<K, V> {
+    /// Takes a question in, unless one with this key is open.
+    fn put(&mut self, key: K, pending: Pending<V>) -> bool {
+        if self.calls.len() >= self.crowd.max(FEW) {
+            self.calls.retain(|_, pending| pending.is_open());
+            self.crowd = self.calls.len() * 2;
         }
-        is_there
-    }
-}
-
-impl<K: Eq + Hash, V> Drop for Call<'_, K, V> {
-    fn drop(&mut self) {
-        self.leave();
-        // makes room at once
-        if let Ok(end) = self.sender.end() {
-            end.outbox().withdraw(&self.question);
+        let is_free = self.calls.get(&key).is_none_or(|present| !present.is_open());
+        if is_free {
+            self.calls.insert(key, pending);
         }
+        is_free
     }
 }
 
 impl<K: Eq + Hash, V> Calls<K, V> {
-    /// An empty table.
+    /// An empty table, whose questions wait until they are answered, given up, or their client or session
+    /// is at its end: for a peer that goes on with them after an outage.
     pub fn new() -> Self {
-        let pending = Pending { calls: HashMap::new(), next: 0 };
-        Self { pending: Arc::new(Mutex::new(pending)) }
+        Self::lasting(Lasts::UntilAnswered)
     }
 
-    /// Sends the message and waits for the answer to this key, both together at most for `timeout`.
-    /// However the call ends, its message is not sent any more after that: one that has failed
-    /// is not written to a later link, nor again with
+    /// An empty table, whose questions end with their link: once that is gone, one that was written fails
+    /// with [`Error::NotConnected`] and is not written again; those that were not go with the next. This is
+    /// what most protocols need. Where the session is resumed
+    /// ([`ClientBuilder::resume`](crate::ClientBuilder::resume)) it is the session that counts, and not the
+    /// link.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Calls, Client, Error, Server};
+    ///
+    /// // cuts the connection instead of answering
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     let _ = session.recv();
+    ///     session.abort();
+    /// })?;
+    /// let calls: Calls<u64, String> = Calls::with_their_link();
+    /// let client = Client::builder(format!("ws://{}", server.local_addr()))
+    ///     .on_message(|_, _| {})
+    ///     .connect()?;
+    /// let failed = calls.call(client.sender(), 7, "7 what?", Duration::from_secs(60));
+    /// assert!(matches!(failed, Err(Error::NotConnected)));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn with_their_link() -> Self {
+        Self::lasting(Lasts::WithItsLink)
+    }
+
+    fn lasting(lasts: Lasts) -> Self {
+        Self { lasts, table: Arc::new(Mutex::new(Table { calls: HashMap::new(), crowd: 0 })) }
+    }
+
+    /// Sends a question and returns at once: it neither waits for the answer, nor for room in the outbox.
+    /// In a handler it can be asked, too, and waited for elsewhere.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Calls, Client, Server};
+    ///
+    /// // answers "7 what?" with "7 that"
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     for message in &session {
+    ///         let _ = session.send(message.to_string().replace("what?", "that"));
+    ///     }
+    /// })?;
+    /// let calls: Calls<u64, String> = Calls::new();
+    /// let answers = calls.clone();
+    /// let client = Client::builder(format!("ws://{}", server.local_addr()))
+    ///     .on_message(move |_, message| {
+    ///         if let Some((key, answer)) = message.as_text().and_then(|text| text.split_once(' ')) {
+    ///             if let Ok(key) = key.parse() {
+    ///                 answers.complete(&key, answer.to_owned());
+    ///             }
+    ///         }
+    ///     })
+    ///     .connect()?;
+    /// let seven = calls.ask(client.sender(), 7, "7 what?")?;
+    /// let eight = calls.ask(client.sender(), 8, "8 what?")?;
+    /// // both are under way
+    /// assert_eq!(eight.wait_timeout(Duration::from_secs(5))?, "that");
+    /// assert_eq!(seven.wait_timeout(Duration::from_secs(5))?, "that");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::KeyInUse`] if a question with this key has no answer yet, and those of
+    /// [`Sender::try_send`]. The message comes back with the error.
+    pub fn ask(
+        &self,
+        sender: &Sender,
+        key: K,
+        message: impl Into<Message>,
+    ) -> Result<Waiting<V>, SendError> {
+        self.begin(sender, key, message.into(), SendOptions::new(), WaitFor::Nothing)
+    }
+
+    /// Like [`ask`](Self::ask), with options for the message; it waits for room in the outbox as
+    /// [`Sender::send_with`] does. A question [for this link only](SendOptions::this_link_only) is
+    /// refused without a link, and fails with it, written or not.
+    ///
+    /// ```
+    /// use everlink::config::SendOptions;
+    /// use everlink::{Calls, Client, Error};
+    ///
+    /// // nobody is there
+    /// let client = Client::builder("ws://127.0.0.1:1").start()?;
+    /// let calls: Calls<u64, String> = Calls::new();
+    /// let now = SendOptions::new().this_link_only();
+    /// let refused = calls.ask_with(client.sender(), 7, "7 now?", now).unwrap_err();
+    /// assert!(matches!(refused.error, Error::NotConnected));
+    /// assert_eq!(refused.message, "7 now?");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`ask`](Self::ask), and those of [`Sender::send_with`].
+    pub fn ask_with(
+        &self,
+        sender: &Sender,
+        key: K,
+        message: impl Into<Message>,
+        options: SendOptions,
+    ) -> Result<Waiting<V>, SendError> {
+        self.begin(sender, key, message.into(), options, options.wait())
+    }
+
+    fn begin(
+        &self,
+        sender: &Sender,
+        key: K,
+        message: Message,
+        options: SendOptions,
+        wait: WaitFor,
+    ) -> Result<Waiting<V>, SendError> {
+        if let Err(error) = sender.end() {
+            return Err(SendError { message, error });
+        }
+        let waiting = Waiting::new(sender, options.lasts(self.lasts));
+        if !self.table.lock().put(key, waiting.pending()) {
+            return Err(SendError { message, error: Error::KeyInUse });
+        }
+        waiting.send(message, &options, wait)?;
+        Ok(waiting)
+    }
+
+    /// Sends the message and waits for the answer to this key, both together at most for `timeout`: an
+    /// [`ask`](Self::ask) and its wait. However the call ends, its message is not sent any more after that:
+    /// one that has failed is not written to a later link, nor again with
     /// [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce)
     /// ([`Undelivered::Withdrawn`](crate::failure::Undelivered::Withdrawn)). What had been written by then may
     /// still be executed.
@@ -154,9 +255,8 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Timeout`]; [`Error::NotConnected`] after [`fail_all`](Self::fail_all);
-    /// [`Error::KeyInUse`] if a call with this key has no answer yet; and those of
-    /// [`Sender::send`].
+    /// [`Error::Timeout`]; [`Error::KeyInUse`] if a call with this key has no answer yet; those of
+    /// [`Waiting::wait`], and of [`Sender::send`].
     ///
     /// [`Error::WouldWaitForever`] instead of a wait that cannot end: at once, with nothing sent, in a
     /// client's handler, and without a link in any closure that the client calls; a quarter of a second after the message was
@@ -169,17 +269,13 @@ impl<K: Eq + Hash, V> Calls<K, V> {
         key: K,
         message: impl Into<Message>,
         timeout: Duration,
-    ) -> Result<V, Error>
-    where
-        K: Clone,
-    {
+    ) -> Result<V, Error> {
         self.call_with(sender, key, message, SendOptions::new(), timeout)
     }
 
     /// Like [`call`](Self::call), with options for the message; it never lives longer than
     /// `timeout`. One [for this link only](SendOptions::this_link_only) is refused without a link,
-    /// and not written to another one: fail the call with [`fail_all`](Self::fail_all) then, or
-    /// it waits until its time is over.
+    /// and fails with it.
     ///
     /// ```
     /// use std::time::Duration;
@@ -205,51 +301,16 @@ impl<K: Eq + Hash, V> Calls<K, V> {
         message: impl Into<Message>,
         options: SendOptions,
         timeout: Duration,
-    ) -> Result<V, Error>
-    where
-        K: Clone,
-    {
-        sender.end()?;
+    ) -> Result<V, Error> {
         sender.check_wait()?;
         let deadline = Instant::now().checked_add(timeout);
-        let (answer, answered) = bounded(1);
-        let mut pending = self.pending.lock();
-        if pending.calls.contains_key(&key) {
-            return Err(Error::KeyInUse);
-        }
-        let number = pending.next;
-        pending.next += 1;
-        let question = Withdrawal::default();
-        let pledge = Pledge { number, answer, question: question.clone() };
-        pending.calls.insert(key.clone(), pledge);
-        drop(pending);
-        let call = Call { calls: self, key: &key, number, sender, question: question.clone() };
         let options = options.within(timeout);
-        let terms = Terms { withdrawal: Some(question), ..options.terms(None) };
-        sender.push(message.into(), terms, options.wait())?;
-        let wait = |deadline: Option<Instant>| match deadline {
-            Some(deadline) => answered.recv_deadline(deadline),
-            None => answered.recv().map_err(Into::into),
-        };
-        if sender.end.plain().is_received_here_alone() && timeout > NO_RECEIVER {
-            if let Ok(answer) = wait(Some(Instant::now() + NO_RECEIVER)) {
-                return Ok(answer);
-            }
-            if sender.end.plain().is_received_here_alone() && call.leave() {
-                let reason = "no thread but this one receives, so nobody can take the answer: call \
-                              on another thread, or receive on one";
-                return Err(Error::WouldWaitForever { reason });
-            }
-        }
-        match wait(deadline) {
-            Ok(answer) => Ok(answer),
-            Err(RecvTimeoutError::Timeout) if call.leave() => Err(Error::Timeout),
-            // or its answer is being handed in at this moment
-            Err(_) => answered.recv().map_err(|_| Error::NotConnected),
-        }
+        let waiting = self.begin(sender, key, message.into(), options, options.wait())?;
+        waiting.finish(deadline)
     }
 
-    /// Hands in the answer; returns it if nobody waits for it: not any more, or never.
+    /// Hands in the answer, or the last of several; returns it if nobody waits for it: not any more, or
+    /// never.
     ///
     /// ```
     /// let calls: everlink::Calls<u64, &str> = everlink::Calls::new();
@@ -257,9 +318,27 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// assert_eq!(calls.complete(&7, "an answer"), Some("an answer"));
     /// ```
     pub fn complete(&self, key: &K, value: V) -> Option<V> {
-        let call = self.pending.lock().calls.remove(key);
-        let Some(call) = call else { return Some(value) };
-        call.answer.try_send(value).err().map(|error| error.into_inner())
+        let call = self.table.lock().calls.remove_entry(key);
+        match call {
+            None => Some(value),
+            Some((_, pending)) => pending.answer(value, true),
+        }
+    }
+
+    /// Hands in an answer behind which another one may come; returns it if nobody waits for it.
+    /// [`complete`](Self::complete) has the last one, and [`end`](Self::end) says that it was.
+    pub fn add(&self, key: &K, value: V) -> Option<V> {
+        let call = self.table.lock().calls.get(key).cloned();
+        match call {
+            None => Some(value),
+            Some(pending) => pending.answer(value, false),
+        }
+    }
+
+    /// No more answers come to this key. Returns whether anybody waits for that.
+    pub fn end(&self, key: &K) -> bool {
+        let call = self.table.lock().calls.remove_entry(key);
+        call.is_some_and(|(_, pending)| pending.end())
     }
 
     /// Has every call that waits fail with [`Error::NotConnected`]. By the time this returns
@@ -268,28 +347,22 @@ impl<K: Eq + Hash, V> Calls<K, V> {
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
-    /// use std::thread;
-    /// use std::time::Duration;
     /// use everlink::{Calls, Error};
     ///
     /// let calls: Calls<u64, String> = Calls::new();
-    /// let (asking, sender) = (calls.clone(), client.sender().clone());
-    /// let asked = thread::spawn(move || asking.call(&sender, 1, "1?", Duration::from_secs(60)));
-    /// while calls.is_empty() {
-    ///     thread::yield_now();
-    /// }
+    /// let asked = calls.ask(client.sender(), 1, "1?")?;
     /// calls.fail_all();
-    /// assert!(matches!(asked.join().unwrap(), Err(Error::NotConnected)));
+    /// assert!(matches!(asked.try_wait(), Err(Error::NotConnected)));
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn fail_all(&self) {
-        let calls = std::mem::take(&mut self.pending.lock().calls);
-        drop(calls);
+        let calls = std::mem::take(&mut self.table.lock().calls);
+        calls.values().for_each(Pending::fail);
     }
 
-    /// How many calls wait for an answer.
+    /// How many calls wait for an answer. It looks at each.
     pub fn len(&self) -> usize {
-        self.pending.lock().calls.len()
+        self.table.lock().calls.values().filter(|pending| pending.is_open()).count()
     }
 
     /// Whether none does.
@@ -300,7 +373,7 @@ impl<K: Eq + Hash, V> Calls<K, V> {
 
 impl<K, V> Clone for Calls<K, V> {
     fn clone(&self) -> Self {
-        Self { pending: Arc::clone(&self.pending) }
+        Self { lasts: self.lasts, table: Arc::clone(&self.table) }
     }
 }
 
@@ -312,6 +385,6 @@ impl<K: Eq + Hash, V> Default for Calls<K, V> {
 
 impl<K, V> fmt::Debug for Calls<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Calls").field("pending", &self.pending.lock().calls.len()).finish()
+        f.debug_struct("Calls").field("lasts", &self.lasts).finish_non_exhaustive()
     }
 }

@@ -2,7 +2,9 @@
 
 mod calls;
 mod error;
+mod in_order;
 mod options;
+mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +14,9 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 
 pub use calls::Calls;
 pub use error::SendError;
+pub use in_order::CallsInOrder;
 pub use options::SendOptions;
+pub use waiting::Waiting;
 
 use crate::error::{Error, close_frame};
 use crate::failure::Decision;
@@ -319,6 +323,27 @@ impl Sender {
         }
         let wait = WaitFor::timeout(timeout);
         self.end()?.outbox().wait_written(wait).map_err(|refused| self.refusal(refused))
+    }
+
+    /// Takes everything out of the outbox that was never written, and returns it, in order. What is under
+    /// way stays: what the writer has, and what a link that died had written and is to be sent again.
+    /// Receipts of what comes back say [`Undelivered::Cleared`](crate::failure::Undelivered::Cleared), and
+    /// [`on_dropped`](crate::ClientBuilder::on_dropped) does not hear of it.
+    ///
+    /// ```
+    /// use everlink::Client;
+    ///
+    /// // nobody is there
+    /// let client = Client::builder("ws://127.0.0.1:1").start()?;
+    /// client.send("an order")?;
+    /// client.send("another")?;
+    /// // the market has closed meanwhile
+    /// assert_eq!(client.clear_outbox(), ["an order", "another"]);
+    /// assert!(client.close().undelivered.is_empty());
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn clear_outbox(&self) -> Vec<Message> {
+        self.end().map(|end| end.outbox().clear()).unwrap_or_default()
     }
 
     /// The number of the last message that the peer's endpoint has confirmed, counted as
@@ -661,6 +686,11 @@ macro_rules! sends {
         /// As there.
         pub fn wait_sent(&self, timeout: Duration) -> Result<(), $crate::error::Error> {
             self.sender.wait_sent(timeout)
+        }
+
+        /// [`Sender::clear_outbox`](crate::Sender::clear_outbox): takes back what was never written.
+        pub fn clear_outbox(&self) -> Vec<Message> {
+            self.sender.clear_outbox()
         }
     };
 }

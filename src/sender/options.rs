@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::queues::question::Lasts;
 use crate::queues::receipt::Receipt;
 use crate::queues::terms::{Terms, WaitFor};
 
@@ -86,13 +87,18 @@ impl SendOptions {
         self
     }
 
+    /// How long a question can be answered, if nothing else is said.
+    pub(super) fn lasts(&self, usual: Lasts) -> Lasts {
+        if self.this_link { Lasts::WithThisLink } else { usual }
+    }
+
     pub(super) fn terms(&self, receipt: Option<Receipt>) -> Terms {
         Terms {
             receipt,
             expires: self.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
             this_link: self.this_link,
             is_uncompressed: self.is_uncompressed,
-            withdrawal: None,
+            question: None,
             key: self.key,
         }
     }

@@ -28,16 +28,11 @@ fn server() -> Server {
 }
 
 fn client(server: &Server, calls: &Calls<u64, String>) -> Client {
-    let (answers, pending) = (calls.clone(), calls.clone());
+    let answers = calls.clone();
     Client::builder(format!("ws://{}", server.local_addr()))
         .on_message(move |_, message| {
             let (key, value) = message.as_text().unwrap().split_once(' ').unwrap();
             answers.complete(&key.parse().unwrap(), value.to_owned());
-        })
-        .on_event(move |_, event| {
-            if matches!(event, Event::Disconnected { .. }) {
-                pending.fail_all();
-            }
         })
         .connect()
         .unwrap()
@@ -63,7 +58,7 @@ fn each_question_gets_its_answer() {
 
 #[test]
 fn a_call_without_an_answer_ends() {
-    let (server, calls) = (server(), Calls::new());
+    let (server, calls) = (server(), Calls::with_their_link());
     let client = client(&server, &calls);
     let sender = client.sender();
     let error = calls.call(sender, 1, "1 silence", ms(30)).unwrap_err();
@@ -324,14 +319,8 @@ fn a_call_that_failed_before_it_was_written_is_not_executed_later() {
 
 #[test]
 fn a_call_that_failed_with_its_link_is_not_sent_again() {
-    let (listener, calls) = (Listener::new(), Calls::<u64, String>::new());
-    let pending = calls.clone();
-    let client = listener.client().delivery(Delivery::AtLeastOnce).on_event(move |_, event| {
-        if matches!(event, Event::Disconnected { .. }) {
-            pending.fail_all();
-        }
-    });
-    let client = client.start().unwrap();
+    let (listener, calls) = (Listener::new(), Calls::<u64, String>::with_their_link());
+    let client = listener.client().delivery(Delivery::AtLeastOnce).start().unwrap();
     let mut stream = bare::upgrade(&listener);
     thread::scope(|scope| {
         let asked = scope.spawn(|| calls.call(client.sender(), 1, "1 pay", PATIENCE));

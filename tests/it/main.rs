@@ -5,8 +5,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod asking;
 mod callbacks;
 mod calls;
+mod calls_in_order;
 mod chaos;
 mod compression;
 mod confirmations;

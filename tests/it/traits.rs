@@ -25,7 +25,7 @@ are!(Debug, Send, Sync, Unpin => Client, ClientStatus, CloseReport, Event, Event
     Next, State, Proxy, Error, Body, Decision, Failure, FailureKind, HandshakeError, ProxyError,
     TlsError, OpeningRequest, ClientStats, SessionStats, Field, FieldValue, Rates, RoundTrips, FailureCounts, CloseCode, CloseFrame, Message, MessageRef<'_>, Payload, Text,
     AgreedCompression, Backoff, Delivery, Framing, Heartbeat, Jitter, LengthField, Limits, Overflow, Packet, Prefix, Queue,
-    SocketOptions, Timeouts, Undelivered, Writes, Receipt, Calls<u64, String>, SendError,
+    SocketOptions, Timeouts, Undelivered, Writes, Receipt, Calls<u64, String>, CallsInOrder<String>, Waiting<String>, SendError,
     SendOptions, Sender, Answer, Incoming, Server, ServerBuilder, ServerHandle, ServerStats, Session,
     ShutdownReport, SlowSession, Bytes);
 #[cfg(feature = "deflate")]
@@ -41,7 +41,7 @@ are!(Debug, Send => ClientBuilder, LoginSession<'_>, Duplex);
 
 // handles, and what was found out
 are!(Clone => Client, ClientStatus, CloseReport, Event, Proxy, OpeningRequest, Backoff, Framing, Heartbeat,
-    Receipt, Calls<u64, String>, Sender, Answer, Incoming, ServerHandle, Session, Message, Payload, Text,
+    Receipt, Calls<u64, String>, CallsInOrder<String>, Sender, Answer, Incoming, ServerHandle, Session, Message, Payload, Text,
     Body);
 
 // values: what they are is all there is to them
@@ -57,7 +57,7 @@ are!(Eq => Proxy, CloseReport);
 are!(Copy, Eq, Hash => chaos::Faults, chaos::Cut, chaos::Direction);
 
 are!(Default => CloseReport, ClientStats, SessionStats, Rates, FailureCounts, Payload, Text, Backoff, Delivery, Heartbeat, Jitter, Limits, Overflow,
-    Queue, SocketOptions, Timeouts, Writes, SendOptions, Calls<u64, String>, ServerStats,
+    Queue, SocketOptions, Timeouts, Writes, SendOptions, Calls<u64, String>, CallsInOrder<String>, ServerStats,
     SlowSession, Body);
 
 // what people are shown
@@ -65,7 +65,7 @@ are!(Display => Field, FieldValue, Event, State, Next, FailureKind, CloseCode, C
 are!(StdError => Error, Failure, HandshakeError, ProxyError, TlsError, SendError, LoginError, Undelivered);
 
 are!(AsRef<[u8]> => Message, MessageRef<'_>, Payload, Body);
-are!(FusedIterator => Events, Iter<'_>);
+are!(FusedIterator => Events, Iter<'_>, Waiting<String>);
 
 // what a program replaces is an object that threads share
 are!(Send, Sync => dyn Resolve, dyn Connect, dyn Hangup);

@@ -20,7 +20,7 @@ fn outbox(messages: usize, delivery: Delivery) -> (Outbox, Lost) {
     });
     let outbox = outbox.telling(Some(tell));
     outbox.begin_session(Unconfirmed { messages: 10, bytes: 1000 }, Vec::new());
-    outbox.link_started();
+    outbox.link_started(1);
     (outbox, lost)
 }
 
@@ -55,7 +55,7 @@ fn a_beat_that_was_cut_off_takes_no_message_along() {
     outbox.detached();
     assert_eq!(*lost.lock(), [("beat".into(), Undelivered::LinkEnded)]);
     assert_eq!(outbox.resumed(0, 0), 2);
-    outbox.link_started();
+    outbox.link_started(1);
     assert_eq!(numbered(&encode(&outbox, 3)), [(1, "one"), (2, "two")]);
 }
 

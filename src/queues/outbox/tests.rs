@@ -2,6 +2,7 @@ use super::*;
 use crate::error::Error;
 use crate::policy::Queue;
 use crate::policy::Undelivered;
+use crate::queues::question::{Lasts, Unanswered};
 use crate::queues::receipt::Receipt;
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -316,45 +317,50 @@ fn a_flush_is_awaited_before_anything_is_written() {
 fn what_is_withdrawn_is_not_written_wherever_it_is() {
     let limits = Queue::new().messages(4);
     let outbox = Outbox::new(limits, usize::MAX, None, Delivery::AtLeastOnce, true);
-    let send = |text: &str| {
-        let withdrawal = Withdrawal::default();
-        let terms = Terms { withdrawal: Some(withdrawal.clone()), ..Terms::default() };
+    let ask = |text: &str| {
+        let question = Arc::new(Question::new(Lasts::UntilAnswered));
+        let terms = Terms { question: Some(Arc::clone(&question)), ..Terms::default() };
         outbox.push(text.into(), terms, WaitFor::Nothing).unwrap();
-        withdrawal
+        question
     };
-    let [kept, taken, marked, queued] = ["kept", "taken", "marked", "queued"].map(send);
+    let give_up = |question: &Question| assert!(question.fail(Unanswered::NotConnected));
+    let [kept, taken, marked, queued] = ["kept", "taken", "marked", "queued"].map(ask);
     assert!(write_one(&outbox).is_some());
     let mut batch = VecDeque::new();
     outbox.take(&mut batch, 1);
+    [&queued, &kept, &taken, &marked].into_iter().for_each(|question| give_up(question));
     outbox.withdraw(&queued);
     // makes room at once
     push(&outbox, "room", WaitFor::Nothing).unwrap();
     outbox.withdraw(&kept);
     outbox.withdraw(&taken);
-    marked.withdraw();
     outbox.restore(&mut batch);
     outbox.link_buried();
     assert_eq!(write_one(&outbox).unwrap().as_text(), Some("room"));
     let tally = outbox.tally();
     assert_eq!((tally.dropped, tally.waiting, tally.waiting_bytes), (4, 1, 4));
     // before it is accepted, too
-    let early = Withdrawal::default();
+    let early = Arc::new(Question::new(Lasts::UntilAnswered));
+    give_up(&early);
     outbox.withdraw(&early);
-    let terms = Terms { withdrawal: Some(early), ..Terms::default() };
+    let terms = Terms { question: Some(early), ..Terms::default() };
     outbox.push("early".into(), terms, WaitFor::Nothing).unwrap();
     assert!(write_one(&outbox).is_none());
 }
 
 #[test]
 fn what_is_withdrawn_is_not_handed_back() {
-    let outbox = outbox(4, Overflow::Fail);
-    let withdrawal = Withdrawal::default();
-    let terms = Terms { withdrawal: Some(withdrawal.clone()), ..Terms::default() };
-    outbox.push("a call".into(), terms, WaitFor::Nothing).unwrap();
-    fill(&outbox, 0..1);
-    withdrawal.withdraw();
-    assert_eq!(texts(outbox.drain()), ["0"]);
-    assert_eq!(counts(&outbox)[0], 1);
+    for clears in [false, true] {
+        let outbox = outbox(4, Overflow::Fail);
+        let question = Arc::new(Question::new(Lasts::UntilAnswered));
+        let terms = Terms { question: Some(Arc::clone(&question)), ..Terms::default() };
+        outbox.push("a call".into(), terms, WaitFor::Nothing).unwrap();
+        fill(&outbox, 0..1);
+        question.fail(Unanswered::NotConnected);
+        let left = if clears { outbox.clear() } else { outbox.drain() };
+        assert_eq!(texts(left), ["0"]);
+        assert_eq!(counts(&outbox)[0], 1);
+    }
 }
 
 #[test]
@@ -402,7 +408,7 @@ fn a_message_sent_directly_takes_at_most_four_locks() {
 fn what_was_for_a_link_only_and_was_cut_off_is_not_in_the_way_of_what_is_sent_again() {
     let outbox = outbox(10, Overflow::Fail);
     outbox.begin_session(Unconfirmed { messages: 10, bytes: 1000 }, Vec::new());
-    outbox.link_started();
+    outbox.link_started(1);
     push(&outbox, "1", WaitFor::Nothing).unwrap();
     let only = Terms { this_link: true, ..Terms::default() };
     outbox.push("only".into(), only, WaitFor::Nothing).unwrap();
