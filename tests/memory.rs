@@ -21,6 +21,7 @@ use everlink::failure::Decision;
 use everlink::{ClientBuilder, Failure, MessageRef, Sender, Server, ServerBuilder, Session};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::bare::*;
+use support::speaker::*;
 use support::*;
 
 #[global_allocator]
@@ -63,11 +64,11 @@ fn peak<T>(act: impl FnOnce() -> T) -> (usize, T) {
     })
 }
 
-/// A compressed message of so many zeros, as raw deflate without its tail (RFC 7692 section 7.2.1).
-fn deflated(length: usize) -> Vec<u8> {
+/// A compressed message, as raw deflate without its tail (RFC 7692 section 7.2.1).
+fn deflated(message: &[u8]) -> Vec<u8> {
     let mut stream = flate2::Compress::new(flate2::Compression::best(), false);
-    let mut out = Vec::with_capacity(length / 100 + 1000);
-    stream.compress_vec(&vec![0; length], &mut out, flate2::FlushCompress::Sync).unwrap();
+    let mut out = Vec::with_capacity(message.len() / 100 + 1000);
+    stream.compress_vec(message, &mut out, flate2::FlushCompress::Sync).unwrap();
     assert!(out.len() < out.capacity() && out.ends_with(&[0, 0, 0xff, 0xff]));
     out.truncate(out.len() - 4);
     out
@@ -75,16 +76,23 @@ fn deflated(length: usize) -> Vec<u8> {
 
 /// First byte and payload of what the worst peers repeat; no message of theirs is over 1 MiB.
 fn worst() -> Vec<(&'static str, u8, Vec<u8>)> {
+    worst_behind("")
+}
+
+/// The same, each behind the letter of a session.
+fn worst_behind(letter: &str) -> Vec<(&'static str, u8, Vec<u8>)> {
     const COMPRESSED: u8 = 0xc2;
+    let message = |rest: Vec<u8>| [letter.as_bytes(), &rest].concat();
+    let zeros = |count: usize| message(vec![0; count]);
     vec![
-        ("1 MiB, inflated", COMPRESSED, deflated(MIB)),
-        ("63 KiB, inflated", COMPRESSED, deflated(63 * KIB)),
-        ("16 KiB, inflated", COMPRESSED, deflated(16 * KIB)),
-        ("1 MiB", BINARY, vec![0; MIB]),
-        ("256 KiB", BINARY, vec![0; 256 * KIB]),
-        ("1025 bytes", BINARY, vec![0; 1025]),
-        ("41 bytes", TEXT, vec![b'x'; 41]),
-        ("nothing", TEXT, Vec::new()),
+        ("1 MiB, inflated", COMPRESSED, deflated(&zeros(MIB))),
+        ("63 KiB, inflated", COMPRESSED, deflated(&zeros(63 * KIB))),
+        ("16 KiB, inflated", COMPRESSED, deflated(&zeros(16 * KIB))),
+        ("1 MiB", BINARY, zeros(MIB)),
+        ("256 KiB", BINARY, zeros(256 * KIB)),
+        ("1025 bytes", BINARY, zeros(1025)),
+        ("41 bytes", TEXT, message(vec![b'x'; 41])),
+        ("nothing", TEXT, message(Vec::new())),
     ]
 }
 
@@ -297,18 +305,27 @@ fn what_logins_keep_is_bounded_over_all_links_of_a_client_that_does_not_receive(
         let (builder, events) =
             watch(builder.heartbeat(Heartbeat::every(ms(20)).dead_after(PATIENCE)));
         let client = builder.start().unwrap();
-        let kept = [frame(BINARY, &vec![0; 255 * KIB]).repeat(4), frame(TEXT, b"ok")].concat();
+        let letter = if resumes { "m" } else { "" };
+        let large = [letter.as_bytes(), &vec![0; 255 * KIB]].concat();
+        let last = format!("{letter}ok");
+        let kept = [frame(BINARY, &large).repeat(4), frame(TEXT, last.as_bytes())].concat();
         let (grown, ()) = peak(|| {
             for link in 0..12 {
                 let mut peer = listener.accept_raw();
                 let request = read_head(&mut peer);
                 let mut answer = upgraded(&request);
                 if resumes {
-                    // another session each time
-                    let line = format!("\r\nEverlink-Resume: {:032x}; window=60\r\n", link + 1);
-                    answer = answer.replacen("\r\n", &line, 1);
+                    let line = "\r\nSec-WebSocket-Protocol: everlink.1\r\n";
+                    answer = answer.replacen("\r\n", line, 1);
                 }
                 peer.write_all(answer.as_bytes()).unwrap();
+                if resumes {
+                    // another session each time
+                    read_frame(&mut peer).unwrap();
+                    let answer = format!("s {:032x} received=0", link + 1);
+                    peer.write_all(&frame(TEXT, answer.as_bytes())).unwrap();
+                    assert_eq!(read_frame(&mut peer), Ok((TEXT, b"r 0".to_vec())));
+                }
                 peer.write_all(&kept).unwrap();
                 events.connected();
             }
@@ -391,25 +408,27 @@ fn memory_that_comes_back_late_is_not_kept_by_an_idle_session() {
 #[test]
 fn a_session_that_is_claimed_again_and_again_gets_no_more_into_its_inbox() {
     let _alone = alone();
-    for (name, first, payload) in worst() {
+    for (name, first, payload) in worst_behind("m") {
         let (server, hold) = busy_server(Server::builder().resume(Resume::within(PATIENCE)), false);
         let frames = chunk(&masked(first, &payload));
-        let mut ask = "new".to_owned();
+        let mut kept: Option<Kept> = None;
         let (grown, ()) = peak(|| {
             for _ in 0..6 {
                 let mut peer = connect(server.local_addr());
-                let lines = format!(
-                    "\r\nEverlink-Resume: {ask}\r\nSec-WebSocket-Extensions: \
-                     permessage-deflate; client_no_context_takeover\r\n\r\n"
-                );
-                peer.write_all(REQUEST.trim_end().as_bytes()).unwrap();
-                peer.write_all(lines.as_bytes()).unwrap();
+                let extension = "\r\nSec-WebSocket-Extensions: permessage-deflate; \
+                                 client_no_context_takeover\r\n\r\n";
+                let request = session_request("/", "everlink.1");
+                peer.write_all(request.trim_end().as_bytes()).unwrap();
+                peer.write_all(extension.as_bytes()).unwrap();
                 let answer = read_head(&mut peer);
-                assert!(ask == "new" || answer.contains("; received="), "{answer}");
-                let mut lines = answer.lines().filter_map(|line| line.split_once(": "));
-                let header = lines.find(|(name, _)| name.eq_ignore_ascii_case("everlink-resume"));
-                let token = header.expect("a session").1.split(';').next().unwrap();
-                ask = format!("{token}; received=0");
+                assert!(answer.contains("permessage-deflate"), "{answer}");
+                let link = Speaker::over(Carrier::WebSocket, peer.try_clone().unwrap());
+                let link = match &mut kept {
+                    None => link.begin(),
+                    Some(kept) => link.go_on(kept),
+                };
+                assert_eq!(link.counted.is_some(), kept.is_some(), "{}", link.answer);
+                kept.get_or_insert(link.kept.clone());
                 flood(&mut peer, &frames, 32 * MIB);
             }
         });
@@ -462,4 +481,30 @@ fn a_client_that_does_not_receive_gets_no_more_with_each_link() {
         assert!(grown < 4 * MIB + BUFFERS, "{name}: {} KiB", grown / KIB);
         drop((listener, client));
     }
+}
+
+#[test]
+fn tokens_that_nobody_has_reported_on_hold_little() {
+    let _alone = alone();
+    let server = Server::builder()
+        .resume(Resume::within(PATIENCE))
+        .max_connections(500)
+        .bind(LOOPBACK, |_| panic!("no handler runs for nobody"))
+        .unwrap();
+    let path = format!("/{}", "x".repeat(30 * KIB));
+    let before = in_use();
+    let (grown, ()) = peak(|| {
+        for _ in 0..10_000 {
+            let mut stranger = Speaker::at(server.local_addr(), &path, "everlink.1");
+            stranger.offer("s new");
+            stranger.reset();
+        }
+    });
+    eventually("their ends", || match server.stats().connections {
+        0 => Ok(()),
+        other => Err(other),
+    });
+    let left = in_use().saturating_sub(before);
+    assert!(left < 512 * KIB, "{} KiB for 500 of them", left / KIB);
+    assert!(grown < 4 * MIB + BUFFERS, "{} KiB meanwhile", grown / KIB);
 }

@@ -166,6 +166,7 @@ fn offers_that_come_late_or_twice_change_nothing_at_any_moment_of_a_session() {
             next += 1;
             link = life.resume();
             assert!((heard..=heard + 2 * (round + 1)).contains(&link.counted.unwrap()));
+            session.wait_connected(PATIENCE).unwrap();
             life.late("up again", None, Some(&session));
             let mut last = String::new();
             while life.kept.received + 1 < next {
