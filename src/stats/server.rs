@@ -20,7 +20,7 @@ counted! {
         /// Sessions that wait for their client, without a connection
         /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)).
         detached: now(usize), "everlink_server_detached_sessions" "Sessions without a link";
-        /// How many bytes wait to be sent in those, or were sent and are not confirmed.
+        /// How many bytes those keep: to be sent, sent and not confirmed, received and not taken by their handler.
         detached_bytes: now(usize), "everlink_server_detached_bytes" "Payload kept for those";
         /// How often a client has come back to its session since the start.
         resumed: total(u64) = AtomicU64, "everlink_server_resumed_total" "Sessions that went on";
