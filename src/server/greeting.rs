@@ -31,7 +31,7 @@ pub(super) fn run(
     };
     if let Offer::Resume { token, attempt, received, has } = offer {
         let terms = Terms { attempt, received, has: has.unwrap_or(received) };
-        let find = || resumption.find(&token, &info.purpose(), terms);
+        let find = || resumption.find(&token, &info, terms);
         let mut found = find();
         if let Some(Found::Live(session, resumable)) = found {
             found = match server.may_resume(info.incoming(), &session) {
@@ -88,7 +88,7 @@ fn begin(
         return server.refused(Level::Warn, why, format!("{peer} refused: {why}"));
     }
     if attempt == 0 {
-        resumption.expect(&token, info.purpose());
+        resumption.expect(&token, &info);
     }
     let window = Some(resumption.settings().window().as_secs());
     let answer = Answer { token: token.clone(), received: 0, has: None, window };

@@ -126,7 +126,7 @@ impl SessionOwner {
         let counts = Arc::new(Counts::accepted(attempt));
         let (shared, orders) = Resumable::new(&core, &counts, peer);
         let attachment: Arc<dyn Attachment> = Arc::clone(&shared) as _;
-        let purpose = info.purpose();
+        let purpose = resumption.purpose(&info);
         let session = Session::new(&core, attachment, info, ServerHandle::new(Arc::clone(server)))?;
         let owner = Self {
             server: Arc::clone(server),
@@ -223,12 +223,9 @@ impl SessionOwner {
     /// Nobody goes on with it from here on. Before any claim is given back: whoever made it looks for what is
     /// kept of a session that was over on purpose.
     fn over(&mut self, cause: Arc<Failure>) -> Phase {
-        let (counts, purpose) = (&self.counts, &self.purpose);
-        let ended = self.goodbye.take().map(|frame| EndedSession {
-            counts: Arc::clone(counts),
-            purpose: purpose.clone(),
-            frame,
-        });
+        let (counts, purpose) = (&self.counts, self.purpose);
+        let ended = self.goodbye.take();
+        let ended = ended.map(|frame| EndedSession { counts: Arc::clone(counts), purpose, frame });
         self.resumption.leave(&self.token, ended);
         Phase::Over(cause)
     }

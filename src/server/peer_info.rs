@@ -1,13 +1,14 @@
 //! What is known of a peer.
 
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+
 use super::incoming::{Certificates, Incoming};
 
-/// What a connection is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Purpose {
-    path: Option<String>,
-    subprotocol: Option<String>,
-}
+/// What a connection is for, as a hash with the server's own key: a path is as long as its client likes, and a
+/// token is kept for a window though nobody ever reports on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Purpose(u64);
 
 /// Who has come, as far as that is known, and on what terms.
 #[derive(Clone, Default)]
@@ -54,8 +55,7 @@ impl PeerInfo {
     }
 
     /// What it wants: a session is for one purpose.
-    pub(super) fn purpose(&self) -> Purpose {
-        let path = self.incoming().map(|incoming| incoming.path().to_owned());
-        Purpose { path, subprotocol: self.subprotocol.clone() }
+    pub(super) fn purpose(&self, key: &RandomState) -> Purpose {
+        Purpose(key.hash_one((self.incoming().map(Incoming::path), self.subprotocol())))
     }
 }

@@ -18,6 +18,7 @@
 //! A token is known from before its client is told it until after the session is over, so that a client which
 //! has not heard that can be told: see [`Known`].
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -26,7 +27,7 @@ use crossbeam_channel::Sender;
 
 use super::admission::{ConnectionLimits, Subnet};
 use super::attachment::Attachment;
-use super::peer_info::Purpose;
+use super::peer_info::{PeerInfo, Purpose};
 use super::resumable::{Order, Resumable, Terms};
 use super::session::Session;
 use crate::message::CloseFrame;
@@ -41,6 +42,8 @@ pub(super) struct Resumption {
     limits: ConnectionLimits,
     /// How much those may keep for their clients that wait.
     budget: Budget,
+    /// For the hashes of purposes.
+    key: RandomState,
     table: Mutex<Table>,
 }
 
@@ -135,7 +138,13 @@ impl Resumption {
         let total = settings.sessions.unwrap_or(connections.total);
         let limits = ConnectionLimits { total, ..connections };
         let budget = Budget::exact(settings.max_bytes());
-        let new = Arc::new(Self { settings, limits, budget, table: Mutex::default() });
+        let new = Arc::new(Self {
+            settings,
+            limits,
+            budget,
+            key: RandomState::new(),
+            table: Mutex::default(),
+        });
         for budget in [&new.budget, memory] {
             let evicts: Weak<dyn Evict> = Arc::downgrade(&new) as _;
             budget.evict_from(evicts);
@@ -147,26 +156,32 @@ impl Resumption {
         &self.settings
     }
 
+    /// What a connection is for.
+    pub(super) fn purpose(&self, info: &PeerInfo) -> Purpose {
+        info.purpose(&self.key)
+    }
+
     /// What there is to a token. The claim has to be for the same purpose, and one that its client can make now;
     /// otherwise there is nothing, and nothing is changed.
-    pub(super) fn find(&self, token: &Token, purpose: &Purpose, claim: Terms) -> Option<Found> {
+    pub(super) fn find(&self, token: &Token, info: &PeerInfo, claim: Terms) -> Option<Found> {
         let Terms { attempt, received, has } = claim;
+        let purpose = self.purpose(info);
         let mut table = self.table.lock();
         table.forget_old(self.settings.window());
         match table.tokens.get_mut(token)? {
             Known::Unreported { purpose: of, attempt: last, place } => {
-                let is_possible = attempt > *last && received == 0 && has == 0 && of == purpose;
+                let is_possible = attempt > *last && received == 0 && has == 0 && *of == purpose;
                 is_possible.then(|| *last = attempt)?;
                 let place = place.take();
                 place.map(|place| table.unreported.remove(&place));
                 Some(Found::Unreported)
             }
             Known::Live(session, resumable) => {
-                let is_same = session.peer_info().purpose() == *purpose;
+                let is_same = self.purpose(session.peer_info()) == purpose;
                 is_same.then(|| Found::Live(session.clone(), Arc::clone(resumable)))
             }
             Known::Ended(EndedSession { counts, purpose: of, frame }) => {
-                let is_possible = of == purpose && counts.admits(attempt, received, has);
+                let is_possible = *of == purpose && counts.admits(attempt, received, has);
                 is_possible.then(|| counts.accept(attempt))?;
                 Some(Found::Ended { received: counts.received(), frame: frame.clone() })
             }
@@ -174,8 +189,8 @@ impl Resumption {
     }
 
     /// A client is about to be told of this token.
-    pub(super) fn expect(&self, token: &Token, purpose: Purpose) {
-        let known = Known::Unreported { purpose, attempt: 0, place: None };
+    pub(super) fn expect(&self, token: &Token, info: &PeerInfo) {
+        let known = Known::Unreported { purpose: self.purpose(info), attempt: 0, place: None };
         self.table.lock().tokens.insert(token.clone(), known);
     }
 
