@@ -24,6 +24,8 @@ pub(crate) struct Opened {
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Secrets that were sent to the peer, and must not appear in what it says.
     pub(crate) secrets: Secrets,
+    /// Whether our goodbye was said.
+    pub(super) is_closed: bool,
 }
 
 impl Opened {
@@ -49,6 +51,7 @@ impl Opened {
             kept: Vec::new(),
             heartbeat: None,
             secrets: Secrets::default(),
+            is_closed: false,
         })
     }
 

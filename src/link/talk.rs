@@ -99,10 +99,12 @@ impl<'a> Talk<'a> {
         }
     }
 
-    /// Says goodbye to the link. A courtesy: it is over either way.
+    /// Says goodbye to the link, once. A courtesy: it is over either way.
     pub(crate) fn close(&mut self, frame: Option<&CloseFrame>, deadline: Instant) {
-        self.opened.encoder.close(frame, &mut self.out);
-        let _ = self.drain(deadline);
+        if !std::mem::replace(&mut self.opened.is_closed, true) {
+            self.opened.encoder.close(frame, &mut self.out);
+            let _ = self.drain(deadline);
+        }
     }
 
     /// The same, and lets the peer read what was said last: a socket that is closed with unread bytes in it is

@@ -424,7 +424,7 @@ fn what_a_link_begins_with_is_an_offer_or_the_end_of_it() {
         client.say(wrong);
         let rest = client.rest();
         let code = if wrong == long { 1009 } else { 1002 };
-        assert_eq!(rest[0], Said::Close(Some(code)), "{wrong:?}: {rest:?}");
+        assert_eq!(rest, closed(code), "{wrong:?}");
     }
     let mut client = Speaker::to(address);
     client.write(&masked(BINARY, b"s new"));
