@@ -324,9 +324,6 @@ impl Client {
     /// after it, and the drop of the last handle, return at once. Called on one of the client's own threads (in a handler,
     /// a hook) it starts closing and returns at once.
     ///
-    /// A session that [survives its connection](crate::ClientBuilder::resume) ends with it: within that
-    /// time it waits for the server to say that it knows, and dials again for that if the link is lost.
-    ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
     /// # let client = everlink::Client::connect(&url)?;
