@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use everlink::config::{Backoff, SendOptions};
-use everlink::{Client, Error, LoginError, Message, SendError, Server, Session};
+use everlink::{Calls, Client, Error, LoginError, Message, SendError, Server, Session, Waiting};
 use serde::{Deserialize, Serialize};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -70,6 +70,8 @@ fn main() -> Result<()> {
 fn follow(client: &Client) -> Result<()> {
     // the price of each symbol, and the number of its last tick; none while a snapshot is awaited
     let mut prices: HashMap<String, (u64, f64)> = HashMap::new();
+    let snapshots: Calls<String, (u64, f64)> = Calls::new();
+    let mut asked: HashMap<String, Waiting<(u64, f64)>> = HashMap::new();
     let (mut link, mut gaps, mut repaired) = (None, 0, 0);
     while link < Some(2) || repaired < 4 {
         let message = client.recv_timeout(Duration::from_secs(10))?;
@@ -77,6 +79,7 @@ fn follow(client: &Client) -> Result<()> {
             // numbers start anew with each link
             link = message.link();
             prices.clear();
+            asked.clear();
         }
         match message.json()? {
             Update::Tick { symbol, number: 1, price } => drop(prices.insert(symbol, (1, price))),
@@ -89,19 +92,27 @@ fn follow(client: &Client) -> Result<()> {
                     gaps += 1;
                     prices.remove(&symbol);
                     // the next link starts anew: there it would be a question too many
-                    let question = Message::from_json(&Request::Snapshot { symbol })?;
+                    let question =
+                        Message::from_json(&Request::Snapshot { symbol: symbol.clone() })?;
                     let options = SendOptions::new().this_link_only();
-                    match client.send_with(question, options) {
-                        Ok(()) | Err(SendError { error: Error::NotConnected, .. }) => {}
+                    match snapshots.ask_with(client.sender(), symbol.clone(), question, options) {
+                        Ok(waiting) => drop(asked.insert(symbol, waiting)),
+                        Err(SendError { error: Error::NotConnected, .. }) => {}
                         Err(refused) => return Err(refused.into()),
                     }
                 }
                 None => {}
             },
             Update::Snapshot { symbol, number, price } => {
-                println!("client    {symbol}: repaired at {number}");
-                repaired += 1;
-                prices.insert(symbol, (number, price));
+                snapshots.complete(&symbol, (number, price));
+                // nobody waits for one of a link that is gone
+                if let Some(Ok(Some(last))) =
+                    asked.remove(&symbol).map(|waiting| waiting.try_wait())
+                {
+                    println!("client    {symbol}: repaired at {number}");
+                    repaired += 1;
+                    prices.insert(symbol, last);
+                }
             }
             Update::Welcome | Update::Denied => return Err("an answer to nothing".into()),
         }

@@ -23,7 +23,7 @@ type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Resu
 const REPLACED: u16 = 4001;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What a side has asked and waits for.
+/// What a side has asked and waits for: what was asked on a link that is gone gets no answer on the next.
 type Pending = Calls<String, Value>;
 
 /// Asks, and waits for the answer.
@@ -93,7 +93,7 @@ fn back_end(stations: Stations) -> Result<Server> {
         })
         .bind("127.0.0.1:0", move |session| {
             let Some(Name(name)) = session.get().cloned() else { return };
-            let pending = Pending::new();
+            let pending = Pending::with_their_link();
             if let Some(old) = stations.put(&name, &session, &pending) {
                 // it may hang since hours: nobody waits for its goodbye
                 let _ = old.start_close(REPLACED, "replaced");
@@ -109,15 +109,14 @@ fn back_end(stations: Stations) -> Result<Server> {
                     Err(error) => println!("{name} sends no JSON: {error}"),
                 }
             }
-            pending.fail_all();
             stations.remove(&name, &session);
         })?;
     Ok(server)
 }
 
 fn station(url: &str, name: &str) -> Result<(Client, Pending)> {
-    let pending = Pending::new();
-    let (answers, lost) = (pending.clone(), pending.clone());
+    let pending = Pending::with_their_link();
+    let answers = pending.clone();
     let client = Client::builder(url)
         .basic_auth(name, "0cpp")
         .subprotocols(["ocpp1.6"])
@@ -133,12 +132,6 @@ fn station(url: &str, name: &str) -> Result<(Client, Pending)> {
                 _ => None,
             }),
             Err(error) => println!("the back end sends no JSON: {error}"),
-        })
-        // what was asked on a link that is gone gets no answer on the next
-        .on_event(move |_, event| {
-            if matches!(event, Event::Disconnected { .. }) {
-                lost.fail_all();
-            }
         })
         .connect()?;
     Ok((client, pending))

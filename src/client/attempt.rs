@@ -53,6 +53,8 @@ pub(super) struct Opener {
     dialed: Option<String>,
     /// Where the program wants the next attempt to go, whatever the endpoints are.
     directed: Option<String>,
+    /// Whether the program has set the endpoints since the last attempt.
+    are_new: bool,
     hooks: Hooks,
 }
 
@@ -74,7 +76,8 @@ impl Opener {
         requests: VecDeque<OpeningRequest>,
         hooks: Hooks,
     ) -> Self {
-        Self { settings, network, jar, requests, dialed: None, directed: None, hooks }
+        let (dialed, directed, are_new) = (None, None, false);
+        Self { settings, network, jar, requests, dialed, directed, are_new, hooks }
     }
 
     /// What to do after a failure, unless the program decides. A 401 is retried if each attempt has a
@@ -108,6 +111,12 @@ impl Opener {
         self.directed = Some(url);
     }
 
+    /// The program has set the endpoints anew.
+    pub(super) fn adopt(&mut self, requests: VecDeque<OpeningRequest>) {
+        self.requests = requests;
+        self.are_new = true;
+    }
+
     /// Moves on to the next endpoint.
     pub(super) fn next_endpoint(&mut self) {
         self.requests.rotate_left(1);
@@ -137,9 +146,10 @@ impl Opener {
         let (of_closed, timeouts) = (Interrupt::new(), self.settings.timeouts());
         let interrupt = if latest.is_some() { &of_closed } else { &core.interrupt };
         let mut opening = Opening::new(timeouts, request.endpoint.clone(), latest);
+        let are_new = std::mem::take(&mut self.are_new);
         let first = match session.go_back() {
-            // unless the program names another endpoint
-            Some(endpoint) if request.endpoint == self.requests[0].endpoint => {
+            // unless the program names another endpoint, now or for all attempts
+            Some(endpoint) if !are_new && request.endpoint == self.requests[0].endpoint => {
                 request.redirected(endpoint)
             }
             _ => request.clone(),

@@ -9,6 +9,7 @@ use crossbeam_channel::Receiver;
 use super::attempt::{Hooks, Opener};
 use super::client_handle::ClientHandle;
 use super::core::Core;
+use super::endpoints::Endpoints;
 use super::event::Event;
 use super::handle::Client;
 use super::life::{Decide, EventHook, Manager};
@@ -70,7 +71,7 @@ type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
 /// | `max_retry_after` | 0 to 1000 days | on `ws://` and `wss://` |
 /// | `stable_after` | any | always |
 /// | `backoff`: `initial`, `max` | over 0 to 1000 days | `exponential()`, as `jitter` |
-/// | `backoff`: `fixed` | 0 to 1000 days | always |
+/// | `backoff`: `fixed`, `first` | 0 to 1000 days | always; `first` unless it is `custom()` |
 /// | `max_attempts`, `max_deliveries` | 1 and up | always |
 /// | `max_redirects` | any | on `ws://` and `wss://` |
 /// | `header`, `subprotocols`, `keep_cookies` | what HTTP allows | on `ws://` and `wss://` |
@@ -569,30 +570,17 @@ impl ClientBuilder {
 
     fn build(mut self) -> Result<(Arc<Core>, Manager), Error> {
         let request = std::mem::replace(&mut self.request, Err(Error::Closed))?;
-        let mut endpoints = vec![request.endpoint.clone()];
-        for url in &self.fallbacks {
-            let endpoint = Endpoint::parse(url)?.dialable()?;
-            request.check_kind(&endpoint)?;
-            endpoints.push(endpoint);
-        }
-        if self.shuffle {
-            fastrand::shuffle(&mut endpoints);
-        }
-        if self.connector.is_none() {
-            for endpoint in &endpoints {
-                self.route.proxy(endpoint)?;
-            }
-        }
+        let route = self.connector.is_none().then(|| self.route.clone());
+        let endpoints = Endpoints::new(request.clone(), route, self.shuffle);
+        let fallbacks = self.fallbacks.iter().map(|url| Endpoint::parse(url));
+        let requests =
+            endpoints.requests(std::iter::once(Ok(request.endpoint.clone())).chain(fallbacks))?;
         let is_websocket = request.endpoint.scheme.is_websocket();
-        let is_tls = endpoints.iter().any(|endpoint| endpoint.scheme.is_tls());
+        let is_tls = requests.iter().any(|request| request.endpoint.scheme.is_tls());
         if !is_websocket {
             request.check_bare()?;
         }
         self.check_effects(is_websocket, is_tls)?;
-        let requests = endpoints
-            .into_iter()
-            .map(|endpoint| OpeningRequest { endpoint, ..request.clone() })
-            .collect();
         let mut settings = self.settings;
         if is_websocket {
             settings.packets = settings.framing.take();
@@ -617,7 +605,7 @@ impl ClientBuilder {
         .telling(settings.on_dropped.clone())
         .giving_up_after(settings.max_deliveries());
         let (has_channel, has_handler) = (settings.has_channel, self.on_message.is_some());
-        let (core, commands) = Core::new(id, &settings, outbox, has_handler);
+        let (core, commands) = Core::new(id, &settings, outbox, endpoints, has_handler);
         let core = Arc::new(core);
         #[cfg(feature = "metrics")]
         crate::metrics::register(&core);

@@ -60,6 +60,18 @@ impl ClientHandle {
     pub fn reconnect(&self) -> Result<(), Error> {
         self.core.get().ok_or(Error::Closed)?.reconnect()
     }
+
+    /// [`Client::set_endpoints`](crate::Client::set_endpoints): where the next attempt goes.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn set_endpoints(
+        &self,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<(), Error> {
+        self.core.get().ok_or(Error::Closed)?.set_endpoints(urls)
+    }
 }
 
 impl fmt::Debug for ClientHandle {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use log::kv::Value;
 
+use super::endpoints::Endpoints;
 use super::event::Event;
 use super::events::Publisher;
 use super::status::{State, Status};
@@ -63,6 +64,7 @@ pub(super) struct Core {
     link: Mutex<Option<Handle>>,
     pub(super) publisher: Publisher,
     commands: Sender<Command>,
+    pub(super) endpoints: Endpoints,
     pub(super) interrupt: Interrupt,
     undelivered: Mutex<Vec<Message>>,
     /// Whether everything received goes to a handler.
@@ -77,6 +79,7 @@ impl Core {
         id: u64,
         settings: &Settings,
         outbox: Outbox,
+        endpoints: Endpoints,
         has_handler: bool,
     ) -> (Self, Receiver<Command>) {
         let (commands, received) = unbounded();
@@ -95,6 +98,7 @@ impl Core {
             link: Mutex::default(),
             publisher: Publisher::default(),
             commands,
+            endpoints,
             interrupt: Interrupt::new(),
             undelivered: Mutex::default(),
             has_handler,
@@ -154,6 +158,16 @@ impl Core {
         self.status.resume();
         self.outbox.set_given_up(None);
         self.command(Command::Reconnect)
+    }
+
+    pub(super) fn set_endpoints(
+        &self,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<(), Error> {
+        if self.status.state() == State::Closed {
+            return Err(Error::Closed);
+        }
+        self.endpoints.set(urls)
     }
 
     fn command(&self, command: Command) -> Result<(), Error> {
@@ -380,6 +394,8 @@ impl End for Core {
 mod tests {
     use super::*;
     use crate::client::status::Step;
+    use crate::handshake::OpeningRequest;
+    use crate::http1::Endpoint;
     use crate::policy::Delivery;
     use crate::sync::threads::next_id;
 
@@ -390,7 +406,9 @@ mod tests {
         let settings = Settings::default();
         let (outbox, delivery) = (settings.outbox(), Delivery::default());
         let outbox = Outbox::new(outbox, settings.limits().message, None, delivery, true);
-        let (mut core, _) = Core::new(next_id(), &settings, outbox, false);
+        let home = OpeningRequest::new(Endpoint::parse("ws://home").unwrap());
+        let endpoints = Endpoints::new(home, None, false);
+        let (mut core, _) = Core::new(next_id(), &settings, outbox, endpoints, false);
         let (commands, heard) = bounded(0);
         core.commands = commands;
         core.status.enter(Step::GaveUp(Arc::new(Failure::ClosedAbnormally)));

@@ -299,6 +299,37 @@ impl Client {
         self.core()?.reconnect()
     }
 
+    /// Sets the endpoints anew, in place of those of the builder and its
+    /// [fallbacks](ClientBuilder::fallback): the list of a service that has moved, or that a directory has
+    /// told. The present link stays, and so does an attempt that is under way; the next one goes to the first
+    /// of these, or to a random one with [`shuffle_endpoints`](ClientBuilder::shuffle_endpoints).
+    /// [`reconnect`](Self::reconnect) makes that now. Headers and subprotocols stay. A session
+    /// ([`ClientBuilder::resume`]) is resumed where it began, if that origin is among them, and its token goes
+    /// to no other.
+    ///
+    /// ```
+    /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
+    /// use everlink::Client;
+    ///
+    /// // nobody listens there
+    /// let client = Client::builder("ws://127.0.0.1:1").start()?;
+    /// client.set_endpoints([&url, "ws://127.0.0.1:2"])?;
+    /// client.reconnect()?;
+    /// client.wait_connected(std::time::Duration::from_secs(10))?;
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ClientBuilder::start`] for an endpoint, and [`Error::InvalidUrl`] for none at all; nothing is
+    /// changed then. [`Error::Closed`].
+    pub fn set_endpoints(
+        &self,
+        urls: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<(), Error> {
+        self.core()?.set_endpoints(urls)
+    }
+
     /// Closes with code 1000: [`close_with`](Self::close_with).
     ///
     /// ```

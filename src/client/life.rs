@@ -147,6 +147,9 @@ impl Manager {
     fn live(&mut self) -> bool {
         loop {
             self.attempts += 1;
+            if let Some(requests) = self.core.endpoints.take() {
+                self.opener.adopt(requests);
+            }
             self.say_connecting();
             let next = match self.open(None) {
                 Ok(up) => {
@@ -331,7 +334,10 @@ impl Manager {
         }
         let (retry, outage) = self.streak.retry(self.since);
         let backoff = &self.settings.backoff();
-        let delay = || backoff.delay(retry, outage);
+        let delay = || match self.streak.is_of_stable_link() {
+            true => backoff.delay_after_loss(retry, outage),
+            false => backoff.delay(retry, outage),
+        };
         let delay = if backoff.is_custom() { self.core.call(BACKOFF, delay)? } else { delay() };
         Ok(Some(delay.max(not_before).min(MAX_DURATION)))
     }

@@ -4,6 +4,7 @@ mod attempt;
 mod builder;
 mod client_handle;
 mod core;
+mod endpoints;
 mod event;
 mod events;
 mod handle;

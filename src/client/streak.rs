@@ -13,12 +13,14 @@ pub(super) struct FailureStreak {
     retries: u32,
     /// When it began: with the death of a link that had stayed up, or the first failed attempt.
     began: Option<Instant>,
+    /// Whether it began with a link that had stayed up.
+    is_of_stable: bool,
 }
 
 impl FailureStreak {
     /// It begins with the death of a link that had stayed up.
     pub(super) fn of_stable_link(died: Instant) -> Self {
-        Self { began: Some(died), ..Self::default() }
+        Self { began: Some(died), is_of_stable: true, ..Self::default() }
     }
 
     /// An attempt has failed, or an unstable link died.
@@ -29,6 +31,11 @@ impl FailureStreak {
 
     pub(super) fn failed(&self) -> u32 {
         self.failed
+    }
+
+    /// Whether it began with a link that had stayed up.
+    pub(super) fn is_of_stable_link(&self) -> bool {
+        self.is_of_stable
     }
 
     /// A redial follows. Returns which it is, and how long the outage has lasted by then.

@@ -41,6 +41,8 @@ use super::durations::not_too_long;
 #[derive(Clone)]
 pub struct Backoff {
     kind: BackoffKind,
+    /// The delay before the first retry after a stable link, if that has one of its own.
+    first: Option<Duration>,
     /// An option that this kind does not have.
     misplaced: Option<&'static str>,
 }
@@ -87,7 +89,35 @@ impl Backoff {
     }
 
     fn new(kind: BackoffKind) -> Self {
-        Self { kind, misplaced: None }
+        Self { kind, first: None, misplaced: None }
+    }
+
+    /// The delay before the first redial after a link that had stayed up for
+    /// [`stable_after`](crate::ClientBuilder::stable_after) was lost; the others follow as if it had not
+    /// been. Zero redials at once: most links are lost alone, by a network that changes or a proxy that
+    /// was restarted, and come back at the first attempt (SignalR and Phoenix begin so, too). Default: the
+    /// same delays for all.
+    ///
+    /// An attempt that has failed, and a link that died young, are not redialed so: a server that accepts
+    /// and hangs up would be dialed without a pause. The jitter holds for it, too; with zero all clients of a
+    /// server that restarts come back at the same moment. What the server asks for with `Retry-After` goes
+    /// before it. Refused at the start with a custom delay, which knows the number of the retry.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::config::Backoff;
+    ///
+    /// // at once, then within 1 s, 2 s, 4 s and so on
+    /// let backoff = Backoff::exponential().first(Duration::ZERO);
+    /// # let _ = backoff;
+    /// ```
+    #[must_use]
+    pub fn first(mut self, delay: Duration) -> Self {
+        if self.is_custom() {
+            self.misplaced = Some("first");
+        }
+        self.first = Some(delay);
+        self
     }
 
     /// The delay before the first retry; exponential only, refused at the start elsewhere. Default
@@ -121,6 +151,19 @@ impl Backoff {
             BackoffKind::Fixed(_) | BackoffKind::Custom(_) => self.misplaced = Some(option),
         }
         self
+    }
+
+    /// The delay before retry number `retry`, counted from 1, since the loss of a stable link, after so long
+    /// an outage.
+    pub(crate) fn delay_after_loss(&self, retry: u32, outage: Duration) -> Duration {
+        match (self.first, &self.kind) {
+            (None, _) => self.delay(retry, outage),
+            (Some(first), BackoffKind::Exponential { jitter: Jitter::Full, .. }) if retry <= 1 => {
+                first.mul_f64(fastrand::f64())
+            }
+            (Some(first), _) if retry <= 1 => first,
+            (Some(_), _) => self.delay(retry - 1, outage),
+        }
     }
 
     /// The delay before retry number `retry`, counted from 1, after so long an outage.
@@ -160,7 +203,7 @@ impl Backoff {
             BackoffKind::Fixed(delay) => *delay,
             BackoffKind::Custom(_) => Duration::ZERO,
         };
-        not_too_long(longest)
+        not_too_long(longest.max(self.first.unwrap_or_default()))
     }
 }
 
@@ -175,11 +218,14 @@ impl fmt::Debug for Backoff {
         match &self.kind {
             BackoffKind::Exponential { initial, max, jitter } => f
                 .debug_struct("Exponential")
+                .field("first", &self.first)
                 .field("initial", initial)
                 .field("max", max)
                 .field("jitter", jitter)
                 .finish(),
-            BackoffKind::Fixed(delay) => f.debug_tuple("Fixed").field(delay).finish(),
+            BackoffKind::Fixed(delay) => {
+                f.debug_struct("Fixed").field("first", &self.first).field("delay", delay).finish()
+            }
             BackoffKind::Custom(_) => f.write_str("Custom"),
         }
     }
@@ -299,6 +345,35 @@ mod tests {
         assert!(Backoff::fixed(second).jitter(Jitter::Full).check().is_err());
         assert!(Backoff::fixed(second).initial(second).check().is_err());
         assert!(Backoff::custom(|_| Duration::ZERO).max(second).check().is_err());
+        assert!(Backoff::custom(|_| Duration::ZERO).first(second).check().is_err());
+        assert!(Backoff::fixed(second).first(Duration::MAX).check().is_err());
+        assert!(Backoff::fixed(second).first(Duration::ZERO).check().is_ok());
+    }
+
+    #[test]
+    fn the_first_after_a_loss_has_a_delay_of_its_own_and_the_second_is_the_initial() {
+        let [zero, second] = [0, 1].map(Duration::from_secs);
+        let exponential = Backoff::exponential().jitter(Jitter::None);
+        let after_loss = |backoff: &Backoff| -> Vec<u64> {
+            let mut outage = zero;
+            let delays = (1..=4).map(|retry| {
+                let delay = backoff.delay_after_loss(retry, outage);
+                outage += delay;
+                delay.as_secs()
+            });
+            delays.collect()
+        };
+        assert_eq!(after_loss(&exponential), [1, 2, 4, 8]);
+        let exponential = exponential.first(zero);
+        assert_eq!(after_loss(&exponential), [0, 1, 2, 4]);
+        // no stable link was lost
+        assert_eq!(exponential.delay(1, zero), second);
+        assert_eq!(after_loss(&Backoff::fixed(second * 3).first(second)), [1, 3, 3, 3]);
+        // the jitter holds for it too
+        let jittered = Backoff::exponential().first(second * 8);
+        let delays: Vec<_> = (0..100).map(|_| jittered.delay_after_loss(1, zero)).collect();
+        assert!(delays.iter().all(|delay| *delay <= second * 8));
+        assert!(delays.iter().any(|delay| *delay < second * 2));
     }
 
     proptest! {

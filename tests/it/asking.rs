@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::bare::{self, TEXT, frame};
+use crate::support::bare::{self, TEXT, frame, next_text_frame};
 use crate::support::*;
 use everlink::chaos::{Cut, FaultProxy};
 use everlink::config::{Backoff, Delivery, Overflow, Queue, Resume, SendOptions, Timeouts};
@@ -30,16 +30,6 @@ fn answering(builder: ClientBuilder, calls: &Table) -> ClientBuilder {
     })
 }
 
-/// The next message that the peer gets.
-fn next_message(stream: &mut TcpStream) -> String {
-    loop {
-        let (first, payload) = bare::read_frame(stream).expect("a frame");
-        if first == TEXT {
-            return String::from_utf8(payload).unwrap();
-        }
-    }
-}
-
 fn say(stream: &mut TcpStream, text: &str) {
     stream.write_all(&frame(TEXT, text.as_bytes())).unwrap();
 }
@@ -57,7 +47,7 @@ fn questions_are_asked_together_and_answered_in_any_order() {
         (0..3).map(|key| calls.ask(client.sender(), key, format!("{key}?")).unwrap()).collect();
     assert_eq!(calls.len(), 3);
     for (key, waiting) in asked.iter().enumerate() {
-        assert_eq!(next_message(&mut stream), format!("{key}?"));
+        assert_eq!(next_text_frame(&mut stream), format!("{key}?"));
         assert!(matches!(waiting.try_wait(), Ok(None)), "nobody has answered");
     }
     assert!(matches!(asked[0].wait_timeout(ms(10)), Err(Error::Timeout)));
@@ -97,7 +87,7 @@ fn a_question_that_is_given_up_before_it_was_written_makes_room() {
     assert_eq!(*lost.lock().unwrap(), [("1?".to_owned(), Undelivered::Withdrawn)]);
     client.try_send("the next").unwrap();
     let mut stream = bare::upgrade(&listener);
-    assert_eq!(next_message(&mut stream), "the next");
+    assert_eq!(next_text_frame(&mut stream), "the next");
 }
 
 #[test]
@@ -108,7 +98,7 @@ fn the_answer_to_a_question_that_was_given_up_comes_back() {
     let one = calls.ask(client.sender(), 1, "1?").unwrap();
     let refused = calls.ask(client.sender(), 1, "again?").unwrap_err();
     assert!(matches!(refused.error, Error::KeyInUse), "{refused:?}");
-    assert_eq!(next_message(&mut stream), "1?");
+    assert_eq!(next_text_frame(&mut stream), "1?");
     drop(one);
     assert_eq!(calls.complete(&1, "late".into()), Some("late".into()));
     assert_eq!(calls.add(&1, "late".into()), Some("late".into()));
@@ -127,7 +117,7 @@ fn a_question_may_have_several_answers() {
     let [one, two, three, four] =
         [1, 2, 3, 4].map(|key| calls.ask(client.sender(), key, format!("{key}?")).unwrap());
     for key in 1..=4 {
-        assert_eq!(next_message(&mut stream), format!("{key}?"));
+        assert_eq!(next_text_frame(&mut stream), format!("{key}?"));
     }
     for answer in ["1+a", "2+x", "1+b", "1 c", "4+cut"] {
         say(&mut stream, answer);
@@ -159,7 +149,7 @@ fn every_thread_that_waits_wakes_when_the_client_ends() {
             let waiting: Vec<_> =
                 asked.iter().map(|waiting| scope.spawn(|| waiting.wait())).collect();
             for key in 0..3 {
-                assert_eq!(next_message(&mut stream), format!("{key}?"));
+                assert_eq!(next_text_frame(&mut stream), format!("{key}?"));
             }
             // the questions do not keep the client
             let closing =
@@ -229,8 +219,8 @@ fn who_waits_while_the_client_has_given_up_is_told_and_can_go_on() {
     assert!(matches!(two.wait(), Err(Error::GaveUp(_))));
     client.reconnect().unwrap();
     let mut stream = bare::upgrade(&listener);
-    assert_eq!(next_message(&mut stream), "1?");
-    assert_eq!(next_message(&mut stream), "2?");
+    assert_eq!(next_text_frame(&mut stream), "1?");
+    assert_eq!(next_text_frame(&mut stream), "2?");
     say(&mut stream, "1 yes");
     say(&mut stream, "2 yes");
     assert_eq!(one.wait().unwrap(), "yes");
@@ -278,7 +268,7 @@ fn a_question_ends_with_its_link_or_goes_on_as_the_table_says() {
         ];
         let going_on = until_answered.ask(sender, 2, "goes on").unwrap();
         for question in ["ends", "only now", "goes on"] {
-            assert_eq!(next_message(&mut stream), question);
+            assert_eq!(next_text_frame(&mut stream), question);
         }
         drop(stream);
         for waiting in ended {
@@ -288,9 +278,9 @@ fn a_question_ends_with_its_link_or_goes_on_as_the_table_says() {
         let next = with_link.ask(sender, 2, "the next").unwrap();
         let mut stream = bare::upgrade(&listener);
         if delivery == Delivery::AtLeastOnce {
-            assert_eq!(next_message(&mut stream), "goes on");
+            assert_eq!(next_text_frame(&mut stream), "goes on");
         }
-        assert_eq!(next_message(&mut stream), "the next");
+        assert_eq!(next_text_frame(&mut stream), "the next");
         assert!(matches!(next.try_wait(), Ok(None)));
         say(&mut stream, "2 at last");
         assert_eq!(going_on.wait_timeout(PATIENCE).unwrap(), "at last");
@@ -310,7 +300,7 @@ fn what_was_asked_is_failed_before_the_end_of_the_link_is_told() {
     let client = client.start().unwrap();
     let mut stream = bare::upgrade(&listener);
     let asked = calls.ask(client.sender(), 1, "1?").unwrap();
-    assert_eq!(next_message(&mut stream), "1?");
+    assert_eq!(next_text_frame(&mut stream), "1?");
     give.send(asked).unwrap();
     drop(stream);
     is_not_connected(told.recv_timeout(PATIENCE).unwrap());
@@ -369,7 +359,7 @@ fn a_handler_asks_and_others_wait() {
     let _client = client.start().unwrap();
     let mut stream = bare::upgrade(&listener);
     say(&mut stream, "go");
-    assert_eq!(next_message(&mut stream), "1?");
+    assert_eq!(next_text_frame(&mut stream), "1?");
     let waiting = told.recv_timeout(PATIENCE).unwrap();
     say(&mut stream, "yes");
     assert_eq!(waiting.wait_timeout(PATIENCE).unwrap(), "yes");

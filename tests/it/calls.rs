@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::bare::{self, TEXT};
+use crate::support::bare::{self, next_text_frame};
 use crate::support::*;
 use everlink::config::{Delivery, SendOptions};
 use everlink::{Calls, Client, Error, Event, Server};
@@ -276,16 +276,6 @@ fn a_thread_may_begin_to_receive_while_another_calls() {
     client.close();
 }
 
-/// The next message that the peer gets.
-fn next_message(stream: &mut std::net::TcpStream) -> String {
-    loop {
-        let (first, payload) = bare::read_frame(stream).expect("a frame");
-        if first == TEXT {
-            return String::from_utf8(payload).unwrap();
-        }
-    }
-}
-
 #[test]
 fn a_call_that_failed_before_it_was_written_is_not_executed_later() {
     let (listener, calls) = (Listener::new(), Calls::<u64, String>::new());
@@ -306,7 +296,7 @@ fn a_call_that_failed_before_it_was_written_is_not_executed_later() {
         // whether the callers have noticed or not
         client.send("the next").unwrap();
         let mut stream = bare::upgrade(&listener);
-        assert_eq!(next_message(&mut stream), "the next");
+        assert_eq!(next_text_frame(&mut stream), "the next");
         for call in asked {
             assert!(matches!(call.join().unwrap(), Err(Error::NotConnected)));
         }
@@ -324,12 +314,12 @@ fn a_call_that_failed_with_its_link_is_not_sent_again() {
     let mut stream = bare::upgrade(&listener);
     thread::scope(|scope| {
         let asked = scope.spawn(|| calls.call(client.sender(), 1, "1 pay", PATIENCE));
-        assert_eq!(next_message(&mut stream), "1 pay");
+        assert_eq!(next_text_frame(&mut stream), "1 pay");
         client.send("what is not a call").unwrap();
         drop(stream);
         assert!(matches!(asked.join().unwrap(), Err(Error::NotConnected)));
         let mut stream = bare::upgrade(&listener);
-        assert_eq!(next_message(&mut stream), "what is not a call");
+        assert_eq!(next_text_frame(&mut stream), "what is not a call");
     });
 }
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
 
-use crate::support::bare::{self, TEXT, frame};
+use crate::support::bare::{self, TEXT, frame, next_text_frame};
 use crate::support::*;
 use everlink::config::{Backoff, Delivery, Overflow, Queue, Resume, SendOptions};
 use everlink::{CallsInOrder, Client, ClientBuilder, Error, Server, Waiting};
@@ -15,15 +15,6 @@ fn answering(builder: ClientBuilder, calls: &Table) -> ClientBuilder {
     let answers = calls.clone();
     builder
         .on_message(move |_, message| drop(answers.complete(message.link(), message.to_string())))
-}
-
-fn next_message(stream: &mut TcpStream) -> String {
-    loop {
-        let (first, payload) = bare::read_frame(stream).expect("a frame");
-        if first == TEXT {
-            return String::from_utf8(payload).unwrap();
-        }
-    }
 }
 
 fn say(stream: &mut TcpStream, text: &str) {
@@ -69,7 +60,10 @@ fn a_written_question_that_is_given_up_takes_its_answer() {
     let client = listener.client().start().unwrap();
     let mut stream = bare::upgrade(&listener);
     let [one, two] = ["1?", "2?"].map(|question| calls.ask(client.sender(), question).unwrap());
-    assert_eq!((next_message(&mut stream), next_message(&mut stream)), ("1?".into(), "2?".into()));
+    assert_eq!(
+        (next_text_frame(&mut stream), next_text_frame(&mut stream)),
+        ("1?".into(), "2?".into())
+    );
     drop(one);
     assert_eq!(calls.len(), 1);
     assert_eq!(calls.complete(Some(1), "one".into()), Some("one".into()));
@@ -80,7 +74,7 @@ fn a_written_question_that_is_given_up_takes_its_answer() {
     // whoever fails them all
     let three = calls.ask(client.sender(), "3?").unwrap();
     let four = calls.ask(client.sender(), "4?").unwrap();
-    assert_eq!(next_message(&mut stream), "3?");
+    assert_eq!(next_text_frame(&mut stream), "3?");
     calls.fail_all();
     is_not_connected(three.wait());
     is_not_connected(four.wait());
@@ -108,7 +102,7 @@ fn a_question_that_was_never_written_takes_none() {
     assert!(matches!(dropped.unwrap().wait(), Err(Error::Undelivered(_))));
     let mut stream = bare::upgrade(&listener);
     for question in ["1?", "2?", "3?"] {
-        assert_eq!(next_message(&mut stream), question);
+        assert_eq!(next_text_frame(&mut stream), question);
         say(&mut stream, question);
     }
     for (waiting, question) in [one, two, three].iter().zip(["1?", "2?", "3?"]) {
@@ -158,10 +152,10 @@ fn what_was_written_fails_with_its_link_and_the_rest_goes_on() {
         events.connected();
         let ask = |text: &str| calls.ask(client.sender(), text).unwrap();
         let [one, two] = ["1?", "2?"].map(ask);
-        assert_eq!(next_message(&mut stream), "1?");
+        assert_eq!(next_text_frame(&mut stream), "1?");
         say(&mut stream, "one");
         assert_eq!(answer(&one), "one");
-        assert_eq!(next_message(&mut stream), "2?");
+        assert_eq!(next_text_frame(&mut stream), "2?");
         drop(stream);
         is_not_connected(two.wait_timeout(PATIENCE));
         events.disconnected();
@@ -172,7 +166,7 @@ fn what_was_written_fails_with_its_link_and_the_rest_goes_on() {
         assert!(matches!(refused.error, Error::NotConnected), "{refused:?}");
         let mut stream = bare::upgrade(&listener);
         for question in ["3?", "4?"] {
-            assert_eq!(next_message(&mut stream), question);
+            assert_eq!(next_text_frame(&mut stream), question);
             say(&mut stream, question);
         }
         assert_eq!((answer(&three), answer(&four)), ("3?".into(), "4?".into()));
@@ -186,13 +180,13 @@ fn an_answer_of_a_link_that_is_gone_is_for_no_question_on_the_next() {
     let client = listener.client().backoff(Backoff::fixed(ms(0))).start().unwrap();
     let mut stream = bare::upgrade(&listener);
     let one = calls.ask(client.sender(), "1?").unwrap();
-    assert_eq!(next_message(&mut stream), "1?");
+    assert_eq!(next_text_frame(&mut stream), "1?");
     say(&mut stream, "one");
     drop(stream);
     is_not_connected(one.wait_timeout(PATIENCE));
     let mut stream = bare::upgrade(&listener);
     let two = calls.ask(client.sender(), "2?").unwrap();
-    assert_eq!(next_message(&mut stream), "2?");
+    assert_eq!(next_text_frame(&mut stream), "2?");
     say(&mut stream, "two");
     for taken in [Some("one"), None] {
         let message = client.recv_timeout(PATIENCE).unwrap();
@@ -209,7 +203,7 @@ fn a_question_may_have_several_answers() {
     let mut stream = bare::upgrade(&listener);
     let asked = ["1?", "2?", "3?"].map(|question| {
         let asked = calls.ask(client.sender(), question).unwrap();
-        assert_eq!(next_message(&mut stream), question);
+        assert_eq!(next_text_frame(&mut stream), question);
         asked
     });
     assert_eq!(calls.add(None, "a".into()), None);

@@ -17,6 +17,7 @@ mod delivery;
 mod dial;
 mod direct;
 mod effects;
+mod endpoints;
 mod ends;
 mod faults;
 mod heartbeat;

@@ -340,6 +340,24 @@ fn a_fallback_gets_no_token_and_its_link_ends_the_session() {
 }
 
 #[test]
+fn endpoints_that_are_set_get_no_token_of_another_origin() {
+    let [first, second] = [Listener::new(), Listener::new()];
+    let (client, events, server) = held_by(impatient(&first), &first);
+    client.set_endpoints([second.url(), first.url()]).unwrap();
+    server.reset();
+    events.disconnected();
+    // the first attempt does not go back: the program has said where to
+    let (server, offer) = BareServer::open(&second);
+    assert_eq!(offer, "s new");
+    drop(server);
+    let (mut server, offer) = BareServer::open(&first);
+    assert_eq!(offer, claim(1, 0), "there it is at home");
+    server.say(&goes_on(0));
+    assert_eq!(resumed(start(&events)), 0);
+    drop(client);
+}
+
+#[test]
 fn a_program_that_asks_for_another_link_says_goodbye_to_the_old_one_alone() {
     let listener = Listener::new();
     let (client, events, mut server) = held(&listener);

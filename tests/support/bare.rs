@@ -129,6 +129,16 @@ pub fn read_all(stream: &mut impl Read, buffer: &mut [u8]) -> Result<(), End> {
     }
 }
 
+/// The next message that the peer gets, which is text.
+pub fn next_text_frame(stream: &mut TcpStream) -> String {
+    loop {
+        let (first, payload) = read_frame(stream).expect("a frame");
+        if first == TEXT {
+            return String::from_utf8(payload).expect("text is UTF-8");
+        }
+    }
+}
+
 /// All frames up to the end of the stream, and how it ended.
 pub fn read_frames(stream: &mut impl Read) -> (Vec<(u8, Vec<u8>)>, End) {
     let mut frames = Vec::new();
