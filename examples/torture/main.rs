@@ -283,7 +283,7 @@ fn hurt(proxy: &FaultProxy, process: u32, options: &Options, done: &AtomicBool) 
         let within = if random.u8(..6) == 0 { 700 } else { bytes };
         proxy.set(Faults::none().cut_within(within))?;
         thread::sleep(Duration::from_millis(random.u64(50..400)));
-        if options.stop && random.u8(..8) == 0 {
+        if options.stop && (stops == 0 || random.u8(..8) == 0) {
             signal(process, rustix::process::Signal::STOP);
             thread::sleep(Duration::from_millis(random.u64(100..1000)));
             signal(process, rustix::process::Signal::CONT);
