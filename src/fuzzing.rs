@@ -13,15 +13,14 @@ use crate::handshake;
 use crate::handshake::{Gate, OpeningRequest};
 use crate::http1::{Endpoint, Headers, Jar};
 use crate::message::Message;
-use crate::policy::{Framing, MaxSizes, Prefix};
+use crate::policy::{CodecError, Framing, LengthField, MaxSizes, Packet, Prefix};
 use crate::transport::{ReadBuffer, Stream};
-#[cfg(feature = "deflate")]
-use crate::wire::Output;
-use crate::wire::{Decoder, Encoder, Item, Protocol};
+use crate::wire::{Decoder, Encoder, Item, Output, Protocol};
 
 const LIMITS: MaxSizes = MaxSizes { message: 1000, frame: 500 };
 
 /// Yields the bytes in small pieces, then the end; takes whatever is written.
+#[derive(Clone)]
 struct Peer<'a> {
     bytes: &'a [u8],
     piece: usize,
@@ -141,18 +140,74 @@ pub fn deflate(bytes: &[u8]) {
     }
 }
 
-/// The reading side of framed TCP, with each framing; what was read is encoded and read again.
+/// The reading side of each framing, the second byte says which: on TCP, and in the messages of a WebSocket
+/// (with the frames as the first bytes say). What can be sent comes out as it went in.
 pub fn framed(bytes: &[u8]) {
-    let (first, peer) = peer(bytes);
-    let prefix = [Prefix::U16, Prefix::U32, Prefix::U64][usize::from(first) % 3];
-    let framing = match first % 8 {
-        0 | 1 => Framing::lines(),
-        2 => Framing::raw(),
-        3 => Framing::length_prefixed(prefix).little_endian(),
-        4 => Framing::length_prefixed(prefix).inclusive(),
-        _ => Framing::length_prefixed(prefix),
+    let ((first, mut peer), second) = (peer(bytes), bytes.get(1).copied().unwrap_or(0));
+    peer.bytes = bytes.get(2..).unwrap_or(&[]);
+    let width = [Prefix::U8, Prefix::U16, Prefix::U24, Prefix::U32, Prefix::U64, Prefix::Varint];
+    let field = LengthField::new(width[usize::from(first) % width.len()]);
+    let adjusted = field.offset(usize::from(first % 5)).adjustment(i64::from(first % 7) - 3);
+    let framing = match second % 14 {
+        0 => Framing::lines(),
+        1 => Framing::raw(),
+        2 => Framing::length_field(field.little_endian()),
+        3 => Framing::length_field(field.inclusive()).text(),
+        4 => Framing::length_field(field),
+        5 => Framing::length_field(adjusted),
+        6 => Framing::length_field(adjusted.strip(0)),
+        7 => Framing::length_field(adjusted.strip(usize::from(first % 11)).inclusive()),
+        8 => Framing::delimited(
+            bytes.iter().take(usize::from(first % 4)).copied().collect::<Vec<u8>>(),
+        ),
+        9 => Framing::lines().keep_delimiter(),
+        10 => Framing::fixed(usize::from(first % 50) + 1),
+        11 => Framing::content_length(),
+        // both say what they are told, lies too
+        12 => Framing::packets(|bytes| Ok(bytes.first().map(|length| usize::from(*length)))),
+        _ => Framing::custom(|| (said, |_: &Message, _: &mut Vec<u8>| Ok(()))),
     };
-    decode(Protocol::Framed(framing.max_length(200)), peer);
+    if framing.check_options().is_err() {
+        return;
+    }
+    let framing = framing.max_length(200);
+    let limits = MaxSizes { message: usize::MAX, frame: usize::MAX };
+    let message = Message::from(peer.bytes);
+    let is_sendable = second % 14 < 12 && second % 14 != 1 && framing.check(&message).is_ok();
+    if is_sendable && message.len() <= framing.limit() {
+        let (mut decoder, mut encoder) = halves(&Protocol::Framed(framing.clone()), limits);
+        let mut out = Output::new();
+        encoder.message(&message, None, &mut out).expect("no codec refuses it");
+        let mut buffer = ReadBuffer::new(out.take_all());
+        match decoder.decode(&mut buffer) {
+            Ok(Some(Item::Message(came))) => {
+                let sent = message.as_bytes();
+                let ends_lines = second % 14 == 0 && sent.ends_with(b"\r");
+                assert_eq!(came.as_bytes(), &sent[..sent.len() - usize::from(ends_lines)]);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(buffer.unread().is_empty());
+    }
+    let again = peer.clone();
+    decode(Protocol::Framed(framing.clone()), peer);
+    if framing.keeps_boundaries() {
+        decode(Protocol::websocket(Role::Client, Some(framing)), again);
+    }
+}
+
+/// A packet of which the first bytes say everything.
+fn said(bytes: &[u8]) -> Result<Option<Packet>, CodecError> {
+    let Some([what, length, start, end]) = bytes.first_chunk() else { return Ok(None) };
+    let packet = Packet::new(usize::from(*length));
+    let range = usize::from(*start)..usize::from(*end);
+    match what % 6 {
+        0 => Err("no packet".into()),
+        1 => Ok(Some(packet.skipped())),
+        2 => Ok(Some(packet.message(&bytes[1..3]))),
+        3 => Ok(Some(packet.payload(range).text())),
+        _ => Ok(Some(packet)),
+    }
 }
 
 /// What a server says to the opening handshake.

@@ -119,7 +119,7 @@ impl ServerBuilder {
     ///     .subprotocols(["mqtt"])
     ///     .connect()?;
     /// client.send(b"\xc0\x00")?;
-    /// assert_eq!(client.recv()?, b"\xc0\x00");
+    /// assert_eq!(client.recv()?.as_bytes(), b"\xc0\x00");
     /// # Ok::<(), everlink::Error>(())
     /// ```
     pub fn websocket_framing(mut self, framing: Framing) -> Self {

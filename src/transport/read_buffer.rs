@@ -161,6 +161,21 @@ mod tests {
         assert!(!buffer.is_large());
     }
 
+    #[test]
+    fn what_waits_in_it_is_not_copied_with_each_read() {
+        let (mut buffer, mut sizes) = (ReadBuffer::default(), Vec::new());
+        for _ in 0..20_000 {
+            read(&mut buffer, 100);
+            sizes.push(buffer.bytes.len());
+        }
+        assert_eq!(buffer.unread().len(), 2_000_000);
+        sizes.dedup();
+        assert!(sizes.len() <= 12, "{sizes:?}");
+        buffer.take(1_999_990);
+        read(&mut buffer, 100);
+        assert!(buffer.bytes.len() <= MOST, "given back");
+    }
+
     proptest! {
         /// However it is filled and emptied, every byte comes once and in order.
         #[test]

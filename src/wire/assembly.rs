@@ -18,12 +18,16 @@ pub(crate) struct Unfinished {
     message: Option<Assembly>,
     /// For that message, and for the one before it until that is delivered.
     share: Share,
+    /// What waits elsewhere, and for that.
+    held: usize,
+    held_share: Share,
     pool: Arc<Pool>,
 }
 
 impl Unfinished {
     pub(super) fn new() -> Self {
-        Self { message: None, share: Share::default(), pool: Pool::new() }
+        let (share, held_share) = (Share::default(), Share::default());
+        Self { message: None, share, held: 0, held_share, pool: Pool::new() }
     }
 
     /// Where messages that come in pieces get their memory.
@@ -33,7 +37,7 @@ impl Unfinished {
 
     /// What is unfinished, or not delivered yet, counts against this.
     pub(crate) fn within(&mut self, budget: &Budget) {
-        self.share = budget.share();
+        (self.share, self.held_share) = (budget.share(), budget.share());
     }
 
     /// An empty share of what the messages count against.
@@ -45,6 +49,7 @@ impl Unfinished {
     pub(crate) fn abandon(&mut self) {
         self.message = None;
         self.share.shrink(0);
+        self.held_share.shrink(0);
     }
 
     /// Every message that is whole was delivered.
@@ -94,9 +99,17 @@ impl Unfinished {
         }
     }
 
-    /// So many bytes wait elsewhere for more.
+    /// So many bytes wait elsewhere until it shows what message they are.
+    #[inline]
     pub(super) fn hold(&mut self, bytes: usize) -> Result<(), Refused> {
-        if self.share.covers(bytes) { Ok(()) } else { Err(Refused::NoMemory) }
+        if bytes != self.held {
+            if !self.held_share.covers(bytes) {
+                return Err(Refused::NoMemory);
+            }
+            self.held_share.shrink(bytes);
+            self.held = bytes;
+        }
+        Ok(())
     }
 
     /// Adds a piece, after which so many bytes are announced to follow.

@@ -13,7 +13,8 @@ use crate::transport::ReadBuffer;
 pub(crate) enum Decoder {
     WebSocket(websocket::Decoder),
     Framed(framed::Decoder),
-    Tunnel(tunnel::Decoder),
+    /// Boxed, so that the others stay small.
+    Tunnel(Box<tunnel::Decoder>),
 }
 
 impl Decoder {

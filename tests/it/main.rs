@@ -20,6 +20,7 @@ mod effects;
 mod endpoints;
 mod ends;
 mod faults;
+mod framing;
 mod heartbeat;
 mod herd;
 mod interop;

@@ -99,6 +99,13 @@ impl Run {
                 contender.receive(server, load)
             })?;
         }
+        let load = Load { count: self.share(2_000_000), content: Content::Bytes(32), tls: false };
+        self.cpu("send 32 B, ns of CPU for each", load, |contender, server| {
+            contender.send(server, load)
+        })?;
+        self.cpu("receive 32 B, ns of CPU for each", load, |contender, server| {
+            contender.receive(server, load)
+        })?;
         let load = Load { count: self.share(1_000_000), content: Content::Ticks, tls: false };
         self.one_way("receive JSON ticks of about 200 B, 1/s", load, |contender, server| {
             contender.receive(server, load)
@@ -111,18 +118,8 @@ impl Run {
         for (name, content) in [("JSON", Content::Ticks), ("deflated JSON", Content::DeflatedTicks)]
         {
             let load = Load { content, ..load };
-            self.measure(
-                &format!("receive {name} ticks, ns of CPU for each"),
-                |contender, server| {
-                    if !contender.can(load) {
-                        return Ok(None);
-                    }
-                    let before = machine::cpu_time();
-                    let time = contender.receive(server, load)?;
-                    let cpu = machine::cpu_time() - before;
-                    Ok(time.map(|_| cpu.as_secs_f64() * 1e9 / load.count as f64))
-                },
-            )?;
+            let workload = format!("receive {name} ticks, ns of CPU for each");
+            self.cpu(&workload, load, |contender, server| contender.receive(server, load))?;
         }
         let count = self.share(500_000);
         self.measure("pipelined echo 32 B, 256 under way, 1/s", |contender, server| {
@@ -190,6 +187,24 @@ impl Run {
         self.measure(workload, |contender, server| {
             let time = if contender.can(load) { turn(contender, server)? } else { None };
             Ok(time.map(|time| rate(load.count, time)))
+        })
+    }
+
+    /// What this process spends on each message of those who can.
+    fn cpu(
+        &self,
+        workload: &str,
+        load: Load,
+        mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<Duration>>,
+    ) -> Result<()> {
+        self.measure(workload, |contender, server| {
+            if !contender.can(load) {
+                return Ok(None);
+            }
+            let before = machine::cpu_time();
+            let time = turn(contender, server)?;
+            let cpu = machine::cpu_time() - before;
+            Ok(time.map(|_| cpu.as_secs_f64() * 1e9 / load.count as f64))
         })
     }
 

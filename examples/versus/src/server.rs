@@ -2,6 +2,7 @@
 //! over rustls on a second port. What it does depends on the path: `/echo`, `/sink?COUNT` (reads
 //! so many messages, then says so), `/source?COUNT&SIZE` (writes so many as fast as it can),
 //! `/ticks?COUNT` (the same with JSON), `/deflated?COUNT` (the same, compressed), `/reset` (resets the connection after the first message).
+//! On a third port packets go over plain TCP, in whatever framing.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -31,6 +32,9 @@ pub const DEFLATED: &str = "/deflated";
 /// Made beforehand, and many more than what deflate can look back on.
 const DIFFERENT_TICKS: usize = 4096;
 
+/// The size of a message on plain TCP.
+pub const PACKET: usize = 32;
+
 /// Messages below this size are encoded beforehand.
 const SMALL: usize = 1024;
 
@@ -41,6 +45,8 @@ const WRITTEN_AT_ONCE: usize = 64 * 1024;
 pub struct Server {
     pub plain: SocketAddr,
     pub tls: SocketAddr,
+    /// Where packets of [`PACKET`] bytes go over plain TCP, each with one byte more.
+    pub framed: SocketAddr,
     /// In base 64, on one line.
     certificate: String,
     process: Option<Child>,
@@ -64,12 +70,12 @@ impl Server {
     /// Reads what [`Server::describe`] wrote.
     pub fn described(lines: &mut dyn Iterator<Item = io::Result<String>>) -> Result<Self> {
         let mut line = || -> Result<String> { Ok(lines.next().ok_or("no server")??) };
-        let (plain, tls) = (line()?.parse()?, line()?.parse()?);
-        Ok(Self { plain, tls, certificate: line()?, process: None })
+        let (plain, tls, framed) = (line()?.parse()?, line()?.parse()?, line()?.parse()?);
+        Ok(Self { plain, tls, framed, certificate: line()?, process: None })
     }
 
     pub fn describe(&self) -> String {
-        format!("{}\n{}\n{}\n", self.plain, self.tls, self.certificate)
+        format!("{}\n{}\n{}\n{}\n", self.plain, self.tls, self.framed, self.certificate)
     }
 
     pub fn client_tls(&self) -> Result<Arc<rustls::ClientConfig>> {
@@ -113,7 +119,8 @@ pub fn run() -> Result<()> {
         serve(stream, &|stream| stream.sock.try_clone())
     })?;
     let certificate = cert.pem().lines().filter(|line| !line.starts_with('-')).collect();
-    let server = Server { plain, tls, certificate, process: None };
+    let framed = listen(serve_framed)?;
+    let server = Server { plain, tls, framed, certificate, process: None };
     print!("{}", server.describe());
     io::stdout().flush()?;
     // the parent holds the other end
@@ -185,6 +192,27 @@ fn serve<S: Read + Write>(
         _ => echo(&mut socket, &below)?,
     }
     while socket.read().is_ok() {}
+    Ok(())
+}
+
+/// Whatever makes packets of them: the first says what to do, and is what is sent.
+fn serve_framed(mut stream: TcpStream) -> Result<()> {
+    let mut packet = [0; PACKET + 1];
+    stream.read_exact(&mut packet)?;
+    let text = String::from_utf8_lossy(&packet);
+    let (task, count) = text.trim().split_once(' ').ok_or("no task")?;
+    let mut count: usize = count.parse()?;
+    let many = packet.repeat(WRITTEN_AT_ONCE / packet.len());
+    if task == "sink" {
+        io::copy(&mut (&stream).take((packet.len() * (count - 1)) as u64), &mut io::sink())?;
+        count = 1;
+    }
+    while count > 0 {
+        let now = count.min(many.len() / packet.len());
+        stream.write_all(&many[..now * packet.len()])?;
+        count -= now;
+    }
+    io::copy(&mut stream, &mut io::sink())?;
     Ok(())
 }
 

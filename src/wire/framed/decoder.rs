@@ -146,6 +146,7 @@ impl Decoder {
                 self.unfinished.hold(arrived.saturating_sub(UNCOUNTED)).map_err(refused)?;
                 return Ok(None);
             };
+            self.unfinished.hold(0).map_err(refused)?;
             if let Some(whole) = self.begin(found, buffer) {
                 return Ok(Some(whole));
             }

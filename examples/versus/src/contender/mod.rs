@@ -3,6 +3,7 @@
 mod everlink;
 mod ezsockets;
 mod fastwebsockets;
+mod framed;
 mod on_tokio;
 mod raw;
 mod sockudo;
@@ -14,12 +15,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use ::everlink::config::Framing;
+
 use crate::machine;
 use crate::server::{DEFLATED, Server};
 
 use everlink::Everlink;
 use ezsockets::Ezsockets;
 use fastwebsockets::FastWebsockets;
+use framed::Framed;
 use on_tokio::OnTokio;
 use raw::Raw;
 use sockudo::Sockudo;
@@ -130,6 +134,8 @@ pub fn all() -> Vec<Box<dyn Contender>> {
         Box::new(Ezsockets),
         Box::new(Everlink { handler: false }),
         Box::new(Everlink { handler: true }),
+        Box::new(Framed { name: "everlink, lines on TCP", framing: Framing::lines }),
+        Box::new(Framed { name: "everlink, codec on TCP", framing: framed::codec }),
     ]
 }
 

@@ -1,0 +1,424 @@
+//! Framings of the program's own: what holds for lines holds for each of them.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+
+use crate::support::bare::{close_body, connect, frame, masked, open, read_frame, upgrade};
+use crate::support::*;
+use everlink::config::{
+    Backoff, CodecError, Delivery, Framing, Heartbeat, LengthField, Limits, Packet, Prefix, Resume,
+};
+use everlink::failure::Undelivered;
+use everlink::{Client, ClientBuilder, Failure, Message, Server};
+
+const BINARY: u8 = 0x82;
+const TEXT: u8 = 0x81;
+
+/// A byte of length, and a text.
+fn decode(received: &[u8]) -> Result<Option<Packet>, CodecError> {
+    let Some(length) = received.first().map(|length| usize::from(*length)) else { return Ok(None) };
+    Ok(Some(Packet::new(1 + length).payload(1..1 + length).text()))
+}
+
+fn encode(message: &Message, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let Ok(length) = u8::try_from(message.len()) else {
+        return Err("longer than a byte says".into());
+    };
+    assert_ne!(message.as_bytes(), b"bug");
+    out.push(length);
+    out.extend_from_slice(message.as_bytes());
+    Ok(())
+}
+
+fn short() -> Framing {
+    Framing::custom(|| (decode, encode))
+}
+
+fn client(listener: &Listener) -> ClientBuilder {
+    Client::builder(format!("tcp://{}", listener.address()))
+        .heartbeat(Heartbeat::off())
+        .backoff(Backoff::fixed(ms(1)))
+}
+
+fn expect(stream: &mut TcpStream, bytes: &[u8]) {
+    let mut came = vec![0; bytes.len()];
+    stream.read_exact(&mut came).unwrap();
+    assert_eq!(came, bytes);
+}
+
+#[test]
+fn each_link_has_a_codec_of_its_own_which_sees_the_login_and_keeps_what_is_left() {
+    let links = Arc::new(AtomicUsize::new(0));
+    let made = Arc::clone(&links);
+    // packets on a link are counted, both ways, and begin with that
+    let framing = Framing::custom(move || {
+        made.fetch_add(1, SeqCst);
+        let (mut received, mut sent) = (b'0', b'0');
+        let decode = move |bytes: &[u8]| {
+            if bytes.first().is_some_and(|number| *number != received) {
+                return Err("out of step".into());
+            }
+            if bytes.len() < 2 {
+                return Ok(None);
+            }
+            received += 1;
+            Ok(Some(Packet::new(2).payload(1..2).text()))
+        };
+        let encode = move |message: &Message, out: &mut Vec<u8>| {
+            out.push(sent);
+            out.extend_from_slice(message.as_bytes());
+            sent += 1;
+            Ok(())
+        };
+        (decode, encode)
+    });
+    let listener = Listener::new();
+    let client = client(&listener)
+        .framing(framing)
+        .login(|login| {
+            login.send("L")?;
+            let answer = login.recv()?;
+            if answer == "l" { Ok(()) } else { Err(format!("{answer:?}").into()) }
+        })
+        .start()
+        .unwrap();
+    for link in 1..=3 {
+        let mut stream = listener.accept_raw();
+        expect(&mut stream, b"0L");
+        // the rest lies in the buffer when the login is over, half a packet with it
+        stream.write_all(b"0l1a2b3").unwrap();
+        for text in ["a", "b"] {
+            assert_eq!(client.recv_timeout(PATIENCE).unwrap(), text);
+        }
+        client.send("x").unwrap();
+        client.send("y").unwrap();
+        expect(&mut stream, b"1x2y");
+        stream.write_all(b"c").unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "c");
+        assert_eq!(links.load(SeqCst), link);
+    }
+}
+
+#[test]
+fn a_codec_that_lies_ends_the_link_with_words_and_nothing_else() {
+    type Decoder = fn(&[u8]) -> Result<Option<Packet>, CodecError>;
+    type Encoder = fn(&Message, &mut Vec<u8>) -> Result<(), CodecError>;
+    let packets = |first: fn(&[u8]) -> Result<Option<usize>, CodecError>| Framing::packets(first);
+    let custom = |decode: Decoder| Framing::custom(move || (decode, encode));
+    for (framing, word) in [
+        (packets(|_| Ok(Some(0))), "a packet of no bytes"),
+        (packets(|_| Ok(None)), "within the limit of 1000 bytes"),
+        (packets(|_| Ok(Some(usize::MAX))), "within the limit of 1000 bytes"),
+        (packets(|_| panic!("my bug")), "the codec panicked: my bug"),
+        (packets(|bytes| Err(format!("what is {:#x}?", bytes[0]).into())), "what is 0x78?"),
+        (packets(|bytes| Ok(bytes[5000..].first().map(|_| 1))), "the codec panicked"),
+        (custom(|_| Ok(Some(Packet::new(0)))), "a packet of no bytes"),
+        (custom(|_| Ok(Some(Packet::new(0).skipped()))), "a packet of no bytes"),
+        (custom(|_| Ok(Some(Packet::new(3).payload(2..9)))), "outside of its packet"),
+        (
+            custom(|_| Ok(Some(Packet::new(9).payload(std::ops::Range { start: 8, end: 2 })))),
+            "outside of its packet",
+        ),
+        (custom(|_| Ok(Some(Packet::new(usize::MAX).payload(1..2)))), "within the limit"),
+        (custom(|_| Ok(Some(Packet::new(900).message("a")))), "more than there is"),
+        (custom(|_| Ok(Some(Packet::new(9).message("a".repeat(1001))))), "over the limit of 1000"),
+        (Framing::custom(|| -> (Decoder, Encoder) { panic!("no codec today") }), "no codec today"),
+    ] {
+        let listener = Listener::new();
+        let (builder, watch) = watch(client(&listener).framing(framing));
+        let client = builder.limits(Limits::new().message(1000)).start().unwrap();
+        let mut stream = listener.accept_raw();
+        // of what lies there a codec sees a part
+        let _ = stream.write_all(&[b'x'; 800]);
+        let cause = match word {
+            "no codec today" => watch.attempt_failed(),
+            "within the limit of 1000 bytes" => {
+                let _ = stream.write_all(&[b'x'; 400]);
+                watch.disconnected()
+            }
+            _ => watch.disconnected(),
+        };
+        assert!(matches!(&*cause, Failure::Framing { .. }), "{cause:?}");
+        assert!(cause.to_string().contains(word), "{cause} does not say {word:?}");
+        // and it is dialed again
+        drop(stream);
+        listener.accept_raw();
+        drop(client);
+    }
+}
+
+#[test]
+fn a_message_that_the_codec_does_not_encode_is_handed_back_and_the_rest_goes_on() {
+    let listener = Listener::new();
+    let (dropped, told) = mpsc::channel();
+    let (builder, watch) = watch(client(&listener).framing(short()));
+    let client = builder
+        .on_dropped(move |message, why| dropped.send((message, why)).unwrap())
+        .connect()
+        .unwrap();
+    let mut stream = listener.accept_raw();
+    let long = Message::from("x".repeat(256));
+    for _ in 0..3 {
+        client.send("a").unwrap();
+        client.send(long.clone()).unwrap();
+        client.send("b").unwrap();
+        expect(&mut stream, b"\x01a\x01b");
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (long.clone(), Undelivered::Refused));
+        // what is sent next may go past the writer thread
+        stream.write_all(b"\x01!").unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "!");
+        client.send(long.clone()).unwrap();
+        assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (long.clone(), Undelivered::Refused));
+    }
+    assert_eq!(client.stats().connects, 1);
+    // one that panics is not asked again
+    client.send("bug").unwrap();
+    client.send("c").unwrap();
+    let cause = watch.disconnected();
+    assert!(matches!(&*cause, Failure::Framing { .. }), "{cause:?}");
+    assert!(cause.to_string().contains("the codec panicked"), "{cause}");
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), ("bug".into(), Undelivered::Refused));
+    expect(&mut listener.accept_raw(), b"\x01c");
+    assert!(told.try_recv().is_err());
+}
+
+#[test]
+fn at_least_once_holds_with_a_recognised_beat_in_any_framing() {
+    // a type, and a length of what follows, as MQTT has it; beats have a type of their own
+    let framing = Framing::length_field(LengthField::new(Prefix::Varint).offset(1).strip(0));
+    let packet = |number: u8| vec![0x30, 1, number];
+    let (beat, answer) = (vec![0xc0, 0], vec![0xd0, 0]);
+    let listener = Listener::new();
+    let is_answer = {
+        let answer = answer.clone();
+        move |message: &everlink::MessageRef<'_>| message.as_bytes() == answer
+    };
+    let client = Client::builder(format!("tcp://{}", listener.address()))
+        .framing(framing)
+        .delivery(Delivery::AtLeastOnce)
+        .heartbeat(Heartbeat::every(PATIENCE).message(beat.clone(), is_answer))
+        .backoff(Backoff::fixed(ms(1)))
+        .connect()
+        .unwrap();
+    // one that is none is refused
+    assert!(client.send(vec![0x30, 2, 1]).is_err());
+    // between the messages it may be asked what has come
+    let expect_after_beats = |stream: &mut TcpStream, packet: Vec<u8>, answer: &[u8]| {
+        let mut head = [0; 2];
+        loop {
+            stream.read_exact(&mut head).unwrap();
+            if head != *beat {
+                break;
+            }
+            stream.write_all(answer).unwrap();
+        }
+        assert_eq!(head, packet[..2]);
+        expect(stream, &packet[2..]);
+    };
+    let mut stream = listener.accept_raw();
+    let receipts: Vec<_> =
+        (0..3).map(|number| client.send_confirmed(packet(number)).unwrap()).collect();
+    for number in 0..3 {
+        expect_after_beats(&mut stream, packet(number), b"");
+    }
+    reset_raw(stream);
+    // none was confirmed: all come again, and are now
+    let mut stream = listener.accept_raw();
+    for number in 0..3 {
+        expect_after_beats(&mut stream, packet(number), &answer);
+    }
+    let mut again = stream.try_clone().unwrap();
+    std::thread::spawn(move || {
+        let mut beat = [0; 2];
+        while again.read_exact(&mut beat).is_ok() {
+            let _ = again.write_all(&answer);
+        }
+    });
+    for receipt in receipts {
+        receipt.wait(PATIENCE).unwrap();
+    }
+    assert!(client.try_recv().unwrap().is_none(), "an answer was delivered");
+}
+
+fn reset_raw(stream: TcpStream) {
+    socket2::SockRef::from(&stream).set_linger(Some(ms(0))).unwrap();
+}
+
+#[test]
+fn a_session_goes_on_in_any_framing_that_has_room_for_it() {
+    for (index, framing) in [
+        short(),
+        Framing::delimited("\r\n"),
+        Framing::delimited("\0"),
+        Framing::content_length(),
+        Framing::length_prefixed(Prefix::Varint),
+        Framing::length_field(LengthField::new(Prefix::U24).adjustment(-3)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let is_refusing = index == 0;
+        let (sessions, session) = mpsc::channel();
+        let server = Server::builder()
+            .framing(framing.clone())
+            .resume(Resume::new())
+            .bind("127.0.0.1:0", move |session| {
+                sessions.send(session.clone()).unwrap();
+                echo_all(session);
+            })
+            .unwrap();
+        let client = Client::builder(format!("tcp://{}", server.local_addr()))
+            .framing(framing.clone())
+            .resume(Resume::new())
+            .backoff(Backoff::fixed(ms(1)))
+            .connect()
+            .unwrap();
+        let session = session.recv_timeout(PATIENCE).unwrap();
+        for round in 0..5 {
+            for number in 0..20 {
+                client.send(format!("{round}.{number}")).unwrap();
+            }
+            if is_refusing {
+                // it has a number, which is empty then
+                client.send("x".repeat(256)).unwrap();
+            }
+            client.reconnect().unwrap();
+            for number in 0..20 {
+                let came = client.recv_timeout(PATIENCE).unwrap();
+                let text = format!("{round}.{number}");
+                assert_eq!(came.as_bytes(), text.as_bytes(), "{framing:?}");
+            }
+        }
+        assert!(session.failure().is_none(), "{framing:?}");
+    }
+    for framing in [
+        Framing::fixed(8),
+        Framing::packets(|_| Ok(Some(1))),
+        Framing::delimited("|"),
+        Framing::delimited("\n").keep_delimiter(),
+        Framing::length_field(LengthField::new(Prefix::U8).strip(0)),
+    ] {
+        let client = Client::builder("tcp://127.0.0.1:9").framing(framing).resume(Resume::new());
+        let refused = client.start().unwrap_err();
+        assert!(refused.to_string().contains("resume"), "{refused}");
+    }
+}
+
+#[test]
+fn a_long_packet_is_gathered_while_its_codec_says_nothing() {
+    // its end shows in its last byte
+    let framing =
+        Framing::packets(|bytes| Ok((bytes.last() == Some(&b'.')).then_some(bytes.len())));
+    let listener = Listener::new();
+    let client = client(&listener).framing(framing.text()).connect().unwrap();
+    let mut stream = listener.accept_raw();
+    let long = "x".repeat(3_000_000) + ".";
+    for _ in 0..2 {
+        for piece in long.as_bytes().chunks(70_000) {
+            stream.write_all(piece).unwrap();
+        }
+        assert!(client.recv_timeout(PATIENCE).unwrap() == *long);
+    }
+    client.send(long.clone()).unwrap();
+    expect(&mut stream, long.as_bytes());
+}
+
+#[test]
+fn what_a_codec_has_not_made_a_packet_of_counts_against_the_memory() {
+    let (sender, causes) = mpsc::channel();
+    let server = Server::builder()
+        .framing(Framing::packets(|_| Ok(None)))
+        .heartbeat(Heartbeat::listen(PATIENCE))
+        .memory_limit(1 << 20)
+        .bind("127.0.0.1:0", move |session| {
+            while session.recv().is_ok() {}
+            let _ = sender.send(session.failure());
+        })
+        .unwrap();
+    // each is within the limit of a message, and both together are over that of the memory
+    let _streams = [(); 2].map(|()| {
+        let mut stream = connect(server.local_addr());
+        let _ = stream.write_all(&vec![b'x'; 900_000]);
+        stream
+    });
+    let cause = causes.recv_timeout(PATIENCE).unwrap().expect("a cause");
+    assert!(cause.to_string().contains("no memory"), "{cause}");
+}
+
+fn mqtt() -> Framing {
+    Framing::length_field(LengthField::new(Prefix::Varint).offset(1).strip(0))
+}
+
+#[test]
+fn packets_on_a_websocket_are_joined_and_cut_as_the_peer_likes() {
+    let (sender, causes) = mpsc::channel();
+    let server = Server::builder()
+        .websocket_framing(mqtt().max_length(1000))
+        .bind("127.0.0.1:0", move |session| {
+            while let Ok(packet) = session.recv() {
+                let _ = session.send(packet);
+            }
+            let _ = sender.send(session.failure());
+        })
+        .unwrap();
+    let long = [&[0x30, 0xf4, 0x03][..], &[7; 500]].concat();
+    let packets = [vec![0xc0, 0], long, vec![0x30, 1, 9]];
+    let bytes = packets.concat();
+    for size in [1, 2, 3, 100, 502, 600] {
+        let mut stream = open(server.local_addr());
+        for piece in bytes.chunks(size) {
+            stream.write_all(&masked(BINARY, piece)).unwrap();
+            // pings and fragments are the WebSocket's
+            stream.write_all(&masked(0x89, b"ping")).unwrap();
+        }
+        stream.write_all(&masked(0x02, &bytes[..1])).unwrap();
+        stream.write_all(&masked(0x80, &bytes[1..])).unwrap();
+        let mut came = Vec::new();
+        while came.len() < 6 {
+            match read_frame(&mut stream).unwrap() {
+                (0x8a, payload) => assert_eq!(payload, b"ping"),
+                (BINARY, packet) => came.push(packet),
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(came, [&packets[..], &packets].concat(), "{size}");
+        stream.write_all(&masked(0x88, &close_body(1000, ""))).unwrap();
+        causes.recv_timeout(PATIENCE).unwrap();
+    }
+    for (bytes, code, word) in [
+        (masked(TEXT, b"ab"), 1003_u16, "a text message where packets"),
+        (masked(BINARY, &[0x30, 0xff, 0x7f]), 1002, "over the limit of 1000"),
+        (masked(BINARY, &[0xff; 20]), 1002, "more than 64 bits"),
+    ] {
+        let mut stream = open(server.local_addr());
+        stream.write_all(&bytes).unwrap();
+        assert_eq!(read_frame(&mut stream).unwrap(), (0x88, code.to_be_bytes().to_vec()));
+        drop(stream);
+        let cause = causes.recv_timeout(PATIENCE).unwrap().expect("a cause");
+        assert!(cause.to_string().contains(word), "{cause}");
+    }
+}
+
+#[test]
+fn a_client_of_packets_on_a_websocket_dials_again_after_what_is_none() {
+    let listener = Listener::new();
+    let (builder, watch) = watch(listener.client().framing(mqtt()));
+    let client = builder.backoff(Backoff::fixed(ms(1))).start().unwrap();
+    for _ in 0..2 {
+        let mut stream = upgrade(&listener);
+        client.send(vec![0xc0, 0]).unwrap();
+        assert_eq!(read_frame(&mut stream).unwrap(), (BINARY, vec![0xc0, 0]));
+        stream.write_all(&frame(BINARY, &[0xd0])).unwrap();
+        stream.write_all(&frame(BINARY, &[0, 0x30, 1])).unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_bytes(), [0xd0, 0]);
+        stream.write_all(&frame(BINARY, &[5])).unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_bytes(), [0x30, 1, 5]);
+        stream.write_all(&frame(BINARY, &[0xff; 20])).unwrap();
+        assert_eq!(read_frame(&mut stream).unwrap(), (0x88, 1002_u16.to_be_bytes().to_vec()));
+        drop(stream);
+        let cause = watch.disconnected();
+        assert!(matches!(&*cause, Failure::Framing { .. }), "{cause:?}");
+    }
+}
