@@ -228,3 +228,34 @@ fn irc_is_back_in_its_channel_after_the_server_was_killed() {
     one.finish();
     two.finish();
 }
+
+#[test]
+fn redis_publishes_and_hears_again_after_it_was_killed() {
+    let service = Service::start("redis-server", |folder, port| {
+        let folder = folder.display().to_string();
+        let port = port.to_string();
+        ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir", &folder]
+            .map(str::to_owned)
+            .to_vec()
+    });
+    let Some(mut service) = service else { return };
+    let url = service.url();
+    let mut redis = Running::start("redis_pubsub", &[&url, "news"]);
+    redis.until("subscribed");
+    redis.say("one");
+    redis.until("one");
+    service.restart("-KILL");
+    redis.until("subscribed");
+    // the publisher has a connection of its own, which may come back later
+    let mut tries = 0;
+    loop {
+        redis.say("two");
+        let said = redis.said.recv_timeout(PATIENCE).unwrap();
+        if said == "two" || said == "received by 1" {
+            break;
+        }
+        tries += 1;
+        assert!(tries < 100, "{said}");
+    }
+    redis.finish();
+}
