@@ -184,7 +184,7 @@ impl ClientSession {
     pub(super) fn begin(&mut self, start: Start) -> SessionStart {
         match (start, &mut self.state) {
             (Start::Resumed { received, has }, SessionState::Held(held)) => {
-                held.counts.resume(received, has);
+                self.counters.confirmed.fetch_add(held.counts.resume(received, has), Relaxed);
                 held.is_tried = false;
                 self.counters.resumed.fetch_add(1, Relaxed);
                 SessionStart::Resumed { resent: self.outbox.resumed(received, has) }

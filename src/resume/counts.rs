@@ -170,11 +170,14 @@ impl Counts {
         self.attempt.store(attempt, Release);
     }
 
-    /// A link begins whose peer has counted so much, and has so much.
-    pub(crate) fn resume(&self, received: u64, has: u64) {
+    /// A link begins whose peer has counted so much, and has so much. Returns how much of that it had not
+    /// said before.
+    pub(crate) fn resume(&self, received: u64, has: u64) -> u64 {
+        let confirmed = received.saturating_sub(self.confirmed());
         self.confirmed.store(received, Release);
         self.at.store(has, Release);
         self.is_asked.store(false, Release);
+        confirmed
     }
 
     /// The peer has said that the session is over. The first time counts.

@@ -428,7 +428,8 @@ impl SessionOwner {
         }
         let Terms { attempt, received, has } = claim.terms();
         self.counts.accept(attempt);
-        self.counts.resume(received, has);
+        let confirmed = self.counts.resume(received, has);
+        self.core.counters().confirmed.fetch_add(confirmed, Relaxed);
         let resent = self.core.outbox().resumed(received, has);
         let (token, received) = (self.token.clone(), self.counts.received());
         let window = Some(self.resumption.settings().window().as_secs());

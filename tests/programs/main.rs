@@ -8,4 +8,6 @@ mod chat;
 mod examples;
 mod monitor;
 mod prometheus;
+#[cfg(feature = "tls")]
+mod protocols;
 mod services;

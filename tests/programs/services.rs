@@ -14,7 +14,7 @@ use crate::support::examples::example;
 use crate::support::{PATIENCE, eventually};
 
 /// A program that listens on a port of loopback until it is dropped, and on the same one after each start.
-struct Service {
+pub(super) struct Service {
     name: &'static str,
     folder: PathBuf,
     address: SocketAddr,
@@ -24,8 +24,12 @@ struct Service {
 
 impl Service {
     /// Starts it with what the closure makes of a folder and a port. `None` if it is not installed.
-    fn start(name: &'static str, arguments: impl Fn(&PathBuf, u16) -> Vec<String>) -> Option<Self> {
-        let folder = std::env::temp_dir().join(format!("everlink-{name}-{}", std::process::id()));
+    pub(super) fn start(
+        name: &'static str,
+        arguments: impl Fn(&PathBuf, u16) -> Vec<String>,
+    ) -> Option<Self> {
+        let file = std::path::Path::new(name).file_name().unwrap_or_default().to_string_lossy();
+        let folder = std::env::temp_dir().join(format!("everlink-{file}-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         // it cannot say which port it took: one may be gone before it listens there
         for _ in 0..5 {
@@ -68,12 +72,17 @@ impl Service {
         }
     }
 
-    fn restart(&mut self, signal: &str) {
+    pub(super) fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
+    pub(super) fn restart(&mut self, signal: &str) {
         self.stop(signal);
         assert_eq!(self.run(), Some(true));
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("tcp://{}", self.address)
     }
 }
