@@ -62,6 +62,16 @@ impl Unasked {
 }
 
 #[cfg(test)]
+impl Unasked {
+    /// Where the clock must not decide.
+    pub(super) fn set_due(&mut self, is_due: bool) {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let since = if is_due { Instant::now() - ASK_AFTER } else { Instant::now() + HOUR };
+        self.since = self.since.map(|_| since);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

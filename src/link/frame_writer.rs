@@ -696,3 +696,11 @@ impl FrameWriter {
         }
     }
 }
+
+#[cfg(test)]
+impl FrameWriter {
+    /// A question about what was written so far is due from here on, or will never be.
+    pub(super) fn set_due(&mut self, is_due: bool) {
+        self.unasked.set_due(is_due);
+    }
+}

@@ -49,7 +49,7 @@ pub(super) fn shared(protocol: Protocol, messages: usize) -> Arc<Shared> {
 }
 
 #[derive(Debug)]
-struct NoSocket;
+pub(super) struct NoSocket;
 
 impl Hangup for NoSocket {
     fn hang_up(&self) {}

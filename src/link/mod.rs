@@ -56,6 +56,8 @@ mod opened;
 mod pings;
 mod reader;
 mod shared;
+#[cfg(all(test, not(shuttle)))]
+mod simulation_tests;
 mod sorted;
 mod suspension;
 mod talk;

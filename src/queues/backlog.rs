@@ -1,5 +1,8 @@
 //! What the outbox has accepted and is not done with: plain bookkeeping, no waiting.
 
+#[cfg(test)]
+mod simulation_tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;

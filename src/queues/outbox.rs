@@ -5,6 +5,8 @@ mod accounting_tests;
 #[cfg(test)]
 mod session_tests;
 #[cfg(test)]
+mod simulation_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
