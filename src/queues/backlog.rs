@@ -10,23 +10,12 @@ use std::time::Instant;
 use super::byte_queue::ByteQueue;
 use super::confirmations::Confirmations;
 use super::entry::Entry;
+use super::send_gate::SendGate;
 use super::terms::{Refused, Tally, Terms, TooLarge};
 use crate::failure::Failure;
 use crate::message::Message;
 use crate::policy::{Bounds, Delivery, Unconfirmed, Undelivered};
 use crate::sync::{Budget, Holding, Share};
-
-/// What a send meets.
-#[derive(Debug, Default)]
-enum SendGate {
-    #[default]
-    Open,
-    /// The client has given up, for this reason: messages are still queued while there is room, but
-    /// there is no point in waiting.
-    NobodyDrains(Arc<Failure>),
-    /// Nothing more is accepted.
-    Shut,
-}
 
 /// What a session that can be resumed keeps: everything that was encoded, until the peer has said
 /// that it has it.

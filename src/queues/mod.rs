@@ -13,6 +13,7 @@ mod on_dropped;
 pub(crate) mod outbox;
 pub(crate) mod question;
 pub(crate) mod receipt;
+mod send_gate;
 pub(crate) mod terms;
 
 pub(crate) use channel::NoMessage;
