@@ -74,9 +74,9 @@ const ERRORS: &[(Error, u64)] = &[
     (Error::HoleAtTheEndUntold, 2000),
     (Error::DoubtfulExpires, 2000),
     (Error::LateAttemptAccepted, 2000),
-    (Error::EndNotAwaited, 2000),
+    (Error::EndNotAwaited, 4000),
     (Error::HandlerBeforeReport, 2000),
-    (Error::CrossedEndForgotten, 2000),
+    (Error::CrossedEndForgotten, 8000),
     (Error::HasIgnored, 2000),
 ];
 
@@ -151,7 +151,7 @@ impl World {
         let fragment = Limits::new().fragment(random.usize(1..12));
         let limits = (random.u8(..3) == 0 && protocols[CLIENT].is_websocket()).then_some(fragment);
         let settings = Arc::new(Settings { limits, ..Settings::default() });
-        let program = Program::new(CLIENT, &protocols, &settings, &rules);
+        let program = Program::new(None, &protocols, &settings, &rules);
         let client = Client { program, held: None, phase: Phase::Down, old: None };
         Self {
             random,
@@ -187,7 +187,7 @@ impl World {
 
     fn hinder(&mut self, out: &Pipe) {
         if !self.is_calm {
-            out.hinder(self.random.usize(1..60), self.random.bool());
+            out.hinder(self.random.usize(1..60), self.random.bool(), false);
         }
     }
 
@@ -228,12 +228,10 @@ impl World {
 
     fn write(&mut self, side: usize, is_due: bool) {
         let (is_other, truth) = (self.random.u8(..6) == 0, &mut self.truth);
-        let most = self.random.usize(1..100);
-        let is_full = self.random.u8(..4) == 0;
         if side == CLIENT {
             match std::mem::replace(&mut self.client.phase, Phase::Down) {
                 Phase::Up(mut link) => {
-                    link.hinder(most, is_full);
+                    link.hinder(&mut self.random);
                     link.write(is_due, is_other && !self.is_calm, truth);
                     self.client.program.hear(truth);
                     self.client_heard(link);
@@ -242,7 +240,7 @@ impl World {
             }
         } else if let Some(session) = self.live_session() {
             let Some(mut link) = self.sessions[session].link.take() else { return };
-            link.hinder(most, is_full);
+            link.hinder(&mut self.random);
             link.write(is_due, is_other && !self.is_calm, &mut self.truth);
             self.sessions[session].program.hear(&mut self.truth);
             self.server_heard(session, link);
@@ -360,7 +358,7 @@ impl World {
             0 => link.shared.control.ping(),
             1 => link.shared.control.report(),
             _ => {
-                let name = self.truth.begin(side, true);
+                let name = self.truth.begin(side, None, true);
                 link.shared.control.reply(Message::from(name.to_string()));
             }
         }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 
 use crossbeam_channel::bounded;
+use fastrand::Rng;
 
 use super::network_tests::Pipe;
 use super::truth_tests::Truth;
@@ -98,6 +99,10 @@ struct Tap {
     buffer: ReadBuffer,
     seen: usize,
     number: u64,
+    /// Whether the peer was asked after all that.
+    is_asked: bool,
+    /// Whether its end has said that the session is over.
+    is_ended: bool,
 }
 
 pub(super) struct LinkEnd {
@@ -167,6 +172,8 @@ impl LinkEnd {
                 buffer: ReadBuffer::new(Vec::new()),
                 seen: out.len(),
                 number: counts.at(),
+                is_asked: false,
+                is_ended: false,
             },
             out,
             reported: 0,
@@ -199,13 +206,15 @@ impl LinkEnd {
         }
         self.owner.hear(truth);
         self.tap(truth);
-        if !matches!(result, Ok(WriterStep::Sleep(_))) {
-            self.stop_writing();
+        match result {
+            Ok(WriterStep::Sleep(_)) if !is_other => self.check_holes(truth),
+            Ok(WriterStep::Sleep(_)) => {}
+            _ => self.stop_writing(),
         }
     }
 
-    pub(super) fn hinder(&self, most: usize, is_full: bool) {
-        self.out.hinder(most, is_full);
+    pub(super) fn hinder(&self, random: &mut Rng) {
+        self.out.hinder(random.usize(1..100), random.u8(..4) == 0, random.u8(..4) == 0);
     }
 
     /// It writes no more; what comes may still be read.
@@ -230,7 +239,8 @@ impl LinkEnd {
     }
 
     fn tap(&mut self, truth: &mut Truth) {
-        let Tap { decoder, buffer, seen, number } = &mut self.tap;
+        let (side, session) = (self.owner.side, self.session);
+        let Tap { decoder, buffer, seen, number, is_asked, is_ended } = &mut self.tap;
         let new = self.out.since(*seen);
         *seen += new.len();
         for part in new.chunks(1000) {
@@ -243,23 +253,43 @@ impl LinkEnd {
                     let (side, line) = (self.owner.side, self.line);
                     format!("  {side} writes on {line}: {:?}", String::from_utf8_lossy(bytes))
                 });
+                truth.check(!*is_ended, || format!("{side} goes on behind its end"));
                 if bytes.first() == Some(&COUNTED) {
                     *number += 1;
-                    truth.written(self.session, self.owner.side, *number, name(&bytes[1..]));
+                    *is_asked = false;
+                    truth.written(session, side, *number, name(&bytes[1..]));
                     continue;
                 }
                 match std::str::from_utf8(bytes).ok().and_then(Note::parse) {
                     Some(Note::Gap(numbers)) => {
+                        *is_asked = false;
                         for _ in 0..numbers {
                             *number += 1;
-                            truth.emptied(self.session, self.owner.side, *number);
+                            truth.emptied(session, side, *number);
                         }
                     }
                     Some(Note::Report(received)) => self.reported = received,
-                    _ => {}
+                    Some(Note::Ask) => *is_asked = true,
+                    Some(Note::End(_)) => {
+                        *is_ended = true;
+                        if self.is_told.is_none() {
+                            truth.said_all(session, side);
+                            let sent = self.counts.sent();
+                            truth.check(*number == sent, || format!("holes up to {sent} untold"));
+                        }
+                    }
+                    None => {}
                 }
             }
         }
+    }
+
+    /// Nothing is left to be written: a question stands behind all holes.
+    fn check_holes(&self, truth: &mut Truth) {
+        let Tap { number, is_asked, .. } = self.tap;
+        let sent = self.counts.sent();
+        let is_told = number >= sent || self.owner.outbox.next_position().is_some();
+        truth.check(!is_asked || is_told, || format!("asked, and holes up to {sent} untold"));
     }
 
     /// The reader's turn.

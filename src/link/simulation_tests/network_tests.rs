@@ -23,8 +23,9 @@ struct Flow {
     breaks_at: usize,
     /// A write takes no more bytes than this.
     most: usize,
-    /// The next write would have to wait.
+    /// The next write would have to wait, or the next flush.
     is_full: bool,
+    is_unflushed: bool,
     /// Behind what arrives is the end.
     is_ended: bool,
 }
@@ -38,6 +39,7 @@ impl Pipe {
             breaks_at: usize::MAX,
             most: usize::MAX,
             is_full: false,
+            is_unflushed: false,
             is_ended: false,
         })))
     }
@@ -56,10 +58,10 @@ impl Pipe {
         self.flow().bytes[place..].to_vec()
     }
 
-    /// The next write takes no more than this, and may have to wait.
-    pub(super) fn hinder(&self, most: usize, is_full: bool) {
+    /// The next write takes no more than this, and may have to wait, or what follows it.
+    pub(super) fn hinder(&self, most: usize, is_full: bool, is_unflushed: bool) {
         let mut flow = self.flow();
-        (flow.most, flow.is_full) = (most, is_full);
+        (flow.most, flow.is_full, flow.is_unflushed) = (most, is_full, is_unflushed);
     }
 
     /// Of what is on its way so many bytes arrive at most; the writer notices after so many more.
@@ -126,6 +128,13 @@ impl WriteHalf for Pipe {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         self.write(buf)
+    }
+
+    fn try_flush(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.flow().is_unflushed) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> io::Result<()> {

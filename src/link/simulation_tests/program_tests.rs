@@ -5,6 +5,8 @@ use super::*;
 /// A program with its outbox.
 pub(super) struct Program {
     pub(super) owner: Owner,
+    /// Its session, if it is a server's.
+    session: Option<usize>,
     /// It has ended the session.
     pub(super) is_closing: bool,
     /// Messages that can be withdrawn.
@@ -13,11 +15,12 @@ pub(super) struct Program {
 
 impl Program {
     pub(super) fn new(
-        side: usize,
+        session: Option<usize>,
         protocols: &[Protocol; 2],
         settings: &Arc<Settings>,
         rules: &Rules,
     ) -> Self {
+        let side = if session.is_some() { SERVER } else { CLIENT };
         let lost = Lost::default();
         let tells = Arc::clone(&lost);
         let limits = Queue::new().messages(rules.room).overflow(rules.overflow);
@@ -33,7 +36,7 @@ impl Program {
             counters: Arc::new(Counters::default()),
             lost,
         };
-        Self { owner, is_closing: false, withdrawable: Vec::new() }
+        Self { owner, session, is_closing: false, withdrawable: Vec::new() }
     }
 
     pub(super) fn outbox(&self) -> &Outbox {
@@ -47,7 +50,7 @@ impl Program {
         let is_for_this_link = random.u8(..8) == 0;
         let has_receipt = random.u8(..4) == 0;
         let side = self.owner.side;
-        let name = truth.begin(side, is_for_this_link && !has_receipt);
+        let name = truth.begin(side, self.session, is_for_this_link && !has_receipt);
         truth.show(|| {
             format!("  {side} sends {name}, this link: {is_for_this_link}, receipt: {has_receipt}")
         });

@@ -119,7 +119,7 @@ impl World {
             token,
             known: Known::Unreported { attempt: 0 },
             counts: Arc::default(),
-            program: Program::new(SERVER, &self.protocols, &self.settings, &self.rules),
+            program: Program::new(Some(session), &self.protocols, &self.settings, &self.rules),
             link: None,
             reported: 0,
             old: None,

@@ -14,6 +14,8 @@ pub(super) const SERVER: usize = 1;
 #[derive(Debug)]
 pub(super) struct Fate {
     pub(super) from: usize,
+    /// The session of the server's program that has sent it.
+    of: Option<usize>,
     /// It is counted by no session.
     pub(super) is_outside: bool,
     /// The session in which it has its number.
@@ -118,9 +120,10 @@ impl Truth {
     }
 
     /// A message that its program is about to send; returns its name.
-    pub(super) fn begin(&mut self, from: usize, is_outside: bool) -> usize {
+    pub(super) fn begin(&mut self, from: usize, of: Option<usize>, is_outside: bool) -> usize {
         self.fates.push(Fate {
             from,
+            of,
             is_outside,
             session: None,
             is_received: false,
@@ -273,6 +276,17 @@ impl Truth {
         self.check(doubtful == in_doubt, || {
             format!("{in_doubt} messages are said to be in doubt, and {doubtful} are")
         });
+    }
+
+    /// An end says that the session is over, of its own accord.
+    pub(super) fn said_all(&mut self, session: usize, from: usize) {
+        for name in 0..self.fates.len() {
+            let fate = &self.fates[name];
+            let is_its = fate.from == from && fate.of.is_none_or(|of| of == session);
+            let is_open = fate.told.is_none() && !fate.is_handed_back && !fate.is_outside;
+            let is_said = fate.session == Some(session) || fate.is_received;
+            self.check(!is_its || !is_open || is_said, || format!("{name} is left behind the end"));
+        }
     }
 
     pub(super) fn handed_back(&mut self, name: usize) {
