@@ -29,7 +29,9 @@ use tungstenite::protocol::Role;
 
 use crate::link::close_request::CloseRequest;
 use crate::message::{CloseCode, CloseFrame, Message};
-use crate::policy::{Delivery, Framing, Limits, Overflow, Prefix, Queue, Unconfirmed, Undelivered};
+use crate::policy::{
+    Delivery, Framing, Limits, OnResend, Overflow, Prefix, Queue, Unconfirmed, Undelivered,
+};
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::queues::question::{Lasts, Question, Unanswered};
@@ -43,6 +45,9 @@ use crate::wire::Protocol;
 /// A time to live in the schedules, and how much of it passes at once: far longer than a schedule runs.
 const TIME_TO_LIVE: Duration = Duration::from_secs(5000);
 const MOMENT: Duration = Duration::from_secs(1000);
+
+/// What a program adds to messages that are sent though the peer may have them.
+const MARK: &[u8] = b"again";
 
 /// An error that is planted, to see that it is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,13 +149,23 @@ impl World {
             overflow,
             delivery,
         };
-        let protocols = match random.u8(..3) {
-            0 => [(); 2].map(|()| Protocol::Framed(Framing::length_prefixed(Prefix::U16))),
+        let framed = |framing: Framing| [(); 2].map(|()| Protocol::Framed(framing.clone()));
+        let protocols = match random.u8(..6) {
+            0 => framed(Framing::length_prefixed(Prefix::U16)),
+            1 => framed(Framing::lines()),
             _ => [Role::Client, Role::Server].map(Protocol::WebSocket),
         };
         let fragment = Limits::new().fragment(random.usize(1..12));
         let limits = (random.u8(..3) == 0 && protocols[CLIENT].is_websocket()).then_some(fragment);
-        let settings = Arc::new(Settings { limits, ..Settings::default() });
+        let mark: OnResend = Arc::new(|message| {
+            let marked = [message.as_bytes(), MARK].concat();
+            match message.is_text() {
+                true => Message::from(String::from_utf8_lossy(&marked).into_owned()),
+                false => Message::from(marked),
+            }
+        });
+        let settings = Settings { limits, on_resend: Some(mark), ..Settings::default() };
+        let settings = Arc::new(settings);
         let program = Program::new(None, &protocols, &settings, &rules);
         let client = Client { program, held: None, phase: Phase::Down, old: None };
         Self {

@@ -60,9 +60,9 @@ impl Entry {
         }
     }
 
-    /// Whether it may be with the peer already.
+    /// Whether it may be with the peer already. What a session sends again is not.
     pub(crate) fn is_again(&self) -> bool {
-        self.again
+        self.is_in_doubt
     }
 
     /// Whether a session does not count it: nobody asks what becomes of it, and it has no other link.

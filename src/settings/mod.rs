@@ -233,7 +233,8 @@ settings! {
 
         /// What is sent again goes out as this makes it: MQTT wants a mark on it, say. It runs on the writer
         /// thread for each message that a link which died had written, each time that it is written again; the
-        /// outbox keeps the message as it was. A panic in it ends the link.
+        /// outbox keeps the message as it was. A panic in it ends the link. What a session sends again goes
+        /// out as it was, for the peer lacks it; only what was in doubt when a session was over does not.
         ///
         /// ```
         /// use everlink::{Client, Message};

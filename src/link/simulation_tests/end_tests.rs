@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::network_tests::Pipe;
 use super::truth_tests::Truth;
-use super::{Error, Rules};
+use super::{Error, MARK, Rules};
 use crate::failure::Failure;
 use crate::link::beats::Beats;
 use crate::link::close_request::CloseRequest;
@@ -257,7 +257,9 @@ impl LinkEnd {
                 if bytes.first() == Some(&COUNTED) {
                     *number += 1;
                     *is_asked = false;
-                    truth.written(session, side, *number, name(&bytes[1..]));
+                    let name = name(&bytes[1..]);
+                    truth.written(session, side, *number, name);
+                    truth.marked(name, bytes.ends_with(MARK));
                     continue;
                 }
                 match std::str::from_utf8(bytes).ok().and_then(Note::parse) {

@@ -155,6 +155,14 @@ impl Truth {
         }
     }
 
+    /// The message says that the peer may have it already, or not.
+    pub(super) fn marked(&mut self, name: usize, is_marked: bool) {
+        let may_repeat = self.fates[name].may_repeat;
+        self.check(is_marked == may_repeat, || {
+            format!("{name} is marked as sent again: {is_marked}, in doubt: {may_repeat}")
+        });
+    }
+
     /// The peer is told that this number is empty.
     pub(super) fn emptied(&mut self, session: usize, from: usize, number: u64) {
         let index = number as usize - 1;
