@@ -30,7 +30,7 @@ fn a_heartbeat_that_a_service_asks_for_at_login_beats_on_this_link() {
         let hello = login.recv()?;
         let interval = hello.as_text().and_then(|text| text.strip_prefix("hello "));
         let interval = Duration::from_millis(interval.ok_or("no hello")?.parse()?);
-        let beat = Heartbeat::every(interval).dead_after(interval * 10);
+        let beat = Heartbeat::every(interval).dead_after(interval * 40);
         login.set_heartbeat(beat.message("beat", |answer| *answer == *"ack"))
     });
     let (builder, watch) = watch(builder);
@@ -105,10 +105,10 @@ fn a_limit_that_gets_shorter_ends_a_link_that_is_silent_already() {
 #[test]
 fn beats_of_messages_go_out_only_when_idle_if_that_is_wanted() {
     let listener = Listener::new();
-    let beat = Heartbeat::every(ms(400)).dead_after(PATIENCE).message("beat", |_| false);
+    let beat = Heartbeat::every(ms(1500)).dead_after(PATIENCE).message("beat", |_| false);
     let client = listener.client().heartbeat(beat.when_idle()).start().unwrap();
     let mut peer = listener.accept();
-    let busy = Instant::now() + ms(1200);
+    let busy = Instant::now() + ms(3200);
     while Instant::now() < busy {
         peer.send(Message::text("x")).unwrap();
         client.recv_timeout(PATIENCE).unwrap();
@@ -381,7 +381,12 @@ fn a_message_that_ends_link_after_link_is_handed_back_as_poison() {
         let mut peer = listener.accept();
         loop {
             match next_text(&mut peer).as_str() {
-                "poison" => break reset(peer),
+                "poison" => {
+                    // what was confirmed has arrived before the reset
+                    peer.send(Message::Ping(Vec::new().into())).unwrap();
+                    while !matches!(peer.read().unwrap(), Message::Pong(_)) {}
+                    break reset(peer);
+                }
                 // what is confirmed shows that the link works
                 number => peer.send(Message::text(number)).unwrap(),
             }

@@ -182,7 +182,7 @@ fn engine_io_says_how_often_it_beats() {
     };
     assert_eq!(echo(1).unwrap(), "41");
     // more than it waits for an answer to its ping
-    std::thread::park_timeout(ms(1000));
+    std::thread::park_timeout(ms(2500));
     assert_eq!(echo(2).unwrap(), "42");
     assert_eq!(client.stats().connects, 1, "its pings are answered");
     // one that hangs is given up after as long as it said
