@@ -521,7 +521,7 @@ impl Backlog {
         self.drop_login();
         // what was to be sent again is for another session, which gives it a number
         self.queue.iter_mut().for_each(|entry| entry.position = 0);
-        let (mut in_doubt, mut lost_to) = (0, 0);
+        let (mut in_doubt, mut lost_to, mut lost) = (0, 0, Vec::new());
         while let Some(mut entry) = self.kept.pop_back() {
             // one that was cut off never became a message at the peer
             entry.begun |= is_known;
@@ -532,9 +532,11 @@ impl Backlog {
             } else {
                 lost_to = entry.number.max(lost_to);
                 self.tally.passed_on += 1;
-                self.remember(entry.message, Undelivered::Lost);
+                lost.push(entry.message);
             }
         }
+        // the oldest first
+        lost.into_iter().rev().for_each(|message| self.remember(message, Undelivered::Lost));
         self.confirmations.lose(lost_to);
         self.drop_this_link();
         self.link = None;

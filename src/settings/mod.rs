@@ -178,6 +178,9 @@ settings! {
         /// It is not called for messages that a dead link had taken and that are not sent again: no copy
         /// of them is kept. [`Event::Disconnected`](crate::Event::Disconnected) says how many they are at
         /// most, and a [receipt](crate::Sender::send_confirmed) tells of one message.
+        /// A session keeps what it has sent: when it is over, this is called for each message of which nobody
+        /// knows whether the peer has it and that is not sent again, the oldest first
+        /// ([`Undelivered::Lost`](crate::failure::Undelivered::Lost)).
         ///
         /// What is left when a client closes is in
         /// [`CloseReport::undelivered`](crate::CloseReport::undelivered) instead.

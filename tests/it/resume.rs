@@ -419,6 +419,31 @@ fn when_the_session_is_over_the_delivery_decides_about_what_is_in_doubt() {
 }
 
 #[test]
+fn what_is_in_doubt_is_handed_over_the_oldest_first() {
+    let (sender, dropped) = unbounded();
+    let pair = Pair::with(resuming_server(), |client| {
+        client.on_dropped(move |message, why| sender.send((text(&message), why)).unwrap())
+    });
+    let session = pair.session();
+    pair.client.flush(PATIENCE).unwrap();
+    pair.proxy.set(Faults::none().stall(Direction::ToServer)).unwrap();
+    for number in 0..5 {
+        pair.client.send(number.to_string()).unwrap();
+    }
+    pair.client.wait_sent(PATIENCE).unwrap();
+    pair.proxy.set(Faults::none().stall(Direction::ToServer).refuse()).unwrap();
+    pair.proxy.cut(Cut::Reset);
+    pair.events.disconnected();
+    session.abort();
+    pair.proxy.set(Faults::none()).unwrap();
+    assert_eq!(in_doubt(start(&pair.events)), 5);
+    for number in 0..5 {
+        let handed = dropped.recv_timeout(PATIENCE).unwrap();
+        assert_eq!(handed, (number.to_string(), Undelivered::Lost));
+    }
+}
+
+#[test]
 fn login_belongs_to_the_session_and_what_it_sent_is_not_lost_either() {
     let logins = Arc::new(Mutex::new(0));
     let counted = Arc::clone(&logins);
