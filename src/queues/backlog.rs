@@ -116,12 +116,14 @@ impl Backlog {
     }
 
     /// How many messages and bytes the bounds of the outbox are for. What a session keeps has
-    /// bounds of its own.
+    /// bounds of its own, also when it is to be sent again.
     fn bounded(&self) -> (usize, usize) {
-        match self.session {
-            None => (self.messages(), self.bytes()),
-            Some(_) => (self.queue.len() + self.taken.0, self.queue.bytes() + self.taken.1),
+        if self.session.is_none() {
+            return (self.messages(), self.bytes());
         }
+        let again = self.queue.iter().take_while(|entry| entry.position > 0);
+        let (messages, bytes) = again.fold((0, 0), |sum, it| (sum.0 + 1, sum.1 + it.size()));
+        (self.queue.len() - messages + self.taken.0, self.queue.bytes() - bytes + self.taken.1)
     }
 
     /// Whether a message of this size may come in. One passes alone, whatever others hold.
@@ -587,7 +589,9 @@ impl Backlog {
 
     /// Makes room; returns whether there was anything to drop.
     pub(super) fn drop_oldest(&mut self) -> bool {
-        let oldest = self.queue.iter().position(|entry| !entry.is_login);
+        // what a session sends again takes no room from others
+        let is_new = |entry: &Entry| self.session.is_none() || entry.position == 0;
+        let oldest = self.queue.iter().position(|entry| !entry.is_login && is_new(entry));
         let Some(oldest) = oldest.and_then(|index| self.queue.remove(index)) else { return false };
         self.lose(oldest, Undelivered::Dropped);
         self.give_back();

@@ -83,3 +83,22 @@ fn what_was_sent_again_is_in_no_doubt_while_the_peer_is_known_to_lack_it() {
     push(&outbox, "two", false);
     assert_eq!(*lost.lock(), [("one".into(), Undelivered::Dropped)]);
 }
+
+#[test]
+fn what_is_sent_again_takes_no_room_from_what_is_new() {
+    let (outbox, lost) = outbox(4, Delivery::AtMostOnce);
+    for text in ["1", "2", "3", "4"] {
+        push(&outbox, text, false);
+    }
+    outbox.written(encode(&outbox, 1).into_iter());
+    for text in ["5", "6", "7", "8"] {
+        push(&outbox, text, false);
+    }
+    outbox.detached();
+    assert_eq!(outbox.resumed(0, 0), 4);
+    outbox.link_started(1);
+    push(&outbox, "9", false);
+    assert_eq!(*lost.lock(), [("5".into(), Undelivered::Dropped)], "the oldest that is new");
+    let batch = encode(&outbox, 5);
+    assert_eq!(numbered(&batch)[..5], [(1, "1"), (2, "2"), (3, "3"), (4, "4"), (5, "6")]);
+}
