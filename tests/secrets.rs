@@ -261,8 +261,11 @@ fn a_peer_cannot_forge_a_record_of_the_log() {
 
     // and the other way round
     let server = Server::bind("127.0.0.1:0", |session| while session.recv().is_ok() {}).unwrap();
-    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
-    client.close_with(1000, FORGED).unwrap();
+    let stream = std::net::TcpStream::connect(server.local_addr()).unwrap();
+    let url = format!("ws://{}", server.local_addr());
+    let (mut peer, _) = tungstenite::client(url, stream).unwrap();
+    peer.close(Some(CloseFrame { code: 1000.into(), reason: FORGED.into() })).unwrap();
+    read_to_end(&mut peer);
     server.shutdown(PATIENCE);
 
     let captured = CAPTURED.0.lock().unwrap();

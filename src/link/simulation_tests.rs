@@ -552,7 +552,7 @@ fn nothing_is_lost_doubled_or_moved_wherever_it_is_cut() {
         (Seen::Link, 2.5),
         (Seen::Resumption, 1.5),
         (Seen::Again, 2.0),
-        (Seen::Empty, 0.6),
+        (Seen::Empty, 0.3),
         (Seen::Doubt, 0.1),
         (Seen::LateClaim, 0.6),
         (Seen::End, 0.2),
