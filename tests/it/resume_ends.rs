@@ -5,25 +5,12 @@ use std::sync::Arc;
 use std::thread;
 
 use crate::support::bare::*;
-use crate::support::resumed::{keep, resuming_server, text};
+use crate::support::resumed::{keep, next, resuming_server, serve, text};
 use crate::support::speaker::*;
 use crate::support::*;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use everlink::config::{Limits, Resume, Timeouts};
-use everlink::{Error, Failure, Server, ServerBuilder, Session};
-
-fn serve(builder: ServerBuilder) -> (Server, Receiver<Session>) {
-    let (sender, sessions) = unbounded();
-    let server = builder.bind("127.0.0.1:0", move |session: Session| {
-        let _ = sender.send(session.clone());
-        keep(&session);
-    });
-    (server.expect("a port"), sessions)
-}
-
-fn next(sessions: &Receiver<Session>) -> Session {
-    sessions.recv_timeout(PATIENCE).expect("a session begins")
-}
+use everlink::{Error, Failure, Server, Session};
 
 fn begin(address: SocketAddr, sessions: &Receiver<Session>) -> (Speaker, Session) {
     let client = Speaker::new(address);

@@ -6,25 +6,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::bare::*;
-use crate::support::resumed::{keep, resuming_server};
+use crate::support::resumed::{next, resuming_server, serve};
 use crate::support::speaker::*;
 use crate::support::*;
-use crossbeam_channel::{Receiver, never, unbounded};
+use crossbeam_channel::never;
 use everlink::config::{Heartbeat, Resume};
-use everlink::{Failure, Server, ServerBuilder, Session};
-
-fn serve(builder: ServerBuilder) -> (Server, Receiver<Session>) {
-    let (sender, sessions) = unbounded();
-    let server = builder.bind("127.0.0.1:0", move |session: Session| {
-        let _ = sender.send(session.clone());
-        keep(&session);
-    });
-    (server.expect("a port"), sessions)
-}
-
-fn next(sessions: &Receiver<Session>) -> Session {
-    sessions.recv_timeout(PATIENCE).expect("a session begins")
-}
+use everlink::{Failure, Server, Session};
 
 fn wait(time: Duration) {
     let _ = never::<()>().recv_timeout(time);

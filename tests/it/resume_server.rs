@@ -10,25 +10,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::bare::*;
-use crate::support::resumed::{keep, resuming_server, text};
+use crate::support::resumed::{keep, next, resuming_server, serve, text};
 use crate::support::speaker::*;
 use crate::support::*;
-use crossbeam_channel::{Receiver, never, unbounded};
+use crossbeam_channel::{never, unbounded};
 use everlink::config::{Resume, SlowSession};
-use everlink::{Answer, Error, Failure, Server, ServerBuilder, Session};
-
-fn serve(builder: ServerBuilder) -> (Server, Receiver<Session>) {
-    let (sender, sessions) = unbounded();
-    let server = builder.bind("127.0.0.1:0", move |session: Session| {
-        let _ = sender.send(session.clone());
-        keep(&session);
-    });
-    (server.expect("a port"), sessions)
-}
-
-fn next(sessions: &Receiver<Session>) -> Session {
-    sessions.recv_timeout(PATIENCE).expect("a session begins")
-}
+use everlink::{Answer, Error, Failure, Server, Session};
 
 fn detached(session: &Session) {
     eventually("the loss", || if session.is_connected() { Err(()) } else { Ok(()) });

@@ -36,6 +36,7 @@ fn what_has_expired_leaves_a_gap_before_the_next_message() {
     assert!(begun.elapsed() < ms(1500), "this machine is too slow for that");
     server.reset();
     let (mut server, _) = BareServer::open(&listener);
+    // until what they may wait is over: this is what is tested, not a synchronisation
     thread::sleep(ms(1500).saturating_sub(last.elapsed()));
     server.say(&goes_on(0));
     start(&events);
@@ -72,6 +73,7 @@ fn a_gap_goes_before_the_end() {
     assert_eq!(server.messages(1), ["2"]);
     server.reset();
     let (mut server, _) = BareServer::open(&listener);
+    // until what it may wait is over, as above
     thread::sleep(ms(1000).saturating_sub(begun.elapsed()));
     server.say(&goes_on(1));
     start(&events);

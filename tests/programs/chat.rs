@@ -162,6 +162,7 @@ fn a_page_that_loses_its_network_or_is_reloaded_misses_nothing_and_says_nothing_
         _ => Ok(()),
     });
     page.says("2");
+    // how long the outage is, so that attempts fail; nothing is waited for
     thread::sleep(Duration::from_secs(3));
     page.says("3");
     let before = page.lines_of("bob: ").len();

@@ -39,6 +39,27 @@ pub fn keep(session: &Session) {
     }
 }
 
+/// A server, and its sessions as they begin. The handler begins once the test has the session.
+pub fn serve_with(
+    builder: ServerBuilder,
+    handler: impl Fn(&Session) + Send + Sync + 'static,
+) -> (Server, Receiver<Session>) {
+    let (sender, sessions) = unbounded();
+    let handler = move |session: Session| {
+        let _ = sender.send(session.clone());
+        handler(&session);
+    };
+    (builder.bind("127.0.0.1:0", handler).expect("a port"), sessions)
+}
+
+pub fn serve(builder: ServerBuilder) -> (Server, Receiver<Session>) {
+    serve_with(builder, keep)
+}
+
+pub fn next(sessions: &Receiver<Session>) -> Session {
+    sessions.recv_timeout(PATIENCE).expect("a session begins")
+}
+
 impl Pair {
     pub fn new() -> Self {
         Self::with(resuming_server(), |builder| builder)
@@ -57,12 +78,7 @@ impl Pair {
         client: impl FnOnce(ClientBuilder) -> ClientBuilder,
         handler: impl Fn(&Session) + Send + Sync + 'static,
     ) -> Self {
-        let (sender, sessions) = unbounded();
-        let handler = move |session: Session| {
-            let _ = sender.send(session.clone());
-            handler(&session);
-        };
-        let server = server.bind("127.0.0.1:0", handler).expect("a port");
+        let (server, sessions) = serve_with(server, handler);
         let proxy = FaultProxy::start(server.local_addr()).expect("another port");
         let (builder, events) = watch(client(resuming_client(&proxy)));
         let client = builder.connect().expect("nothing is in the way yet");
@@ -71,7 +87,7 @@ impl Pair {
     }
 
     pub fn session(&self) -> Session {
-        self.sessions.recv_timeout(PATIENCE).expect("a session begins")
+        next(&self.sessions)
     }
 
     /// Cuts, and waits until the client is there again.
