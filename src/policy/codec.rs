@@ -80,23 +80,27 @@ pub struct Packet {
 pub(crate) enum Content {
     Nothing,
     Payload(Range<usize>),
-    Message(Message),
+    /// Boxed, so that a packet stays small: it is what each message costs.
+    Message(Box<Message>),
 }
 
 impl Packet {
     /// One of this length, all of which is received, as a binary message. It may be longer than what
     /// has come.
+    #[inline]
     pub fn new(length: usize) -> Self {
         Self { length, content: Content::Payload(0..length), is_text: false }
     }
 
     /// Only these bytes of it are received. They are not copied for that.
+    #[inline]
     pub fn payload(mut self, range: Range<usize>) -> Self {
         self.content = Content::Payload(range);
         self
     }
 
     /// They are received as text if they are UTF-8.
+    #[inline]
     pub fn text(mut self) -> Self {
         self.is_text = true;
         self
@@ -105,11 +109,12 @@ impl Packet {
     /// This is received for it, which is not in it as it is: unescaped or inflated. Such a packet has
     /// to be there whole.
     pub fn message(mut self, message: impl Into<Message>) -> Self {
-        self.content = Content::Message(message.into());
+        self.content = Content::Message(Box::new(message.into()));
         self
     }
 
     /// Nothing of it is received.
+    #[inline]
     pub fn skipped(mut self) -> Self {
         self.content = Content::Nothing;
         self

@@ -8,16 +8,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// # Errors
 ///
 /// The text of the panic.
+#[inline]
 pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|payload| {
-        let message = payload
-            .downcast_ref::<&str>()
-            .map(|text| (*text).to_owned())
-            .or_else(|| payload.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a payload that is not text".into());
-        discard(payload);
-        message
-    })
+    catch_unwind(AssertUnwindSafe(code)).map_err(text_of)
+}
+
+#[cold]
+fn text_of(payload: Box<dyn Any + Send>) -> String {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "a payload that is not text".into());
+    discard(payload);
+    message
 }
 
 /// What a panic carries is the program's too, and may panic when it is dropped. What that carries is

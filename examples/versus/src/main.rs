@@ -54,7 +54,7 @@ impl Run {
             match option.split_once('=') {
                 None if option == "--quick" => quick = true,
                 Some(("--only", names)) => contenders.retain(|contender| {
-                    names.split(',').any(|name| contender.name().starts_with(name))
+                    names.split(',').any(|name| contender.name().contains(name))
                 }),
                 _ => {
                     let usage = "usage: versus [--quick] [--only=NAME,NAME...] [WORKLOAD ...]";

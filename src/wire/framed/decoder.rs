@@ -169,7 +169,7 @@ impl Decoder {
             What::Nothing => {}
             What::Instead(message) => {
                 buffer.take_up_to(size);
-                return Some(Whole::Owned(message));
+                return Some(Whole::Owned(*message));
             }
         }
         self.rest = Some(Rest { head, left: length, tail });

@@ -28,7 +28,7 @@ pub(super) struct Found {
 pub(super) enum What {
     Payload,
     Nothing,
-    Instead(Message),
+    Instead(Box<Message>),
 }
 
 /// What bytes are that are no packet.
@@ -91,8 +91,9 @@ fn ask(codec: &mut dyn Decode, bytes: &[u8], limit: usize) -> Result<Option<Foun
     // the same however much of it has come
     let too_long =
         || Wrong::TooLarge(format!("the codec finds no packet within the limit of {limit} bytes"));
-    let packet = caught(|| codec.decode(bytes).map_err(|error| error.to_string()))
-        .map_err(|message| format!("the codec panicked: {message}"))??;
+    let packet = caught(|| codec.decode(bytes))
+        .map_err(|message| format!("the codec panicked: {message}"))?
+        .map_err(|error| error.to_string())?;
     let Some(Packet { length, content, is_text }) = packet else {
         return if bytes.len() > limit { Err(too_long()) } else { Ok(None) };
     };
