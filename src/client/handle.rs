@@ -303,7 +303,8 @@ impl Client {
     /// [fallbacks](ClientBuilder::fallback): the list of a service that has moved, or that a directory has
     /// told. The present link stays, and so does an attempt that is under way; the next one goes to the first
     /// of these, or to a random one with [`shuffle_endpoints`](ClientBuilder::shuffle_endpoints).
-    /// [`reconnect`](Self::reconnect) makes that now. Headers and subprotocols stay. A session
+    /// [`reconnect`](Self::reconnect) makes that now. Headers, subprotocols and TLS settings stay; a builder
+    /// takes [`tls`](ClientBuilder::tls) only if one of its own endpoints may want it. A session
     /// ([`ClientBuilder::resume`]) is resumed where it began, if that origin is among them, and its token goes
     /// to no other.
     ///

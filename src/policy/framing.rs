@@ -42,7 +42,8 @@ type FirstLength = dyn Fn(&[u8]) -> Result<Option<usize>, CodecError> + Send + S
 /// Whatever it is: what is announced or has come beyond [`max_length`](Self::max_length) or
 /// [`Limits::message`](crate::config::Limits::message) ends the link with
 /// [`Failure::Framing`](crate::Failure::Framing) before memory is taken for it, as does what is no packet;
-/// a client dials again then. How the bytes arrive, whole or in pieces, makes no difference. The
+/// a client dials again then. (In the messages of a WebSocket a packet over the limit is what a message
+/// over it is there: [`Failure::Protocol`](crate::Failure::Protocol), told as 1009.) How the bytes arrive, whole or in pieces, makes no difference. The
 /// [login hook](crate::ClientBuilder::login) receives and sends messages in the same framing.
 #[derive(Clone)]
 pub struct Framing {

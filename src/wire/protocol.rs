@@ -46,7 +46,10 @@ impl Protocol {
             Self::Tunnel(role, framing) => {
                 let (frames, packets) = (frames(*role), framed::halves(framing, limits)?);
                 (
-                    Decoder::Tunnel(Box::new(tunnel::Decoder::new(frames.0, packets.0))),
+                    Decoder::Tunnel(Box::new(tunnel::Decoder::new(
+                        frames.0,
+                        packets.0.on_websocket(),
+                    ))),
                     Encoder::Tunnel(tunnel::Encoder::new(frames.1, packets.1)),
                 )
             }

@@ -389,7 +389,7 @@ fn packets_on_a_websocket_are_joined_and_cut_as_the_peer_likes() {
     }
     for (bytes, code, word) in [
         (masked(TEXT, b"ab"), 1003_u16, "a text message where packets"),
-        (masked(BINARY, &[0x30, 0xff, 0x7f]), 1002, "over the limit of 1000"),
+        (masked(BINARY, &[0x30, 0xff, 0x7f]), 1009, "over the limit of 1000"),
         (masked(BINARY, &[0xff; 20]), 1002, "more than 64 bits"),
     ] {
         let mut stream = open(server.local_addr());

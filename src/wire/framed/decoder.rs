@@ -21,8 +21,9 @@ pub(crate) struct Decoder {
     kind: Kind,
     /// Whether what is UTF-8 is text.
     is_text: bool,
-    /// Whether there is a session, which can say why it ends.
-    has_session: bool,
+    /// Whether the peer can be told that a message is too large: by the end of a session, or by a
+    /// WebSocket's close code.
+    has_codes: bool,
     unfinished: Unfinished,
     /// What is still to come of a packet that has begun.
     rest: Option<Rest>,
@@ -83,7 +84,7 @@ impl Decoder {
             limit: max_received.min(limits.message),
             kind,
             is_text: framing.is_text(),
-            has_session: framing.has_kinds(),
+            has_codes: framing.has_kinds(),
             unfinished: Unfinished::new(),
             rest: None,
         }
@@ -92,6 +93,12 @@ impl Decoder {
     /// As [`Decoder::set_limits`](crate::wire::Decoder::set_limits).
     pub(crate) fn set_limits(&mut self, limits: MaxSizes) {
         self.limit = self.max_received.min(limits.message);
+    }
+
+    /// The packets come in the messages of a WebSocket.
+    pub(crate) fn on_websocket(mut self) -> Self {
+        self.has_codes = true;
+        self
     }
 
     pub(crate) fn unfinished(&mut self) -> &mut Unfinished {
@@ -235,10 +242,9 @@ impl Decoder {
         self.gathered()
     }
 
-    /// On framed TCP there is no close code that the peer could be told, except that a session ends.
     fn failure(&self, wrong: Wrong) -> Failure {
         match wrong {
-            Wrong::TooLarge(reason) if self.has_session => {
+            Wrong::TooLarge(reason) if self.has_codes => {
                 Failure::Protocol { code: CloseCode::MESSAGE_TOO_BIG, reason }
             }
             Wrong::TooLarge(reason) | Wrong::Broken(reason) => Failure::Framing { reason },
