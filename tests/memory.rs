@@ -18,7 +18,10 @@ use std::thread;
 use everlink::chaos::{Direction, FaultProxy, Faults};
 use everlink::config::{Backoff, Compression, Heartbeat, Queue, Resume};
 use everlink::failure::Decision;
-use everlink::{ClientBuilder, Failure, MessageRef, Sender, Server, ServerBuilder, Session};
+use everlink::{
+    CallsInOrder, Client, ClientBuilder, Failure, MessageRef, Sender, Server, ServerBuilder,
+    Session,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use support::bare::*;
 use support::speaker::*;
@@ -507,4 +510,17 @@ fn tokens_that_nobody_has_reported_on_hold_little() {
     let left = in_use().saturating_sub(before);
     assert!(left < 512 * KIB, "{} KiB for 500 of them", left / KIB);
     assert!(grown < 4 * MIB + BUFFERS, "{} KiB meanwhile", grown / KIB);
+}
+
+#[test]
+fn questions_that_are_given_up_unwritten_leave_nothing_in_their_order() {
+    let _alone = alone();
+    let client = Client::builder("ws://127.0.0.1:1").start().unwrap();
+    let calls = CallsInOrder::<String>::new();
+    let before = in_use();
+    for _ in 0..20_000 {
+        drop(calls.ask(client.sender(), "?").unwrap());
+    }
+    let held = in_use().saturating_sub(before);
+    assert!(held < 64 * KIB, "{held} bytes");
 }

@@ -63,20 +63,15 @@ struct Line<V> {
     asked: BTreeMap<u64, Pending<V>>,
 }
 
-fn is_gone<V>(pending: &Pending<V>) -> bool {
-    pending.place() == Place::Gone
-}
-
 impl<V> Line<V> {
     /// Takes a question in, unless the table is in use on another connection.
     fn put(&mut self, of: u64, pending: Pending<V>) -> bool {
         if self.of != Some(of) {
             self.sort();
-            if !(self.asked.values().all(is_gone) && self.asking.is_empty()) {
+            if !(self.asked.is_empty() && self.asking.is_empty()) {
                 return false;
             }
             self.of = Some(of);
-            self.asked.clear();
         }
         self.asking.push(pending);
         true
@@ -85,11 +80,14 @@ impl<V> Line<V> {
     /// Puts what the outbox has accepted in its place.
     fn sort(&mut self) {
         let asked = &mut self.asked;
-        self.asking.retain(|pending| match pending.number() {
-            0 => !is_gone(pending),
-            number => asked.insert(number, pending.clone()).is_some(),
+        self.asking.retain(|pending| {
+            let number = pending.number();
+            if number > 0 {
+                asked.insert(number, pending.clone());
+            }
+            number == 0
         });
-        while self.asked.first_entry().is_some_and(|oldest| is_gone(oldest.get())) {
+        while self.asked.first_entry().is_some_and(|oldest| oldest.get().place() == Place::Gone) {
             self.asked.pop_first();
         }
     }

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::io::Write;
 use std::net::TcpStream;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Instant;
 
@@ -438,4 +438,28 @@ fn questions_that_are_given_up_leave_nothing_behind() {
     assert_eq!((calls.len(), client.stats().outbox_messages), (1, 1));
     calls.fail_all();
     is_not_connected(stays.wait());
+}
+
+/// An answer that nobody took may use the table that it came through when it is dropped.
+#[test]
+fn answers_that_nobody_takes_are_dropped_without_a_lock() {
+    struct Uses(Calls<u64, Self>);
+    impl Drop for Uses {
+        fn drop(&mut self) {
+            self.0.len();
+        }
+    }
+    let client = Client::builder("ws://127.0.0.1:1").start().unwrap();
+    let calls = Calls::<u64, Uses>::new();
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || {
+        // so many that the table looks for those that nobody waits for
+        for key in 0..200 {
+            let asked = calls.ask(client.sender(), key, "?").unwrap();
+            assert!(calls.add(&key, Uses(calls.clone())).is_none());
+            drop(asked);
+        }
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(PATIENCE).expect("no deadlock");
 }

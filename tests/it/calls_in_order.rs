@@ -239,6 +239,21 @@ fn a_table_is_for_one_connection_at_a_time() {
 }
 
 #[test]
+fn a_question_that_is_refused_leaves_the_table_free() {
+    let (server, calls) = (echo_server(), Table::new());
+    let url = format!("ws://{}", server.local_addr());
+    let client = answering(Client::builder(&url), &calls).connect().unwrap();
+    let full =
+        Client::builder("ws://127.0.0.1:1").outbox(Queue::new().messages(1)).start().unwrap();
+    full.try_send("all there is room for").unwrap();
+    for _ in 0..3 {
+        let refused = calls.ask(full.sender(), "1?").unwrap_err();
+        assert!(matches!(refused.error, Error::Full), "{refused:?}");
+    }
+    assert_eq!(calls.call(client.sender(), "2?", PATIENCE).unwrap(), "2?");
+}
+
+#[test]
 fn in_a_resumed_session_the_questions_go_on_in_their_order() {
     let server =
         Server::builder().resume(Resume::within(PATIENCE)).bind("127.0.0.1:0", |session| {
