@@ -119,6 +119,14 @@ pub enum Error {
     /// The address could not be listened on.
     #[error("could not listen: {}", Chain(.0))]
     Bind(#[source] io::Error),
+    /// The server has no room for a connection that the program has
+    /// [accepted](crate::ServerHandle::adopt).
+    #[error("the connection is refused: {reason}")]
+    #[non_exhaustive]
+    Refused {
+        /// Why.
+        reason: &'static str,
+    },
     /// The system refused a thread.
     #[error("could not start a thread: {}", Chain(.0))]
     Thread(#[source] io::Error),

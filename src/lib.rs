@@ -181,7 +181,10 @@ pub use message::{CloseCode, CloseFrame, Iter, Message, MessageRef, Payload, Tex
 pub use metrics::publish_metrics;
 pub use queues::Receipt;
 pub use sender::{Calls, CallsInOrder, SendError, Sender, Waiting};
-pub use server::{Answer, Incoming, Server, ServerBuilder, ServerHandle, Session, ShutdownReport};
+pub use server::{
+    Accepted, Answer, Incoming, Listener, Server, ServerBuilder, ServerHandle, Session,
+    ShutdownReport,
+};
 
 /// How a client, a server and their connections behave: plain values for the builders.
 pub mod config {

@@ -188,6 +188,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Error::Timeout, "timed out"),
         (Error::Closed, "closed"),
         (Error::Bind(io()), WHY),
+        (Error::Refused { reason: WHY }, WHY),
         (Error::Thread(io()), WHY),
     ];
     for (why, words) in [
@@ -226,6 +227,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         | Error::NoMoreAnswers
         | Error::Closed
         | Error::Bind(_)
+        | Error::Refused { .. }
         | Error::Thread(_) => {}
     });
     all

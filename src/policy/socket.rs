@@ -14,7 +14,7 @@ options! {
     ///
     /// | | default | range | has an effect |
     /// | --- | --- | --- | --- |
-    /// | [`keepalive`](Self::keepalive), [`user_timeout`](Self::user_timeout) | off | 1 s to 32767 s | without a connector |
+    /// | [`keepalive`](Self::keepalive), [`user_timeout`](Self::user_timeout) | off | 1 s to 32767 s | without a connector, and not on a Unix socket |
     /// | [`send_buffer`](Self::send_buffer), [`receive_buffer`](Self::receive_buffer) | the system's choice | 1 to 2147483647 bytes | without a connector |
     /// | [`local_address`](Self::local_address) | the system's choice | | for a client without a connector |
     /// | [`writes`](Self::writes) | [`Writes::Direct`] | | always |
@@ -111,15 +111,21 @@ impl SocketOptions {
         if let Some(time) = self.keepalive {
             socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(time).with_interval(time))?;
         }
+        self.apply_buffers(&socket)?;
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if let Some(time) = self.user_timeout {
+            socket.set_tcp_user_timeout(Some(time))?;
+        }
+        Ok(())
+    }
+
+    /// What a socket that is none of TCP has as well.
+    pub(crate) fn apply_buffers(&self, socket: &SockRef<'_>) -> io::Result<()> {
         if let Some(bytes) = self.send_buffer {
             socket.set_send_buffer_size(bytes)?;
         }
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
-        }
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        if let Some(time) = self.user_timeout {
-            socket.set_tcp_user_timeout(Some(time))?;
         }
         Ok(())
     }

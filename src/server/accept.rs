@@ -1,19 +1,20 @@
 //! The accept thread.
 
 use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crossbeam_channel::RecvTimeoutError;
 use log::Level;
-use socket2::SockRef;
 
+use super::accepted::{Accepted, Stage};
+use super::acceptor::Acceptor;
 use super::admission::{Admitted, Subnet};
 use super::core::ServerCore;
-use super::listener::Listener;
+use super::peer::Peer;
 use super::{opening, serve};
+use crate::error::Error;
 use crate::sync::caught;
 use crate::sync::threads::{Role, next_id};
 use crate::transport::Duplex;
@@ -27,11 +28,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const MAX_REFUSALS: usize = 16;
 
 /// Accepts until the server stops.
-pub(super) fn run(server: &Arc<ServerCore>, listener: &Listener) {
-    let refusals = Arc::new(AtomicUsize::new(0));
+pub(super) fn run(server: &Arc<ServerCore>, acceptor: &Acceptor) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let accepted = listener.accept();
+        let accepted = acceptor.accept();
         if server.stop.is_raised() {
             return;
         }
@@ -39,7 +39,7 @@ pub(super) fn run(server: &Arc<ServerCore>, listener: &Listener) {
         // the logger is the program's: what panics there must not be the end of accepting
         let _ = caught(|| {
             server.repeats.say_due(server.label());
-            welcome(server, accepted, &refusals);
+            welcome(server, accepted);
         });
         if !is_in_want {
             pause = FIRST_PAUSE;
@@ -53,22 +53,51 @@ pub(super) fn run(server: &Arc<ServerCore>, listener: &Listener) {
 }
 
 /// Lets a connection in, or says why not.
-fn welcome(
-    server: &Arc<ServerCore>,
-    accepted: io::Result<(TcpStream, SocketAddr)>,
-    refusals: &Arc<AtomicUsize>,
-) {
-    let (stream, peer) = match accepted {
-        Ok(accepted) => accepted,
+fn welcome(server: &Arc<ServerCore>, accepted: io::Result<Accepted>) {
+    match accepted {
+        // it is counted and logged
+        Ok(accepted) => drop(let_in(server, accepted)),
         Err(error) if is_about_the_client(&error) => {
-            return log::debug!("{}: accept: {error}", server.name());
+            log::debug!("{}: accept: {error}", server.name());
         }
         Err(error) => {
             let line = format!("accepting connections fails: {error}; tried again shortly");
-            return server.say(Level::Error, ("accept_failed", ""), line);
+            server.say(Level::Error, ("accept_failed", ""), line);
         }
+    }
+}
+
+/// Lets a connection in that the program has accepted.
+///
+/// # Errors
+///
+/// Why not.
+pub(super) fn adopt(server: &Arc<ServerCore>, accepted: Accepted) -> Result<(), Error> {
+    if server.stop.is_raised() {
+        return Err(Error::Closed);
+    }
+    let is_framed = server.settings.framing.is_some();
+    let why = "with a framing there is no opening handshake";
+    Error::no_effect(why, &[("Accepted::request", is_framed && accepted.has_request())])?;
+    let_in(server, accepted).map_err(|reason| match server.stop.is_raised() {
+        true => Error::Closed,
+        false => Error::Refused { reason },
+    })
+}
+
+/// Gives a connection its place and its thread, or tells it why not.
+fn let_in(server: &Arc<ServerCore>, accepted: Accepted) -> Result<(), &'static str> {
+    let opened = accepted.peer().and_then(|peer| {
+        let (duplex, stage) = accepted.open(server.settings.socket())?;
+        Ok((peer, duplex, stage))
+    });
+    let no_resources = |error: io::Error| {
+        let line = format!("a connection is refused: no thread or socket for it: {error}");
+        server.refused(Level::Error, "resources", line);
+        "no thread or socket for it"
     };
-    let network = Subnet::of(peer.ip());
+    let (peer, duplex, stage) = opened.map_err(no_resources)?;
+    let network = peer.counted_as().map(Subnet::of);
     let admitted = server.admission.admit(network).or_else(|why| {
         // it may be a client of a session whose old link has a place, and is not known to be dead
         let has_sessions = server.resumption.is_some();
@@ -77,15 +106,11 @@ fn welcome(
     });
     match admitted {
         Err(why) => {
-            refuse(server, stream, why, refusals);
+            refuse(server, duplex, stage, why);
             server.refused(Level::Warn, why, format!("{peer} refused: {why}"));
+            Err(why)
         }
-        Ok(admitted) => {
-            if let Err(error) = start(server, stream, peer, admitted) {
-                let line = format!("{peer} refused: no thread or socket for it: {error}");
-                server.refused(Level::Error, "resources", line);
-            }
-        }
+        Ok(admitted) => start(server, duplex, stage, peer, admitted).map_err(no_resources),
     }
 }
 
@@ -112,17 +137,16 @@ impl Drop for Leaves<'_> {
 /// Gives the connection its thread.
 fn start(
     server: &Arc<ServerCore>,
-    stream: TcpStream,
-    peer: SocketAddr,
+    duplex: Duplex,
+    stage: Stage,
+    peer: Peer,
     admitted: Admitted,
 ) -> io::Result<()> {
-    server.settings.socket().apply(SockRef::from(&stream))?;
     let id = next_id();
-    let duplex = Duplex::from(stream);
     let (theirs, hangup) = (Arc::clone(server), Arc::clone(&duplex.hangup));
     let run = move || {
         let leaves = Leaves(&theirs, id);
-        serve::run(&theirs, id, duplex, peer, admitted);
+        serve::run(&theirs, id, (duplex, stage), peer, admitted);
         theirs.repeats.say_due(theirs.label());
         drop(leaves);
     };
@@ -133,17 +157,17 @@ fn start(
 }
 
 /// Cuts a client off, with 503 if it speaks HTTP and few others are being told so.
-fn refuse(server: &ServerCore, stream: TcpStream, why: &'static str, refusals: &Arc<AtomicUsize>) {
-    if !server.speaks_plain_http() || refusals.load(Relaxed) >= MAX_REFUSALS {
+fn refuse(server: &Arc<ServerCore>, duplex: Duplex, stage: Stage, why: &'static str) {
+    if !server.speaks_plain_http() || server.refusals.load(Relaxed) >= MAX_REFUSALS {
         return;
     }
-    refusals.fetch_add(1, Relaxed);
-    let done = Arc::clone(refusals);
+    server.refusals.fetch_add(1, Relaxed);
+    let theirs = Arc::clone(server);
     let started = server.threads.start(Role::Refuse, move || {
-        opening::refuse(stream, why);
-        done.fetch_sub(1, Relaxed);
+        opening::refuse(duplex, stage, why);
+        theirs.refusals.fetch_sub(1, Relaxed);
     });
     if started.is_err() {
-        refusals.fetch_sub(1, Relaxed);
+        server.refusals.fetch_sub(1, Relaxed);
     }
 }

@@ -29,7 +29,7 @@ impl ConnectionLimits {
     }
 }
 
-/// Who is counted as one: an IPv4 address, or an IPv6 network of 64 bits.
+/// Whose connections are counted as one's: an IPv4 address, or an IPv6 network of 64 bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Subnet(IpAddr);
 
@@ -89,7 +89,8 @@ struct Crowd {
 #[derive(Debug)]
 pub(super) struct Admitted {
     admission: Arc<Admission>,
-    network: Subnet,
+    /// Whose it is; nobody's, if it has no address.
+    network: Option<Subnet>,
     /// Why it is beyond what is let in, if it is: it may only take the place that its session has.
     beyond: Option<&'static str>,
 }
@@ -104,7 +105,10 @@ impl Admission {
     /// # Errors
     ///
     /// Why it may not come in.
-    pub(super) fn admit(self: &Arc<Self>, network: Subnet) -> Result<Admitted, &'static str> {
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        network: Option<Subnet>,
+    ) -> Result<Admitted, &'static str> {
         self.counted.lock().present.enter(self.limits, network)?;
         Ok(Admitted { admission: Arc::clone(self), network, beyond: None })
     }
@@ -114,7 +118,7 @@ impl Admission {
     /// said whose they are.
     pub(super) fn admit_beyond(
         self: &Arc<Self>,
-        network: Subnet,
+        network: Option<Subnet>,
         why: &'static str,
     ) -> Option<Admitted> {
         let total = self.limits.total.min(MOST_BEYOND);
@@ -133,25 +137,34 @@ impl Admission {
 }
 
 impl Crowd {
-    fn enter(&mut self, limits: ConnectionLimits, network: Subnet) -> Result<(), &'static str> {
+    fn enter(
+        &mut self,
+        limits: ConnectionLimits,
+        network: Option<Subnet>,
+    ) -> Result<(), &'static str> {
         if self.total >= limits.total {
             return Err("too many connections");
         }
-        let from_there = self.by_network.get(&network).copied().unwrap_or_default();
-        if from_there >= limits.most(network) {
-            return Err("too many connections from this address");
+        if let Some(network) = network {
+            let from_there = self.by_network.get(&network).copied().unwrap_or_default();
+            if from_there >= limits.most(network) {
+                return Err("too many connections from this address");
+            }
         }
         self.count(network);
         Ok(())
     }
 
-    fn count(&mut self, network: Subnet) {
+    fn count(&mut self, network: Option<Subnet>) {
         self.total += 1;
-        *self.by_network.entry(network).or_default() += 1;
+        if let Some(network) = network {
+            *self.by_network.entry(network).or_default() += 1;
+        }
     }
 
-    fn leave(&mut self, network: Subnet) {
+    fn leave(&mut self, network: Option<Subnet>) {
         self.total -= 1;
+        let Some(network) = network else { return };
         if let Some(from_there) = self.by_network.get_mut(&network) {
             *from_there -= 1;
             if *from_there == 0 {
@@ -213,7 +226,9 @@ mod tests {
 
     fn most(limits: ConnectionLimits, address: &str) -> usize {
         let admission = Admission::new(limits);
-        std::iter::from_fn(|| admission.admit(network(address)).ok()).collect::<Vec<_>>().len()
+        std::iter::from_fn(|| admission.admit(Some(network(address))).ok())
+            .collect::<Vec<_>>()
+            .len()
     }
 
     #[test]
@@ -241,8 +256,9 @@ mod tests {
     #[test]
     fn a_refusal_says_why_and_who_leaves_makes_room() {
         let admission = Admission::new(ConnectionLimits { total: 3, per_network: Some(2) });
-        let refusal = |address: &str| admission.admit(network(address)).map(|_| ()).unwrap_err();
-        let from = |address: &str| admission.admit(network(address)).unwrap();
+        let refusal =
+            |address: &str| admission.admit(Some(network(address))).map(|_| ()).unwrap_err();
+        let from = |address: &str| admission.admit(Some(network(address))).unwrap();
         let (first, second) = (from("192.0.2.1"), from("192.0.2.1"));
         assert_eq!(refusal("192.0.2.1"), "too many connections from this address");
         let other = from("192.0.2.2");

@@ -1,9 +1,9 @@
 //! What carries a session: one link, or one link after the other.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::peer::Peer;
 use crate::error::Error;
 use crate::failure::Failure;
 use crate::link::{CloseRequest, Handle, Link};
@@ -12,7 +12,7 @@ use crate::policy::AgreedCompression;
 
 /// What a session asks of that which carries it.
 pub(super) trait Attachment: Send + Sync {
-    fn peer(&self) -> SocketAddr;
+    fn peer(&self) -> Peer;
 
     fn compression(&self) -> Option<AgreedCompression>;
 
@@ -45,18 +45,18 @@ pub(super) trait Attachment: Send + Sync {
 /// One link, with which the session ends.
 pub(super) struct SingleLink {
     link: Handle,
-    peer: SocketAddr,
+    peer: Peer,
     compression: Option<AgreedCompression>,
 }
 
 impl SingleLink {
-    pub(super) fn new(link: &Link, peer: SocketAddr) -> Self {
+    pub(super) fn new(link: &Link, peer: Peer) -> Self {
         Self { link: link.handle(), peer, compression: link.compression() }
     }
 }
 
 impl Attachment for SingleLink {
-    fn peer(&self) -> SocketAddr {
+    fn peer(&self) -> Peer {
         self.peer
     }
 

@@ -1,11 +1,14 @@
 //! Every setting of a server.
 
 use std::fmt;
+use std::io;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use crossbeam_channel::Receiver;
 
+use super::acceptor::Acceptor;
 use super::admission::{Admission, ConnectionLimits};
 use super::answer::Answer;
 use super::core::{OnRequest, OnResume, ServerCore};
@@ -35,13 +38,13 @@ use crate::transport::tls::Tls;
 /// `subprotocols`, `origins`, `any_origin`, `host_names`, `compression`, `Limits::frame` and `Limits::fragment`, and `Timeouts::handshake`
 /// unless there is TLS; `slow_session` with an outbox that drops messages; whatever is about dialing
 /// and logging in (`Timeouts::dns`, `connect` and `login`, `SocketOptions::local_address`).
-#[must_use = "a builder does nothing until bind()"]
+#[must_use = "a builder does nothing until bind() or serve()"]
 pub struct ServerBuilder {
     settings: Settings,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
     connections: ConnectionLimits,
-    backlog: u32,
+    backlog: Option<u32>,
     slow: Option<SlowSession>,
     on_request: Option<OnRequest>,
     subprotocols: Option<Vec<String>>,
@@ -58,7 +61,7 @@ impl ServerBuilder {
             #[cfg(feature = "tls")]
             tls: None,
             connections: ConnectionLimits { total: 1024, per_network: None },
-            backlog: 1024,
+            backlog: None,
             slow: None,
             on_request: None,
             subprotocols: None,
@@ -261,7 +264,7 @@ impl ServerBuilder {
     /// How many connections may wait in the kernel to be accepted, at most what the system allows
     /// (`net.core.somaxconn` on Linux). Default 1024.
     pub fn backlog(mut self, connections: u32) -> Self {
-        self.backlog = connections;
+        self.backlog = Some(connections);
         self
     }
 
@@ -373,7 +376,7 @@ impl ServerBuilder {
                 ("Timeouts::login", timeouts.login.is_some()),
             ],
         )?;
-        let why = "a server listens where bind() says";
+        let why = "a server listens where bind() or serve() says";
         Error::no_effect(
             why,
             &[("SocketOptions::local_address", settings.socket().local_address.is_some())],
@@ -428,10 +431,53 @@ impl ServerBuilder {
     /// # Errors
     ///
     /// [`Error::InvalidSetting`], [`Error::Bind`] and [`Error::Thread`].
-    #[doc(alias("listen", "serve"))]
+    #[doc(alias = "listen")]
     pub fn bind(
         self,
         address: impl ToSocketAddrs,
+        handler: impl Fn(Session) + Send + Sync + 'static,
+    ) -> Result<Server, Error> {
+        self.start(|backlog| Listener::bind(address, backlog.unwrap_or(1024)), handler)
+    }
+
+    /// The same on a socket that listens already: one that the program has made, or systemd, or
+    /// another process. [`backlog`](Self::backlog) can have no effect there.
+    ///
+    /// On a Unix socket a session has no [`peer_addr`](Session::peer_addr), nobody's connections are
+    /// limited by address, and the socket options of TCP can have no effect. The file of the socket is
+    /// the program's.
+    ///
+    /// ```
+    /// use std::net::TcpListener;
+    /// use everlink::Server;
+    ///
+    /// let listener = TcpListener::bind("127.0.0.1:0")?;
+    /// let address = listener.local_addr()?;
+    /// let server = Server::builder().serve(listener, |session| for _ in &session {})?;
+    /// assert_eq!(server.local_addr(), address);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind); [`Error::Bind`] for a socket that does not listen.
+    #[doc(alias("systemd", "socket_activation"))]
+    pub fn serve(
+        self,
+        listener: impl Into<Listener>,
+        handler: impl Fn(Session) + Send + Sync + 'static,
+    ) -> Result<Server, Error> {
+        let listener = listener.into();
+        let why = "the socket listens already";
+        Error::no_effect(why, &[("backlog", self.backlog.is_some())])?;
+        let why = "a Unix socket has nothing of TCP";
+        Error::no_effect(why, &listener.no_effect(self.settings.socket()))?;
+        self.start(|_| listener.checked(), handler)
+    }
+
+    fn start(
+        self,
+        listen: impl FnOnce(Option<u32>) -> io::Result<Listener>,
         handler: impl Fn(Session) + Send + Sync + 'static,
     ) -> Result<Server, Error> {
         let is_tls = self.is_tls();
@@ -462,21 +508,24 @@ impl ServerBuilder {
         }
         #[cfg(feature = "tls")]
         let tls = self.tls.map(|tls| tls.server()).transpose()?;
-        let listener = Listener::bind(address, self.backlog).map_err(Error::Bind)?;
-        let listener = Arc::new(listener);
-        let address = listener.local_addr().map_err(Error::Bind)?;
+        let listener = listen(self.backlog).map_err(Error::Bind)?;
+        let (address, label) = (listener.local_addr(), listener.label());
+        let (address, label) = (address.map_err(Error::Bind)?, label.map_err(Error::Bind)?);
+        let acceptor = Arc::new(Acceptor::new(listener).map_err(Error::Bind)?);
         let mut settings = self.settings;
-        settings.name.get_or_insert_with(|| address.to_string());
+        settings.name.get_or_insert(label);
         let id = next_id();
         let core = Arc::new(ServerCore {
             id,
             threads: Threads::of(id, settings.stack_size()),
             address,
-            listener: Mutex::new(Some(Arc::clone(&listener))),
+            acceptor: Mutex::new(Some(Arc::clone(&acceptor))),
+            adopt: accept::adopt,
             accept: Mutex::default(),
             #[cfg(feature = "tls")]
             tls,
             admission: Admission::new(self.connections),
+            refusals: AtomicUsize::new(0),
             slow: self.slow.unwrap_or_default(),
             handler: Box::new(handler),
             on_request: self.on_request,
@@ -497,7 +546,7 @@ impl ServerBuilder {
         #[cfg(feature = "metrics")]
         crate::metrics::register(&core);
         let server = Arc::clone(&core);
-        let accept = core.threads.spawn(Role::Accept, move || accept::run(&server, &listener));
+        let accept = core.threads.spawn(Role::Accept, move || accept::run(&server, &acceptor));
         let accept = accept.map_err(Error::Thread)?;
         *core.accept.lock() = Some(accept);
         Ok(Server::new(ServerHandle::new(core)))

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use log::Level;
 
+use super::accepted::Accepted;
+use super::acceptor::Acceptor;
 use super::admission::Admission;
 use super::answer::Answer;
 use super::incoming::Incoming;
@@ -39,13 +41,17 @@ pub(super) struct ServerCore {
     pub(super) id: u64,
     pub(super) address: SocketAddr,
     /// Until the shutdown.
-    pub(super) listener: Mutex<Option<Arc<Listener>>>,
+    pub(super) acceptor: Mutex<Option<Arc<Acceptor>>>,
+    /// Lets in what the program has accepted.
+    pub(super) adopt: fn(&Arc<Self>, Accepted) -> Result<(), Error>,
     pub(super) accept: Mutex<Option<JoinHandle<()>>>,
     pub(super) settings: Arc<Settings>,
     pub(super) threads: Threads,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Arc<rustls::ServerConfig>>,
     pub(super) admission: Arc<Admission>,
+    /// How many are being told at the moment that they are not let in.
+    pub(super) refusals: AtomicUsize,
     pub(super) slow: SlowSession,
     pub(super) handler: Handler,
     pub(super) on_request: Option<OnRequest>,
@@ -110,9 +116,9 @@ impl ServerCore {
     fn shut_down(&self, timeout: Duration) -> ShutdownReport {
         self.stop.raise();
         // the socket goes with the last of those that hold it, and the address is free again
-        let listener = self.listener.lock().take();
-        if let Some(listener) = listener {
-            listener.wake();
+        let acceptor = self.acceptor.lock().take();
+        if let Some(acceptor) = acceptor {
+            acceptor.wake();
         }
         let accept = self.accept.lock().take();
         if let Some(thread) = accept {
@@ -150,6 +156,15 @@ impl ServerCore {
 impl ServerEnd for ServerCore {
     fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn listener(&self) -> Result<Listener, Error> {
+        let acceptor = self.acceptor.lock().clone().ok_or(Error::Closed)?;
+        acceptor.listener().try_clone().map_err(Error::Bind)
+    }
+
+    fn adopt(self: Arc<Self>, accepted: Accepted) -> Result<(), Error> {
+        (self.adopt)(&self, accepted)
     }
 
     fn sessions(&self) -> Vec<Session> {

@@ -38,7 +38,7 @@ pub(super) fn run(
                 Some(true) => match resumable.claim(newcomer, terms) {
                     Ok(()) => return,
                     Err(refused) => {
-                        newcomer = refused;
+                        newcomer = *refused;
                         // it may have ended in order while its owner was asked
                         find()
                     }

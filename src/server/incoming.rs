@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use data_encoding::BASE64;
 use http::{HeaderMap, header};
 
+use super::peer::Peer;
 use crate::http1::head::tokens;
 use crate::resume::subprotocol;
 
@@ -34,7 +35,7 @@ use crate::resume::subprotocol;
 #[derive(Clone)]
 pub struct Incoming {
     pub(super) request: http::Request<()>,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: Peer,
     pub(super) certificates: Certificates,
     /// Whether the server has sessions.
     pub(super) has_sessions: bool,
@@ -59,9 +60,16 @@ impl Incoming {
         &self.request
     }
 
-    /// The address of the client, or of the proxy that is between.
+    /// The address of the other end of the connection: of the client, or of the proxy that is between.
+    /// `[::]:0` on a Unix socket, which has none.
     pub fn peer_addr(&self) -> SocketAddr {
-        self.peer
+        self.peer.address()
+    }
+
+    /// The address of the client itself, as far as it is known:
+    /// [`Session::client_addr`](crate::Session::client_addr).
+    pub fn client_addr(&self) -> SocketAddr {
+        self.peer.client()
     }
 
     /// The path, as it was sent: `/chat`.
@@ -155,7 +163,7 @@ impl Incoming {
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incoming")
-            .field("peer", &self.peer)
+            .field("peer", &self.peer.client())
             .field("method", self.request.method())
             .field("headers", &self.headers().keys().collect::<Vec<_>>())
             .finish_non_exhaustive()

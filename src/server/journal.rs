@@ -1,10 +1,10 @@
 //! One log record for each step in the life of a session, as a line and as key-values.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::Level;
 
+use super::peer::Peer;
 use crate::failure::Failure;
 use crate::sync::threads::thread_prefix;
 
@@ -14,7 +14,7 @@ pub(super) struct Journal<'a> {
     server: &'a str,
     session: u64,
     /// Where its connection came from.
-    peer: SocketAddr,
+    peer: Peer,
 }
 
 /// Writes a record with the keys that all have, and more.
@@ -31,7 +31,7 @@ macro_rules! record {
 }
 
 impl<'a> Journal<'a> {
-    pub(super) fn new(server: &'a str, session: u64, peer: SocketAddr) -> Self {
+    pub(super) fn new(server: &'a str, session: u64, peer: Peer) -> Self {
         Self { server, session, peer }
     }
 

@@ -1,6 +1,8 @@
 //! The accepting side: the same three threads for each connection, and a handler.
 
 mod accept;
+mod accepted;
+mod acceptor;
 mod admission;
 mod answer;
 mod attachment;
@@ -13,6 +15,7 @@ mod listener;
 mod newcomer;
 mod opening;
 mod owner;
+mod peer;
 mod peer_info;
 mod registry;
 mod resumable;
@@ -28,9 +31,11 @@ use std::fmt;
 use std::net::ToSocketAddrs;
 use std::ops::Deref;
 
+pub use accepted::Accepted;
 pub use answer::Answer;
 pub use builder::ServerBuilder;
 pub use incoming::Incoming;
+pub use listener::Listener;
 pub use session::{ServerHandle, Session};
 pub use shutdown_report::ShutdownReport;
 pub use slow_session::SlowSession;

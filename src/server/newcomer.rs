@@ -1,9 +1,9 @@
 //! A connection that has said that it wants a session, and has none yet.
 
-use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::admission::Admitted;
+use super::peer::Peer;
 use crate::failure::Failure;
 use crate::link::{Opened, Talk};
 use crate::message::{CloseCode, CloseFrame};
@@ -18,7 +18,7 @@ pub(super) struct Newcomer {
     opened: Box<Opened>,
     /// Its place among the connections.
     admitted: Admitted,
-    peer: SocketAddr,
+    peer: Peer,
     /// When it has to have its session.
     deadline: Instant,
 }
@@ -27,14 +27,14 @@ impl Newcomer {
     pub(super) fn new(
         mut opened: Box<Opened>,
         admitted: Admitted,
-        peer: SocketAddr,
+        peer: Peer,
         deadline: Instant,
     ) -> Self {
         opened.decoder.set_limits(FIRST_MESSAGES);
         Self { opened, admitted, peer, deadline }
     }
 
-    pub(super) fn peer(&self) -> SocketAddr {
+    pub(super) fn peer(&self) -> Peer {
         self.peer
     }
 

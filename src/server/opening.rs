@@ -1,23 +1,25 @@
 //! From the first byte of a connection to the answer that upgrades it.
 
-use std::net::{SocketAddr, TcpStream};
 #[cfg(feature = "tls")]
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{Method, StatusCode};
+use http::{Method, Request, StatusCode};
 use log::Level;
 use tungstenite::protocol::Role;
 
+use super::accepted::Stage;
 use super::answer::Answer;
 use super::core::ServerCore;
 use super::incoming::{Certificates, Incoming};
+use super::peer::Peer;
 use super::peer_info::PeerInfo;
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
 use crate::handshake::Upgrade;
 use crate::http1::Headers;
 use crate::link::Opened;
+use crate::resume::subprotocol;
 use crate::transport::{Duplex, LINGER, Timed};
 use crate::wire::Protocol;
 
@@ -36,59 +38,131 @@ pub(super) struct Opening {
 pub(super) fn open(
     server: &ServerCore,
     duplex: Duplex,
-    peer: SocketAddr,
+    stage: Stage,
+    peer: Peer,
     has_spoken: &mut bool,
     beyond: Option<&'static str>,
 ) -> Result<Opening, Failure> {
     let timeout = server.settings.timeouts().handshake;
     let deadline = Instant::now() + timeout;
-    let secured = secure(server, duplex, deadline, has_spoken);
-    let (mut duplex, certificates) = secured.map_err(|failure| failure.in_time(timeout))?;
-    if server.settings.framing.is_some() {
-        let (settings, protocol) =
-            (&server.settings, Protocol::Framed(server.settings.spoken_framing()));
-        let has_session = server.resumption.is_some();
-        let limits = settings.limits_with(has_session);
-        let opened = Opened::new(duplex, protocol, limits, Vec::new())?;
-        let opened = Box::new(opened.within(&settings.budget));
-        let info = PeerInfo::of_framed(certificates);
-        return Ok(Opening { opened, info, has_session, deadline });
-    }
-    let mut timed = Timed::new(&mut duplex, deadline);
-    let (request, read) = match handshake::read_request(&mut timed) {
-        Ok(read) => read,
-        Err(error) => {
-            *has_spoken |= timed.has_heard();
-            if let Some(status) = handshake::complaint(&error) {
-                let text = error.to_string();
-                let none = Headers::default();
-                if handshake::respond(&mut timed, &Method::GET, status, &none, text.as_bytes())
-                    .is_ok()
-                {
-                    let_read(&mut duplex);
-                }
+    let has_sessions = server.resumption.is_some();
+    let incoming = |request, certificates| Incoming { request, peer, certificates, has_sessions };
+    let opened = match stage {
+        Stage::Fresh => {
+            let (mut duplex, certificates) = secure(server, duplex, deadline, has_spoken)
+                .map_err(|failure| failure.in_time(timeout))?;
+            if server.settings.framing.is_some() {
+                return framed(server, duplex, certificates, deadline);
             }
-            return Err(Failure::from(error).in_time(timeout));
+            let (request, read) = read(&mut duplex, deadline, has_spoken)
+                .map_err(|failure| failure.in_time(timeout))?;
+            upgrade(server, duplex, incoming(request, certificates), read, deadline, beyond)
+        }
+        Stage::Requested(request) => {
+            let incoming = incoming(request, Certificates::default());
+            upgrade(server, duplex, incoming, Vec::new(), deadline, beyond)
+        }
+        Stage::Upgraded(request, subprotocol) => {
+            let incoming = incoming(request, Certificates::default());
+            upgraded(server, duplex, incoming, subprotocol.as_deref(), deadline, beyond)
         }
     };
-    let has_sessions = server.resumption.is_some();
-    let incoming = Incoming { request, peer, certificates, has_sessions };
+    opened.map_err(|failure| {
+        *has_spoken = true;
+        failure.in_time(timeout)
+    })
+}
+
+fn framed(
+    server: &ServerCore,
+    duplex: Duplex,
+    certificates: Certificates,
+    deadline: Instant,
+) -> Result<Opening, Failure> {
+    let settings = &server.settings;
+    let has_session = server.resumption.is_some();
+    let limits = settings.limits_with(has_session);
+    let protocol = Protocol::Framed(settings.spoken_framing());
+    let opened = Opened::new(duplex, protocol, limits, Vec::new())?.within(&settings.budget);
+    let info = PeerInfo::of_framed(certificates);
+    Ok(Opening { opened: Box::new(opened), info, has_session, deadline })
+}
+
+/// Reads the request; returns what was read past it, too.
+fn read(
+    duplex: &mut Duplex,
+    deadline: Instant,
+    has_spoken: &mut bool,
+) -> Result<(Request<()>, Vec<u8>), Failure> {
+    let mut timed = Timed::new(duplex, deadline);
+    let error = match handshake::read_request(&mut timed) {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    *has_spoken |= timed.has_heard();
+    if let Some(status) = handshake::complaint(&error) {
+        let (text, none) = (error.to_string(), Headers::default());
+        if handshake::respond(&mut timed, &Method::GET, status, &none, text.as_bytes()).is_ok() {
+            let_read(duplex);
+        }
+    }
+    Err(error.into())
+}
+
+/// Answers the request.
+fn upgrade(
+    server: &ServerCore,
+    mut duplex: Duplex,
+    incoming: Incoming,
+    read: Vec<u8>,
+    deadline: Instant,
+    beyond: Option<&'static str>,
+) -> Result<Opening, Failure> {
+    let mut timed = Timed::new(&mut duplex, deadline);
     let granted = grant(server, &mut timed, incoming, beyond);
     match granted.and_then(|granted| granted.0.write(&mut timed).map(|()| granted)) {
         Ok((upgrade, has_session, info)) => {
-            let settings = &server.settings;
-            let protocol = Protocol::websocket(Role::Server, settings.packets.clone());
-            let limits = settings.limits_with(has_session);
-            let opened = Opened::new(duplex, protocol, limits, read)?.within(&settings.budget);
+            let opened = websocket(server, duplex, read, has_session)?;
             let opened = Box::new(opened.compressed(upgrade.compression));
             Ok(Opening { opened, info, has_session, deadline })
         }
         Err(failure) => {
-            *has_spoken = true;
             let_read(&mut duplex);
-            Err(failure.in_time(timeout))
+            Err(failure)
         }
     }
+}
+
+/// Another server has answered the request.
+fn upgraded(
+    server: &ServerCore,
+    duplex: Duplex,
+    incoming: Incoming,
+    agreed: Option<&str>,
+    deadline: Instant,
+    beyond: Option<&'static str>,
+) -> Result<Opening, Failure> {
+    let of_session = agreed.filter(|_| incoming.has_sessions).and_then(subprotocol::parse);
+    if let (Some(why), None) = (beyond, of_session) {
+        return Err(HandshakeError::BadUpgrade(why.into()).into());
+    }
+    let has_session = of_session.is_some();
+    let opened = Box::new(websocket(server, duplex, Vec::new(), has_session)?);
+    let subprotocol = of_session.unwrap_or(agreed).map(Into::into);
+    let info = PeerInfo::of_websocket(incoming, subprotocol, http::Extensions::new());
+    Ok(Opening { opened, info, has_session, deadline })
+}
+
+fn websocket(
+    server: &ServerCore,
+    duplex: Duplex,
+    read: Vec<u8>,
+    has_session: bool,
+) -> Result<Opened, Failure> {
+    let settings = &server.settings;
+    let protocol = Protocol::websocket(Role::Server, settings.packets.clone());
+    let limits = settings.limits_with(has_session);
+    Ok(Opened::new(duplex, protocol, limits, read)?.within(&settings.budget))
 }
 
 /// Asks the program, and answers what is no upgrade.
@@ -169,10 +243,14 @@ fn let_read(duplex: &mut Duplex) {
 }
 
 /// Tells a client why it is not let in, in the short time that it is given.
-pub(super) fn refuse(stream: TcpStream, why: &'static str) {
-    let mut duplex = Duplex::from(stream);
+pub(super) fn refuse(mut duplex: Duplex, stage: Stage, why: &'static str) {
     let mut timed = Timed::new(&mut duplex, Instant::now() + LINGER);
-    if let Ok((request, _)) = handshake::read_request(&mut timed) {
+    let request = match stage {
+        Stage::Fresh => handshake::read_request(&mut timed).ok().map(|(request, _)| request),
+        Stage::Requested(request) => Some(request),
+        Stage::Upgraded(..) => None,
+    };
+    if let Some(request) = request {
         let wrong = (StatusCode::SERVICE_UNAVAILABLE, why);
         let _ = handshake::refuse(&mut timed, &request, wrong);
         let_read(&mut duplex);

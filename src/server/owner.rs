@@ -1,7 +1,6 @@
 //! The thread that owns a session: it gives it one link after the other, until it is over.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use super::attachment::Attachment;
 use super::core::ServerCore;
 use super::journal::Journal;
 use super::newcomer::Newcomer;
+use super::peer::Peer;
 use super::peer_info::{PeerInfo, Purpose};
 use super::resumable::{Claim, Order, Resumable, Terms};
 use super::resumption::{EndedSession, Place, Resumption};
@@ -117,7 +117,7 @@ impl SessionOwner {
         resumption: &Arc<Resumption>,
         id: u64,
         info: PeerInfo,
-        peer: SocketAddr,
+        peer: Peer,
         (token, attempt): (&Token, u64),
     ) -> io::Result<(Self, Session)> {
         let unconfirmed = Some(resumption.settings().max_unconfirmed());
@@ -160,7 +160,7 @@ impl SessionOwner {
         }
     }
 
-    fn journal(&self, peer: SocketAddr) -> Journal<'_> {
+    fn journal(&self, peer: Peer) -> Journal<'_> {
         Journal::new(self.server.label(), self.core.id(), peer)
     }
 

@@ -60,6 +60,9 @@ impl Registry {
     ) -> io::Result<()> {
         // a short thread waits for this lock before it leaves
         let mut connections = self.connections.lock();
+        if connections.closing.is_some() {
+            return Err(io::Error::other("the server is going down"));
+        }
         let connection = Connection { phase: Phase::Opening(hangup), thread: start()? };
         connections.present.insert(id, connection);
         Ok(())

@@ -1,7 +1,6 @@
 //! What everybody but its owner holds of a session that can be resumed.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 
 use super::attachment::Attachment;
 use super::newcomer::Newcomer;
+use super::peer::Peer;
 use super::session_core::SessionCore;
 use crate::error::Error;
 use crate::failure::Failure;
@@ -80,7 +80,7 @@ pub(super) struct Resumable {
 struct LinkState {
     /// The latest link.
     link: Option<Handle>,
-    peer: SocketAddr,
+    peer: Peer,
     compression: Option<AgreedCompression>,
     is_attached: bool,
     /// When and why it ended.
@@ -107,7 +107,7 @@ impl Resumable {
     pub(super) fn new(
         core: &Arc<SessionCore>,
         counts: &Arc<Counts>,
-        peer: SocketAddr,
+        peer: Peer,
     ) -> (Arc<Self>, Receiver<Order>) {
         let (orders, received) = unbounded();
         let state =
@@ -130,7 +130,7 @@ impl Resumable {
 
     /// Goes on with the session on this connection. Gives the connection back if the session is not to be
     /// had; otherwise it is dealt with.
-    pub(super) fn claim(&self, newcomer: Newcomer, terms: Terms) -> Result<(), Newcomer> {
+    pub(super) fn claim(&self, newcomer: Newcomer, terms: Terms) -> Result<(), Box<Newcomer>> {
         let deadline = newcomer.deadline();
         let slot = Arc::new(Mutex::new(Some(newcomer)));
         let (_done, done) = bounded(0);
@@ -147,7 +147,7 @@ impl Resumable {
                 newcomer.turn_away("the session is busy");
                 Ok(())
             }
-            Some(newcomer) => Err(newcomer),
+            Some(newcomer) => Err(Box::new(newcomer)),
         }
     }
 
@@ -156,7 +156,7 @@ impl Resumable {
         self.changed.notify_all();
     }
 
-    pub(super) fn attached(&self, link: &Link, peer: SocketAddr) {
+    pub(super) fn attached(&self, link: &Link, peer: Peer) {
         self.change(|state| {
             state.link = Some(link.handle());
             state.peer = peer;
@@ -196,7 +196,7 @@ impl Resumable {
 }
 
 impl Attachment for Resumable {
-    fn peer(&self) -> SocketAddr {
+    fn peer(&self) -> Peer {
         self.state.lock().peer
     }
 

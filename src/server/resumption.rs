@@ -95,7 +95,7 @@ pub(super) enum Found {
 struct WaitingSession {
     orders: Sender<Order>,
     /// Where its latest link came from.
-    network: Subnet,
+    network: Option<Subnet>,
     /// What it keeps to be sent, and to be received.
     holdings: [Holding; 2],
 }
@@ -258,13 +258,13 @@ impl Resumption {
     /// A session waits from here on, in the place that this returns.
     pub(super) fn wait(self: &Arc<Self>, session: &Arc<Resumable>) -> Place {
         let orders = session.orders().clone();
-        let network = Subnet::of(session.peer().ip());
+        let network = session.peer().counted_as().map(Subnet::of);
         let holdings = session.wait_within(&self.budget);
         let mut table = self.table.lock();
         let number = table.place();
         table.waiting.insert(number, WaitingSession { orders, network, holdings });
         table.make_room(self.limits.total);
-        let most = self.limits.most(network);
+        let most = network.map_or(self.limits.total, |network| self.limits.most(network));
         let is_from_there = |waiting: &WaitingSession| waiting.network == network;
         if table.waiting.len() > self.limits.total {
             // those of the same address go first, but not the one that has just come

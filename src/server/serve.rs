@@ -1,11 +1,11 @@
 //! The thread of one accepted connection: opening, handler, end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use log::Level;
 
+use super::accepted::Stage;
 use super::admission::Admitted;
 use super::attachment::SingleLink;
 use super::core::ServerCore;
@@ -13,6 +13,7 @@ use super::greeting;
 use super::journal::Journal;
 use super::newcomer::Newcomer;
 use super::opening::{Opening, open};
+use super::peer::Peer;
 use super::peer_info::PeerInfo;
 use super::session::{ServerHandle, Session};
 use super::session_core::SessionCore;
@@ -26,13 +27,13 @@ use crate::transport::Duplex;
 pub(super) fn run(
     server: &Arc<ServerCore>,
     id: u64,
-    duplex: Duplex,
-    peer: SocketAddr,
+    (duplex, stage): (Duplex, Stage),
+    peer: Peer,
     admitted: Admitted,
 ) {
     let journal = Journal::new(server.label(), id, peer);
     let mut has_spoken = false;
-    let opening = open(server, duplex, peer, &mut has_spoken, admitted.beyond());
+    let opening = open(server, duplex, stage, peer, &mut has_spoken, admitted.beyond());
     let Opening { opened, info, has_session, deadline } = match opening {
         Err(failure) => return journal.not_opened(&failure, has_spoken),
         Ok(opening) => opening,
@@ -84,7 +85,7 @@ fn start(
     id: u64,
     opened: Opened,
     info: PeerInfo,
-    peer: SocketAddr,
+    peer: Peer,
 ) -> Result<(Link, Arc<SessionCore>, Session), Failure> {
     let threads = server.threads.of_session(id);
     let core = Arc::new(SessionCore::new(&server.settings, threads, id, None));

@@ -8,8 +8,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use super::accepted::Accepted;
 use super::attachment::Attachment;
 use super::incoming::Incoming;
+use super::listener::Listener;
+use super::peer::Peer;
 use super::peer_info::PeerInfo;
 use super::session_core::SessionCore;
 use super::shutdown_report::ShutdownReport;
@@ -131,13 +134,26 @@ impl Session {
         self.core().id()
     }
 
-    /// The address of the peer; of its latest connection, if it has come back
-    /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)).
+    /// The address of the other end of the connection: of the client, or of the proxy that is between.
+    /// That of the latest connection, if the client has come back
+    /// ([`ServerBuilder::resume`](crate::ServerBuilder::resume)). `[::]:0` on a Unix socket, which has
+    /// none, and on a transport of the program's own.
     pub fn peer_addr(&self) -> SocketAddr {
+        self.peer().address()
+    }
+
+    /// The address of the client itself, as far as it is known: what the program has said of a connection
+    /// that it has [given to the server](crate::Accepted::client_addr), else
+    /// [`peer_addr`](Self::peer_addr).
+    pub fn client_addr(&self) -> SocketAddr {
+        self.peer().client()
+    }
+
+    fn peer(&self) -> Peer {
         let inner = self.inner.plain();
         match inner.peer.incoming() {
             // without a lock
-            Some(incoming) if self.inner.get().is_none() => incoming.peer_addr(),
+            Some(incoming) if self.inner.get().is_none() => incoming.peer,
             _ => inner.attachment.peer(),
         }
     }
@@ -557,6 +573,8 @@ impl fmt::Debug for Session {
 /// What a server does for its handles.
 pub(super) trait ServerEnd: Send + Sync {
     fn address(&self) -> SocketAddr;
+    fn listener(&self) -> Result<Listener, Error>;
+    fn adopt(self: Arc<Self>, accepted: Accepted) -> Result<(), Error>;
     fn sessions(&self) -> Vec<Session>;
     fn stats(&self) -> ServerStats;
     fn broadcast(&self, message: &Message, is_meant: &dyn Fn(&Session) -> bool) -> usize;
@@ -601,9 +619,35 @@ impl ServerHandle {
         Self { server: Ours::new(server) }
     }
 
-    /// The address on which the server listens: the one to ask after binding to port 0.
+    /// The address on which the server listens: the one to ask after binding to port 0. `[::]:0` on a
+    /// Unix socket, which has a path instead.
     pub fn local_addr(&self) -> SocketAddr {
         self.server.plain().address()
+    }
+
+    /// Another handle to the socket on which the server listens, to be
+    /// [handed to the next process](crate::Listener#restart-without-a-gap). The socket goes on taking
+    /// connections for as long as anybody has one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Closed`] once the server is shut down, and [`Error::Bind`] if no descriptor is left.
+    pub fn listener(&self) -> Result<Listener, Error> {
+        self.server.get().ok_or(Error::Closed)?.listener()
+    }
+
+    /// Serves a connection that something else has accepted, as if the server had: it counts in its
+    /// limits, statistics and shutdown, and begins with TLS if the server speaks that.
+    /// [`Accepted`] says what is known of it. It returns at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if there is no room for it: it is told so, as one that the server has
+    /// accepted. [`Error::Closed`] once the server is shut down, and [`Error::InvalidSetting`] for a
+    /// request where the server speaks framed TCP.
+    pub fn adopt(&self, connection: impl Into<Accepted>) -> Result<(), Error> {
+        let server = self.server.get().ok_or(Error::Closed)?;
+        Arc::clone(server).adopt(connection.into())
     }
 
     /// The sessions that are open at the moment.

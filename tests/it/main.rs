@@ -16,6 +16,7 @@ mod connect;
 mod delivery;
 mod dial;
 mod direct;
+mod doors;
 mod effects;
 mod endpoints;
 mod ends;
