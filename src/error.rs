@@ -68,6 +68,13 @@ pub enum Error {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The session does not join the topic ([`Session::join`](crate::Session::join)).
+    #[error("topic refused: {reason}")]
+    #[non_exhaustive]
+    TopicRefused {
+        /// Which bound it would break.
+        reason: &'static str,
+    },
     /// The outbox is full and its policy, or the calling thread, does not allow to wait.
     #[error("the outbox is full")]
     Full,

@@ -182,7 +182,7 @@ pub use metrics::publish_metrics;
 pub use queues::Receipt;
 pub use sender::{Calls, CallsInOrder, SendError, Sender, Waiting};
 pub use server::{
-    Accepted, Answer, Incoming, Listener, Server, ServerBuilder, ServerHandle, Session,
+    Accepted, Answer, Incoming, Listener, Presence, Server, ServerBuilder, ServerHandle, Session,
     ShutdownReport,
 };
 

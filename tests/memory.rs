@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use everlink::chaos::{Direction, FaultProxy, Faults};
-use everlink::config::{Backoff, Compression, Heartbeat, Queue, Resume};
+use everlink::config::{Backoff, Compression, Heartbeat, Limits, Queue, Resume, SocketOptions};
 use everlink::failure::Decision;
 use everlink::{
     CallsInOrder, Client, ClientBuilder, Failure, MessageRef, Sender, Server, ServerBuilder,
@@ -377,6 +377,72 @@ fn an_idle_session_holds_little_after_any_burst() {
             if each < 16 { Ok(()) } else { Err(each) }
         });
     }
+}
+
+/// A message to many who compress it alike: one of them does, and what comes of it is all that is held.
+#[test]
+fn what_is_published_to_many_is_compressed_and_held_once() {
+    const MEMBERS: usize = 20;
+    let _alone = alone();
+    let server = Server::builder()
+        .limits(Limits::new().message(8 * MIB))
+        .socket(SocketOptions::new().send_buffer(4096))
+        .compression(Compression::new())
+        .bind(LOOPBACK, |session| {
+            session.join("feed").unwrap();
+            session.iter().for_each(drop);
+        })
+        .unwrap();
+    let mut peers: Vec<TcpStream> = (0..MEMBERS).map(|_| open_compressed(&server)).collect();
+    eventually("all members", || match server.members("feed").len() {
+        MEMBERS => Ok(()),
+        count => Err(count),
+    });
+    // half of it is left when it is compressed
+    let message: Vec<u8> = (0..4 * MIB).map(|_| rand::random::<u8>() & 0x0f).collect();
+    let (grown, ()) = peak(|| {
+        assert_eq!(server.publish("feed", message), MEMBERS);
+        // who has the first bytes was encoded for
+        for peer in &mut peers {
+            let mut header = [0; 2];
+            read_all(peer, &mut header).unwrap();
+            assert_eq!(header, [0xc2, 127], "compressed, and long");
+        }
+    });
+    assert!(grown < 8 * MIB, "{} KiB", grown / KIB);
+}
+
+#[test]
+fn topics_that_nobody_is_in_any_more_take_no_memory() {
+    const TOPICS: usize = 5000;
+    let _alone = alone();
+    let (sender, sessions) = crossbeam_channel::bounded(1);
+    let server = Server::builder()
+        .max_topics(TOPICS)
+        .on_presence(|_, _, _| {})
+        .heartbeat(Heartbeat::every(ms(300)).dead_after(PATIENCE))
+        .bind(LOOPBACK, move |session| {
+            let _ = sender.send(session.clone());
+            session.iter().for_each(drop);
+        })
+        .unwrap();
+    let _peer = open(server.local_addr());
+    let session = sessions.recv_timeout(PATIENCE).unwrap();
+    let names: Vec<String> = (0..TOPICS).map(|number| format!("{number:0>200}")).collect();
+    let before = in_use();
+    for name in &names {
+        assert!(session.join(name).unwrap());
+        // takes a snapshot of its members
+        server.publish(name, "");
+    }
+    assert!(in_use() > before + TOPICS * 200, "each name once");
+    let most = (in_use() - before) / TOPICS;
+    assert!(most < 700, "{most} bytes for a topic with a member and a name of 200 bytes");
+    names.iter().for_each(|name| assert!(session.leave(name)));
+    eventually("what was queued to be gone, too", || {
+        let left = in_use().saturating_sub(before);
+        if left < 32 * KIB { Ok(()) } else { Err(left) }
+    });
 }
 
 #[test]

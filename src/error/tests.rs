@@ -177,6 +177,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Error::InvalidClose { reason: reason() }, WHY),
         (Error::MessageTooLarge { size: 2, limit: 1 }, "2 bytes"),
         (Error::Unsendable { reason: WHY }, WHY),
+        (Error::TopicRefused { reason: WHY }, WHY),
         (Error::Full, "full"),
         (Error::Unconfirmed { count: 3 }, "3 messages"),
         (Error::Unconfirmable, "no confirmations"),
@@ -215,6 +216,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         | Error::Connect(_)
         | Error::MessageTooLarge { .. }
         | Error::Unsendable { .. }
+        | Error::TopicRefused { .. }
         | Error::Full
         | Error::Unconfirmed { .. }
         | Error::Unconfirmable

@@ -5,6 +5,8 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::confirmation::Unasked;
 use super::life::{OurDirection, Parting};
 use super::liveness::HELD_UP;
@@ -449,6 +451,9 @@ impl FrameWriter {
                 }
             };
             let position = entry.position;
+            if changed.is_some() {
+                entry.deflated = None;
+            }
             let message = changed.as_ref().unwrap_or(&entry.message);
             let size = message.len();
             // nobody is asked about what no session counts
@@ -459,9 +464,10 @@ impl FrameWriter {
                     self.fragments(entry, message, kind, piece)?;
                 }
                 (encoder, _) => {
-                    let encoded = match entry.is_uncompressed {
-                        true => encoder.plain(message, kind, &mut self.out),
-                        false => encoder.message(message, kind, &mut self.out),
+                    let encoded = match &entry.deflated {
+                        _ if entry.is_uncompressed => encoder.plain(message, kind, &mut self.out),
+                        Some(once) => encoder.message_once(message, kind, once, &mut self.out),
+                        None => encoder.message(message, kind, &mut self.out),
                     };
                     if let Err(unencoded) = encoded {
                         self.refuse(entry, kind, unencoded)?;
@@ -545,9 +551,15 @@ impl FrameWriter {
     ) -> io::Result<()> {
         const NOT_WHOLE: u64 = u64::MAX;
         let may_deflate = !entry.is_uncompressed;
+        let once = entry.deflated.clone();
         self.entries.push_back((NOT_WHOLE, entry));
-        let deflated = match &mut self.encoder {
-            Encoder::WebSocket(encoder) if may_deflate => encoder.deflate(&message, kind),
+        let deflated = match (&mut self.encoder, once) {
+            (Encoder::WebSocket(encoder), Some(once)) if may_deflate => {
+                encoder.deflate_once(&message, kind, &once)
+            }
+            (Encoder::WebSocket(encoder), None) if may_deflate => {
+                encoder.deflate(&message, kind).map(Bytes::from)
+            }
             _ => None,
         };
         let payload = deflated.as_deref().unwrap_or(message.as_bytes());

@@ -45,7 +45,8 @@ pub(crate) use outlet::{Extent, Outlet, Published, register};
 /// | `everlink_server_disconnects_total` | counter | links of sessions that ended; label `kind` |
 /// | `everlink_server_messages_sent_total`, `everlink_server_messages_received_total` | counter | |
 /// | `everlink_server_sent_bytes_total`, `everlink_server_received_bytes_total` | counter | payload |
-/// | `everlink_server_broadcasts_missed_total` | counter | |
+/// | `everlink_server_published_total`, `everlink_server_broadcasts_missed_total` | counter | to all or to a topic |
+/// | `everlink_server_topics` | gauge | that have members |
 ///
 /// A time that is not known is not a number (NaN).
 ///

@@ -7,7 +7,7 @@ use crate::message::Message;
 
 /// The window sizes that RFC 7692 has names for, and what can be compressed with.
 pub(crate) const WINDOW_BITS: std::ops::RangeInclusive<u8> = 8..=15;
-const SENDABLE_BITS: std::ops::RangeInclusive<u8> = 9..=15;
+pub(crate) const SENDABLE_BITS: std::ops::RangeInclusive<u8> = 9..=15;
 
 /// Says of each message whether it may be compressed.
 type Filter = Arc<dyn Fn(&Message) -> bool + Send + Sync>;

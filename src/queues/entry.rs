@@ -8,6 +8,7 @@ use super::question::Question;
 use super::terms::Terms;
 use crate::message::Message;
 use crate::policy::Undelivered;
+use crate::wire::websocket::DeflatedOnce;
 
 /// A message on its way.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Entry {
     /// that which it has there, for good.
     pub(crate) position: u64,
     pub(crate) is_uncompressed: bool,
+    /// What has come of compressing it, for all to whom it goes.
+    pub(crate) deflated: Option<Arc<DeflatedOnce>>,
     /// Whether any link has died with this as the first message that the peer had not confirmed.
     pub(crate) is_suspect: bool,
     /// How many sound links have.
@@ -46,6 +49,7 @@ impl Entry {
             message,
             position: 0,
             is_uncompressed: terms.is_uncompressed,
+            deflated: terms.deflated,
             is_suspect: false,
             links_ended: 0,
             expires: terms.expires,

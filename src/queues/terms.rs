@@ -8,6 +8,7 @@ use crate::message::Message;
 use crate::policy::Undelivered;
 use crate::queues::question::Question;
 use crate::queues::receipt::Receipt;
+use crate::wire::websocket::DeflatedOnce;
 
 /// Why a message was not accepted, or a wait ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +45,8 @@ pub(crate) struct Terms {
     /// Whether it is dropped when the link that is up ends.
     pub(crate) this_link: bool,
     pub(crate) is_uncompressed: bool,
+    /// If it goes to many.
+    pub(crate) deflated: Option<Arc<DeflatedOnce>>,
     /// If the peer answers it.
     pub(crate) question: Option<Arc<Question>>,
     /// What the program confirms it by.

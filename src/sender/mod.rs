@@ -249,7 +249,12 @@ impl Sender {
         Ok(receipt)
     }
 
-    fn push(&self, message: Message, terms: Terms, wait: WaitFor) -> Result<(), SendError> {
+    pub(crate) fn push(
+        &self,
+        message: Message,
+        terms: Terms,
+        wait: WaitFor,
+    ) -> Result<(), SendError> {
         let end = match self.end() {
             Ok(end) => end,
             Err(error) => return Err(SendError { message, error }),

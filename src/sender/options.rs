@@ -98,6 +98,7 @@ impl SendOptions {
             expires: self.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
             this_link: self.this_link,
             is_uncompressed: self.is_uncompressed,
+            deflated: None,
             question: None,
             key: self.key,
         }

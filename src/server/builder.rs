@@ -11,12 +11,14 @@ use crossbeam_channel::Receiver;
 use super::acceptor::Acceptor;
 use super::admission::{Admission, ConnectionLimits};
 use super::answer::Answer;
-use super::core::{OnRequest, OnResume, ServerCore};
+use super::core::{OnPresence, OnRequest, OnResume, ServerCore};
 use super::listener::Listener;
+use super::presence::Presence;
 use super::registry::Registry;
 use super::resumption::Resumption;
 use super::session::{ServerHandle, Session};
 use super::slow_session::SlowSession;
+use super::topics::{LONGEST_NAME, Topics};
 use super::totals::Totals;
 use super::{Incoming, Server, accept};
 use crate::error::Error;
@@ -49,6 +51,9 @@ pub struct ServerBuilder {
     on_request: Option<OnRequest>,
     subprotocols: Option<Vec<String>>,
     on_resume: Option<OnResume>,
+    on_presence: Option<OnPresence>,
+    max_topics: usize,
+    max_topic_bytes: usize,
     origins: Option<Vec<String>>,
     any_origin: bool,
     names: Option<Vec<String>>,
@@ -66,6 +71,9 @@ impl ServerBuilder {
             on_request: None,
             subprotocols: None,
             on_resume: None,
+            on_presence: None,
+            max_topics: 100,
+            max_topic_bytes: 1 << 20,
             origins: None,
             any_origin: false,
             names: None,
@@ -309,7 +317,51 @@ impl ServerBuilder {
         self
     }
 
-    /// What a broadcast does to a session whose outbox is full. Default: it misses the message. With
+    /// How many topics a session may be in at once. At least 1. Default 100.
+    pub fn max_topics(mut self, topics: usize) -> Self {
+        self.max_topics = topics;
+        self
+    }
+
+    /// How many bytes the names of all topics may have together, each counted once. At least 255, which is one
+    /// name. Default 1 MiB. Besides its name a topic takes about 300 bytes, and about 100 for each member.
+    pub fn max_topic_bytes(mut self, bytes: usize) -> Self {
+        self.max_topic_bytes = bytes;
+        self
+    }
+
+    /// Is told who [joins](Session::join) and leaves which topic, also at a session's end: what is called
+    /// presence. It runs on the thread of whoever joins or leaves, before that call returns, once at a time and in the
+    /// order in which it happened; others who join or leave wait for it, so it should be quick, and not wait
+    /// for them. It may publish, and join and leave for any session, which it is told after it has returned. A panic in it
+    /// is logged.
+    ///
+    /// ```
+    /// use everlink::{Client, Presence, Server};
+    ///
+    /// let server = Server::builder()
+    ///     .on_presence(|session, topic, presence| {
+    ///         session.server().publish(topic, format!("{} {presence:?}", session.id()));
+    ///     })
+    ///     .bind("127.0.0.1:0", |session| {
+    ///         let _ = session.join("lobby");
+    ///         for _ in &session {}
+    ///     })?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
+    /// // a member hears of itself
+    /// assert!(client.recv()?.as_text().is_some_and(|text| text.ends_with(" Joined")));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    #[doc(alias("on_join", "on_leave", "on_subscribe"))]
+    pub fn on_presence(
+        mut self,
+        tell: impl Fn(&Session, &str, Presence) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_presence = Some(Box::new(tell));
+        self
+    }
+
+    /// What a broadcast, or what is published in a topic, does to a session whose outbox is full. Default: it misses the message. With
     /// an outbox that drops messages it is refused at the start.
     pub fn slow_session(mut self, policy: SlowSession) -> Self {
         self.slow = Some(policy);
@@ -490,6 +542,13 @@ impl ServerBuilder {
         if self.connections.per_network == Some(0) {
             return Err(Error::setting("max_connections_per_address", "zero lets nobody in"));
         }
+        if self.max_topics == 0 {
+            return Err(Error::setting("max_topics", "zero lets nobody join"));
+        }
+        if self.max_topic_bytes < LONGEST_NAME {
+            let reason = format!("a name may have {LONGEST_NAME} bytes");
+            return Err(Error::setting("max_topic_bytes", reason));
+        }
         let least = self.settings.limits().message;
         if let Some(limit) = self.settings.budget.limit().filter(|limit| *limit < least) {
             let reason = format!("{limit} bytes hold no message of {least} bytes");
@@ -530,6 +589,8 @@ impl ServerBuilder {
             handler: Box::new(handler),
             on_request: self.on_request,
             on_resume: self.on_resume,
+            topics: Topics::new(self.max_topics, self.max_topic_bytes, self.on_presence.is_some()),
+            on_presence: self.on_presence,
             gate: Gate { origins, names, is_tls },
             subprotocols,
             registry: Registry::default(),

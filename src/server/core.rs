@@ -14,11 +14,13 @@ use super::admission::Admission;
 use super::answer::Answer;
 use super::incoming::Incoming;
 use super::listener::Listener;
+use super::presence::Presence;
 use super::registry::Registry;
 use super::resumption::Resumption;
 use super::session::{ServerEnd, Session};
 use super::shutdown_report::ShutdownReport;
 use super::slow_session::SlowSession;
+use super::topics::Topics;
 use super::totals::Totals;
 use crate::error::Error;
 use crate::failure::{Failure, guarded};
@@ -28,6 +30,7 @@ use crate::settings::Settings;
 use crate::stats::ServerStats;
 use crate::sync::threads::{Role, Threads, thread_prefix};
 use crate::sync::{Mutex, Repeats, Signal};
+use crate::wire::websocket::DeflatedOnce;
 
 /// After the time for goodbyes is over, how long the threads have to notice.
 const JOIN_GRACE: Duration = Duration::from_millis(200);
@@ -36,6 +39,7 @@ pub(super) type Handler = Box<dyn Fn(Session) + Send + Sync>;
 pub(super) type OnRequest = Box<dyn Fn(&Incoming) -> Answer + Send + Sync>;
 /// The program's say in who goes on with a session.
 pub(super) type OnResume = Box<dyn Fn(&Incoming, &Session) -> bool + Send + Sync>;
+pub(super) type OnPresence = Box<dyn Fn(&Session, &str, Presence) + Send + Sync>;
 
 pub(super) struct ServerCore {
     pub(super) id: u64,
@@ -56,10 +60,12 @@ pub(super) struct ServerCore {
     pub(super) handler: Handler,
     pub(super) on_request: Option<OnRequest>,
     pub(super) on_resume: Option<OnResume>,
+    pub(super) on_presence: Option<OnPresence>,
     pub(super) gate: Gate,
     /// Those of the server, the one that it likes best first.
     pub(super) subprotocols: Vec<String>,
     pub(super) registry: Registry,
+    pub(super) topics: Topics,
     /// There if sessions can be resumed.
     pub(super) resumption: Option<Arc<Resumption>>,
     pub(super) stop: Signal,
@@ -113,6 +119,21 @@ impl ServerCore {
         decided.inspect_err(|panic| self.say_panicked("resume closure", panic)).ok()
     }
 
+    /// Tells the program what has become of a session and a topic.
+    fn teller(&self) -> impl Fn(&Session, &str, Presence) {
+        |session, topic, presence| {
+            let Some(tell) = &self.on_presence else { return };
+            if let Err(panic) = guarded("presence closure", || tell(session, topic, presence)) {
+                self.say_panicked("presence closure", &panic);
+            }
+        }
+    }
+
+    /// The session of this number has ended, and its totals say so.
+    pub(super) fn leave_topics(&self, id: u64) {
+        self.topics.leave_all(id, &self.teller());
+    }
+
     fn shut_down(&self, timeout: Duration) -> ShutdownReport {
         self.stop.raise();
         // the socket goes with the last of those that hold it, and the address is free again
@@ -130,9 +151,10 @@ impl ServerCore {
         let unconnected =
             |session: &Session| !session.is_connected() && session.failure().is_none();
         let detached_messages = self
-            .sessions()
-            .into_iter()
-            .filter(unconnected)
+            .registry
+            .open()
+            .iter()
+            .filter(|session| unconnected(session))
             .map(|session| session.outbox().len())
             .sum();
         self.registry.close(&CloseFrame::new(CloseCode::GOING_AWAY, "server going down"));
@@ -167,26 +189,46 @@ impl ServerEnd for ServerCore {
         (self.adopt)(&self, accepted)
     }
 
-    fn sessions(&self) -> Vec<Session> {
-        self.registry.sessions()
-    }
-
     fn stats(&self) -> ServerStats {
-        let sessions = self.registry.sessions();
+        let sessions = self.registry.open();
         let (detached, detached_bytes) = self.waiting();
         ServerStats {
             detached,
             detached_bytes,
             connections: self.admission.len(),
             sessions: sessions.len(),
+            topics: self.topics.len(),
             ..self.totals.stats(&sessions)
         }
     }
 
-    fn broadcast(&self, message: &Message, is_meant: &dyn Fn(&Session) -> bool) -> usize {
+    fn join(&self, session: &Session, topic: &str) -> Result<bool, Error> {
+        self.topics.join(session, topic, &self.teller())
+    }
+
+    fn leave(&self, session: &Session, topic: &str) -> bool {
+        self.topics.leave(session, topic, &self.teller())
+    }
+
+    fn topics_of(&self, session: u64) -> Vec<String> {
+        self.topics.of(session)
+    }
+
+    fn members(&self, topic: Option<&str>) -> Arc<Vec<Session>> {
+        topic.map_or_else(|| self.registry.open(), |topic| self.topics.members(topic))
+    }
+
+    fn publish(
+        &self,
+        topic: Option<&str>,
+        message: &Message,
+        is_meant: &dyn Fn(&Session) -> bool,
+    ) -> usize {
+        self.totals.counters().published.fetch_add(1, Relaxed);
+        let deflated = self.settings.compression.is_some().then(Arc::<DeflatedOnce>::default);
         let mut queued = 0;
-        for session in self.registry.sessions().into_iter().filter(is_meant) {
-            let error = match session.try_send(message.clone()).map_err(Error::from) {
+        for session in self.members(topic).iter().filter(|session| is_meant(session)) {
+            let error = match session.queue_shared(message.clone(), deflated.clone()) {
                 Ok(()) => {
                     queued += 1;
                     continue;
@@ -200,7 +242,7 @@ impl ServerEnd for ServerCore {
             if matches!((&error, self.slow), (Error::Full, SlowSession::Disconnect)) {
                 session.kill(Failure::TooSlow);
             } else {
-                log::debug!("{session:?} misses a broadcast: {error}");
+                log::debug!("{session:?} misses what is published: {error}");
             }
         }
         queued

@@ -210,6 +210,7 @@ impl SessionOwner {
         drop(outbox.drain());
         // not before: what it kept would count again
         drop(last_place);
+        self.server.leave_topics(self.core.id());
         while !self.handler_returned {
             match self.orders.recv() {
                 Ok(Order::Returned(result)) => self.returned(result),

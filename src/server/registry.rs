@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::members::Members;
 use super::session::Session;
 use crate::failure::Failure;
 use crate::message::CloseFrame;
@@ -25,6 +26,8 @@ struct Connections {
     present: HashMap<u64, Connection>,
     /// Threads that are past their last line, or about to be.
     ended: Vec<JoinHandle<()>>,
+    /// The sessions of those that are open.
+    open: Members,
     /// Whether one of those that end is joining the others at the moment.
     is_joining: bool,
     /// No new sessions: each would be closed at once with this.
@@ -72,7 +75,8 @@ impl Registry {
     pub(super) fn opened(&self, id: u64, session: Session) -> Option<CloseFrame> {
         let mut connections = self.connections.lock();
         if let Some(connection) = connections.present.get_mut(&id) {
-            connection.phase = Phase::Open(session);
+            connection.phase = Phase::Open(session.clone());
+            connections.open.insert(session);
         }
         connections.closing.clone()
     }
@@ -91,6 +95,7 @@ impl Registry {
             connections.ended.push(thread);
             phase
         });
+        let open = connections.open.remove(id);
         drop(connections);
         self.left.notify_all();
         if !before.is_empty() {
@@ -98,17 +103,12 @@ impl Registry {
             self.connections.lock().is_joining = false;
         }
         // it may be the last handle of the session, with values of the program's
-        drop(gone);
+        drop((gone, open));
     }
 
     /// The sessions that are open at the moment.
-    pub(super) fn sessions(&self) -> Vec<Session> {
-        let connections = self.connections.lock();
-        let open = connections.present.values().filter_map(|connection| match &connection.phase {
-            Phase::Open(session) => Some(session.clone()),
-            Phase::Opening(_) => None,
-        });
-        open.collect()
+    pub(super) fn open(&self) -> Arc<Vec<Session>> {
+        self.connections.lock().open.all()
     }
 
     /// Starts to close every session, and those that are still opening. From here on a session that

@@ -78,6 +78,7 @@ pub(super) fn run(
     // it has had one link
     let uptime = session.stats().uptime.unwrap_or_default();
     journal.ended(&ended.cause, uptime, uptime);
+    server.leave_topics(id);
 }
 
 fn start(

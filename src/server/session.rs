@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -23,9 +24,11 @@ use crate::message::{CloseCode, CloseFrame, Iter, Message, Receive};
 use crate::policy::{AgreedCompression, Heartbeat};
 use crate::queues::NoMessage;
 use crate::queues::outbox::Outbox;
+use crate::queues::terms::{Terms, WaitFor};
 use crate::sender::{End, Sender, sends};
 use crate::stats::{Counters, ServerStats, SessionStats};
 use crate::sync::Ours;
+use crate::wire::websocket::DeflatedOnce;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
 ///
@@ -275,6 +278,95 @@ impl Session {
         is_meant: impl Fn(&Session) -> bool,
     ) -> usize {
         self.inner.plain().server.broadcast_where(message, is_meant)
+    }
+
+    /// Joins a topic: what is [published](ServerHandle::publish) there comes to this session, too, from
+    /// here on until it [leaves](Self::leave) or ends. Returns whether it was not a member already.
+    ///
+    /// A topic is a name of 1 to 255 bytes, chosen by the program, and exists as long as it has members. A
+    /// session that can be [resumed](crate::ServerBuilder::resume) stays in its topics without a
+    /// connection, and what is published meanwhile waits with it. A session has left all its topics when it
+    /// has ended; one that cannot be resumed, when its handler has returned after that.
+    ///
+    /// If there is a closure that hears of it, [`ServerBuilder::on_presence`](crate::ServerBuilder::on_presence), this
+    /// returns when that has.
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     // a client says `join lobby`, and everything else to those who are there
+    ///     for message in &session {
+    ///         let text = message.as_text().unwrap_or_default();
+    ///         match text.split_once(' ') {
+    ///             Some(("join", topic)) => match session.join(topic) {
+    ///                 Ok(_) => drop(session.send(format!("in {:?}", session.topics()))),
+    ///                 Err(refused) => drop(session.send(refused.to_string())),
+    ///             },
+    ///             Some(("leave", topic)) => drop(session.leave(topic)),
+    ///             _ => session.topics().iter().for_each(|topic| {
+    ///                 session.publish(topic, message.clone());
+    ///             }),
+    ///         }
+    ///     }
+    /// })?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
+    /// client.send("join lobby")?;
+    /// assert_eq!(client.recv()?, r#"in ["lobby"]"#);
+    /// client.send("hello")?;
+    /// assert_eq!(client.recv()?, "hello");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TopicRefused`] for a name that is too long or empty, and at the bounds:
+    /// [`max_topics`](crate::ServerBuilder::max_topics),
+    /// [`max_topic_bytes`](crate::ServerBuilder::max_topic_bytes). [`Error::Closed`] once the session is over.
+    #[doc(alias("subscribe", "room"))]
+    pub fn join(&self, topic: &str) -> Result<bool, Error> {
+        let server = self.inner.get().and_then(|inner| inner.server.server.get());
+        match server {
+            Some(server) if self.failure().is_none() => server.join(self, topic),
+            _ => Err(Error::Closed),
+        }
+    }
+
+    /// Leaves a topic. Returns whether it was a member.
+    #[doc(alias = "unsubscribe")]
+    pub fn leave(&self, topic: &str) -> bool {
+        let server = self.inner.plain().server.server.get();
+        server.is_some_and(|server| server.leave(self, topic))
+    }
+
+    /// The topics that it has joined, in the order of their names.
+    pub fn topics(&self) -> Vec<String> {
+        let server = self.inner.plain().server.server.get();
+        server.map(|server| server.topics_of(self.id())).unwrap_or_default()
+    }
+
+    /// Sends a message to everybody in a topic, without waiting; this session need not be in it:
+    /// [`ServerHandle::publish`](crate::ServerHandle::publish).
+    pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
+        self.inner.plain().server.publish(topic, message)
+    }
+
+    /// The same, to those members for which the closure says true:
+    /// [`ServerHandle::publish_where`](crate::ServerHandle::publish_where).
+    ///
+    /// ```
+    /// # fn handler(session: everlink::Session) {
+    /// // everybody else
+    /// session.publish_where("lobby", "hello", |other| other.id() != session.id());
+    /// # }
+    /// ```
+    pub fn publish_where(
+        &self,
+        topic: &str,
+        message: impl Into<Message>,
+        is_meant: impl Fn(&Session) -> bool,
+    ) -> usize {
+        self.inner.plain().server.publish_where(topic, message, is_meant)
     }
 
     /// Waits for the next message.
@@ -531,6 +623,21 @@ impl Session {
         self.core().counters()
     }
 
+    /// Queues a message that goes to many, with what has come of compressing it. Never waits.
+    pub(super) fn queue_shared(
+        &self,
+        message: Message,
+        deflated: Option<Arc<DeflatedOnce>>,
+    ) -> Result<(), Error> {
+        let terms = Terms { deflated, ..Terms::default() };
+        Ok(self.sender.push(message, terms, WaitFor::Nothing)?)
+    }
+
+    /// Whether the sums of its server have it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.counters().is_in_totals.load(Relaxed)
+    }
+
     /// Ends the session without a goodbye, if it is not over already.
     pub(super) fn kill(&self, cause: Failure) {
         if let Some(inner) = self.inner.get() {
@@ -575,9 +682,19 @@ pub(super) trait ServerEnd: Send + Sync {
     fn address(&self) -> SocketAddr;
     fn listener(&self) -> Result<Listener, Error>;
     fn adopt(self: Arc<Self>, accepted: Accepted) -> Result<(), Error>;
-    fn sessions(&self) -> Vec<Session>;
     fn stats(&self) -> ServerStats;
-    fn broadcast(&self, message: &Message, is_meant: &dyn Fn(&Session) -> bool) -> usize;
+    fn join(&self, session: &Session, topic: &str) -> Result<bool, Error>;
+    fn leave(&self, session: &Session, topic: &str) -> bool;
+    fn topics_of(&self, session: u64) -> Vec<String>;
+    /// Without a topic all that are open.
+    fn members(&self, topic: Option<&str>) -> Arc<Vec<Session>>;
+    /// To the members of a topic; without one to all that are open.
+    fn publish(
+        &self,
+        topic: Option<&str>,
+        message: &Message,
+        is_meant: &dyn Fn(&Session) -> bool,
+    ) -> usize;
     fn shutdown(&self, timeout: Duration) -> ShutdownReport;
     fn shutdown_at_drop(&self);
 }
@@ -652,7 +769,7 @@ impl ServerHandle {
 
     /// The sessions that are open at the moment.
     pub fn sessions(&self) -> Vec<Session> {
-        self.server.get().map(|server| server.sessions()).unwrap_or_default()
+        self.server.get().map(|server| server.members(None).to_vec()).unwrap_or_default()
     }
 
     /// A snapshot of the counters.
@@ -701,7 +818,64 @@ impl ServerHandle {
         message: impl Into<Message>,
         is_meant: impl Fn(&Session) -> bool,
     ) -> usize {
-        self.server.get().map_or(0, |server| server.broadcast(&message.into(), &is_meant))
+        self.server.get().map_or(0, |server| server.publish(None, &message.into(), &is_meant))
+    }
+
+    /// Queues a message for every session that has [joined](Session::join) the topic, those that wait for
+    /// their client included, and returns for how many. It never waits, as
+    /// [`broadcast`](Self::broadcast) does not: a session that is slow is treated alike. Messages that one thread
+    /// publishes come in that order to each member. A message that is
+    /// [compressed](crate::ServerBuilder::compression) is so once for all members whose links keep
+    /// no context ([`no_send_takeover`](crate::config::Compression::no_send_takeover)).
+    ///
+    /// ```
+    /// use everlink::{Client, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     let _ = session.join("weather");
+    ///     let _ = session.send("joined");
+    ///     for _ in &session {}
+    /// })?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.recv()?, "joined");
+    /// assert_eq!(server.publish("weather", "rain at noon"), 1);
+    /// assert_eq!(server.publish("sports", "nobody wants to know"), 0);
+    /// assert_eq!(client.recv()?, "rain at noon");
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    #[doc(alias("emit", "room", "channel"))]
+    pub fn publish(&self, topic: &str, message: impl Into<Message>) -> usize {
+        self.publish_where(topic, message, |_| true)
+    }
+
+    /// The same, to those members for which the closure says true; it is asked for one after the other,
+    /// on this thread.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| drop(session.recv()))?;
+    /// assert_eq!(server.publish_where("weather", "rain", |member| member.is_connected()), 0);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn publish_where(
+        &self,
+        topic: &str,
+        message: impl Into<Message>,
+        is_meant: impl Fn(&Session) -> bool,
+    ) -> usize {
+        let Some(server) = self.server.get() else { return 0 };
+        server.publish(Some(topic), &message.into(), &is_meant)
+    }
+
+    /// The sessions that are in a topic at the moment, the oldest first.
+    ///
+    /// ```
+    /// # let server = everlink::Server::bind("127.0.0.1:0", |session| drop(session.recv()))?;
+    /// assert!(server.members("weather").is_empty());
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn members(&self, topic: &str) -> Vec<Session> {
+        let server = self.server.get();
+        server.map(|server| server.members(Some(topic)).to_vec()).unwrap_or_default()
     }
 
     /// Stops accepting, closes each session with 1001 after what is queued for it, and joins

@@ -172,7 +172,7 @@ counted! {
     /// A snapshot of a session's counters, from [`Session::stats`](crate::Session::stats). What is said
     /// of [`ClientStats`] holds for these, too.
     pub struct SessionStats {
-        /// Broadcasts that the session has missed, for it was too slow or they were too large.
+        /// Broadcasts, to all or to a topic, that the session has missed, for it was too slow or they were too large.
         broadcasts_missed: total(u64) = AtomicU64;
     }
 }

@@ -33,7 +33,11 @@ counted! {
         /// Connections refused since the start: too many, or no thread to be had. One that was accepted can be
         /// refused later, when its session gets no thread.
         refused: total(u64) = AtomicU64, "everlink_server_refused_total" "Connections refused";
-        /// Broadcasts that a session has missed since the start, once for each session, for it was too
+        /// Topics that have members.
+        topics: now(usize), "everlink_server_topics" "Topics that have members";
+        /// Messages published since the start, whether anybody was there or not; broadcasts are among them.
+        published: total(u64) = AtomicU64, "everlink_server_published_total" "Messages published";
+        /// Broadcasts, to all or to a topic, that a session has missed since the start, once for each session, for it was too
         /// slow or they were too large:
         /// [`SessionStats::broadcasts_missed`](crate::stats::SessionStats::broadcasts_missed) of all sessions.
         broadcasts_missed: total(u64) = AtomicU64,

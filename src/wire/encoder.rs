@@ -2,6 +2,7 @@
 
 use super::framed::{self, Unencoded};
 use super::output::Output;
+use super::websocket::DeflatedOnce;
 use super::{tunnel, websocket};
 use crate::message::{CloseFrame, Message};
 use crate::policy::{AgreedCompression, Compression};
@@ -32,6 +33,23 @@ impl Encoder {
             Self::Framed(encoder) => encoder.message(message, kind, out)?,
             Self::Tunnel(encoder) => encoder.message(message, kind, true, out)?,
         }
+        Ok(())
+    }
+
+    /// The same for a message that goes to many: links that compress it alike do so once.
+    ///
+    /// # Errors
+    ///
+    /// As for [`message`](Self::message).
+    pub(crate) fn message_once(
+        &mut self,
+        message: &Message,
+        kind: Option<u8>,
+        once: &DeflatedOnce,
+        out: &mut Output,
+    ) -> Result<(), Unencoded> {
+        let Self::WebSocket(encoder) = self else { return self.message(message, kind, out) };
+        encoder.message_once(message, kind, once, out);
         Ok(())
     }
 

@@ -108,8 +108,18 @@ async function client(url) {
   assert.deepEqual([received, reason.toString()], [4002, "going"]);
 }
 
+/** Sends back what comes, until the server closes. */
+async function member(url) {
+  const socket = await open(url, ["v2"]);
+  handle(socket);
+  socket.send("here");
+  await once(socket, "close");
+}
+
 if (process.argv[2] === "server") {
   server();
+} else if (process.argv[2] === "member") {
+  await member(process.argv[3]);
 } else {
   await client(process.argv[3]);
 }

@@ -92,7 +92,16 @@ def client(url):
         assert (received.code, received.reason) == (4002, "going"), received
 
 
+def member(url):
+    """Sends back what comes, until the server closes."""
+    with connect(url, subprotocols=["v2"], **options(ClientPerMessageDeflateFactory)) as socket:
+        socket.send("here")
+        handle(socket)
+
+
 if sys.argv[1] == "server":
     server()
+elif sys.argv[1] == "member":
+    member(sys.argv[2])
 else:
     client(sys.argv[2])

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::sync::{Arc, mpsc};
 
 use crate::support::peers::{Program, node, python};
-use crate::support::{PATIENCE, init_log, ms, watch};
+use crate::support::{PATIENCE, eventually, init_log, ms, watch};
 use everlink::ServerBuilder;
 #[cfg(feature = "deflate")]
 use everlink::config::Compression;
@@ -203,6 +203,49 @@ fn server_against(peer: Peer, deflate: Deflate) {
     assert_eq!(codes, [4001, 4002]);
 }
 
+/// Several of somebody else's clients get what is published, and send it back.
+fn members(peer: Peer, deflate: Deflate) {
+    init_log();
+    let (said, heard) = mpsc::channel();
+    let server = deflate
+        .server(Server::builder())
+        .limits(Limits::new().message(64 << 20))
+        .on_request(|_| Answer::accept().subprotocol("v2"))
+        .bind("127.0.0.1:0", move |session| {
+            deflate.check(session.compression());
+            for message in &session {
+                match message.as_text() {
+                    Some("here") => assert!(session.join("feed").unwrap()),
+                    _ => drop(said.send((session.id(), message))),
+                }
+            }
+        })
+        .unwrap();
+    let url = format!("ws://{}", server.local_addr());
+    let mut programs = Vec::new();
+    for _ in 0..3 {
+        let Some(mut command) = peer.command(deflate) else { return };
+        programs.push(Program::start(command.args(["member", &url])));
+    }
+    eventually("three members", || match server.members("feed").len() {
+        3 => Ok(()),
+        count => Err(count),
+    });
+    for size in SIZES {
+        let messages = [Message::from("t".repeat(size)), Message::from(vec![b'b'; size])];
+        for message in messages {
+            assert_eq!(server.publish("feed", message.clone()), 3);
+            let mut from = [(); 3].map(|()| {
+                let (id, echo) = heard.recv_timeout(PATIENCE).unwrap();
+                assert!(echo == message, "{size} bytes came back as {echo:?}");
+                id
+            });
+            from.sort_unstable();
+            assert!(from.is_sorted_by(|a, b| a < b), "each one once: {from:?}");
+        }
+    }
+}
+
 #[test]
 fn a_client_of_a_server_of_python_websockets() {
     client_against(Peer::Python, Deflate::Off);
@@ -221,6 +264,16 @@ fn a_server_of_a_client_of_python_websockets() {
 #[test]
 fn a_server_of_a_client_of_node_ws() {
     server_against(Peer::Node, Deflate::Off);
+}
+
+#[test]
+fn members_with_python_websockets() {
+    members(Peer::Python, Deflate::Off);
+}
+
+#[test]
+fn members_with_node_ws() {
+    members(Peer::Node, Deflate::Off);
 }
 
 #[cfg(feature = "deflate")]
@@ -250,5 +303,17 @@ mod compressed {
     fn a_server_of_a_client_of_node_ws() {
         server_against(Peer::Node, Takeover);
         server_against(Peer::Node, Alone);
+    }
+
+    #[test]
+    fn members_with_python_websockets() {
+        members(Peer::Python, Takeover);
+        members(Peer::Python, Alone);
+    }
+
+    #[test]
+    fn members_with_node_ws() {
+        members(Peer::Node, Takeover);
+        members(Peer::Node, Alone);
     }
 }

@@ -58,5 +58,6 @@ mod status;
 mod tcp;
 mod tls;
 mod too_large;
+mod topics;
 mod traits;
 mod writing;

@@ -4,8 +4,10 @@
 //! is compressed has none. With context takeover it lives as long as the link, for every message
 //! may refer to those before it; without, it is given back when the link is idle.
 
+use bytes::Bytes;
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
+use super::deflated_once::DeflatedOnce;
 use crate::failure::{Failure, guarded};
 use crate::message::{CloseCode, Message};
 use crate::policy::{AgreedCompression, Compression};
@@ -190,14 +192,44 @@ impl Deflater {
 
     /// Deflates a message, with its kind in front; `None` if both are to go as they are.
     pub(super) fn deflate(&mut self, message: &Message, kind: Option<u8>) -> Option<Vec<u8>> {
-        let compression = &self.compression;
-        let wants = guarded("compression closure", || compression.wants(message));
-        if !wants.unwrap_or_else(|panic| {
-            log::error!("{panic}");
-            false
-        }) {
+        if self.wants(message) { self.compress(message, kind) } else { None }
+    }
+
+    /// The same for one that goes to many: what has come of it is theirs, too, if no context is kept.
+    pub(super) fn deflate_once(
+        &mut self,
+        message: &Message,
+        kind: Option<u8>,
+        once: &DeflatedOnce,
+    ) -> Option<Bytes> {
+        if self.takeover {
+            return self.deflate(message, kind).map(Bytes::from);
+        }
+        if !self.wants(message) {
             return None;
         }
+        once.get_or_deflate(self.bits, kind, || {
+            let deflated = self.compress(message, kind)?;
+            let shared = Bytes::copy_from_slice(&deflated);
+            self.put_back(deflated);
+            Some(shared)
+        })
+    }
+
+    /// Whether messages refer to those before them.
+    pub(super) fn has_context(&self) -> bool {
+        self.takeover
+    }
+
+    fn wants(&self, message: &Message) -> bool {
+        let wants = guarded("compression closure", || self.compression.wants(message));
+        wants.unwrap_or_else(|panic| {
+            log::error!("{panic}");
+            false
+        })
+    }
+
+    fn compress(&mut self, message: &Message, kind: Option<u8>) -> Option<Vec<u8>> {
         let mut out = std::mem::take(&mut self.spare);
         out.reserve(message.len() / 4 + SPARE);
         let is_whole = self.run(kind, message.as_bytes(), &mut out);

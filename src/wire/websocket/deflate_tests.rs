@@ -306,6 +306,50 @@ fn the_threshold_and_the_closure_keep_messages_as_they_are() {
     }
 }
 
+fn lone_encoder(bits: u8) -> Encoder {
+    let mut encoder = Encoder::new(Role::Server);
+    encoder.compressed(agreed(false, bits), Compression::new());
+    encoder
+}
+
+#[test]
+fn a_message_for_many_is_compressed_by_the_first_and_shared_by_those_who_send_it_alike() {
+    for length in [1000, 200_000] {
+        let random = (0..length).map(|_| char::from(b'a' + rand::random::<u8>() % 16));
+        let message = Message::from(random.collect::<String>());
+        let once = DeflatedOnce::default();
+        let made = |bits, kind| lone_encoder(bits).deflate_once(&message, kind, &once).unwrap();
+        let first = made(15, None);
+        assert_eq!(first.as_ptr(), made(15, None).as_ptr(), "the very same bytes");
+        let others = [made(9, None), made(12, None), made(15, Some(b'm'))];
+        assert!(others.iter().all(|other| other.as_ptr() != first.as_ptr()));
+        // each can be read by whom it is for, also one who keeps a context
+        for (bits, kind, takeover) in
+            [(15, None, false), (9, None, false), (15, Some(b'm'), false), (15, None, true)]
+        {
+            let mut encoder = lone_encoder(bits);
+            if takeover {
+                encoder.compressed(agreed(true, bits), Compression::new());
+            }
+            let (mut out, mut decoder) = (Output::new(), decoder(LIMITS, takeover));
+            for _ in 0..3 {
+                encoder.message_once(&message, kind, &once, &mut out);
+                let found = decode_from(&mut decoder, &written(&mut out), &[5000]).unwrap();
+                let kind = kind.map(char::from).map(String::from).unwrap_or_default();
+                assert_eq!(found, [Message::from(kind + message.as_text().unwrap())]);
+            }
+        }
+    }
+    // what does not get smaller goes as it is, for all
+    let random = Message::from((0..500).map(|_| rand::random::<u8>()).collect::<Vec<_>>());
+    let once = DeflatedOnce::default();
+    for _ in 0..2 {
+        let mut out = Output::new();
+        lone_encoder(15).message_once(&random, None, &once, &mut out);
+        assert_eq!(out.first(1), [0x82]);
+    }
+}
+
 /// Messages of which some resemble each other.
 fn messages() -> impl Strategy<Value = Vec<Message>> {
     let message = prop_oneof![

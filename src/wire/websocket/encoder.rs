@@ -1,10 +1,12 @@
 //! From messages to bytes.
 
+use bytes::Bytes;
 use tungstenite::protocol::Role;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 use super::deflate::Deflater;
+use super::deflated_once::DeflatedOnce;
 use super::mask::Mask;
 use crate::message::{CloseFrame, Message};
 use crate::policy::{AgreedCompression, Compression};
@@ -49,6 +51,38 @@ impl Encoder {
     /// encoded. `None` if it is to go as it is.
     pub(crate) fn deflate(&mut self, message: &Message, kind: Option<u8>) -> Option<Vec<u8>> {
         self.deflater.as_mut()?.deflate(message, kind)
+    }
+
+    /// The same for a message that goes to many.
+    pub(crate) fn deflate_once(
+        &mut self,
+        message: &Message,
+        kind: Option<u8>,
+        once: &DeflatedOnce,
+    ) -> Option<Bytes> {
+        self.deflater.as_mut()?.deflate_once(message, kind, once)
+    }
+
+    /// Encodes a message that goes to many as one frame, behind its kind.
+    pub(crate) fn message_once(
+        &mut self,
+        message: &Message,
+        kind: Option<u8>,
+        once: &DeflatedOnce,
+        out: &mut Output,
+    ) {
+        if self.deflater.as_ref().is_none_or(|deflater| deflater.has_context()) {
+            return self.message(message, kind, out);
+        }
+        let Some(payload) = self.deflate_once(message, kind, once) else {
+            return self.plain(message, kind, out);
+        };
+        let opcode = OpCode::Data(opcode_of(message));
+        if self.role == Role::Server && payload.len() >= SHARED_FROM {
+            self.header(opcode, true, true, None, payload.len(), out);
+            return out.append_shared(payload);
+        }
+        self.frame(opcode, true, true, None, &payload, out);
     }
 
     /// Encodes a message as one frame, behind its kind.

@@ -10,10 +10,13 @@ mod decoder;
 mod deflate;
 #[cfg(all(test, feature = "deflate"))]
 mod deflate_tests;
+#[cfg_attr(not(feature = "deflate"), allow(dead_code, reason = "nothing is compressed"))]
+mod deflated_once;
 mod encoder;
 mod mask;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use decoder::Decoder;
+pub(crate) use deflated_once::DeflatedOnce;
 pub(crate) use encoder::{Encoder, Fragment};
