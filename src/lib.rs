@@ -183,7 +183,7 @@ pub use queues::Receipt;
 pub use sender::{Calls, CallsInOrder, SendError, Sender, Waiting};
 pub use server::{
     Accepted, Answer, Incoming, Listener, Presence, Server, ServerBuilder, ServerHandle, Session,
-    ShutdownReport,
+    SessionHandler, ShutdownReport,
 };
 
 /// How a client, a server and their connections behave: plain values for the builders.

@@ -12,7 +12,9 @@ use std::sync::Mutex;
 use std::thread;
 
 use everlink::config::{Backoff, Compression, Heartbeat, Resume, SendOptions, Timeouts};
-use everlink::{Answer, Client, Failure, LoginSession, MessageRef, Server, Session, State};
+use everlink::{
+    Answer, Client, Failure, LoginSession, MessageRef, Server, Session, SessionHandler, State,
+};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use support::*;
 
@@ -234,6 +236,40 @@ fn places() {
     server.shutdown(PATIENCE);
 }
 
+struct Attending;
+
+impl SessionHandler for Attending {
+    fn on_message(&mut self, session: &Session, message: MessageRef<'_>) {
+        runs("on_message");
+        let _ = session.send(message.into_owned());
+    }
+
+    fn on_close(&mut self, _: &Session, _: &Failure) {
+        runs("on_close");
+    }
+}
+
+/// Servers whose handlers are called for each message.
+fn attended() {
+    for builder in [Server::builder(), Server::builder().resume(Resume::within(PATIENCE))] {
+        let open = |_: &Session| {
+            runs("on_open");
+            Attending
+        };
+        let answers = Heartbeat::listen(PATIENCE).answer_with(|_: &MessageRef<'_>| {
+            runs("answer_with");
+            None
+        });
+        let server = builder.heartbeat(answers).bind_with_handler("127.0.0.1:0", open).unwrap();
+        let client = Client::builder(format!("ws://{}", server.local_addr()));
+        let client = client.resume(Resume::new()).connect().unwrap();
+        client.send("one").unwrap();
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "one");
+        client.close();
+        server.shutdown(PATIENCE);
+    }
+}
+
 #[test]
 fn code_of_the_program_has_the_stack_of_std_wherever_the_guide_says_that_it_runs() {
     log::set_boxed_logger(Box::new(Noted)).unwrap();
@@ -242,6 +278,7 @@ fn code_of_the_program_has_the_stack_of_std_wherever_the_guide_says_that_it_runs
     websockets();
     lines();
     places();
+    attended();
     let (table, seen) = (table(), SEEN.lock().unwrap().clone());
     for (role, code) in &seen {
         let row = table.iter().find(|(named, _)| named == role);

@@ -33,7 +33,7 @@ use crate::transport::tls::Tls;
 use crate::transport::{Connect, Resolve};
 
 /// Makes the handler, once there is a sender for it to answer with.
-type MessageHook = Box<dyn FnOnce(Sender) -> Handler + Send>;
+type MessageHook = Box<dyn FnOnce(Sender) -> Box<dyn Handler> + Send>;
 
 /// Every setting of a [`Client`](crate::Client), from [`Client::builder`](crate::Client::builder).
 ///

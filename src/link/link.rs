@@ -28,6 +28,9 @@ use crate::stats::Counters;
 use crate::sync::threads::{Role, Threads};
 use crate::transport::Duplex;
 
+/// What the reader does, for the thread that calls it: it returns once the link is dead.
+pub(crate) type Reading = Box<dyn FnOnce() + Send>;
+
 /// What a link needs from its owner.
 pub(crate) struct Parts {
     pub(crate) opened: Opened,
@@ -71,6 +74,19 @@ impl Link {
     ///
     /// [`Failure::Thread`] if one could not be started; the others are gone then.
     pub(crate) fn start(parts: Parts) -> Result<Self, Failure> {
+        let threads = Threads::of(parts.id, parts.settings.stack_size());
+        let (mut link, reading) = Self::start_two(parts)?;
+        // on an error the link is dropped, which ends the threads that run already
+        link.threads.push(threads.spawn(Role::Reader, reading).map_err(Failure::Thread)?);
+        Ok(link)
+    }
+
+    /// Starts writer and heartbeat; the caller's thread is to be the reader.
+    ///
+    /// # Errors
+    ///
+    /// As for [`start`](Self::start).
+    pub(crate) fn start_two(parts: Parts) -> Result<(Self, Reading), Failure> {
         let Parts { opened, settings, outbox, inbox, mailbox, counters, .. } = parts;
         let (session, id, link) = (parts.session, parts.id, parts.link);
         let Opened { duplex, protocol, decoder, mut encoder, buffer, .. } = opened;
@@ -111,18 +127,17 @@ impl Link {
         let beating = Arc::clone(&writer);
         let work = Box::new(reader::Work { decoder, buffer, half: reader, kept, secrets });
         let frames = Box::new(FrameWriter::new(writes, half, encoder));
-        let tasks: [(Role, Box<dyn FnOnce() + Send>); 3] = [
-            (Role::Reader, Box::new(move || reader::run(&reads, work, &inbox))),
+        let tasks: [(Role, Box<dyn FnOnce() + Send>); 2] = [
             (Role::Writer, Box::new(move || writer.run(frames))),
             (Role::Heartbeat, Box::new(move || heartbeat::run(&beats, &beating))),
         ];
         let mut link =
             Self { shared, compression: agreed, threads: Vec::with_capacity(3), notices };
         for (role, task) in tasks {
-            // on an error the link is dropped, which ends the threads that run already
+            // as above
             link.threads.push(threads.spawn(role, task).map_err(Failure::Thread)?);
         }
-        Ok(link)
+        Ok((link, Box::new(move || reader::run(&reads, work, &inbox))))
     }
 
     /// A handle for others who may end the link. It keeps nothing of it alive.

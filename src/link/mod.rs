@@ -65,7 +65,7 @@ mod writer;
 
 pub(crate) use close_request::{CloseRequest, GOODBYE};
 pub(crate) use handle::Handle;
-pub(crate) use link::{Ended, Link, Parts};
+pub(crate) use link::{Ended, Link, Parts, Reading};
 pub(crate) use opened::Opened;
 pub(crate) use reader::InboxSlot;
 pub(crate) use shared::Notice;

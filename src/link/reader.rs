@@ -89,10 +89,13 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     let cause = guarded(READER, || {
         // a program that receives a message finds the link counted and the state up to date
         shared.life.wait_announced();
+        reader.place = HANDLER;
+        reader.inbox.begin();
+        reader.place = READER;
         reader.deliver_kept(kept);
         reader.read()
     });
-    let cause = cause.unwrap_or_else(|panic| panic.at(reader.place));
+    let cause = cause.unwrap_or_else(|panic| reader.panicked(panic));
     shared.fail(cause);
     reader.deliver();
     if shared.is_the_last() {
@@ -393,6 +396,21 @@ impl Reader<'_> {
         may_follow
     }
 
+    /// The program's code has. A session's handler is not called again, and its peer is told.
+    fn panicked(&mut self, panic: Failure) -> Failure {
+        let panic = panic.at(self.place);
+        if self.shared.settings.side == Side::Client || self.place != HANDLER {
+            return panic;
+        }
+        let frame = CloseFrame::new(CloseCode::INTERNAL_ERROR, "");
+        let told = guarded(READER, || {
+            self.decoder.unfinished().abandon();
+            self.part(panic, Some(Some(frame)), true);
+        });
+        // the first cause is noted
+        told.err().unwrap_or(Failure::ClosedAbnormally)
+    }
+
     /// Ends the link in order once the peer sends no more messages, for this reason: our close frame,
     /// with `answer`, goes out behind what is left to say, and the server ends the stream first (RFC 6455
     /// section 7.1.1). What still comes is read: a socket that is closed with unread bytes in it is
@@ -409,11 +427,18 @@ impl Reader<'_> {
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();
         }
+        let has_handler_here = self.inbox.is_handler() && is_server;
+        if has_handler_here && (is_the_last || ends_session) {
+            // it has said what it had to say, as one that has returned
+            shared.outbox.shut();
+            let request = CloseRequest::after_data(CloseFrame::new(CloseCode::NORMAL, ""));
+            shared.close(request.answering().by(closing));
+        }
         match answer {
-            // a handler may have more to say
+            // a handler may have more to say, or has it queued
             Some(_)
-                if is_the_last && shared.life.wait_reached(OurDirection::Closed, Some(closing)) => {
-            }
+                if (is_the_last || has_handler_here && ends_session)
+                    && shared.life.wait_reached(OurDirection::Closed, Some(closing)) => {}
             Some(frame) => {
                 shared.close(CloseRequest::urgent(frame).ending_session(ends_session));
                 let deadline = closing.max(Instant::now() + END_OF_STREAM);

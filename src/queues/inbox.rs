@@ -8,25 +8,47 @@ use std::sync::Arc;
 
 use super::batch::Batch;
 use super::mailbox::{Mailbox, Room};
+use crate::failure::Failure;
 use crate::message::MessageRef;
 
-/// What the program does with a received message, on the reader thread.
-pub(crate) type Handler = Box<dyn FnMut(MessageRef<'_>) + Send>;
+/// What the program does with received messages, on the reader thread. Each call may panic.
+pub(crate) trait Handler: Send {
+    /// A link begins.
+    fn begin(&mut self) {}
+
+    fn message(&mut self, message: MessageRef<'_>);
+
+    /// Nothing more will come, for this reason.
+    fn end(&mut self, _: &Failure) {}
+}
+
+impl<F: FnMut(MessageRef<'_>) + Send> Handler for F {
+    fn message(&mut self, message: MessageRef<'_>) {
+        self(message);
+    }
+}
 
 /// The receiving end of the program, as the reader sees it. One reader holds it at a time; it
 /// outlives every link.
 pub(crate) enum Inbox {
     Mailbox(Arc<Mailbox>),
-    Handler(Handler),
+    Handler(Box<dyn Handler>),
 }
 
 impl Inbox {
+    /// A link begins. Runs the program's code, which may panic.
+    pub(crate) fn begin(&mut self) {
+        if let Self::Handler(handler) = self {
+            handler.begin();
+        }
+    }
+
     /// Takes a message in: a handler gets it now, a mailbox with the rest of the batch. The
     /// handler may panic.
     #[inline(always)]
     pub(crate) fn take(&mut self, message: MessageRef<'_>, batch: &mut Batch) {
         match self {
-            Self::Handler(handler) => handler(message),
+            Self::Handler(handler) => handler.message(message),
             Self::Mailbox(_) => batch.push(message),
         }
     }

@@ -11,12 +11,13 @@ use crossbeam_channel::Receiver;
 use super::acceptor::Acceptor;
 use super::admission::{Admission, ConnectionLimits};
 use super::answer::Answer;
-use super::core::{OnPresence, OnRequest, OnResume, ServerCore};
+use super::core::{Handling, OnPresence, OnRequest, OnResume, ServerCore};
 use super::listener::Listener;
 use super::presence::Presence;
 use super::registry::Registry;
 use super::resumption::Resumption;
 use super::session::{ServerHandle, Session};
+use super::session_handler::{Attended, SessionHandler};
 use super::slow_session::SlowSession;
 use super::topics::{LONGEST_NAME, Topics};
 use super::totals::Totals;
@@ -408,6 +409,50 @@ impl ServerBuilder {
         })
     }
 
+    /// [`bind`](Self::bind), where each session has a handler that is called for each message as it comes, on the
+    /// reader thread, as with a client's [`on_message`](crate::ClientBuilder::on_message). A session costs a
+    /// thread less then, a message no wake-up, and a short one is not even copied. For handlers that wait
+    /// for nothing: while one runs nothing of its session is read.
+    ///
+    /// The closure makes the handler when the session begins, before the first message: it may send, and what
+    /// it returns keeps the session's state. That lasts as long as the session, over all its connections
+    /// ([`resume`](Self::resume)). [`SessionHandler::on_close`] says when it is over: when the peer or
+    /// [`close`](Session::close) ends it, or a shutdown. After `close` there may be more messages, which the peer
+    /// had sent before it heard of that. If the handler panics, it gets no more messages, and the session
+    /// is closed with 1011.
+    ///
+    /// ```
+    /// use everlink::{Client, MessageRef, Server, Session};
+    ///
+    /// let server = Server::builder().bind_with_handler("127.0.0.1:0", |session: &Session| {
+    ///     let _ = session.send("hello");
+    ///     let mut sum = 0.0;
+    ///     move |session: &Session, message: MessageRef<'_>| {
+    ///         sum += message.as_text().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    ///         let _ = session.send(sum.to_string());
+    ///     }
+    /// })?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
+    /// assert_eq!(client.recv()?, "hello");
+    /// client.send("2.5")?;
+    /// client.send("4")?;
+    /// assert_eq!((client.recv()?, client.recv()?), ("2.5".into(), "6.5".into()));
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`bind`](Self::bind). [`inbox`](Self::inbox) can have no effect here.
+    #[doc(alias("on_message", "on_open", "callback"))]
+    pub fn bind_with_handler<H: SessionHandler>(
+        self,
+        address: impl ToSocketAddrs,
+        on_open: impl Fn(&Session) -> H + Send + Sync + 'static,
+    ) -> Result<Server, Error> {
+        let (builder, handling) = self.attended(on_open)?;
+        builder.listen(address, handling)
+    }
+
     fn is_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls.is_some();
@@ -489,7 +534,7 @@ impl ServerBuilder {
         address: impl ToSocketAddrs,
         handler: impl Fn(Session) + Send + Sync + 'static,
     ) -> Result<Server, Error> {
-        self.start(|backlog| Listener::bind(address, backlog.unwrap_or(1024)), handler)
+        self.listen(address, Handling::Thread(Box::new(handler)))
     }
 
     /// The same on a socket that listens already: one that the program has made, or systemd, or
@@ -519,18 +564,51 @@ impl ServerBuilder {
         listener: impl Into<Listener>,
         handler: impl Fn(Session) + Send + Sync + 'static,
     ) -> Result<Server, Error> {
-        let listener = listener.into();
+        self.take_over(listener.into(), Handling::Thread(Box::new(handler)))
+    }
+
+    /// [`bind_with_handler`](Self::bind_with_handler) on a socket that [listens already](Self::serve).
+    ///
+    /// # Errors
+    ///
+    /// Those of the two.
+    pub fn serve_with_handler<H: SessionHandler>(
+        self,
+        listener: impl Into<Listener>,
+        on_open: impl Fn(&Session) -> H + Send + Sync + 'static,
+    ) -> Result<Server, Error> {
+        let (builder, handling) = self.attended(on_open)?;
+        builder.take_over(listener.into(), handling)
+    }
+
+    fn attended<H: SessionHandler>(
+        mut self,
+        on_open: impl Fn(&Session) -> H + Send + Sync + 'static,
+    ) -> Result<(Self, Handling), Error> {
+        let why = "what comes goes to a handler, and nothing is queued to be received";
+        Error::no_effect(why, &[("inbox", self.settings.inbox.is_some())])?;
+        self.settings.has_handler = true;
+        let on_open = Arc::new(on_open);
+        let attend = move |session| Box::new(Attended::new(session, Arc::clone(&on_open))) as _;
+        Ok((self, Handling::Messages(Box::new(attend))))
+    }
+
+    fn listen(self, address: impl ToSocketAddrs, handling: Handling) -> Result<Server, Error> {
+        self.start(|backlog| Listener::bind(address, backlog.unwrap_or(1024)), handling)
+    }
+
+    fn take_over(self, listener: Listener, handling: Handling) -> Result<Server, Error> {
         let why = "the socket listens already";
         Error::no_effect(why, &[("backlog", self.backlog.is_some())])?;
         let why = "a Unix socket has nothing of TCP";
         Error::no_effect(why, &listener.no_effect(self.settings.socket()))?;
-        self.start(|_| listener.checked(), handler)
+        self.start(|_| listener.checked(), handling)
     }
 
     fn start(
         self,
         listen: impl FnOnce(Option<u32>) -> io::Result<Listener>,
-        handler: impl Fn(Session) + Send + Sync + 'static,
+        handling: Handling,
     ) -> Result<Server, Error> {
         let is_tls = self.is_tls();
         let is_framed = self.settings.framing.is_some();
@@ -586,7 +664,7 @@ impl ServerBuilder {
             admission: Admission::new(self.connections),
             refusals: AtomicUsize::new(0),
             slow: self.slow.unwrap_or_default(),
-            handler: Box::new(handler),
+            handling,
             on_request: self.on_request,
             on_resume: self.on_resume,
             topics: Topics::new(self.max_topics, self.max_topic_bytes, self.on_presence.is_some()),

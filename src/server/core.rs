@@ -18,6 +18,7 @@ use super::presence::Presence;
 use super::registry::Registry;
 use super::resumption::Resumption;
 use super::session::{ServerEnd, Session};
+use super::session_core::SessionCore;
 use super::shutdown_report::ShutdownReport;
 use super::slow_session::SlowSession;
 use super::topics::Topics;
@@ -26,6 +27,7 @@ use crate::error::Error;
 use crate::failure::{Failure, guarded};
 use crate::handshake::Gate;
 use crate::message::{CloseCode, CloseFrame, Message};
+use crate::queues::inbox::Handler;
 use crate::settings::Settings;
 use crate::stats::ServerStats;
 use crate::sync::threads::{Role, Threads, thread_prefix};
@@ -35,7 +37,14 @@ use crate::wire::websocket::DeflatedOnce;
 /// After the time for goodbyes is over, how long the threads have to notice.
 const JOIN_GRACE: Duration = Duration::from_millis(200);
 
-pub(super) type Handler = Box<dyn Fn(Session) + Send + Sync>;
+/// By what sessions are handled.
+pub(super) enum Handling {
+    /// A closure that receives, on a thread of each session's own.
+    Thread(Box<dyn Fn(Session) + Send + Sync>),
+    /// What this makes of each session: it is called for each message, on the reader thread.
+    Messages(Box<dyn Fn(Session) -> Box<dyn Handler> + Send + Sync>),
+}
+
 pub(super) type OnRequest = Box<dyn Fn(&Incoming) -> Answer + Send + Sync>;
 /// The program's say in who goes on with a session.
 pub(super) type OnResume = Box<dyn Fn(&Incoming, &Session) -> bool + Send + Sync>;
@@ -57,7 +66,7 @@ pub(super) struct ServerCore {
     /// How many are being told at the moment that they are not let in.
     pub(super) refusals: AtomicUsize,
     pub(super) slow: SlowSession,
-    pub(super) handler: Handler,
+    pub(super) handling: Handling,
     pub(super) on_request: Option<OnRequest>,
     pub(super) on_resume: Option<OnResume>,
     pub(super) on_presence: Option<OnPresence>,
@@ -94,6 +103,22 @@ impl ServerCore {
     /// Logs that a closure of the program's has panicked.
     pub(super) fn say_panicked(&self, place: &'static str, panic: &Failure) {
         self.say(Level::Error, ("panicked", place), panic.to_string());
+    }
+
+    /// The handler of a session has panicked.
+    pub(super) fn say_handler_panicked(&self, session: u64, panic: &Failure) {
+        let line = format!("{}: {panic}", thread_prefix(session));
+        self.say(Level::Error, ("panicked", "session handler"), line);
+    }
+
+    /// A session is over, for this reason: so is its handler, if it was called for each message.
+    pub(super) fn end_handler(&self, core: &SessionCore, cause: &Failure) {
+        if let (Failure::Panicked { .. }, true) = (cause, self.settings.has_handler) {
+            self.say_handler_panicked(core.id(), cause);
+        }
+        if let Err(panic) = core.end_handler(cause) {
+            self.say_handler_panicked(core.id(), &panic);
+        }
     }
 
     /// Counts a connection that is not let in, and logs why.

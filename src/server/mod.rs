@@ -25,6 +25,7 @@ mod resumption;
 mod serve;
 mod session;
 mod session_core;
+mod session_handler;
 mod shutdown_report;
 mod slow_session;
 mod topics;
@@ -41,6 +42,7 @@ pub use incoming::Incoming;
 pub use listener::Listener;
 pub use presence::Presence;
 pub use session::{ServerHandle, Session};
+pub use session_handler::SessionHandler;
 pub use shutdown_report::ShutdownReport;
 pub use slow_session::SlowSession;
 

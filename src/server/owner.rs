@@ -10,7 +10,7 @@ use log::Level;
 
 use super::admission::Admitted;
 use super::attachment::Attachment;
-use super::core::ServerCore;
+use super::core::{Handling, ServerCore};
 use super::journal::Journal;
 use super::newcomer::Newcomer;
 use super::peer::Peer;
@@ -23,7 +23,7 @@ use crate::failure::{Failure, guarded};
 use crate::link::{CloseRequest, Link};
 use crate::message::{CloseCode, CloseFrame};
 use crate::resume::{Answer, Counts, Token};
-use crate::sync::threads::{Role, thread_prefix};
+use crate::sync::threads::Role;
 
 /// Everything of a session that can be resumed which no other thread touches.
 pub(super) struct SessionOwner {
@@ -92,13 +92,18 @@ pub(super) fn run(
         let failure = Failure::from(io::Error::other("its client is back on another connection"));
         return owner.journal(peer).not_opened(&failure, true);
     }
+    if let Handling::Messages(make) = &server.handling {
+        owner.core.receive_with(make(session.clone()));
+        owner.handler_returned = true;
+    }
     let phase = match owner.start_link(newcomer) {
         Ok(link) => {
             owner.journal(peer).opened();
             if let Some(going_away) = server.registry.opened(id, session.clone()) {
                 session.begin_close(going_away);
             }
-            owner.start_handler(session.clone());
+            link.announce();
+            owner.start_handler(&session);
             Phase::Attached(link)
         }
         Err(failure) => {
@@ -149,12 +154,18 @@ impl SessionOwner {
         Ok((owner, session))
     }
 
-    fn start_handler(&mut self, session: Session) {
+    /// If it has a thread of its own.
+    fn start_handler(&mut self, session: &Session) {
         let (server, shared) = (Arc::clone(&self.server), Arc::clone(&self.shared));
+        let session = session.clone();
         let handler = move || {
-            let result = guarded("session handler", || (server.handler)(session));
+            let Handling::Thread(handler) = &server.handling else { return };
+            let result = guarded("session handler", || handler(session));
             shared.order(Order::Returned(result));
         };
+        if self.server.settings.has_handler {
+            return;
+        }
         if let Err(error) = self.core.start_thread(Role::Handler, handler) {
             self.shared.order(Order::Returned(Err(Failure::Thread(error))));
         }
@@ -175,7 +186,6 @@ impl SessionOwner {
         self.linked = Instant::now();
         self.core.counters().connects.fetch_add(1, Relaxed);
         self.shared.attached(&link, peer);
-        link.announce();
         Ok(link)
     }
 
@@ -202,7 +212,7 @@ impl SessionOwner {
             let age = self.core.born().elapsed();
             self.journal(self.shared.peer()).ended(&cause, self.uptime, age);
         }
-        self.shared.ended(cause);
+        self.shared.ended(Arc::clone(&cause));
         let outbox = self.core.outbox();
         outbox.shut();
         self.core.mailbox().end();
@@ -210,6 +220,7 @@ impl SessionOwner {
         drop(outbox.drain());
         // not before: what it kept would count again
         drop(last_place);
+        self.server.end_handler(&self.core, &cause);
         self.server.leave_topics(self.core.id());
         while !self.handler_returned {
             match self.orders.recv() {
@@ -278,8 +289,7 @@ impl SessionOwner {
         let code = match result {
             Ok(()) => CloseCode::NORMAL,
             Err(failure) => {
-                let line = format!("{}: {failure}", thread_prefix(self.core.id()));
-                self.server.say(Level::Error, ("panicked", "session handler"), line);
+                self.server.say_handler_panicked(self.core.id(), &failure);
                 CloseCode::INTERNAL_ERROR
             }
         };
@@ -440,6 +450,7 @@ impl SessionOwner {
         }
         match self.start_link(newcomer) {
             Ok(link) => {
+                link.announce();
                 self.server.totals.counters().resumed.fetch_add(1, Relaxed);
                 self.core.counters().resumed.fetch_add(1, Relaxed);
                 self.journal(peer).resumed(resent);

@@ -1,4 +1,4 @@
-//! The thread of one accepted connection: opening, handler, end.
+//! The thread of one accepted connection: opening, handler or reader, end.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use log::Level;
 use super::accepted::Stage;
 use super::admission::Admitted;
 use super::attachment::SingleLink;
-use super::core::ServerCore;
+use super::core::{Handling, ServerCore};
 use super::greeting;
 use super::journal::Journal;
 use super::newcomer::Newcomer;
@@ -18,9 +18,8 @@ use super::peer_info::PeerInfo;
 use super::session::{ServerHandle, Session};
 use super::session_core::SessionCore;
 use crate::failure::{Failure, guarded};
-use crate::link::{CloseRequest, Link, Opened};
+use crate::link::{CloseRequest, Link, Opened, Reading};
 use crate::message::{CloseCode, CloseFrame};
-use crate::sync::threads::thread_prefix;
 use crate::transport::Duplex;
 
 /// Runs a connection from its first byte to its last.
@@ -42,7 +41,7 @@ pub(super) fn run(
         let newcomer = Newcomer::new(opened, admitted, peer, deadline);
         return greeting::run(server, resumption, id, newcomer, info);
     }
-    let (link, core, session) = match start(server, id, *opened, info, peer) {
+    let (link, reading, core, session) = match start(server, id, *opened, info, peer) {
         Ok(started) => started,
         Err(failure) => {
             let line = format!("{peer} refused: {}", failure);
@@ -50,25 +49,31 @@ pub(super) fn run(
         }
     };
     journal.opened();
-    match server.registry.opened(id, session.clone()) {
-        Some(going_away) => session.finish(going_away),
-        None => match guarded("session handler", || (server.handler)(session.clone())) {
-            Ok(()) => {
-                // the peer may have closed first, which this answers
-                let frame = CloseFrame::new(CloseCode::NORMAL, "");
-                let deadline = Instant::now() + server.settings.timeouts().close;
-                core.outbox().shut();
-                let handle = link.handle();
-                handle.close(CloseRequest::after_data(frame).answering().by(deadline));
-                handle.wait_closed();
+    match (&server.handling, server.registry.opened(id, session.clone())) {
+        (Handling::Thread(_), Some(going_away)) => session.finish(going_away),
+        (Handling::Messages(_), Some(going_away)) => session.begin_close(going_away),
+        (Handling::Thread(handler), None) => {
+            match guarded("session handler", || handler(session.clone())) {
+                Ok(()) => {
+                    // the peer may have closed first, which this answers
+                    let frame = CloseFrame::new(CloseCode::NORMAL, "");
+                    let deadline = Instant::now() + server.settings.timeouts().close;
+                    core.outbox().shut();
+                    let handle = link.handle();
+                    handle.close(CloseRequest::after_data(frame).answering().by(deadline));
+                    handle.wait_closed();
+                }
+                Err(panic) => {
+                    server.say_handler_panicked(id, &panic);
+                    session.finish(CloseFrame::new(CloseCode::INTERNAL_ERROR, ""));
+                }
             }
-            Err(panic) => {
-                let line = format!("{}: {panic}", thread_prefix(id));
-                server.say(Level::Error, ("panicked", "session handler"), line);
-                session.finish(CloseFrame::new(CloseCode::INTERNAL_ERROR, ""));
-            }
-        },
-    };
+        }
+        (Handling::Messages(make), None) => core.receive_with(make(session.clone())),
+    }
+    if let Some(read) = reading {
+        read();
+    }
     let ended = link.join();
     // clones of the session keep nothing that was to be sent
     core.outbox().link_buried();
@@ -78,6 +83,7 @@ pub(super) fn run(
     // it has had one link
     let uptime = session.stats().uptime.unwrap_or_default();
     journal.ended(&ended.cause, uptime, uptime);
+    server.end_handler(&core, &ended.cause);
     server.leave_topics(id);
 }
 
@@ -87,13 +93,19 @@ fn start(
     opened: Opened,
     info: PeerInfo,
     peer: Peer,
-) -> Result<(Link, Arc<SessionCore>, Session), Failure> {
+) -> Result<(Link, Option<Reading>, Arc<SessionCore>, Session), Failure> {
     let threads = server.threads.of_session(id);
     let core = Arc::new(SessionCore::new(&server.settings, threads, id, None));
-    let link = core.start_link(opened, None, 1)?;
+    let (link, reading) = match server.handling {
+        Handling::Thread(_) => (core.start_link(opened, None, 1)?, None),
+        Handling::Messages(_) => {
+            let (link, reading) = core.start_link_here(opened)?;
+            (link, Some(reading))
+        }
+    };
     let attachment = Arc::new(SingleLink::new(&link, peer));
     let handle = ServerHandle::new(Arc::clone(server));
     let session = Session::new(&core, attachment, info, handle).map_err(Failure::Thread)?;
     link.announce();
-    Ok((link, core, session))
+    Ok((link, reading, core, session))
 }

@@ -28,6 +28,7 @@ use crate::queues::terms::{Terms, WaitFor};
 use crate::sender::{End, Sender, sends};
 use crate::stats::{Counters, ServerStats, SessionStats};
 use crate::sync::Ours;
+use crate::sync::threads::{self, thread_prefix};
 use crate::wire::websocket::DeflatedOnce;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
@@ -173,8 +174,17 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Timeout`], and [`Error::Closed`] once the session is over.
+    /// [`Error::WouldWaitForever`], at once, in a handler that is called for each message: the next
+    /// connection comes when that has returned.
     pub fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
-        self.inner.get().ok_or(Error::Closed)?.attachment.wait_connected(timeout)
+        let attachment = &self.inner.get().ok_or(Error::Closed)?.attachment;
+        if !threads::belongs_to(self.id()) {
+            return attachment.wait_connected(timeout);
+        }
+        match attachment.wait_connected(Duration::ZERO) {
+            Err(Error::Timeout) => Err(Error::on_own_thread()),
+            result => result,
+        }
     }
 
     /// The request that opened the session, the first if there were others: its path, headers,
@@ -389,13 +399,21 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Closed`] once the session is over and every message was taken;
-    /// [`failure`](Self::failure) says why.
+    /// [`failure`](Self::failure) says why. [`Error::WouldWaitForever`], at once, with
+    /// [`ServerBuilder::bind_with_handler`](crate::ServerBuilder::bind_with_handler), whose handler has
+    /// every message.
     pub fn recv(&self) -> Result<Message, Error> {
         self.recv_until(None)
     }
 
     fn recv_until(&self, deadline: Option<Instant>) -> Result<Message, Error> {
-        let mailbox = self.inner.get().ok_or(Error::Closed)?.core.mailbox();
+        let inner = self.inner.get().ok_or(Error::Closed)?;
+        if inner.core.settings().has_handler {
+            let reason = "every message goes to the handler of bind_with_handler()";
+            let is_over = inner.attachment.failure().is_some();
+            return Err(if is_over { Error::Closed } else { Error::WouldWaitForever { reason } });
+        }
+        let mailbox = inner.core.mailbox();
         mailbox.recv(deadline, || false, crossbeam_channel::never).map_err(|nothing| {
             if nothing == NoMessage::TimedOut { Error::Timeout } else { Error::Closed }
         })
@@ -455,7 +473,9 @@ impl Session {
         }
     }
 
-    /// Messages as they come, until the session is over.
+    /// Messages as they come, until the session is over. With
+    /// [`ServerBuilder::bind_with_handler`](crate::ServerBuilder::bind_with_handler) there are none, and a
+    /// log record says so.
     ///
     /// ```
     /// use everlink::{Client, Server};
@@ -535,7 +555,8 @@ impl Session {
     }
 
     /// Accepts nothing more to be sent, writes what is queued and shakes hands (RFC 6455 section
-    /// 7.1.2); returns when that is done, within the server's [close timeout](crate::config::Timeouts::close).
+    /// 7.1.2); returns when that is done, within the server's [close timeout](crate::config::Timeouts::close); at
+    /// once on a thread of the session's own, as in a handler that is called for each message.
     ///
     /// ```
     /// use everlink::failure::Decision;
@@ -602,7 +623,10 @@ impl Session {
         let timeout = inner.core.settings().timeouts().close;
         inner.core.outbox().shut();
         inner.attachment.start_close(frame, Some(timeout));
-        inner.attachment.wait_for_end(timeout);
+        // which brings the end about once its handler has returned
+        if !threads::belongs_to(self.id()) {
+            inner.attachment.wait_for_end(timeout);
+        }
     }
 
     /// The server is going down.
@@ -657,7 +681,12 @@ impl<'a> IntoIterator for &'a Session {
 
 impl Receive for Session {
     fn next(&self) -> Option<Message> {
-        self.recv().ok()
+        let logged = |error: &Error| {
+            if matches!(error, Error::WouldWaitForever { .. }) {
+                log::error!("{}: no message to iterate over: {error}", thread_prefix(self.id()));
+            }
+        };
+        self.recv().inspect_err(logged).ok()
     }
 }
 

@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::failure::Failure;
-use crate::link::{InboxSlot, Link, Opened, Parts};
+use crate::failure::{Failure, guarded};
+use crate::link::{InboxSlot, Link, Opened, Parts, Reading};
 use crate::policy::{Delivery, Unconfirmed};
-use crate::queues::inbox::Inbox;
+use crate::queues::inbox::{Handler, Inbox};
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
 use crate::resume::Counts;
@@ -69,7 +69,17 @@ impl SessionCore {
         counts: Option<Arc<Counts>>,
         number: u32,
     ) -> Result<Link, Failure> {
-        Link::start(Parts {
+        Link::start(self.parts(opened, counts, number))
+    }
+
+    /// The same for the only link, whose reader is the thread that calls what is returned.
+    pub(super) fn start_link_here(&self, opened: Opened) -> Result<(Link, Reading), Failure> {
+        self.threads.take_role(Role::Reader);
+        Link::start_two(self.parts(opened, None, 1))
+    }
+
+    fn parts(&self, opened: Opened, counts: Option<Arc<Counts>>, number: u32) -> Parts {
+        Parts {
             opened,
             settings: Arc::clone(&self.settings),
             outbox: Arc::clone(&self.outbox),
@@ -79,6 +89,26 @@ impl SessionCore {
             session: counts,
             id: self.id,
             link: number,
+        }
+    }
+
+    /// Before the first link: every message goes to this handler.
+    pub(super) fn receive_with(&self, handler: Box<dyn Handler>) {
+        *self.inbox.lock() = Some(Inbox::Handler(handler));
+    }
+
+    /// After the last link: a handler learns that it was that, and goes, with the handle of the session that it
+    /// has.
+    ///
+    /// # Errors
+    ///
+    /// Its panic.
+    pub(super) fn end_handler(&self, cause: &Failure) -> Result<(), Failure> {
+        let inbox = self.inbox.lock().take();
+        guarded("on_close", || {
+            if let Some(Inbox::Handler(mut handler)) = inbox {
+                handler.end(cause);
+            }
         })
     }
 

@@ -29,6 +29,8 @@ macro_rules! settings {
             pub(crate) packets: Option<Framing>,
             /// Whether received messages come through a channel.
             pub(crate) has_channel: bool,
+            /// Whether a server gives every message to a handler as it comes.
+            pub(crate) has_handler: bool,
             $($(pub(crate) $name: Option<$type>,)*)*
         }
 

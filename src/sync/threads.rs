@@ -200,6 +200,11 @@ impl Threads {
         })
     }
 
+    /// The current thread takes this role from here on.
+    pub(crate) fn take_role(&self, role: Role) {
+        role.belong_to(self.id);
+    }
+
     /// Starts a thread for [`Threads::join`].
     pub(crate) fn start(&self, role: Role, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
         self.sweep();

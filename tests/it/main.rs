@@ -52,6 +52,7 @@ mod sending;
 mod server;
 mod server_handle;
 mod services;
+mod session_handlers;
 mod shutdown;
 mod stats;
 mod status;
