@@ -13,6 +13,7 @@ use super::liveness::HELD_UP;
 use super::pings::Covered;
 use super::shared::Shared;
 use super::sorted::{COUNTED, OUTSIDE};
+use crate::error::Error;
 use crate::failure::guarded;
 use crate::message::{CloseCode, CloseFrame, Message, Payload};
 use crate::policy::Beat;
@@ -441,13 +442,19 @@ impl FrameWriter {
                 }
             }
             let Some(mut entry) = self.batch.pop_front() else { break };
-            let begun = self.begin_message(&mut entry);
-            let (kind, changed) = match begun.and_then(|kind| Ok((kind, self.change(&entry)?))) {
-                Ok(begun) => begun,
+            let kind = match self.begin_message(&mut entry) {
+                Ok(kind) => kind,
                 Err(error) => {
                     // it goes back to the outbox with the rest
                     self.batch.push_front(entry);
                     return Err(error);
+                }
+            };
+            let changed = match self.change(&entry) {
+                Ok(changed) => changed,
+                Err(unencoded) => {
+                    self.refuse(entry, kind, unencoded)?;
+                    continue;
                 }
             };
             let position = entry.position;
@@ -486,7 +493,7 @@ impl FrameWriter {
         Ok(())
     }
 
-    /// The framing's codec did not encode a message. After a panic nobody knows what else it does.
+    /// The program's code did not encode a message, or made something of it that cannot be sent. After a panic nobody knows what else it does.
     fn refuse(&mut self, entry: Entry, kind: Option<u8>, unencoded: Unencoded) -> io::Result<()> {
         let (name, why) = (thread_prefix(self.shared.id), &unencoded.why);
         log::error!("{name}: message {} is not sent: {why}", entry.number);
@@ -530,14 +537,17 @@ impl FrameWriter {
     }
 
     /// What the program makes of a message that is sent again, if it makes anything.
-    fn change(&self, entry: &Entry) -> io::Result<Option<Message>> {
+    fn change(&self, entry: &Entry) -> Result<Option<Message>, Unencoded> {
         let Some(change) = self.shared.settings.on_resend.as_ref().filter(|_| entry.is_again())
         else {
             return Ok(None);
         };
         let changed = guarded("resend closure", || change(&entry.message));
-        let changed = changed.map_err(|panic| io::Error::other(panic.to_string()))?;
-        self.shared.protocol.check(&changed).map_err(io::Error::other)?;
+        let changed =
+            changed.map_err(|panic| Unencoded { why: panic.to_string(), has_panicked: true })?;
+        let why =
+            |refused| Unencoded { why: Error::from(refused).to_string(), has_panicked: false };
+        self.shared.outbox.check(&changed).map_err(why)?;
         Ok(Some(changed))
     }
 

@@ -46,8 +46,10 @@ pub enum Delivery {
     AtLeastOnce,
     /// The same, and what a message is confirmed by is the program's matter: it hears from the service that a
     /// message has arrived, and says so with [`Sender::confirm`](crate::Sender::confirm). Pings confirm
-    /// nothing. For services that acknowledge messages themselves: MQTT's `PUBACK`, STOMP's `RECEIPT`,
-    /// results of calls.
+    /// nothing. For services that acknowledge messages themselves: MQTT's `PUBACK`, STOMP's `RECEIPT`.
+    /// A question of [`Calls`](crate::Calls) is confirmed by its last answer, and one that was given up is not
+    /// sent again. A message without a [key](crate::config::SendOptions::key) is confirmed by number only
+    /// ([`Sender::confirm_up_to`](crate::Sender::confirm_up_to)).
     UntilConfirmed,
 }
 

@@ -10,6 +10,7 @@ use std::time::Instant;
 use super::byte_queue::ByteQueue;
 use super::confirmations::Confirmations;
 use super::entry::Entry;
+use super::held::Held;
 use super::send_gate::SendGate;
 use super::terms::{Refused, Tally, Terms, TooLarge};
 use crate::failure::Failure;
@@ -40,9 +41,8 @@ pub(super) struct Backlog {
     /// Written and kept until confirmed, in order; empty unless that is the delivery, or there is
     /// a session. What a session's link had only begun to write when it died is kept, too.
     kept: ByteQueue<Entry>,
-    /// Keys of messages that were confirmed while the writer held them, and how far all are.
-    early: Vec<u64>,
-    early_up_to: u64,
+    /// What of that the program may confirm, if that is the delivery.
+    held: Held,
     /// Whether the program has confirmed anything on this link.
     is_link_sound: bool,
     /// There while the peer reports what it has.
@@ -213,6 +213,9 @@ impl Backlog {
             // batch of tiny ones stays short
             moved += entry.size() + 48;
             entry.taken(self.link_number);
+            if !self.is_confirmed_by_pings() {
+                self.held.add(&entry);
+            }
             self.taken.0 += 1;
             self.taken.1 += entry.size();
             batch.push_back(entry);
@@ -220,10 +223,17 @@ impl Backlog {
         has_lost
     }
 
-    /// The writer does not hold this any more.
-    fn count_in(&mut self, entry: &Entry) {
+    /// The writer does not hold this any more. Returns whether the program has confirmed it meanwhile; it is
+    /// done with then.
+    fn count_in(&mut self, entry: &Entry) -> bool {
         self.taken.0 -= 1;
         self.taken.1 -= entry.size();
+        let is_confirmed = self.held.remove(entry);
+        if is_confirmed {
+            self.tally.passed_on += 1;
+            self.confirmations.confirm_one(entry.number);
+        }
+        is_confirmed
     }
 
     /// The writer cannot encode this.
@@ -234,8 +244,11 @@ impl Backlog {
 
     /// The writer has handed this to the socket whole.
     pub(super) fn written(&mut self, mut entry: Entry) {
-        self.count_in(&entry);
         self.tally.resent += u64::from(entry.again);
+        if self.count_in(&entry) {
+            self.confirmations.written(entry.number);
+            return self.settle_before_first();
+        }
         let is_open = match &self.session {
             None => self.confirmations.is_open(entry.number),
             Some(_) if entry.is_outside() => {
@@ -245,12 +258,15 @@ impl Backlog {
             }
             Some(session) => entry.position > session.confirmed,
         };
-        let is_open = is_open && !self.is_early(&entry);
         self.confirmations.written(entry.number);
         if is_open && self.keeps() {
             entry.again |= self.session.is_none();
             entry.is_in_doubt |= self.session.is_none();
-            self.kept.push_back(entry);
+            match entry.is_withdrawn() && !self.is_confirmed_by_pings() {
+                // nothing else would take it out
+                true => self.withdraw(entry),
+                false => self.kept.push_back(entry),
+            }
             return;
         }
         self.tally.passed_on += 1;
@@ -263,19 +279,6 @@ impl Backlog {
         }
     }
 
-    /// Whether the program has confirmed it before it was accounted for.
-    fn is_early(&mut self, entry: &Entry) -> bool {
-        let key = self.early.iter().position(|key| Some(*key) == entry.key);
-        if let Some(index) = key {
-            self.early.swap_remove(index);
-            self.confirmations.confirm_one(entry.number);
-        }
-        if self.taken.0 == 0 {
-            self.early.clear();
-        }
-        key.is_some() || entry.number <= self.early_up_to
-    }
-
     /// The program says that the peer has the message with this key. Returns whether there is one that it
     /// may have.
     pub(super) fn confirm_key(&mut self, key: u64) -> bool {
@@ -285,12 +288,7 @@ impl Backlog {
         } else if let Some(index) = self.queue.iter().position(|it| it.again && is_it(it)) {
             self.queue.remove(index)
         } else {
-            // what the writer holds is out of reach
-            let is_possible = self.taken.0 > self.early.len();
-            if is_possible {
-                self.early.push(key);
-            }
-            return is_possible;
+            return self.held.confirm_key(key);
         };
         self.is_link_sound = true;
         if let Some(entry) = &confirmed {
@@ -315,7 +313,7 @@ impl Backlog {
     pub(super) fn confirm_number(&mut self, number: u64) -> ByteQueue<Entry> {
         self.is_link_sound = true;
         let number = number.min(self.confirmations.last());
-        self.early_up_to = self.early_up_to.max(number);
+        self.held.confirm_number(number);
         let count = self.kept.partition_point(|entry| entry.number <= number);
         let mut confirmed = self.pass_on(count);
         let again = self.queue.iter().take_while(|it| it.again && it.number <= number).count();
@@ -336,8 +334,9 @@ impl Backlog {
     pub(super) fn restore(&mut self, batch: &mut VecDeque<Entry>, begun: bool) {
         while let Some(mut entry) = batch.pop_back() {
             entry.begun |= begun;
-            self.count_in(&entry);
-            self.put_back(entry);
+            if !self.count_in(&entry) {
+                self.put_back(entry);
+            }
         }
     }
 
@@ -347,7 +346,9 @@ impl Backlog {
             return self.restore(entries, true);
         }
         for mut entry in entries.drain(..) {
-            self.count_in(&entry);
+            if self.count_in(&entry) {
+                continue;
+            }
             if entry.is_outside() {
                 // it has no number by which it could be kept, and no other link
                 self.lose(entry, Undelivered::LinkEnded);
@@ -361,7 +362,7 @@ impl Backlog {
     /// What was taken from the queue comes back to its front.
     fn put_back(&mut self, mut entry: Entry) {
         if entry.is_withdrawn() {
-            return self.lose(entry, Undelivered::Withdrawn);
+            return self.withdraw(entry);
         }
         entry.came_back();
         self.expect_expiry(entry.expires);
@@ -433,7 +434,6 @@ impl Backlog {
     pub(super) fn link_buried(&mut self) {
         self.settle_nothing();
         self.confirmations.end_link(false);
-        self.early.clear();
         if self.delivery.resends() {
             while let Some(entry) = self.kept.pop_back() {
                 self.put_back(entry);
@@ -477,6 +477,10 @@ impl Backlog {
             && (self.kept.len() + self.taken.0 >= session.limits.messages
                 || self.kept.bytes() + self.taken.1 >= session.limits.bytes);
         session.is_paused
+    }
+
+    pub(super) fn has_session(&self) -> bool {
+        self.session.is_some()
     }
 
     pub(super) fn is_paused(&self) -> bool {
@@ -568,6 +572,9 @@ impl Backlog {
             _ => self.tally.dropped += 1,
         }
         self.confirmations.fail(entry.number, why);
+        if !self.is_confirmed_by_pings() {
+            self.settle_before_first();
+        }
         entry.lost(why);
         self.remember(entry.message, why);
     }
@@ -623,16 +630,34 @@ impl Backlog {
         is_any
     }
 
-    /// Takes a message that was withdrawn out of the queue, if it is there; returns whether it was.
+    /// Nobody waits for an answer to the message of this number any more: takes it out, if it is in the
+    /// queue, or waits for the program to confirm it. Returns whether it was.
     pub(super) fn drop_withdrawn(&mut self, number: u64) -> bool {
-        let index = self.queue.partition_point(|entry| entry.number < number);
-        if !self.queue.get(index).is_some_and(Entry::is_withdrawn) {
-            return false;
-        }
-        let Some(entry) = self.queue.remove(index) else { return false };
-        self.lose(entry, Undelivered::Withdrawn);
+        let is_kept_for_it = !self.is_confirmed_by_pings() && self.session.is_none();
+        let entry = [(&mut self.queue, true), (&mut self.kept, is_kept_for_it)]
+            .into_iter()
+            .filter(|(_, may)| *may)
+            .find_map(|(queue, _)| {
+                let index = queue.partition_point(|entry| entry.number < number);
+                let is_it = |entry: &Entry| entry.number == number && entry.is_withdrawn();
+                if queue.get(index).is_some_and(is_it) { queue.remove(index) } else { None }
+            });
+        let Some(entry) = entry else { return false };
+        self.withdraw(entry);
         self.give_back();
         true
+    }
+
+    /// Nobody waits for an answer to a message that was taken out. Nothing confirms more than an answer.
+    fn withdraw(&mut self, entry: Entry) {
+        if !entry.is_answered() {
+            return self.lose(entry, Undelivered::Withdrawn);
+        }
+        self.tally.passed_on += 1;
+        self.confirmations.confirm_one(entry.number);
+        if !self.is_confirmed_by_pings() {
+            self.settle_before_first();
+        }
     }
 
     /// The peer found a message on this link too large. It does not say which; the largest one that
@@ -706,10 +731,11 @@ impl Backlog {
     /// Everything that was never confirmed and could be sent again.
     pub(super) fn drain(&mut self) -> Vec<Message> {
         self.drop_login();
+        self.drop_expired();
         let withdrawn = self.kept.take_out(Entry::is_withdrawn).into_iter();
-        for entry in withdrawn.chain(self.queue.take_out(Entry::is_withdrawn)) {
-            self.lose(entry, Undelivered::Withdrawn);
-        }
+        withdrawn
+            .chain(self.queue.take_out(Entry::is_withdrawn))
+            .for_each(|entry| self.withdraw(entry));
         self.drained |= !self.queue.is_empty();
         self.confirmations.close();
         let (kept, queue) = (std::mem::take(&mut self.kept), std::mem::take(&mut self.queue));

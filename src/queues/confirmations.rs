@@ -10,7 +10,7 @@ use super::terms::Terms;
 use crate::failure::Failure;
 use crate::policy::Undelivered;
 
-/// No more receipts than this wait for their outcome: the oldest is given up for the next.
+/// No more receipts than this wait for their outcome.
 const MAX_RECEIPTS: usize = 64 * 1024;
 
 /// Messages are known by their numbers, counted from 1 in the order of acceptance.
@@ -46,18 +46,12 @@ impl Confirmations {
     pub(super) fn accept(&mut self, terms: &Terms, resting: Option<&Arc<Failure>>) -> u64 {
         self.accepted += 1;
         if let Some(question) = &terms.question {
-            question.accepted(self.accepted, resting.cloned());
+            question.accepted(self.accepted, terms.expires, resting.cloned());
             self.questions.add(question);
         }
         if let Some(receipt) = &terms.receipt {
-            if self.receipts.len() >= MAX_RECEIPTS {
-                // of a peer that confirms nothing
-                if let Some((_, oldest)) = self.receipts.pop_front() {
-                    oldest.decide(Err(Undelivered::Lost));
-                }
-            }
             let cell = receipt.cell();
-            cell.accepted(self.accepted);
+            cell.accepted(self.accepted, terms.expires);
             if resting.is_some() {
                 cell.set_given_up(resting.cloned());
             }
@@ -221,6 +215,11 @@ impl Confirmations {
     /// Whether somebody waits for confirmations, of what is written or will be.
     pub(super) fn is_flushing(&self) -> bool {
         self.flushes.iter().any(|flush| self.settled < flush.up_to)
+    }
+
+    /// Whether there are so many that the peer seems to confirm nothing.
+    pub(super) fn has_most_receipts(&self) -> bool {
+        self.receipts.len() >= MAX_RECEIPTS
     }
 
     pub(super) fn has_receipts(&self) -> bool {

@@ -83,6 +83,11 @@ impl Entry {
         self.question.as_ref().is_some_and(|question| !question.is_open())
     }
 
+    /// Whether the question that it is has its last answer.
+    pub(super) fn is_answered(&self) -> bool {
+        self.question.as_ref().is_some_and(|question| question.is_answered())
+    }
+
     /// Whether no link and no session has had anything of it.
     pub(super) fn is_new(&self) -> bool {
         !(self.is_login || self.again || self.is_in_doubt) && self.position == 0

@@ -7,6 +7,7 @@ mod channel;
 mod confirmations;
 mod entry;
 mod gaps;
+mod held;
 pub(crate) mod inbox;
 pub(crate) mod mailbox;
 mod on_dropped;

@@ -151,6 +151,16 @@ impl Outbox {
         result
     }
 
+    /// Whether this can be sent at all.
+    pub(crate) fn check(&self, message: &Message) -> Result<(), Refused> {
+        let (size, limit) = (message.len(), self.max_message);
+        if size > limit {
+            return Err(Refused::TooLarge { size, limit });
+        }
+        let framing = self.framing.as_ref();
+        framing.map_or(Ok(()), |framing| framing.check(message).map_err(Refused::Unsendable))
+    }
+
     /// Waits for room, or makes some, as the policy says. Returns whether there is room: if not, the
     /// policy drops the message.
     fn admit(
@@ -162,13 +172,8 @@ impl Outbox {
         if terms.receipt.is_some() && !self.confirmable {
             return Err(Refused::Unconfirmable);
         }
-        let (size, limit) = (message.len(), self.max_message);
-        if size > limit {
-            return Err(Refused::TooLarge { size, limit });
-        }
-        if let Some(framing) = &self.framing {
-            framing.check(message).map_err(Refused::Unsendable)?;
-        }
+        self.check(message)?;
+        let size = message.len();
         let mut inside = self.lock();
         let link = inside.backlog.link();
         let is_homeless = |backlog: &Backlog| terms.this_link && !backlog.is_still(link);
@@ -217,6 +222,9 @@ impl Outbox {
         if is_homeless(&inside.backlog) {
             return Err(Refused::NoLink);
         }
+        if terms.receipt.is_some() && inside.backlog.confirmations().has_most_receipts() {
+            return Err(Refused::Full);
+        }
         Ok((inside, true))
     }
 
@@ -256,10 +264,12 @@ impl Outbox {
         let mut inside = self.lock();
         inside.eager += 1;
         let result = loop {
+            inside.backlog.drop_expired();
             if let Some(result) = inside.backlog.all_written() {
                 break result;
             }
-            match self.wait(inside, wait, None) {
+            let expiry = inside.backlog.next_expiry();
+            match self.wait(inside, wait, expiry) {
                 Ok(again) => inside = again,
                 Err(refused) => {
                     inside = self.lock();
@@ -268,6 +278,8 @@ impl Outbox {
             }
         };
         inside.eager -= 1;
+        drop(inside);
+        self.tell();
         result
     }
 
@@ -282,11 +294,13 @@ impl Outbox {
         // the writer is to ask now, not when it is time
         self.ring();
         let result = loop {
+            inside.backlog.drop_expired();
             let (outstanding, lost) = inside.backlog.flush_progress(id);
             if outstanding == 0 || inside.backlog.is_shut() {
                 break Ok(outstanding + lost);
             }
-            match self.wait(inside, wait, None) {
+            let expiry = inside.backlog.next_expiry();
+            match self.wait(inside, wait, expiry) {
                 Ok(again) => inside = again,
                 Err(refused) => {
                     inside = self.lock();
@@ -300,6 +314,8 @@ impl Outbox {
         };
         inside.eager -= 1;
         inside.backlog.confirmations().end_flush(id);
+        drop(inside);
+        self.tell();
         match result? {
             0 => Ok(()),
             count => Err(Refused::Unconfirmed(count)),
@@ -403,7 +419,7 @@ impl Outbox {
     pub(crate) fn confirm_key(&self, key: u64) -> bool {
         let mut inside = self.lock();
         let was_there = inside.backlog.confirm_key(key);
-        self.wake_if_ample(inside);
+        self.wake(inside);
         was_there
     }
 
@@ -411,7 +427,7 @@ impl Outbox {
     pub(crate) fn confirm_number(&self, number: u64) {
         let mut inside = self.lock();
         let confirmed = inside.backlog.confirm_number(number);
-        self.wake_if_ample(inside);
+        self.wake(inside);
         drop(confirmed);
     }
 
@@ -426,6 +442,32 @@ impl Outbox {
         if wake {
             self.room.notify_all();
         }
+    }
+
+    /// Wakes those who wait for whatever room there is: nobody knows when there is more.
+    fn wake(&self, mut inside: MutexGuard<'_, Inside>) {
+        inside.backlog.give_back();
+        drop(inside);
+        self.room.notify_all();
+    }
+
+    /// Drops what has expired, for who waits for one of those.
+    pub(crate) fn drop_expired(&self) {
+        let has_expired = self.lock().backlog.drop_expired();
+        if has_expired {
+            self.room.notify_all();
+            self.tell();
+        }
+    }
+
+    /// Whether what it sends is kept for a session that can be resumed.
+    pub(crate) fn has_session(&self) -> bool {
+        self.lock().backlog.has_session()
+    }
+
+    /// Whether a message may expire that does not say so itself.
+    pub(crate) fn may_expire(&self) -> bool {
+        self.limits.message_ttl.is_some()
     }
 
     /// The link died first: what was taken and not written goes back to the front.

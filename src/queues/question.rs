@@ -33,6 +33,8 @@ pub(crate) enum Lasts {
 struct QuestionState {
     /// Of the message, once it is accepted; 0 before that.
     number: u64,
+    /// When the message expires, until somebody has looked whether it has.
+    expires: Option<Instant>,
     place: Place,
     fate: Fate,
     /// Nothing comes until the client is sent off again: it has given up.
@@ -73,6 +75,8 @@ pub(crate) enum Unanswered {
 #[derive(Debug)]
 pub(crate) enum NoAnswer {
     TimedOut,
+    /// The message may have expired: the outbox is to be asked, and then this again.
+    Due,
     GaveUp(Arc<Failure>),
     Ended(Fate),
 }
@@ -80,7 +84,7 @@ pub(crate) enum NoAnswer {
 impl Question {
     pub(crate) fn new(lasts: Lasts) -> Self {
         let (place, fate) = (Place::Here, Fate::Open);
-        let state = QuestionState { number: 0, place, fate, resting: None };
+        let state = QuestionState { number: 0, expires: None, place, fate, resting: None };
         Self { lasts, state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -95,6 +99,11 @@ impl Question {
 
     pub(crate) fn is_open(&self) -> bool {
         self.state.lock().fate == Fate::Open
+    }
+
+    /// Whether it has its last answer.
+    pub(super) fn is_answered(&self) -> bool {
+        self.state.lock().fate == Fate::Answered
     }
 
     /// Has somebody wait no longer who still does. Returns whether it was open: then it stays unanswered.
@@ -144,23 +153,31 @@ impl Question {
             if let Some(cause) = &state.resting {
                 return Err(NoAnswer::GaveUp(Arc::clone(cause)));
             }
-            state = match deadline {
+            let now = Instant::now();
+            if state.expires.is_some_and(|time| time <= now) {
+                state.expires = None;
+                return Err(NoAnswer::Due);
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(NoAnswer::TimedOut);
+            }
+            state = match deadline.into_iter().chain(state.expires).min() {
                 None => self.changed.wait(state),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(NoAnswer::TimedOut);
-                    }
-                    self.changed.wait_timeout(state, left)
-                }
+                Some(time) => self.changed.wait_timeout(state, time.saturating_duration_since(now)),
             };
         }
     }
 
     /// The message has this number.
-    pub(super) fn accepted(&self, number: u64, resting: Option<Arc<Failure>>) {
+    pub(super) fn accepted(
+        &self,
+        number: u64,
+        expires: Option<Instant>,
+        resting: Option<Arc<Failure>>,
+    ) {
         let mut state = self.state.lock();
         state.number = number;
+        state.expires = expires;
         state.resting = resting;
     }
 

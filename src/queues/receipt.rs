@@ -1,7 +1,8 @@
 //! What became of a message.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -18,6 +19,17 @@ pub struct Receipt {
     owner: u64,
     process: Process,
     cell: Arc<Cell>,
+    /// Has the outbox look for what has expired, if the message may.
+    look: Option<Look>,
+}
+
+#[derive(Clone)]
+struct Look(Arc<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Look {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Look")
+    }
 }
 
 /// The outbox's end of a receipt.
@@ -25,6 +37,7 @@ pub struct Receipt {
 pub(crate) struct Cell {
     /// Of the message, once it is accepted; 0 before that.
     number: AtomicU64,
+    expires: OnceLock<Instant>,
     outcome: Mutex<Outcome>,
     changed: Condvar,
 }
@@ -42,7 +55,13 @@ enum Outcome {
 
 impl Receipt {
     pub(crate) fn new(owner: u64) -> Self {
-        Self { owner, process: Process::this(), cell: Arc::new(Cell::default()) }
+        Self { owner, process: Process::this(), cell: Arc::default(), look: None }
+    }
+
+    /// Of a message that may expire. Nobody looks whether it has while nothing is written, so who waits calls
+    /// this.
+    pub(crate) fn expiring(self, look: impl Fn() + Send + Sync + 'static) -> Self {
+        Self { look: Some(Look(Arc::new(look))), ..self }
     }
 
     pub(crate) fn cell(&self) -> Arc<Cell> {
@@ -89,6 +108,7 @@ impl Receipt {
             return Err(Error::Closed);
         }
         let deadline = Instant::now().checked_add(timeout);
+        let mut expires = self.cell.expires.get().copied();
         let mut outcome = self.cell.outcome.lock();
         loop {
             match &*outcome {
@@ -99,14 +119,21 @@ impl Receipt {
             if threads::belongs_to(self.owner) && threads::carries() {
                 return Err(Error::on_own_thread());
             }
-            outcome = match deadline {
+            let now = Instant::now();
+            if let (Some(Look(look)), Some(_)) = (&self.look, expires.take_if(|time| *time <= now))
+            {
+                drop(outcome);
+                look();
+                outcome = self.cell.outcome.lock();
+                continue;
+            }
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(Error::Timeout);
+            }
+            outcome = match deadline.into_iter().chain(expires).min() {
                 None => self.cell.changed.wait(outcome),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Err(Error::Timeout);
-                    }
-                    self.cell.changed.wait_timeout(outcome, left)
+                Some(time) => {
+                    self.cell.changed.wait_timeout(outcome, time.saturating_duration_since(now))
                 }
             };
         }
@@ -114,9 +141,10 @@ impl Receipt {
 }
 
 impl Cell {
-    /// The message has this number.
-    pub(crate) fn accepted(&self, number: u64) {
+    /// The message has this number, and expires then.
+    pub(crate) fn accepted(&self, number: u64, expires: Option<Instant>) {
         self.number.store(number, Relaxed);
+        expires.map(|time| self.expires.set(time));
     }
 
     /// The first outcome stays.

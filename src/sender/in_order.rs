@@ -162,8 +162,14 @@ impl<V> CallsInOrder<V> {
         options: SendOptions,
         wait: WaitFor,
     ) -> Result<Waiting<V>, SendError> {
-        if let Err(error) = sender.end() {
-            return Err(SendError { message, error });
+        let end = match sender.end() {
+            Ok(end) => end,
+            Err(error) => return Err(SendError { message, error }),
+        };
+        if options.is_for_this_link() && end.outbox().has_session() {
+            let reason = "a question for this link only may be answered on the next one of its \
+                          session, where it would be out of order";
+            return Err(SendError { message, error: Error::Unsendable { reason } });
         }
         let waiting = Waiting::new(sender, options.lasts(Lasts::WithItsLink));
         if !self.line.lock().put(sender.id(), waiting.pending()) {

@@ -216,7 +216,7 @@ impl Sender {
     /// # Errors
     ///
     /// As for [`send`](Self::send), and [`Error::Unconfirmable`] on a framed TCP connection
-    /// whose heartbeat has no answer.
+    /// whose heartbeat has no answer. [`Error::Full`], too, while 65,536 receipts are open.
     pub fn send_confirmed(&self, message: impl Into<Message>) -> Result<Receipt, SendError> {
         self.send_confirmed_with(message, SendOptions::new())
     }
@@ -243,8 +243,13 @@ impl Sender {
         message: impl Into<Message>,
         options: SendOptions,
     ) -> Result<Receipt, SendError> {
-        let receipt = Receipt::new(self.id());
+        let mut receipt = Receipt::new(self.id());
         let terms = options.terms(Some(receipt.clone()));
+        if terms.expires.is_some() || self.end.plain().outbox().may_expire() {
+            let sender = self.clone();
+            receipt = receipt
+                .expiring(move || sender.end().iter().for_each(|end| end.outbox().drop_expired()));
+        }
         self.push(message.into(), terms, options.wait())?;
         Ok(receipt)
     }

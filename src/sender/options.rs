@@ -87,6 +87,11 @@ impl SendOptions {
         self
     }
 
+    /// Whether it is not to go with another link than the present one.
+    pub(super) fn is_for_this_link(&self) -> bool {
+        self.this_link
+    }
+
     /// How long a question can be answered, if nothing else is said.
     pub(super) fn lasts(&self, usual: Lasts) -> Lasts {
         if self.this_link { Lasts::WithThisLink } else { usual }

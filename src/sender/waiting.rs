@@ -177,9 +177,15 @@ impl<V> Waiting<V> {
     }
 
     fn next_until(&self, deadline: Option<Instant>) -> Result<V, Error> {
-        let taken = self.pending.question.wait(deadline, || self.pending.take());
+        let wait = || self.pending.question.wait(deadline, || self.pending.take());
+        let mut taken = wait();
+        if let Err(NoAnswer::Due) = taken {
+            // nobody else looks while nothing is written
+            self.sender.end()?.outbox().drop_expired();
+            taken = wait();
+        }
         taken.map_err(|nothing| match nothing {
-            NoAnswer::TimedOut => Error::Timeout,
+            NoAnswer::TimedOut | NoAnswer::Due => Error::Timeout,
             NoAnswer::GaveUp(cause) => Error::GaveUp(cause),
             NoAnswer::Ended(Fate::Failed(Unanswered::NotConnected)) => Error::NotConnected,
             NoAnswer::Ended(Fate::Failed(Unanswered::Closed)) => Error::Closed,
@@ -212,9 +218,8 @@ impl<V> Drop for Waiting<V> {
     fn drop(&mut self) {
         // in the child of a `fork` nobody touches its lock
         let Ok(end) = self.sender.end() else { return };
-        if self.pending.question.fail(Unanswered::NotConnected) {
-            end.outbox().withdraw(&self.pending.question);
-        }
+        self.pending.question.fail(Unanswered::NotConnected);
+        end.outbox().withdraw(&self.pending.question);
         // here, where nothing is locked: no table has values of the program's to drop
         while self.pending.take().is_some() {}
     }

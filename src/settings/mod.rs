@@ -238,7 +238,8 @@ settings! {
 
         /// What is sent again goes out as this makes it: MQTT wants a mark on it, say. It runs on the writer
         /// thread for each message that a link which died had written, each time that it is written again; the
-        /// outbox keeps the message as it was. A panic in it ends the link. What a session sends again goes
+        /// outbox keeps the message as it was. What it makes has to fit the limits: otherwise the message is handed
+        /// back. A panic in it hands the message back, too, and ends the link. What a session sends again goes
         /// out as it was, for the peer lacks it; only what was in doubt when a session was over does not.
         ///
         /// ```

@@ -12,6 +12,7 @@ mod calls_in_order;
 mod chaos;
 mod compression;
 mod confirmations;
+mod confirming;
 mod connect;
 mod delivery;
 mod dial;
