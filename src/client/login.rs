@@ -40,6 +40,8 @@ pub struct LoginSession<'a> {
     is_secure: bool,
     #[cfg(feature = "tls")]
     tls: Arc<rustls::ClientConfig>,
+    /// Whether nothing can be said on the link any more, whatever the hook makes of the error that said so.
+    is_over: bool,
     /// How much may be kept for the program.
     inbox: Bounds,
     kept_bytes: usize,
@@ -69,6 +71,7 @@ impl<'a> LoginSession<'a> {
             is_secure,
             #[cfg(feature = "tls")]
             tls,
+            is_over: false,
             inbox,
             kept_bytes: 0,
             has_kept_too_much: false,
@@ -82,6 +85,9 @@ impl<'a> LoginSession<'a> {
     pub(super) fn end(mut self, result: HookResult) -> Result<Vec<Message>, Failure> {
         let result = result.and_then(|()| {
             self.check_kept()?;
+            if self.is_over {
+                return Err("the link is over, which the hook has ignored".into());
+            }
             // no call has told the hook so
             if Instant::now() >= self.deadline {
                 return Err(io::Error::from(io::ErrorKind::TimedOut).into());
@@ -140,15 +146,19 @@ impl<'a> LoginSession<'a> {
         if let Err(why) = self.talk.opened().protocol.check(&message) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, why).into());
         }
+        let (size, kind) = (message.len(), self.session.is_some().then_some(COUNTED));
+        let encoded = self.talk.encode(&message, kind);
+        // after a panic nobody knows what else the codec does
+        encoded.inspect_err(|why| self.is_over |= why.has_panicked).map_err(io::Error::from)?;
         if let Some(counts) = &self.session {
+            // only what is encoded has a number, and what has one is kept
             counts.reach(counts.number());
+            self.sent.push(message);
         }
-        let kind = self.session.is_some().then_some(COUNTED);
-        self.talk.send(&message, kind, self.deadline)?;
-        self.counters.sent(1, message.len());
-        match self.session {
-            None => self.counters.is_sent_at_login(),
-            Some(_) => self.sent.push(message),
+        self.talk.drain(self.deadline)?;
+        self.counters.sent(1, size);
+        if self.session.is_none() {
+            self.counters.is_sent_at_login();
         }
         Ok(())
     }
@@ -254,22 +264,27 @@ impl<'a> LoginSession<'a> {
     ///
     /// # Errors
     ///
-    /// [`Failure::Tls`], [`Failure::Handshake`], [`Failure::Io`]; the link is over then.
+    /// [`Failure::Tls`], [`Failure::Handshake`], [`Failure::Io`]; the link is over then, also where TLS cannot
+    /// begin: nothing more is sent and received, and the login fails whatever the hook returns.
     #[cfg(feature = "tls")]
     pub fn start_tls(&mut self, name: &str) -> Result<(), Failure> {
         use crate::transport::tls;
-        let (tls, deadline) = (Arc::clone(&self.tls), self.deadline);
+        let (config, deadline) = (Arc::clone(&self.tls), self.deadline);
+        // unless all goes well there is no connection any more: nothing goes out in the clear, whatever the
+        // hook makes of the error
+        self.is_over = true;
         let opened = self.talk.opened();
+        let duplex = opened.duplex.take();
         let wrong = |what: &str| Failure::Io(io::Error::new(io::ErrorKind::InvalidInput, what));
         if opened.protocol.is_websocket() || self.is_secure {
             return Err(wrong("TLS begins inside a connection of tcp:// that has none"));
         }
-        if !opened.buffer.unread().is_empty() || opened.decoder.unfinished().is_begun() {
+        if opened.decoder.is_inside_message(&opened.buffer) {
             return Err(wrong("the server has said more, in the clear, before TLS has begun"));
         }
-        let connection = tls::client_connection(&tls, name)?;
-        opened.duplex = tls::open(opened.duplex.take(), connection, deadline)?;
-        self.is_secure = true;
+        let connection = tls::client_connection(&config, name)?;
+        opened.duplex = tls::open(duplex, connection, deadline)?;
+        (self.is_secure, self.is_over) = (true, false);
         Ok(())
     }
 

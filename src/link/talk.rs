@@ -8,7 +8,7 @@ use super::opened::Opened;
 use crate::failure::Failure;
 use crate::message::{CloseFrame, Message};
 use crate::transport::Timed;
-use crate::wire::{Item, Output};
+use crate::wire::{Item, Output, Unencoded};
 
 /// A fresh link in the hands of one thread. Every call has its deadline.
 pub(crate) struct Talk<'a> {
@@ -32,8 +32,17 @@ impl<'a> Talk<'a> {
         kind: Option<u8>,
         deadline: Instant,
     ) -> io::Result<()> {
-        self.opened.encoder.plain(message, kind, &mut self.out)?;
+        self.encode(message, kind)?;
         self.drain(deadline)
+    }
+
+    /// Encodes a message, in a session one of this kind.
+    ///
+    /// # Errors
+    ///
+    /// The program's codec does not encode it: nothing was.
+    pub(crate) fn encode(&mut self, message: &Message, kind: Option<u8>) -> Result<(), Unencoded> {
+        self.opened.encoder.plain(message, kind, &mut self.out)
     }
 
     /// Says something about the session.
@@ -41,7 +50,8 @@ impl<'a> Talk<'a> {
         self.send(&Message::from(said.to_string()), None, deadline)
     }
 
-    fn drain(&mut self, deadline: Instant) -> io::Result<()> {
+    /// Writes what is encoded.
+    pub(crate) fn drain(&mut self, deadline: Instant) -> io::Result<()> {
         let mut stream = Timed::new(&mut self.opened.duplex, deadline);
         while !self.out.is_empty() {
             match stream.write(self.out.first(usize::MAX))? {

@@ -96,12 +96,18 @@ impl Decoder {
         }
     }
 
+    /// Whether more has come than whole messages, of framed TCP.
+    pub(crate) fn is_inside_message(&self, buffer: &ReadBuffer) -> bool {
+        let has_begun = matches!(self, Self::Framed(decoder) if decoder.is_inside_message());
+        has_begun || !buffer.unread().is_empty()
+    }
+
     /// What the end of the stream means at this point.
     pub(crate) fn end_of_stream(&self, buffer: &ReadBuffer) -> Failure {
         match self {
             Self::WebSocket(_) | Self::Tunnel(_) => Failure::ClosedAbnormally,
-            Self::Framed(decoder) => {
-                let inside_message = !buffer.unread().is_empty() || decoder.is_inside_message();
+            Self::Framed(_) => {
+                let inside_message = self.is_inside_message(buffer);
                 Failure::EndOfStream { inside_message, cut_off: false }
             }
         }

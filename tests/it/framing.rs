@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 
 use crate::support::bare::{close_body, connect, frame, masked, open, read_frame, upgrade};
+use crate::support::resumed::{keep, next, resuming_server, serve_with};
 use crate::support::*;
 use everlink::config::{
     Backoff, CodecError, Delivery, Framing, Heartbeat, LengthField, Limits, Packet, Prefix, Resume,
 };
 use everlink::failure::Undelivered;
-use everlink::{Client, ClientBuilder, Failure, Message, Server};
+use everlink::{Client, ClientBuilder, Failure, Message, Server, Session};
 
 const BINARY: u8 = 0x82;
 const TEXT: u8 = 0x81;
@@ -304,6 +305,53 @@ fn a_session_goes_on_in_any_framing_that_has_room_for_it() {
         let refused = client.start().unwrap_err();
         assert!(refused.to_string().contains("resume"), "{refused}");
     }
+}
+
+/// A server whose sessions resume, a client of one, and the session.
+fn in_a_session(
+    framing: Framing,
+    set: impl FnOnce(ClientBuilder) -> ClientBuilder,
+) -> (Server, Client, Session) {
+    let (server, sessions) = serve_with(resuming_server().framing(framing.clone()), keep);
+    let client = Client::builder(format!("tcp://{}", server.local_addr()))
+        .framing(framing)
+        .resume(Resume::new())
+        .backoff(Backoff::fixed(ms(1)));
+    let client = set(client).connect().unwrap();
+    let session = next(&sessions);
+    (server, client, session)
+}
+
+#[test]
+fn what_the_codec_refuses_at_login_has_no_number_in_the_session() {
+    let (_server, client, session) = in_a_session(short(), |builder| {
+        builder.login(|login| {
+            assert!(login.send("x".repeat(256)).is_err());
+            login.send("first")?;
+            login.send("second")
+        })
+    });
+    let expect = |text: &str| assert_eq!(session.recv_timeout(PATIENCE).unwrap(), text);
+    client.send("third").unwrap();
+    ["first", "second", "third"].into_iter().for_each(expect);
+    client.reconnect().unwrap();
+    client.send("fourth").unwrap();
+    // nothing twice
+    expect("fourth");
+    client.flush(PATIENCE).unwrap();
+    assert!(session.try_recv().is_err());
+}
+
+#[test]
+fn a_codec_that_panics_ends_a_login_whatever_the_hook_makes_of_it() {
+    let listener = Listener::new();
+    let builder = client(&listener).framing(short()).login(|login| Ok(drop(login.send("bug"))));
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    listener.accept_raw();
+    let cause = watch.attempt_failed();
+    assert!(matches!(&*cause, Failure::Login { .. }), "{cause:?}");
+    drop(client);
 }
 
 #[test]

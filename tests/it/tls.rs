@@ -3,12 +3,12 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use crate::support::*;
 use everlink::chaos::{FaultProxy, Faults};
-use everlink::config::{Framing, Heartbeat, Timeouts, Tls};
+use everlink::config::{CodecError, Framing, Heartbeat, Packet, Timeouts, Tls};
 use everlink::failure::{HandshakeError, TlsError};
 use everlink::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use everlink::rustls::{
@@ -996,4 +996,90 @@ fn a_login_hook_begins_tls_behind_a_greeting_in_the_clear() {
             assert_eq!(server.join().unwrap(), None, "the secret was told");
         });
     }
+}
+
+/// What a server hears in the clear from a client that was told this, and what became of the attempt.
+fn heard_in_the_clear(
+    builder: ClientBuilder,
+    listener: &Listener,
+    greeting: &[u8],
+) -> (String, Arc<Failure>) {
+    let (builder, watch) = watch(builder.heartbeat(Heartbeat::off()));
+    let client = builder.start().unwrap();
+    client.send("queued").unwrap();
+    let mut plain = listener.accept_raw();
+    plain.write_all(greeting).unwrap();
+    let cause = watch.attempt_failed();
+    let mut heard = Vec::new();
+    let _ = plain.read_to_end(&mut heard);
+    (String::from_utf8_lossy(&heard).into_owned(), cause)
+}
+
+#[test]
+fn nothing_goes_out_in_the_clear_when_tls_does_not_begin() {
+    let authority = Authority::new();
+    for (name, greeting, word) in [
+        ("localhost", "INFO\nINJECTED\n", "said more"),
+        ("localhost", "INFO\nINJ", "said more"),
+        ("", "INFO\n", "name"),
+        ("not a name!", "INFO\n", "name"),
+    ] {
+        for is_told in [true, false] {
+            let listener = Listener::new();
+            let errors = Arc::new(Mutex::new(Vec::new()));
+            let told = Arc::clone(&errors);
+            let builder = Client::builder(format!("tcp://{}", listener.address()))
+                .tls(authority.tls())
+                .login(move |login| {
+                    login.recv()?;
+                    // a hook that does not look
+                    let failed = login.start_tls(name);
+                    let sent = login.send("PASS secret");
+                    told.lock().unwrap().push((format!("{failed:?}"), sent.is_err()));
+                    if is_told { Ok(failed?) } else { Ok(()) }
+                });
+            let (heard, cause) = heard_in_the_clear(builder, &listener, greeting.as_bytes());
+            assert_eq!(heard, "", "{name:?} {greeting:?}");
+            assert!(matches!(&*cause, Failure::Login { .. }), "{cause:?}");
+            let (failed, is_refused) = errors.lock().unwrap()[0].clone();
+            assert!(failed.contains(word) && is_refused, "{failed}");
+        }
+    }
+    // where there is TLS, or nothing that could have it
+    let config = authority.issue("localhost", |_| {}).config();
+    let listener = Listener::new();
+    let (builder, watch) = watch(client(listener.address(), authority.tls()).login(|login| {
+        let _ = login.start_tls("localhost");
+        Ok(())
+    }));
+    let client = builder.start().unwrap();
+    let _server = tungstenite::accept(accept_tls(&listener, &config)).unwrap();
+    assert!(matches!(&*watch.attempt_failed(), Failure::Login { .. }));
+    drop(client);
+}
+
+#[test]
+fn a_packet_that_is_passed_over_does_not_reach_into_tls() {
+    // lines, and packets to be skipped: a # and how much follows
+    let decode = |bytes: &[u8]| -> Result<Option<Packet>, CodecError> {
+        Ok(match bytes.iter().position(|byte| *byte == b'\n') {
+            _ if bytes[0] == b'#' => {
+                bytes.get(1).map(|size| Packet::new(2 + usize::from(*size - b'0')).skipped())
+            }
+            end => end.map(|end| Packet::new(end + 1).payload(0..end).text()),
+        })
+    };
+    let encode = |_: &Message, _: &mut Vec<u8>| -> Result<(), CodecError> { Ok(()) };
+    let listener = Listener::new();
+    let builder = Client::builder(format!("tcp://{}", listener.address()))
+        .tls(Authority::new().tls())
+        .framing(Framing::custom(move || (decode, encode)))
+        .login(|login| {
+            login.recv()?;
+            assert!(login.recv_timeout(ms(50)).is_err());
+            Ok(login.start_tls("localhost")?)
+        });
+    let (heard, cause) = heard_in_the_clear(builder, &listener, b"INFO\n#7");
+    assert!(heard.is_empty(), "it has begun TLS");
+    assert!(format!("{cause:?}").contains("said more"), "{cause:?}");
 }
