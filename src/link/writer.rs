@@ -13,6 +13,7 @@ use super::handoff::Handoff;
 use super::shared::{Notice, Shared};
 use crate::failure::{Failure, guarded};
 use crate::queues::outbox::Shortcut;
+use crate::sync::threads::carrying;
 use crate::transport::Reason;
 
 /// The writing side of a link.
@@ -66,9 +67,11 @@ impl Writer {
     /// was all; if not, the writer has to be woken.
     fn write_now(&self, write: impl FnOnce(&mut FrameWriter) -> io::Result<bool>) -> bool {
         let result = self.frames.lend(|frames| {
-            let result = guarded("writer", || write(frames));
-            frames.account();
-            result
+            carrying(self.shared.id, || {
+                let result = guarded("writer", || write(frames));
+                frames.account();
+                result
+            })
         });
         let Some(result) = result else { return false };
         match result {

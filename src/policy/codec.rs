@@ -30,7 +30,9 @@ pub trait Decode: Send {
 /// A function of a message and what it is appended to is one.
 pub trait Encode: Send {
     /// Appends the message as the peer is to receive it. It is called once for each message and link,
-    /// in the order in which they are sent.
+    /// in the order in which they are sent, on the writer thread or on one that sends; nothing else is
+    /// written meanwhile. So a `send` on the same connection in here waits for no room: without it that is
+    /// refused with [`Error::Full`](crate::Error::Full).
     ///
     /// # Errors
     ///

@@ -291,6 +291,16 @@ fn builder(name: String, stack: usize) -> io::Result<Builder> {
     Ok(Builder::new().name(name).stack_size(stack))
 }
 
+/// Runs code on the current thread as on one of the client with this number without which none of its
+/// threads sends: it holds what they send with, and must not wait for them.
+pub(crate) fn carrying<T>(client: u64, run: impl FnOnce() -> T) -> T {
+    let before = (OWNER.replace(client), CARRIES.replace(true));
+    let result = run();
+    OWNER.set(before.0);
+    CARRIES.set(before.1);
+    result
+}
+
 /// Whether the current thread is one without which no thread of its client sends or receives.
 pub(crate) fn carries() -> bool {
     CARRIES.get()
