@@ -23,6 +23,6 @@ pub(crate) use doorbell::Doorbell;
 pub(crate) use lock::ASKED;
 pub(crate) use lock::{Condvar, Mutex, MutexGuard};
 pub(crate) use ours::{Ours, Process};
-pub(crate) use panics::caught;
+pub(crate) use panics::{caught, drop_theirs};
 pub(crate) use repeats::Repeats;
 pub(crate) use signal::Signal;

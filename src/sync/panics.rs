@@ -13,6 +13,13 @@ pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(code)).map_err(text_of)
 }
 
+/// Drops what is the program's: a panic in its destructor ends nothing else.
+pub(crate) fn drop_theirs<T>(name: &str, theirs: T) {
+    if let Err(message) = caught(|| drop(theirs)) {
+        log::error!("a {name} panicked when it was dropped: {message}");
+    }
+}
+
 #[cold]
 fn text_of(payload: Box<dyn Any + Send>) -> String {
     let message = payload

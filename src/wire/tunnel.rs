@@ -1,6 +1,6 @@
 //! Packets in the binary messages of a WebSocket, which may hold part of one, one, or many.
 
-use super::framed::{self, Unencoded};
+use super::framed::{self, UNCOUNTED, Unencoded, refused};
 use super::item::Item;
 use super::output::Output;
 use super::violations::violation;
@@ -58,13 +58,22 @@ impl Decoder {
                 None => return Ok(None),
             }
             self.frames.unfinished().delivered();
+            self.count()?;
         }
+    }
+
+    /// What waits for its packets counts as what is unfinished does.
+    fn count(&mut self) -> Result<(), Failure> {
+        let waiting = self.payload.unread().len().saturating_sub(UNCOUNTED);
+        self.frames.unfinished().hold(waiting).map_err(refused)
     }
 
     /// The link is idle.
     pub(super) fn relax(&mut self) {
         self.frames.relax();
         self.payload.relax();
+        // it is no more than before
+        let _ = self.count();
     }
 
     pub(super) fn is_large(&self) -> bool {

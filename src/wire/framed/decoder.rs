@@ -11,7 +11,7 @@ use crate::transport::ReadBuffer;
 use crate::wire::assembly::{Refused, Unfinished};
 
 /// So much may wait for a codec without being counted: what one read brings, as with every framing.
-const UNCOUNTED: usize = 128 * 1024;
+pub(in crate::wire) const UNCOUNTED: usize = 128 * 1024;
 
 /// The reading side of a framed stream. A message that lies whole in the buffer is lent from
 /// there; what is longer is gathered, as soon as it shows how long it is.
@@ -27,6 +27,8 @@ pub(crate) struct Decoder {
     unfinished: Unfinished,
     /// What is still to come of a packet that has begun.
     rest: Option<Rest>,
+    /// Of so many bytes it does not show what packet they begin with.
+    asked: usize,
 }
 
 /// How packets are told from each other.
@@ -87,12 +89,14 @@ impl Decoder {
             has_codes: framing.has_kinds(),
             unfinished: Unfinished::new(),
             rest: None,
+            asked: 0,
         }
     }
 
     /// As [`Decoder::set_limits`](crate::wire::Decoder::set_limits).
     pub(crate) fn set_limits(&mut self, limits: MaxSizes) {
         self.limit = self.max_received.min(limits.message);
+        self.asked = 0;
     }
 
     /// The packets come in the messages of a WebSocket.
@@ -115,10 +119,15 @@ impl Decoder {
         &mut self,
         buffer: &'a mut ReadBuffer,
     ) -> Result<Option<MessageRef<'a>>, Failure> {
-        Ok(self.next(buffer)?.map(|whole| whole.take(buffer)))
+        let Some(whole) = self.next(buffer)? else {
+            let waiting = buffer.unread().len();
+            self.unfinished.hold(waiting.saturating_sub(UNCOUNTED)).map_err(refused)?;
+            return Ok(None);
+        };
+        Ok(Some(whole.take(buffer)))
     }
 
-    /// Whether a message is whole, and which.
+    /// Whether a message is whole, and which. What waits in the buffer is counted by the caller.
     pub(crate) fn next(&mut self, buffer: &mut ReadBuffer) -> Result<Option<Whole>, Failure> {
         loop {
             let arrived = buffer.unread().len();
@@ -133,7 +142,7 @@ impl Decoder {
                     whole => return Ok(whole),
                 }
             }
-            if arrived == 0 {
+            if arrived == self.asked {
                 return Ok(None);
             }
             let found = match &mut self.kind {
@@ -150,9 +159,10 @@ impl Decoder {
                 Kind::Split(splitter) => splitter.first(buffer.unread(), self.limit),
             };
             let Some(found) = found.map_err(|wrong| self.failure(wrong))? else {
-                self.unfinished.hold(arrived.saturating_sub(UNCOUNTED)).map_err(refused)?;
+                self.asked = arrived;
                 return Ok(None);
             };
+            self.asked = 0;
             self.unfinished.hold(0).map_err(refused)?;
             if let Some(whole) = self.begin(found, buffer) {
                 return Ok(Some(whole));
@@ -263,7 +273,7 @@ impl fmt::Debug for Decoder {
 }
 
 /// Why a piece was not taken, without the close codes that it has on a WebSocket.
-fn refused(why: Refused) -> Failure {
+pub(in crate::wire) fn refused(why: Refused) -> Failure {
     match why {
         Refused::NoMemory => {
             let reason = "no memory for a message of this size";

@@ -6,8 +6,8 @@ use std::io;
 use super::head_lines;
 use crate::failure::Failure;
 use crate::message::Message;
-use crate::policy::{Encode, Framing, FramingKind, Sends};
-use crate::sync::caught;
+use crate::policy::{Encode, Framing, FramingKind, MaxSizes, Sends};
+use crate::sync::{caught, drop_theirs};
 use crate::wire::output::{Output, SHARED_FROM};
 
 /// What a codec has encoded is put together in a buffer that is kept up to this size.
@@ -16,6 +16,8 @@ const KEPT: usize = 4 * 1024;
 /// The writing side of a framed stream.
 pub(crate) struct Encoder {
     framing: Framing,
+    /// What of the program's codec a peer with the same limits would receive.
+    limit: usize,
     /// The program's, and what it has encoded last.
     codec: Option<(Box<dyn Encode>, Vec<u8>)>,
 }
@@ -34,8 +36,12 @@ impl From<Unencoded> for io::Error {
 }
 
 impl Encoder {
-    pub(super) fn new(framing: &Framing, codec: Option<Box<dyn Encode>>) -> Self {
-        Self { framing: framing.clone(), codec: codec.map(|codec| (codec, Vec::new())) }
+    pub(super) fn new(framing: &Framing, codec: Option<Box<dyn Encode>>, limits: MaxSizes) -> Self {
+        Self {
+            framing: framing.clone(),
+            limit: framing.max_received().min(limits.message),
+            codec: codec.map(|codec| (codec, Vec::new())),
+        }
     }
 
     pub(crate) fn is_raw(&self) -> bool {
@@ -50,7 +56,7 @@ impl Encoder {
         out: &mut Output,
     ) -> Result<(), Unencoded> {
         if let Some((codec, bytes)) = &mut self.codec {
-            return encode(&mut **codec, bytes, message, kind, out);
+            return encode(&mut **codec, bytes, message, kind, self.limit, out);
         }
         let payload = message.as_bytes();
         let length = payload.len() + usize::from(kind.is_some());
@@ -91,6 +97,7 @@ fn encode(
     bytes: &mut Vec<u8>,
     message: &Message,
     kind: Option<u8>,
+    limit: usize,
     out: &mut Output,
 ) -> Result<(), Unencoded> {
     let whole;
@@ -104,6 +111,11 @@ fn encode(
     // not at the end of what waits to be written: whatever it does to this, that stays as it is
     bytes.clear();
     match caught(|| codec.encode(message, bytes).map_err(|error| error.to_string())) {
+        Ok(Ok(())) if bytes.len() > limit => {
+            let why =
+                format!("the codec makes {} bytes of it, over the limit of {limit}", bytes.len());
+            Err(Unencoded { why, has_panicked: false })
+        }
         Ok(Ok(())) if bytes.len() >= SHARED_FROM => {
             out.append_shared(std::mem::take(bytes).into());
             Ok(())
@@ -117,6 +129,12 @@ fn encode(
             let why = format!("the codec panicked: {message}");
             Err(Unencoded { why, has_panicked: true })
         }
+    }
+}
+
+impl Drop for Encoder {
+    fn drop(&mut self) {
+        drop_theirs("codec", self.codec.take());
     }
 }
 

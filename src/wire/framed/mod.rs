@@ -12,6 +12,7 @@ use crate::policy::{Framing, FramingKind, MaxSizes};
 use crate::sync::caught;
 
 pub(crate) use decoder::Decoder;
+pub(super) use decoder::{UNCOUNTED, refused};
 pub(crate) use encoder::{Encoder, Unencoded};
 
 /// Both directions of one link.
@@ -27,5 +28,5 @@ pub(crate) fn halves(framing: &Framing, limits: MaxSizes) -> Result<(Decoder, En
         _ => None,
     };
     let (decode, encode) = codec.unzip();
-    Ok((Decoder::new(framing, decode, limits), Encoder::new(framing, encode)))
+    Ok((Decoder::new(framing, decode, limits), Encoder::new(framing, encode, limits)))
 }

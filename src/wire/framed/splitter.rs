@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::head_lines;
 use crate::message::Message;
 use crate::policy::{CodecError, Content, Decode, Framing, FramingKind, LengthField, Packet};
-use crate::sync::caught;
+use crate::sync::{caught, drop_theirs};
 
 /// What finds packets whose length shows before all of them has come.
 pub(super) enum Splitter {
@@ -87,13 +87,22 @@ impl Splitter {
     }
 }
 
+impl Drop for Splitter {
+    fn drop(&mut self) {
+        if let Self::Codec(codec) = self {
+            let none = |_: &[u8]| Ok::<_, CodecError>(None);
+            drop_theirs("codec", std::mem::replace(codec, Box::new(none)));
+        }
+    }
+}
+
 fn ask(codec: &mut dyn Decode, bytes: &[u8], limit: usize) -> Result<Option<Found>, Wrong> {
     // the same however much of it has come
     let too_long =
         || Wrong::TooLarge(format!("the codec finds no packet within the limit of {limit} bytes"));
-    let packet = caught(|| codec.decode(bytes))
-        .map_err(|message| format!("the codec panicked: {message}"))?
-        .map_err(|error| error.to_string())?;
+    // an error is the program's, too
+    let packet = caught(|| codec.decode(bytes).map_err(|error| error.to_string()))
+        .map_err(|message| format!("the codec panicked: {message}"))??;
     let Some(Packet { length, content, is_text }) = packet else {
         return if bytes.len() > limit { Err(too_long()) } else { Ok(None) };
     };
