@@ -167,7 +167,7 @@ pub fn framed(bytes: &[u8]) {
         12 => Framing::packets(|bytes| Ok(bytes.first().map(|length| usize::from(*length)))),
         _ => Framing::custom(|| (said, |_: &Message, _: &mut Vec<u8>| Ok(()))),
     };
-    if framing.check_options().is_err() {
+    if framing.check_options(200).is_err() {
         return;
     }
     let framing = framing.max_length(200);

@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
-use everlink::config::{Backoff, Heartbeat, Limits, Queue, Timeouts};
+use everlink::config::{
+    Backoff, Framing, Heartbeat, LengthField, Limits, Prefix, Queue, Resume, Timeouts,
+};
 use everlink::{Client, ClientBuilder, Error};
 use support::{PATIENCE, everlink_threads, ms};
 
@@ -68,6 +70,27 @@ fn senseless_settings_leave_nothing_behind() {
     assert_eq!(setting(refused(builder().limits(Limits::new().fragment(0)))), "Limits::fragment");
     assert_eq!(setting(refused(builder().outbox(Queue::new().messages(0)))), "outbox");
     assert_eq!(setting(refused(builder().inbox(Queue::new().messages(0)))), "inbox");
+
+    let framed = |framing: Framing| {
+        Client::builder("tcp://127.0.0.1:9").heartbeat(Heartbeat::off()).framing(framing)
+    };
+    let field = LengthField::new(Prefix::U8);
+    for framing in [
+        Framing::fixed(100).max_length(10),
+        Framing::delimited("abcdef").keep_delimiter().max_length(3),
+        Framing::length_field(field.offset(1 << 40)),
+        Framing::length_field(field.offset(1001)).max_length(1000),
+        Framing::length_field(field.adjustment(100)).max_length(10),
+    ] {
+        assert_eq!(setting(refused(framed(framing.clone()))), "framing", "{framing:?}");
+    }
+    let small = Limits::new().message(10);
+    assert_eq!(setting(refused(framed(Framing::fixed(100)).limits(small))), "framing");
+    let beats = framed(Framing::fixed(8)).heartbeat(Heartbeat::ping_pong());
+    assert_eq!(setting(refused(beats)), "heartbeat");
+    for limits in [Limits::new().message(159), Limits::new().frame(159)] {
+        assert_eq!(setting(refused(builder().limits(limits).resume(Resume::new()))), "resume");
+    }
 
     #[cfg(feature = "tls")]
     {

@@ -305,8 +305,9 @@ impl Client {
     /// of these, or to a random one with [`shuffle_endpoints`](ClientBuilder::shuffle_endpoints).
     /// [`reconnect`](Self::reconnect) makes that now. Headers, subprotocols and TLS settings stay; a builder
     /// takes [`tls`](ClientBuilder::tls) only if one of its own endpoints may want it. A session
-    /// ([`ClientBuilder::resume`]) is resumed where it began, if that origin is among them, and its token goes
-    /// to no other.
+    /// ([`ClientBuilder::resume`]) goes on only if the attempt goes to the origin where it began, and its token
+    /// goes to no other: so put that first. Where another is first, a new session begins there, and takes its
+    /// place ([`SessionStart::Replaced`](crate::SessionStart::Replaced)).
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));

@@ -310,7 +310,8 @@ impl<'a> LoginSession<'a> {
     /// [`Error::InvalidSetting`](crate::Error::InvalidSetting) as at the start.
     pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) -> HookResult {
         let opened = self.talk.opened();
-        let checked = heartbeat.check(opened.protocol.is_websocket() || self.session.is_some());
+        let has_pings = opened.protocol.is_websocket() || self.session.is_some();
+        let checked = heartbeat.check(has_pings, |beat| opened.protocol.check(beat));
         checked.map_err(|reason| Error::setting("heartbeat", reason))?;
         self.talk.opened().heartbeat = Some(heartbeat);
         Ok(())

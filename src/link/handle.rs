@@ -65,7 +65,7 @@ impl Handle {
     pub(crate) fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error> {
         let shared = self.alive()?;
         let has_pings = shared.protocol.is_websocket() || shared.session.is_some();
-        let checked = heartbeat.check(has_pings);
+        let checked = heartbeat.check(has_pings, |beat| shared.protocol.check(beat));
         checked.map_err(|reason| Error::setting("heartbeat", reason))?;
         shared.set_heartbeat(heartbeat);
         Ok(())

@@ -213,7 +213,9 @@ impl Framing {
     /// # let _ = stomp;
     /// ```
     ///
-    /// The limits hold for a packet as a whole, with what of it is not the message. A codec that panics,
+    /// The limits hold for a packet as a whole, with what of it is not the message, both ways: a message of
+    /// which the encoder makes more than the limit is handed back as
+    /// [`Undelivered::Refused`](crate::failure::Undelivered::Refused). A codec that panics,
     /// that finds no packet in more than the limit, or that finds one of no bytes or with a payload outside
     /// of it ends the link with [`Failure::Framing`](crate::Failure::Framing). In a session that
     /// [`resume`](crate::ClientBuilder::resume)s the encoder gets each message behind one more character, and what
@@ -292,12 +294,20 @@ impl Framing {
         self.is_text
     }
 
-    /// What is wrong with the options, if anything is.
-    pub(crate) fn check_options(&self) -> Result<(), &'static str> {
+    /// What is wrong with the options where no message is longer than this, if anything is.
+    pub(crate) fn check_options(&self, limit: usize) -> Result<(), &'static str> {
+        let too_long = "each packet would be over the limit";
         match &self.kind {
             FramingKind::Fixed(0) => Err("packets of no bytes have no end"),
+            FramingKind::Fixed(length) if *length > limit => Err(too_long),
+            FramingKind::Length(field) if field.least_packet() > limit as u64 => Err(too_long),
             FramingKind::Delimited(delimiter) if delimiter.bytes.is_empty() => {
                 Err("a delimiter of no bytes ends nothing")
+            }
+            FramingKind::Delimited(delimiter)
+                if delimiter.is_kept && delimiter.bytes.len() > limit =>
+            {
+                Err(too_long)
             }
             _ => self.misplaced.map_or(Ok(()), Err),
         }
@@ -308,17 +318,22 @@ impl Framing {
     pub(crate) fn check_session(&self) -> Result<(), &'static str> {
         match &self.kind {
             FramingKind::Raw => Err("a raw stream has no messages that a session could count"),
-            // what is said in a session holds no control character
+            // what is said in a session holds no control character, and no kind is one
             FramingKind::Delimited(Delimiter { bytes, is_kept: false, .. })
-                if bytes.iter().any(u8::is_ascii_control) =>
+                if bytes.first().is_some_and(u8::is_ascii_control) =>
             {
                 Ok(())
             }
-            FramingKind::Length(field) if field.sends() == Sends::Prefixed => Ok(()),
-            FramingKind::ContentLength | FramingKind::Custom(_) => Ok(()),
-            FramingKind::Delimited(_) => {
-                Err("a session needs a delimiter with a control character, which is not kept")
+            // the shortest of what is said has one byte
+            FramingKind::Length(field)
+                if field.sends() == Sends::Prefixed && field.least() <= 1 =>
+            {
+                Ok(())
             }
+            FramingKind::ContentLength | FramingKind::Custom(_) => Ok(()),
+            FramingKind::Delimited(_) => Err(
+                "a session needs a delimiter that begins with a control character and is not kept",
+            ),
             FramingKind::Fixed(_) | FramingKind::Length(_) | FramingKind::Packets(_) => {
                 Err("a session has messages of its own, which are no such packets")
             }
@@ -368,6 +383,7 @@ impl Framing {
     pub(crate) fn check(&self, message: &Message) -> Result<(), &'static str> {
         let bytes = message.as_bytes();
         match &self.kind {
+            _ if bytes.len() > self.limit() => Err("its length is over the limit of the framing"),
             FramingKind::Delimited(delimiter) => self.check_delimited(delimiter, bytes),
             FramingKind::Fixed(length) if bytes.len() != *length => {
                 Err("it has not the length that all messages have")

@@ -59,6 +59,8 @@ pub struct Heartbeat {
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
     pub(crate) beat: Beat,
+    /// What is sent, where that is always the same.
+    same: Option<Message>,
     /// What the peer's own beats are answered with.
     pub(crate) answer: Option<Answerer>,
     /// An option that can have no effect on what was chosen before.
@@ -100,7 +102,7 @@ impl Heartbeat {
     /// [`message`](Self::message) says what to send there.
     pub fn every(interval: Duration) -> Self {
         let dead_after = interval.saturating_mul(3);
-        Self { interval, dead_after, beat: Beat::Ping, answer: None, misplaced: None }
+        Self { interval, dead_after, beat: Beat::Ping, same: None, answer: None, misplaced: None }
     }
 
     /// The text `ping` each interval, answered with the text `pong`, for a peer that does the same:
@@ -191,7 +193,8 @@ impl Heartbeat {
         is_answer: impl Fn(&MessageRef<'_>) -> bool + Send + Sync + 'static,
     ) -> Self {
         let payload = payload.into();
-        self.message_with(move || payload.clone(), is_answer)
+        let same = Some(payload.clone());
+        Self { same, ..self.message_with(move || payload.clone(), is_answer) }
     }
 
     /// Like [`message`](Self::message), with a payload made anew for each beat. The closure
@@ -217,6 +220,7 @@ impl Heartbeat {
     ) -> Self {
         let (payload, is_answer) = (Arc::new(payload), Arc::new(is_answer));
         self.beat = Beat::Message { payload, is_answer, when_idle: false };
+        self.same = None;
         self
     }
 
@@ -275,8 +279,15 @@ impl Heartbeat {
         matches!(self.beat, Beat::Message { .. })
     }
 
-    /// What is wrong with the values, if anything is.
-    pub(crate) fn check(&self, has_pings: bool) -> Result<(), String> {
+    /// What is wrong with the values, if anything is, where a message fits if this says so.
+    pub(crate) fn check(
+        &self,
+        has_pings: bool,
+        fits: impl FnOnce(&Message) -> Result<(), &'static str>,
+    ) -> Result<(), String> {
+        if let Some(Err(why)) = self.same.as_ref().map(fits) {
+            return Err(format!("its beat cannot be sent: {why}"));
+        }
         if let Some(wrong) = self.misplaced {
             return Err(wrong.into());
         }
@@ -334,7 +345,7 @@ mod tests {
     #[test]
     fn senseless_values_are_refused() {
         let second = Duration::from_secs(1);
-        let is_fine = |heartbeat: Heartbeat| heartbeat.check(true).is_ok();
+        let is_fine = |heartbeat: Heartbeat| heartbeat.check(true, |_| Ok(())).is_ok();
         assert!(is_fine(Heartbeat::default()));
         assert!(!is_fine(Heartbeat::every(Duration::ZERO)));
         let ms = Duration::from_millis(1);
@@ -358,7 +369,7 @@ mod tests {
     #[test]
     fn framed_tcp_takes_what_it_can_carry() {
         let second = Duration::from_secs(1);
-        let is_fine = |heartbeat: Heartbeat| heartbeat.check(false).is_ok();
+        let is_fine = |heartbeat: Heartbeat| heartbeat.check(false, |_| Ok(())).is_ok();
         assert!(is_fine(Heartbeat::ping_pong()));
         assert!(is_fine(Heartbeat::every(second).message("beat", |_| false)));
         assert!(is_fine(Heartbeat::listen(second)));

@@ -211,6 +211,12 @@ impl LengthField {
         (bytes, width)
     }
 
+    /// So much waits until a length shows, or is a message in any case.
+    pub(crate) fn least_packet(&self) -> u64 {
+        let message = if self.sends() == Sends::Prefixed { self.least() } else { 0 };
+        message.max(self.offset as u64)
+    }
+
     /// Whether a message can be one that goes behind its length.
     pub(crate) fn least(&self) -> u64 {
         // a shorter one would have a length under zero

@@ -33,6 +33,10 @@ pub struct Resume {
 }
 
 impl Resume {
+    /// The longest message that a session has of its own has room in so many bytes: an answer with all its
+    /// numbers and a token of 64 characters, or the end with a reason of 123 bytes.
+    pub(crate) const LEAST_LIMIT: usize = 160;
+
     /// The defaults.
     pub fn new() -> Self {
         Self::default()

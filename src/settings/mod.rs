@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::message::Message;
 use crate::policy::{
     Backoff, Bounds, Compression, Delivery, Framing, Heartbeat, Limits, MaxSizes, OnDropped,
     OnResend, Queue, Resolved, Resume, SocketOptions, Timeouts, not_too_long,
@@ -122,7 +123,9 @@ settings! {
         /// program's own is NAME; the program sees its own only. With a peer that has no such sessions it
         /// is an ordinary connection. On framed TCP both ends have to be set to it. Heartbeats need not be
         /// chosen there, for a session has a question of its own that serves as a ping, and what
-        /// [`Heartbeat`](crate::config::Heartbeat) sends is not counted.
+        /// [`Heartbeat`](crate::config::Heartbeat) sends is not counted. A session says things of its own, so
+        /// the limits of messages and frames have to be 160 bytes or more, and a framing has to carry that:
+        /// of length fields those that go first, of delimiters those that begin with a control character.
         ///
         /// **A client** offers a session. With a server that has none the
         /// [`delivery`](crate::ClientBuilder::delivery) holds, which also says what becomes of messages
@@ -387,8 +390,11 @@ impl Settings {
             }
         }
         let framing = self.framing_of(is_websocket);
-        if let (Some(framing), true) = (&framing, self.resume.is_some()) {
-            framing.check_session().map_err(|reason| Error::setting("resume", reason))?;
+        let sizes = self.limits();
+        let longest = framing.as_ref().map_or(usize::MAX, Framing::limit).min(sizes.message);
+        if self.resume.is_some() {
+            let checked = framing.as_ref().map_or(Ok(()), Framing::check_session);
+            checked.map_err(|reason| Error::setting("resume", reason))?;
         }
         // a session has a question that serves as a ping
         let has_pings = is_websocket || self.resume.is_some();
@@ -409,10 +415,10 @@ impl Settings {
             return Err(Error::setting("max_deliveries", zero));
         }
         if let Some(framing) = &framing {
-            framing.check_options().map_err(|reason| Error::setting("framing", reason))?;
             if framing.limit() == 0 {
                 return Err(Error::setting("framing", zero));
             }
+            framing.check_options(longest).map_err(|reason| Error::setting("framing", reason))?;
         }
         if self.stack_size() < LEAST_STACK {
             let reason =
@@ -423,9 +429,15 @@ impl Settings {
             compression.check().map_err(named("compression"))?;
         }
         if let Some(resume) = &self.resume {
+            if longest.min(sizes.frame) < Resume::LEAST_LIMIT {
+                let least = Resume::LEAST_LIMIT;
+                let reason = format!("a session has messages of its own, of up to {least} bytes");
+                return Err(Error::setting("resume", reason));
+            }
             resume.check().map_err(named("resume"))?;
         }
-        self.heartbeat().check(has_pings).map_err(named("heartbeat"))?;
+        let fits = |beat: &Message| framing.as_ref().map_or(Ok(()), |framing| framing.check(beat));
+        self.heartbeat().check(has_pings, fits).map_err(named("heartbeat"))?;
         self.backoff().check().map_err(named("backoff"))?;
         let (outbox, inbox) = (self.outbox.unwrap_or_default(), self.inbox.unwrap_or_default());
         outbox.check().map_err(named("outbox"))?;

@@ -3,16 +3,17 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, mpsc};
 
 use crate::support::bare::{close_body, connect, frame, masked, open, read_frame, upgrade};
 use crate::support::resumed::{keep, next, resuming_server, serve_with};
 use crate::support::*;
 use everlink::config::{
-    Backoff, CodecError, Delivery, Framing, Heartbeat, LengthField, Limits, Packet, Prefix, Resume,
+    Backoff, CodecError, Delivery, Framing, Heartbeat, LengthField, Limits, Packet, Prefix, Queue,
+    Resume,
 };
 use everlink::failure::Undelivered;
-use everlink::{Client, ClientBuilder, Failure, Message, Server, Session};
+use everlink::{Client, ClientBuilder, Error, Event, Failure, Message, Sender, Server, Session};
 
 const BINARY: u8 = 0x82;
 const TEXT: u8 = 0x81;
@@ -300,6 +301,14 @@ fn a_session_goes_on_in_any_framing_that_has_room_for_it() {
         Framing::delimited("|"),
         Framing::delimited("\n").keep_delimiter(),
         Framing::length_field(LengthField::new(Prefix::U8).strip(0)),
+        // a message of "\nfoo" would end behind its kind
+        Framing::delimited("m\n"),
+        // what a session says is shorter, or longer
+        Framing::length_field(LengthField::new(Prefix::U8).adjustment(5)),
+        Framing::length_field(LengthField::new(Prefix::U16).adjustment(100)),
+        Framing::length_field(LengthField::new(Prefix::U8).adjustment(-150)),
+        Framing::lines().max_length(159),
+        short().max_length(159),
     ] {
         let client = Client::builder("tcp://127.0.0.1:9").framing(framing).resume(Resume::new());
         let refused = client.start().unwrap_err();
@@ -339,13 +348,216 @@ fn what_the_codec_refuses_at_login_has_no_number_in_the_session() {
     // nothing twice
     expect("fourth");
     client.flush(PATIENCE).unwrap();
-    assert!(session.try_recv().is_err());
+    assert_eq!(session.try_recv().unwrap(), None);
+}
+
+#[test]
+fn the_end_of_a_session_is_said_within_the_least_limits() {
+    let reason = "r".repeat(120);
+    for framing in [Framing::lines(), Framing::length_prefixed(Prefix::U16)] {
+        let framing = framing.max_length(160);
+        let (_server, client, session) = in_a_session(framing.clone(), |builder| builder);
+        let _ = client.close_with(4000, &reason);
+        eventually("the end is heard", || session.failure().map(drop).ok_or(()));
+        let cause = format!("{:?}", session.failure().unwrap());
+        assert!(cause.contains("4000") && cause.contains(&reason), "{cause}");
+        let (ended, told) = mpsc::channel();
+        let (_server, _client, session) = in_a_session(framing, |builder| {
+            builder.on_event(move |_, event| {
+                if let Event::Disconnected { cause, .. } = event {
+                    let _ = ended.send(format!("{cause:?}"));
+                }
+            })
+        });
+        let _ = session.close_with(4000, &reason);
+        let cause = told.recv_timeout(PATIENCE).unwrap();
+        assert!(cause.contains("4000") && cause.contains(&reason), "{cause}");
+    }
+}
+
+#[test]
+fn what_a_codec_makes_over_the_limit_is_handed_back_and_ends_no_link() {
+    let (dropped, told) = mpsc::channel();
+    let back = move |message: Message, why| dropped.send((message.len(), why)).unwrap();
+    let framing = short().max_length(10);
+    let server = Server::builder()
+        .framing(framing.clone())
+        .heartbeat(Heartbeat::listen(PATIENCE))
+        .bind("127.0.0.1:0", echo_all)
+        .unwrap();
+    let client = Client::builder(format!("tcp://{}", server.local_addr()))
+        .framing(framing)
+        .heartbeat(Heartbeat::off())
+        .on_dropped(back.clone())
+        .connect()
+        .unwrap();
+    // with its length it is one byte more
+    client.send("0123456789").unwrap();
+    client.send("012345678").unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (10, Undelivered::Refused));
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "012345678");
+    assert_eq!(client.stats().connects, 1);
+    let (_server, client, session) =
+        in_a_session(short().max_length(200), |builder| builder.on_dropped(back));
+    client.send("x".repeat(200)).unwrap();
+    client.send("after").unwrap();
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (200, Undelivered::Refused));
+    assert_eq!(session.recv_timeout(PATIENCE).unwrap(), "after");
+    assert_eq!(client.stats().connects, 1);
+}
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            panic!("drop bomb");
+        }
+    }
+}
+
+/// An error that panics when it is shown.
+#[derive(Debug)]
+struct Unspeakable;
+
+impl std::fmt::Display for Unspeakable {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("display bomb")
+    }
+}
+
+impl std::error::Error for Unspeakable {}
+
+#[test]
+fn a_codec_that_panics_where_nobody_calls_it_ends_nothing_but_its_link() {
+    let listener = Listener::new();
+    let framing = Framing::custom(|| {
+        let (one, other) = (Bomb, Bomb);
+        let decode = move |bytes: &[u8]| {
+            let _ = &one;
+            decode(bytes)
+        };
+        let encode = move |message: &Message, out: &mut Vec<u8>| {
+            let _ = &other;
+            encode(message, out)
+        };
+        (decode, encode)
+    });
+    let builder = client(&listener).framing(framing).login(|login| {
+        let said = login.recv()?;
+        if said == "no" { Err("not yet".into()) } else { Ok(()) }
+    });
+    let (builder, watch) = watch(builder);
+    let bombed = builder.start().unwrap();
+    for _ in 0..3 {
+        listener.accept_raw().write_all(b"\x02no").unwrap();
+        let cause = watch.attempt_failed();
+        assert!(matches!(&*cause, Failure::Login { .. }), "{cause:?}");
+        let mut stream = listener.accept_raw();
+        stream.write_all(b"\x01y\x01m").unwrap();
+        assert_eq!(bombed.recv_timeout(PATIENCE).unwrap(), "m");
+    }
+    assert!(bombed.close().ended);
+    let (builder, watch) = crate::support::watch(
+        client(&listener).framing(Framing::packets(|_| Err(Unspeakable.into()))),
+    );
+    let _client = builder.start().unwrap();
+    let mut stream = listener.accept_raw();
+    stream.write_all(b"x").unwrap();
+    let cause = watch.disconnected();
+    assert!(matches!(&*cause, Failure::Framing { .. }), "{cause:?}");
+    assert!(cause.to_string().contains("display bomb"), "{cause}");
+}
+
+#[test]
+fn a_codec_that_sends_waits_for_nothing_and_its_link_can_end() {
+    let place: Arc<Mutex<Option<Sender>>> = Arc::default();
+    let (told, results) = mpsc::channel();
+    let framing = Framing::custom({
+        let place = Arc::clone(&place);
+        move || {
+            let (place, told) = (Arc::clone(&place), told.clone());
+            let encode = move |message: &Message, out: &mut Vec<u8>| {
+                let sender = place.lock().unwrap().clone();
+                if let Some(sender) = sender.filter(|_| *message == "outer") {
+                    let sent = sender.send("inner").and_then(|()| sender.send("inner"));
+                    let _ = told.send((sent, sender.flush(PATIENCE)));
+                }
+                encode(message, out)
+            };
+            (decode, encode)
+        }
+    });
+    let listener = Listener::new();
+    let builder = client(&listener).framing(framing).outbox(Queue::new().messages(1));
+    let client = builder.start().unwrap();
+    *place.lock().unwrap() = Some(client.sender().clone());
+    let mut stream = listener.accept_raw();
+    client.send("a").unwrap();
+    expect(&mut stream, b"\x01a");
+    client.wait_sent(PATIENCE).unwrap();
+    let sender = client.sender().clone();
+    std::thread::spawn(move || sender.send("outer"));
+    let (sent, flushed) = results.recv_timeout(PATIENCE).unwrap();
+    assert!(format!("{sent:?}").contains("Full"), "{sent:?}");
+    assert!(matches!(flushed, Err(Error::WouldWaitForever { .. })), "{flushed:?}");
+    expect(&mut stream, b"\x05outer");
+    drop(stream);
+    listener.accept_raw();
+    *place.lock().unwrap() = None;
+}
+
+#[test]
+fn packets_that_wait_in_a_websocket_count_against_the_memory() {
+    let (sender, causes) = mpsc::channel();
+    let server = Server::builder()
+        .websocket_framing(Framing::packets(|_| Ok(Some(10))))
+        .memory_limit(1 << 20)
+        .bind("127.0.0.1:0", move |session| {
+            keep(&session);
+            let _ = sender.send(session.failure());
+        })
+        .unwrap();
+    // nobody receives
+    let _streams = [(); 3].map(|()| {
+        let mut stream = open(server.local_addr());
+        let _ = stream.write_all(&masked(BINARY, &[b'x'; 900_000]));
+        stream
+    });
+    let cause = causes.recv_timeout(PATIENCE).unwrap().expect("a cause");
+    assert!(cause.to_string().contains("no memory"), "{cause}");
+}
+
+#[test]
+fn a_codec_is_asked_again_only_when_more_has_come() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&calls);
+    let framing = Framing::packets(move |bytes| {
+        asked.fetch_add(1, SeqCst);
+        Ok(bytes.iter().position(|byte| *byte == 0).map(|end| end + 1))
+    });
+    let server = Server::builder().websocket_framing(framing).bind("127.0.0.1:0", echo_all);
+    let server = server.unwrap();
+    let mut stream = open(server.local_addr());
+    let mut bytes = masked(BINARY, b"half a pack");
+    for _ in 0..50 {
+        bytes.extend(masked(0x89, b""));
+        bytes.extend(masked(BINARY, b""));
+    }
+    bytes.extend(masked(BINARY, b"et\0"));
+    stream.write_all(&bytes).unwrap();
+    while read_frame(&mut stream).unwrap().1 != b"half a packet\0" {}
+    assert_eq!(calls.load(SeqCst), 2);
 }
 
 #[test]
 fn a_codec_that_panics_ends_a_login_whatever_the_hook_makes_of_it() {
     let listener = Listener::new();
-    let builder = client(&listener).framing(short()).login(|login| Ok(drop(login.send("bug"))));
+    let builder = client(&listener).framing(short()).login(|login| {
+        let _ = login.send("bug");
+        Ok(())
+    });
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
     listener.accept_raw();

@@ -188,13 +188,13 @@ fn a_message_over_the_limit_is_told_of_here_too() {
     for has_prefix in [false, true] {
         let listener = Listener::new();
         let builder = client(&listener, has_prefix)
-            .framing(framing(has_prefix).max_length(100))
+            .framing(framing(has_prefix).max_length(160))
             .decide(|_, _| Decision::Retry);
         let (client, events, mut peer) = held(builder, &listener, has_prefix);
-        peer.say(&format!("m{}", "a".repeat(100)));
+        peer.say(&format!("m{}", "a".repeat(160)));
         let largest = client.recv_timeout(PATIENCE).unwrap();
-        assert_eq!(largest.len(), 100);
-        peer.say(&format!("m{}", "a".repeat(101)));
+        assert_eq!(largest.len(), 160);
+        peer.say(&format!("m{}", "a".repeat(161)));
         assert_eq!([peer.heard(), peer.heard()], ["r 1", "e 1009"]);
         assert_eq!(peer.next(), None);
         drop(peer);

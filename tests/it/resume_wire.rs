@@ -236,14 +236,14 @@ fn who_is_asked_reports_and_who_answers_pings_confirms_nothing() {
 #[test]
 fn a_message_over_the_limit_ends_the_session_and_the_server_is_told() {
     let listener = Listener::new();
-    let builder = impatient(&listener).limits(Limits::new().message(100));
+    let builder = impatient(&listener).limits(Limits::new().message(160));
     let builder = builder.decide(|_, _| Decision::Retry);
     let (client, events, mut server) = held_by(builder, &listener);
     // the kind is not the program's
-    server.say(&format!("m{}", "a".repeat(100)));
-    received(&client, &"a".repeat(100));
+    server.say(&format!("m{}", "a".repeat(160)));
+    received(&client, &"a".repeat(160));
     sent(&client, &mut server, &["0"]);
-    server.say(&format!("m{}", "a".repeat(101)));
+    server.say(&format!("m{}", "a".repeat(161)));
     end(&mut server, "r 1", "e 1009");
     assert_eq!(server.rest(), ["close 1009"]);
     let (cause, resumable, _) = ended(&events);

@@ -1021,8 +1021,8 @@ fn nothing_goes_out_in_the_clear_when_tls_does_not_begin() {
     for (name, greeting, word) in [
         ("localhost", "INFO\nINJECTED\n", "said more"),
         ("localhost", "INFO\nINJ", "said more"),
-        ("", "INFO\n", "name"),
-        ("not a name!", "INFO\n", "name"),
+        ("", "INFO\n", "Name"),
+        ("not a name!", "INFO\n", "Name"),
     ] {
         for is_told in [true, false] {
             let listener = Listener::new();
