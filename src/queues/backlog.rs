@@ -1,19 +1,20 @@
 //! What the outbox has accepted and is not done with: plain bookkeeping, no waiting.
 
-mod culprits;
 #[cfg(test)]
 mod simulation_tests;
 
 use std::collections::VecDeque;
+use std::iter;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::byte_queue::ByteQueue;
 use super::confirmations::Confirmations;
+use super::culprits;
 use super::entry::Entry;
 use super::held::Held;
 use super::send_gate::SendGate;
-use super::terms::{Refused, Tally, Terms};
+use super::terms::{Refused, Tally, Terms, TooLarge};
 use crate::failure::Failure;
 use crate::message::Message;
 use crate::policy::{Bounds, Delivery, Unconfirmed, Undelivered};
@@ -263,12 +264,11 @@ impl Backlog {
         if is_open && self.keeps() {
             entry.again |= self.session.is_none();
             entry.is_in_doubt |= self.session.is_none();
-            match entry.is_withdrawn() && !self.is_confirmed_by_pings() {
-                // nothing else would take it out
-                true => self.withdraw(entry),
-                false => self.kept.push_back(entry),
+            if !entry.is_withdrawn() || self.is_confirmed_by_pings() {
+                return self.kept.push_back(entry);
             }
-            return;
+            // nothing else would take it out
+            return self.withdraw(entry);
         }
         self.tally.passed_on += 1;
         let is_largest = self.largest.is_none_or(|(_, largest)| entry.size() > largest);
@@ -635,18 +635,16 @@ impl Backlog {
     /// queue, or waits for the program to confirm it. Returns whether it was.
     pub(super) fn drop_withdrawn(&mut self, number: u64) -> bool {
         let is_kept_for_it = !self.is_confirmed_by_pings() && self.session.is_none();
-        let entry = [(&mut self.queue, true), (&mut self.kept, is_kept_for_it)]
-            .into_iter()
-            .filter(|(_, may)| *may)
-            .find_map(|(queue, _)| {
-                let index = queue.partition_point(|entry| entry.number < number);
-                let is_it = |entry: &Entry| entry.number == number && entry.is_withdrawn();
-                if queue.get(index).is_some_and(is_it) { queue.remove(index) } else { None }
-            });
-        let Some(entry) = entry else { return false };
-        self.withdraw(entry);
+        let kept = is_kept_for_it.then_some(&mut self.kept);
+        let entry = iter::once(&mut self.queue).chain(kept).find_map(|queue| {
+            let index = queue.partition_point(|entry| entry.number < number);
+            let is_it = |entry: &Entry| entry.number == number && entry.is_withdrawn();
+            if queue.get(index).is_some_and(is_it) { queue.remove(index) } else { None }
+        });
+        let was_there = entry.is_some();
+        entry.into_iter().for_each(|entry| self.withdraw(entry));
         self.give_back();
-        true
+        was_there
     }
 
     /// Nobody waits for an answer to a message that was taken out. Nothing confirms more than an answer.
@@ -659,6 +657,38 @@ impl Backlog {
         if !self.is_confirmed_by_pings() {
             self.settle_before_first();
         }
+    }
+
+    /// The peer found a message on this link too large. It does not say which; the largest one that
+    /// it has not confirmed is certainly too large: that one is not sent again. Returns its size, and
+    /// itself if it is still here.
+    pub(super) fn take_too_large(&mut self) -> Option<TooLarge> {
+        let gone = self.largest.take();
+        let (size, entry) = culprits::take_largest(&mut self.queue, &mut self.kept, gone)?;
+        match (&entry, gone) {
+            (Some(entry), _) => {
+                self.tally.dropped += 1;
+                self.confirmations.fail(entry.number, Undelivered::TooLarge);
+                entry.lost(Undelivered::TooLarge);
+            }
+            (None, Some((number, _))) => {
+                self.confirmations.fail_receipt(number, Undelivered::TooLarge)
+            }
+            (None, None) => {}
+        }
+        Some(TooLarge { size, message: entry.map(|entry| entry.message) })
+    }
+
+    /// A link has died of what a message can cause: the first one that the peer has not confirmed is
+    /// the suspect. To be called before the link is buried. If that message was the suspect of
+    /// `limit` links that were sound it is not sent again: returns its number and size.
+    pub(super) fn suspect_first(&mut self, was_sound: bool, limit: u32) -> Option<(u64, usize)> {
+        let was_sound = was_sound || self.is_link_sound;
+        let first = culprits::suspect(&mut self.queue, &mut self.kept, was_sound, limit)?;
+        let known = (first.number, first.size());
+        self.lose(first, Undelivered::Poison);
+        self.give_back();
+        Some(known)
     }
 
     /// Everything that was never written, on any link.

@@ -5,6 +5,7 @@ pub(crate) mod batch;
 mod byte_queue;
 mod channel;
 mod confirmations;
+mod culprits;
 mod entry;
 mod gaps;
 mod held;
