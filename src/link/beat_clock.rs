@@ -15,6 +15,9 @@ const SECOND_WATCH: u32 = 20;
 /// after it, and waiting for that moment again would cost every beat another wake-up.
 const EARLY: u32 = 64;
 
+/// A reader that is late has this long to read what is there already, before a peer is given up.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 /// How long a peer has to say something once the machine has slept: three intervals, within these.
 /// One that was only held up gives it no less than the limit.
 const GRACE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(5);
@@ -60,6 +63,8 @@ pub(super) struct BeatClock {
     /// When the program was last seen to be slow to receive.
     busy_at: Option<Instant>,
     grace: Option<Grace>,
+    /// Whether the reader was given its time to look.
+    is_last_look: bool,
 }
 
 /// The peer is given time, although it may have been silent for the limit already: nobody has asked.
@@ -80,6 +85,7 @@ impl BeatClock {
             is_stall_said: false,
             busy_at: None,
             grace: None,
+            is_last_look: false,
         }
     }
 
@@ -98,11 +104,17 @@ impl BeatClock {
             return actions;
         };
         let limit = limit + limit / SECOND_WATCH;
-        let is_woken = (seen.slept || since(self.due) >= HELD_UP) && self.heartbeat.asks();
+        let is_woken = seen.slept || since(self.due) >= HELD_UP;
         if is_woken {
-            log::debug!("the machine slept, or this process did: asking the peer at once");
-            let time = (interval * 3).clamp(*GRACE.start(), *GRACE.end()).min(limit);
-            self.grace = Some(Grace { since: now, time, is_final: seen.slept });
+            log::debug!(
+                "the machine slept, or this process did: the peer gets time to say something"
+            );
+            let asks = heartbeat.asks();
+            // one that is not asked speaks when it likes to
+            let time =
+                if asks { (interval * 3).clamp(*GRACE.start(), *GRACE.end()) } else { limit };
+            let (time, is_final) = (time.min(limit), seen.slept && asks);
+            self.grace = Some(Grace { since: now, time, is_final });
         }
         let (Waiting::ForPeer(quiet) | Waiting::ForProgram(quiet)) = seen.waiting;
         let is_about_due = |time: Duration| time + interval / EARLY >= interval;
@@ -148,11 +160,13 @@ impl BeatClock {
                     let granted = grace.time.saturating_sub(since(grace.since));
                     if grace.is_final { granted } else { granted.max(left) }
                 });
-                if left.is_zero() {
+                let is_last_look = left.is_zero();
+                if is_last_look && self.is_last_look {
                     actions.push(Action::Dead(seen.silence));
                     return actions;
                 }
-                wait = wait.min(left);
+                self.is_last_look = is_last_look;
+                wait = wait.min(if is_last_look { LAST_LOOK } else { left });
             }
         }
         self.due = now + wait.max(Duration::from_millis(1));
@@ -213,7 +227,15 @@ mod tests {
         let mut walk = Walk::new(&heartbeat);
         assert_eq!(walk.step(0, 0), [SEEK, Wait(walk.at(20_000))]);
         assert_eq!(walk.step(20_000, 20_000), [Beat, Wait(walk.at(31_500))]);
-        assert_eq!(walk.step(31_500, 31_500), [Dead(ms(31_500))]);
+        // the reader may be late, and bytes of the peer's unread
+        assert_eq!(walk.step(31_500, 31_500), [Wait(walk.at(31_600))]);
+        assert_eq!(walk.step(31_600, 31_600), [Dead(ms(31_600))]);
+        let mut walk = Walk::new(&heartbeat);
+        walk.step(20_000, 20_000);
+        walk.step(31_500, 31_500);
+        assert_eq!(walk.step(31_600, 50)[0], SEEK, "they were there");
+        walk.step(51_600, 20_050);
+        assert_eq!(walk.step(63_050, 31_500), [Wait(walk.at(63_150))], "and the same again");
     }
 
     #[test]
@@ -255,7 +277,8 @@ mod tests {
         let mut walk = Walk::new(&heartbeat);
         let seen = Seen { slept: true, ..walk.seen(1000, 1000) };
         assert_eq!(walk.clock.step(&seen), [Beat, Wait(walk.at(6000))]);
-        assert_eq!(walk.step(6000, 6000).last(), Some(&Dead(ms(6000))));
+        assert_eq!(walk.step(6000, 6000).last(), Some(&Wait(walk.at(6100))));
+        assert_eq!(walk.step(6100, 6100).last(), Some(&Dead(ms(6100))));
         let seen = Seen { slept: true, ..walk.seen(1000, 1000) };
         walk.clock.step(&seen);
         assert_eq!(walk.step(6000, 100).last(), Some(&Wait(walk.at(25_900))), "it has answered");
@@ -266,11 +289,24 @@ mod tests {
         let heartbeat = beats();
         let mut walk = Walk::new(&heartbeat);
         assert_eq!(walk.step(100_000, 100_000), [Beat, Wait(walk.at(105_000))]);
-        assert_eq!(walk.step(105_000, 105_000), [Dead(ms(105_000))]);
-        // where nothing is ever asked, the peer was to speak
-        let listens = Heartbeat::listen(ms(30_000));
-        let mut walk = Walk::new(&listens);
-        assert_eq!(walk.step(100_000, 100_000).last(), Some(&Dead(ms(100_000))));
+        assert_eq!(walk.step(105_000, 105_000), [Wait(walk.at(105_100))]);
+        assert_eq!(walk.step(105_100, 105_100), [Dead(ms(105_100))]);
+    }
+
+    #[test]
+    fn a_process_that_was_held_up_and_only_listens_waits_for_the_limit_once_more() {
+        for slept in [false, true] {
+            let listens = Heartbeat::listen(ms(30_000));
+            let mut walk = Walk::new(&listens);
+            let seen = Seen { slept, ..walk.seen(100_000, 100_000) };
+            let due = walk.clock.step(&seen).pop();
+            assert_eq!(due, Some(Wait(walk.at(110_000))), "when it would beat");
+            walk.step(110_000, 110_000);
+            walk.step(120_000, 120_000);
+            walk.step(130_000, 130_000);
+            assert_eq!(walk.step(131_500, 131_500).last(), Some(&Wait(walk.at(131_600))));
+            assert_eq!(walk.step(131_600, 131_600).last(), Some(&Dead(ms(131_600))));
+        }
     }
 
     #[test]

@@ -339,7 +339,9 @@ impl FrameWriter {
             self.report()?;
         }
         for message in slots.replies {
-            self.lone_message(&message)?;
+            if self.lone_message(&message)? {
+                self.set_off()?;
+            }
         }
         if slots.ping {
             self.ping()?;
@@ -693,20 +695,26 @@ impl FrameWriter {
 
     fn beat(&mut self, message: &Message) -> io::Result<()> {
         let covered = self.covered_by_beat();
-        self.shared.pings.sent(covered, true);
-        self.lone_message(message)
+        if self.lone_message(message)? {
+            self.shared.pings.sent(covered, true);
+            self.set_off()?;
+        }
+        Ok(())
     }
 
-    /// Encodes a message that is not the outbox's.
-    fn lone_message(&mut self, message: &Message) -> io::Result<()> {
+    /// Encodes a beat or its answer, unless it could not be set off from the next message: then it would put
+    /// the whole stream out of step. Returns whether it did.
+    fn lone_message(&mut self, message: &Message) -> io::Result<bool> {
         let kind = self.shared.session.is_some().then_some(OUTSIDE);
-        match self.encoder.message(message, kind, &mut self.out) {
-            Err(Unencoded { why, has_panicked: false }) => {
-                log::error!("{}: a beat is not sent: {why}", thread_prefix(self.shared.id));
-                Ok(())
-            }
-            encoded => encoded.map_err(io::Error::from).and_then(|()| self.set_off()),
-        }
+        let why = match self.shared.protocol.check(message) {
+            Err(why) => why.into(),
+            Ok(()) => match self.encoder.message(message, kind, &mut self.out) {
+                Err(Unencoded { why, has_panicked: false }) => why,
+                encoded => return encoded.map(|()| true).map_err(io::Error::from),
+            },
+        };
+        log::error!("{}: a beat is not sent: {why}", thread_prefix(self.shared.id));
+        Ok(false)
     }
 
     /// Nothing is to be written for a while: gives back what a burst took.

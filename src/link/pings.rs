@@ -71,6 +71,12 @@ impl PingLedger {
         self.state().out.front().map(|ping| ping.sent.elapsed())
     }
 
+    /// How many of those without an answer went out so lately. Before that the peer may have answered in a
+    /// way that the program does not recognise.
+    pub(super) fn sent_within(&self, time: Duration) -> u64 {
+        self.state().out.iter().filter(|ping| ping.sent.elapsed() <= time).count() as u64
+    }
+
     /// Somebody is told how long the next ping took that goes out, when it is answered.
     pub(super) fn expect(&self) -> Receiver<Duration> {
         let (sender, receiver) = bounded(1);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::beats::SeenBeats;
 use super::close_request::CloseRequest;
 use super::life::{OurDirection, Parting};
+use super::liveness::HELD_UP;
 use super::shared::Shared;
 use super::sorted::{Sorted, sort, violation};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
@@ -41,6 +42,19 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long the peer may take to end the stream once both sides have said goodbye, and how long our
 /// writer may take to end our direction of it.
 const END_OF_STREAM: Duration = Duration::from_secs(1);
+
+/// How long a read may wait whose only purpose is to see what is there.
+const LAST_LOOK: Duration = Duration::from_millis(1);
+
+/// What a silent peer is given beyond the limit, in this order.
+#[derive(Debug, Clone, Copy)]
+enum Extension {
+    None,
+    /// The time for an answer, until then.
+    Answer(Instant),
+    /// What lies in the socket is read: a thread that is late has not seen it.
+    LastLook,
+}
 
 /// How the peer ends what it sends.
 struct Goodbye {
@@ -80,7 +94,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         beyond: 0,
         timeout: None,
         last_burst: None,
-        was_deferred: false,
+        extension: Extension::None,
         awaits_report: shared.begins_with_report(),
         place: READER,
     });
@@ -122,8 +136,8 @@ struct Reader<'a> {
     timeout: Option<Option<Duration>>,
     /// When the last burst ended, while its memory is held.
     last_burst: Option<Instant>,
-    /// Whether the peer was given more time in its present silence.
-    was_deferred: bool,
+    /// What the peer was given beyond the limit in its present silence.
+    extension: Extension,
     /// Whether nothing else may come first.
     awaits_report: bool,
     /// Names the code that runs at the moment, in case it panics.
@@ -285,7 +299,7 @@ impl Reader<'_> {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         self.shared.liveness.reading();
-        self.was_deferred = false;
+        self.extension = Extension::None;
         if self.beats.is_stale(&self.shared.beats) {
             self.beats = self.shared.beats.look();
         }
@@ -328,7 +342,7 @@ impl Reader<'_> {
                 let silence = self.shared.liveness.silence();
                 let mut left = limit.saturating_sub(silence);
                 if left.is_zero() {
-                    left = self.time_to_answer();
+                    left = self.extend(silence);
                 }
                 if left.is_zero() {
                     return Err(io::ErrorKind::TimedOut.into());
@@ -371,16 +385,25 @@ impl Reader<'_> {
         self.batch.relax();
     }
 
-    /// How much more time a peer gets that was silent for the limit: none, unless this whole process was
-    /// held up and has not asked it.
-    fn time_to_answer(&mut self) -> Duration {
+    /// How much more time a peer gets that was silent for the limit: that for an answer, if it was not
+    /// asked or this whole process was held up; then a look at what has come since it was last read.
+    fn extend(&mut self, silence: Duration) -> Duration {
         let heartbeat = self.beats.heartbeat();
         let time = heartbeat.dead_after.saturating_sub(heartbeat.interval);
+        let was_held_up = silence >= heartbeat.dead_after.saturating_add(HELD_UP);
         let was_asked = !heartbeat.asks() || self.shared.liveness.had_to_answer(time / 2);
-        if was_asked || std::mem::replace(&mut self.was_deferred, true) {
-            Duration::ZERO
-        } else {
-            time
+        let now = Instant::now();
+        if matches!(self.extension, Extension::None) && (was_held_up || !was_asked) {
+            self.extension = Extension::Answer(now + time);
+        }
+        match self.extension {
+            // a signal does not end it
+            Extension::Answer(until) if until > now => until - now,
+            Extension::None | Extension::Answer(_) => {
+                self.extension = Extension::LastLook;
+                LAST_LOOK
+            }
+            Extension::LastLook => Duration::ZERO,
         }
     }
 
@@ -541,10 +564,8 @@ fn take(
         let reply = answer(&message);
         *place = READER;
         if let Some(reply) = reply {
-            if shared.can_carry(&reply) {
-                shared.control.reply(reply);
-                shared.outbox.ring();
-            }
+            shared.control.reply(reply);
+            shared.outbox.ring();
             return;
         }
     }

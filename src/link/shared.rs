@@ -13,7 +13,6 @@ use super::life::{Life, Parting};
 use super::liveness::Liveness;
 use super::pings::{Covered, PingLedger};
 use crate::failure::{Failure, Manner, guarded};
-use crate::message::Message;
 use crate::policy::{Beat, Heartbeat};
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
@@ -115,11 +114,7 @@ impl Shared {
     pub(super) fn beat(&self) -> Result<(), Failure> {
         match &self.beats.present().beat {
             Beat::Message { payload, .. } => {
-                let payload = guarded("heartbeat payload", || payload())?;
-                if !self.can_carry(&payload) {
-                    return Ok(());
-                }
-                self.control.beat(payload);
+                self.control.beat(guarded("heartbeat payload", || payload())?);
             }
             _ => self.control.ping(),
         }
@@ -161,7 +156,7 @@ impl Shared {
     }
 
     pub(super) fn silent(&self, silence: Duration) -> Failure {
-        let unanswered = self.counters.unanswered_pings.load(Relaxed);
+        let unanswered = self.pings.sent_within(silence);
         Failure::HeartbeatTimeout { silence, unanswered }
     }
 
@@ -192,18 +187,6 @@ impl Shared {
     /// before the link.
     pub(super) fn begins_with_report(&self) -> bool {
         self.settings.side == Side::Session && self.session.is_some() && self.link > 1
-    }
-
-    /// Whether a beat or its answer can be set off from the next message; otherwise it would put the
-    /// whole stream out of step.
-    pub(super) fn can_carry(&self, message: &Message) -> bool {
-        match self.protocol.check(message) {
-            Ok(()) => true,
-            Err(why) => {
-                log::error!("{}: a beat is not sent: {why}", thread_prefix(self.id));
-                false
-            }
-        }
     }
 
     /// The peer of a session has counted up to this number.

@@ -17,8 +17,9 @@ use crate::message::{Message, MessageRef};
 ///
 /// When the machine has slept, the first beat is not put off (it comes within what was left of
 /// the interval), and the peer has three intervals to answer it, but 1 s at least and 5 s at most. A
-/// process that was held up while time went on, stopped or frozen or overloaded, asks too, before it
-/// gives a peer up that has been silent for the limit.
+/// process that was held up while time went on, stopped or frozen or overloaded, first reads what
+/// waits in its socket, and asks, before it gives a peer up that has been silent for the limit; where nothing
+/// is asked ([`listen`](Self::listen)), the peer has its limit once more.
 ///
 /// | | what is sent | what is watched | where |
 /// | --- | --- | --- | --- |
@@ -59,10 +60,10 @@ pub struct Heartbeat {
     pub(crate) interval: Duration,
     pub(crate) dead_after: Duration,
     pub(crate) beat: Beat,
-    /// What is sent, where that is always the same.
-    same: Option<Message>,
     /// What the peer's own beats are answered with.
     pub(crate) answer: Option<Answerer>,
+    /// The beat and the answer that are always the same, which can be looked at before they go out.
+    same: [Option<Message>; 2],
     /// An option that can have no effect on what was chosen before.
     misplaced: Option<&'static str>,
 }
@@ -102,7 +103,14 @@ impl Heartbeat {
     /// [`message`](Self::message) says what to send there.
     pub fn every(interval: Duration) -> Self {
         let dead_after = interval.saturating_mul(3);
-        Self { interval, dead_after, beat: Beat::Ping, same: None, answer: None, misplaced: None }
+        Self {
+            interval,
+            dead_after,
+            beat: Beat::Ping,
+            answer: None,
+            same: [None, None],
+            misplaced: None,
+        }
     }
 
     /// The text `ping` each interval, answered with the text `pong`, for a peer that does the same:
@@ -186,7 +194,12 @@ impl Heartbeat {
     }
 
     /// Sends `payload` each interval instead of a protocol ping, busy or idle, and swallows
-    /// every message for which `is_answer` is true. The predicate runs on the reader thread.
+    /// every message for which `is_answer` is true. The predicate runs on the reader thread, for each message
+    /// that is no beat of the peer's. A payload that the framing cannot carry is refused at the start.
+    ///
+    /// What is swallowed answers nothing else. Where answers have no key ([`CallsInOrder`](crate::CallsInOrder)), choose
+    /// a beat whose answer no question has, or ask it as a question:
+    /// [heartbeats](crate::guide::heartbeats#beats-and-questions).
     pub fn message(
         self,
         payload: impl Into<Message>,
@@ -194,11 +207,13 @@ impl Heartbeat {
     ) -> Self {
         let payload = payload.into();
         let same = Some(payload.clone());
-        Self { same, ..self.message_with(move || payload.clone(), is_answer) }
+        let mut heartbeat = self.message_with(move || payload.clone(), is_answer);
+        heartbeat.same[0] = same;
+        heartbeat
     }
 
     /// Like [`message`](Self::message), with a payload made anew for each beat. The closure
-    /// runs on the heartbeat thread.
+    /// runs on the heartbeat thread. One that the framing cannot carry is logged and not sent.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -220,7 +235,7 @@ impl Heartbeat {
     ) -> Self {
         let (payload, is_answer) = (Arc::new(payload), Arc::new(is_answer));
         self.beat = Beat::Message { payload, is_answer, when_idle: false };
-        self.same = None;
+        self.same[0] = None;
         self
     }
 
@@ -239,12 +254,17 @@ impl Heartbeat {
     /// `pong` goes out ahead of all data.
     pub fn answer(self, ping: impl Into<Message>, pong: impl Into<Message>) -> Self {
         let (ping, pong) = (ping.into().into_bytes(), pong.into());
-        self.answer_with(move |message| (message.as_bytes() == ping).then(|| pong.clone()))
+        let same = Some(pong.clone());
+        let mut heartbeat =
+            self.answer_with(move |message| (message.as_bytes() == ping).then(|| pong.clone()));
+        heartbeat.same[1] = same;
+        heartbeat
     }
 
     /// Answers the peer's beats with what the closure makes of them: a message for which it has an
     /// answer is swallowed, and the answer goes out ahead of all data. It runs on the reader thread
-    /// for each message, so it has to be quick.
+    /// for **each** message, answers to the own beats among them, and before anything else sees it; so it has
+    /// to be quick, and to know the peer's beats from all else.
     ///
     /// ```
     /// use everlink::config::Heartbeat;
@@ -261,6 +281,7 @@ impl Heartbeat {
         answer: impl Fn(&MessageRef<'_>) -> Option<Message> + Send + Sync + 'static,
     ) -> Self {
         self.answer = Some(Arc::new(answer));
+        self.same[1] = None;
         self
     }
 
@@ -283,13 +304,13 @@ impl Heartbeat {
     pub(crate) fn check(
         &self,
         has_pings: bool,
-        fits: impl FnOnce(&Message) -> Result<(), &'static str>,
+        fits: impl Fn(&Message) -> Result<(), &'static str>,
     ) -> Result<(), String> {
-        if let Some(Err(why)) = self.same.as_ref().map(fits) {
-            return Err(format!("its beat cannot be sent: {why}"));
-        }
         if let Some(wrong) = self.misplaced {
             return Err(wrong.into());
+        }
+        for message in self.same.iter().flatten() {
+            fits(message).map_err(|why| format!("a beat of it is never sent: {why}"))?;
         }
         if !has_pings && matches!(self.beat, Beat::Ping | Beat::PingAlways) {
             return Err(Self::CHOICES.into());

@@ -210,8 +210,14 @@ fn child_client() {
     let Ok(url) = std::env::var("EVERLINK_TEST_CHILD_URL") else { return };
     let limit =
         std::env::var("EVERLINK_TEST_CHILD_LIMIT").map_or(900, |text| text.parse().unwrap());
+    let every = Heartbeat::every(ms((limit / 3).min(300))).dead_after(ms(limit));
+    let heartbeat = match std::env::var("EVERLINK_TEST_CHILD_BEAT").as_deref() {
+        Ok("listen") => Heartbeat::listen(ms(limit)),
+        Ok("message") => every.message("beat", |_| false),
+        _ => every,
+    };
     let client = Client::builder(&url)
-        .heartbeat(Heartbeat::every(ms((limit / 3).min(300))).dead_after(ms(limit)))
+        .heartbeat(heartbeat)
         .backoff(everlink::config::Backoff::fixed(ms(10)))
         .connect()
         .unwrap();
@@ -221,11 +227,12 @@ fn child_client() {
 }
 
 /// A client in another process, which echoes.
-fn client_elsewhere(listener: &Listener, limit: Duration) -> OtherProcess {
+fn client_elsewhere(listener: &Listener, limit: Duration, beat: &str) -> OtherProcess {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "heartbeat::child_client"])
         .env("EVERLINK_TEST_CHILD_URL", listener.url())
         .env("EVERLINK_TEST_CHILD_LIMIT", limit.as_millis().to_string())
+        .env("EVERLINK_TEST_CHILD_BEAT", beat)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
@@ -235,7 +242,7 @@ fn client_elsewhere(listener: &Listener, limit: Duration) -> OtherProcess {
 #[test]
 fn who_was_held_up_gives_its_peer_no_less_time_than_the_limit() {
     let listener = Listener::new();
-    let child = client_elsewhere(&listener, PATIENCE);
+    let child = client_elsewhere(&listener, PATIENCE, "ping");
     let mut peer = listener.accept();
     peer.send("first".into()).unwrap();
     assert_eq!(next_text(&mut peer), "first");
@@ -253,7 +260,7 @@ fn who_was_held_up_gives_its_peer_no_less_time_than_the_limit() {
 #[test]
 fn a_process_that_was_held_up_asks_before_it_gives_a_peer_up() {
     let listener = Listener::new();
-    let child = client_elsewhere(&listener, ms(900));
+    let child = client_elsewhere(&listener, ms(900), "ping");
     let mut peer = listener.accept();
     peer.send("first".into()).unwrap();
     assert_eq!(next_text(&mut peer), "first");
@@ -282,6 +289,49 @@ fn a_process_that_was_held_up_asks_before_it_gives_a_peer_up() {
     let time = asked.elapsed();
     assert!(time < ms(5000), "{time:?}");
     drop(listener.accept());
+}
+
+#[test]
+fn a_process_that_was_held_up_reads_what_waits_before_it_gives_a_peer_up() {
+    let rounds = ["listen", "message", "ping"].map(|beat| {
+        thread::spawn(move || {
+            let listener = Listener::new();
+            let child = client_elsewhere(&listener, ms(900), beat);
+            let mut peer = listener.accept();
+            let says = |peer: &mut Peer, text: &str| {
+                peer.send(text.into()).unwrap_or_else(|error| panic!("{beat}, {text}: {error}"));
+            };
+            let echoed = |peer: &mut Peer, text: &str| {
+                // answers pings meanwhile, and takes beats
+                let echo = |peer: &mut Peer| peer.read().is_ok_and(|echo| echo != text.into());
+                while echo(peer) {}
+                assert!(peer.can_read(), "{beat}, {text}: the link is still up");
+            };
+            // less than a second behind the limit, and more
+            for time in [ms(1700), ms(1700), ms(1700), ms(3000)] {
+                says(&mut peer, "before");
+                echoed(&mut peer, "before");
+                child.signal(Signal::STOP);
+                says(&mut peer, "meanwhile");
+                thread::park_timeout(time);
+                child.signal(Signal::CONT);
+                echoed(&mut peer, "meanwhile");
+            }
+            if beat == "listen" {
+                // nothing waits, and nothing can be asked: the peer has its time again
+                child.signal(Signal::STOP);
+                thread::park_timeout(ms(3000));
+                child.signal(Signal::CONT);
+                thread::park_timeout(ms(100));
+                says(&mut peer, "late");
+                echoed(&mut peer, "late");
+            }
+            assert!(!listener.is_dialed_within(ms(50)), "{beat}: it is another link");
+        })
+    });
+    for round in rounds {
+        round.join().unwrap();
+    }
 }
 
 #[test]

@@ -198,6 +198,25 @@ fn a_silent_peer_is_declared_dead_and_the_debt_is_told() {
 }
 
 #[test]
+fn a_beat_that_was_answered_in_a_way_nobody_recognises_is_no_debt() {
+    let listener = Listener::new();
+    let beat = Heartbeat::every(ms(50)).dead_after(ms(400)).message("beat", |_| false);
+    let (builder, watch) = watch(client(&listener).heartbeat(beat).on_message(|_, _| {}));
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept_raw();
+    watch.connected();
+    let mut beat = [0; 5];
+    for _ in 0..20 {
+        peer.read_exact(&mut beat).unwrap();
+        peer.write_all(b"as usual\n").unwrap();
+    }
+    let cause = watch.disconnected();
+    let Failure::HeartbeatTimeout { unanswered, .. } = &*cause else { panic!("{cause:?}") };
+    assert!((1..=9).contains(unanswered), "{cause}");
+    drop(client);
+}
+
+#[test]
 fn the_peers_beats_are_answered() {
     let listener = Listener::new();
     let heartbeat = Heartbeat::off().answer("ping", "pong");
