@@ -3,15 +3,15 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::codec::{CodecError, Decode, Encode};
+use super::codec::{CodecError, Decode, Encode, Packet};
 use super::length_field::{LengthField, Prefix, Sends};
 use crate::message::Message;
 
 /// Makes what the two directions of one link need.
 type Codec = dyn Fn() -> (Box<dyn Decode>, Box<dyn Encode>) + Send + Sync;
 
-/// Says how long the first packet is.
-type FirstLength = dyn Fn(&[u8]) -> Result<Option<usize>, CodecError> + Send + Sync;
+/// The same for what is sent as it is.
+type Decoding = dyn Fn() -> Box<dyn Decode> + Send + Sync;
 
 /// Where one message ends and the next begins: on a plain TCP connection, or in the binary messages
 /// of a WebSocket.
@@ -24,7 +24,7 @@ type FirstLength = dyn Fn(&[u8]) -> Result<Option<usize>, CodecError> + Send + S
 /// | [`length_prefixed`](Self::length_prefixed) | a length and what it counts | `LengthFieldPrepender`, `ProtobufVarint32FrameDecoder` |
 /// | [`length_field`](Self::length_field) | the same with the length anywhere in a head | `LengthFieldBasedFrameDecoder` |
 /// | [`content_length`](Self::content_length) | header lines with a `Content-Length`, and a body | |
-/// | [`packets`](Self::packets) | what a function says | |
+/// | [`packets`](Self::packets), [`packets_with`](Self::packets_with) | what a function says | |
 /// | [`custom`](Self::custom) | what a decoder finds and an encoder makes | `ByteToMessageCodec` |
 /// | [`raw`](Self::raw) | whatever one read finds | no decoder at all |
 ///
@@ -64,7 +64,7 @@ pub(crate) enum FramingKind {
     Fixed(usize),
     Length(LengthField),
     ContentLength,
-    Packets(Arc<FirstLength>),
+    Packets(Arc<Decoding>),
     Custom(Arc<Codec>),
 }
 
@@ -142,7 +142,8 @@ impl Framing {
 
     /// Each message follows header lines, one of which is `Content-Length: ` and its length, and an
     /// empty one: JSON-RPC as editors speak it (the Language Server Protocol). Other headers are not
-    /// received, and not sent. A message that is UTF-8 is received as text, any other as a binary one.
+    /// received, and not sent: SIP, RTSP and HTTP say in them what a message is, and need
+    /// [`packets`](Self::packets). A message that is UTF-8 is received as text, any other as a binary one.
     /// Header lines of more than 8 KiB end the link.
     #[must_use]
     pub fn content_length() -> Self {
@@ -181,12 +182,50 @@ impl Framing {
     where
         F: Fn(&[u8]) -> Result<Option<usize>, CodecError> + Send + Sync + 'static,
     {
-        Self::new(FramingKind::Packets(Arc::new(first_length)))
+        let first_length = Arc::new(first_length);
+        Self::packets_with(move || {
+            let first_length = Arc::clone(&first_length);
+            move |received: &[u8]| first_length(received)
+        })
+    }
+
+    /// [`packets`](Self::packets) with state: the outer closure makes a function for each link, before its
+    /// first byte, and it goes on through [`start_tls`](crate::LoginSession::start_tls). A PostgreSQL server answers
+    /// the very first request in one byte, and all others in packets with a length:
+    ///
+    /// ```
+    /// use everlink::config::Framing;
+    ///
+    /// let postgres = Framing::packets_with(|| {
+    ///     let mut is_first = true;
+    ///     move |received| {
+    ///         if std::mem::take(&mut is_first) {
+    ///             return Ok(Some(1));
+    ///         }
+    ///         // the kind, and a length that counts itself
+    ///         let length = received.get(1..5).map(|bytes| bytes.try_into().map(u32::from_be_bytes));
+    ///         Ok(length.transpose()?.map(|length| 1 + length as usize))
+    ///     }
+    /// });
+    /// # let _ = postgres;
+    /// ```
+    #[must_use]
+    pub fn packets_with<F>(codec: impl Fn() -> F + Send + Sync + 'static) -> Self
+    where
+        F: FnMut(&[u8]) -> Result<Option<usize>, CodecError> + Send + 'static,
+    {
+        Self::new(FramingKind::Packets(Arc::new(move || {
+            let mut first_length = codec();
+            Box::new(move |received: &[u8]| {
+                Ok::<_, CodecError>(first_length(received)?.map(Packet::new))
+            })
+        })))
     }
 
     /// A codec of the program's own. The closure makes a decoder and an encoder for each link, before
     /// its first byte: state begins anew. The two work on different threads; what they share they can keep in
-    /// an [`Arc`]. Functions do for codecs without state. This is a good part of STOMP:
+    /// an [`Arc`]. Functions do for codecs without state, and closures that `move` theirs in. A codec goes on
+    /// through [`start_tls`](crate::LoginSession::start_tls). This is a good part of STOMP:
     ///
     /// ```
     /// use everlink::Message;

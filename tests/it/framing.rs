@@ -682,3 +682,92 @@ fn a_client_of_packets_on_a_websocket_dials_again_after_what_is_none() {
         assert!(matches!(&*cause, Failure::Framing { .. }), "{cause:?}");
     }
 }
+
+#[test]
+fn a_beat_that_its_framing_cannot_carry_is_refused_at_the_start_and_when_it_is_set() {
+    let listener = Listener::new();
+    let beat = |text: &str| Heartbeat::every(ms(50)).message(text, |_| false);
+    let field = LengthField::new(Prefix::U16).strip(0);
+    for (framing, heartbeat) in [
+        (Framing::lines(), beat("a\nb")),
+        (Framing::delimited("|"), beat("a|b")),
+        (Framing::length_field(field), beat("a|b")),
+        (Framing::fixed(2), beat("a|b")),
+        (Framing::lines().max_length(2), beat("a|b")),
+        (Framing::lines(), Heartbeat::listen(PATIENCE).answer("who", "me\n")),
+    ] {
+        let refused = client(&listener).framing(framing.clone()).heartbeat(heartbeat.clone());
+        let error = refused.start().unwrap_err();
+        assert!(matches!(error, Error::InvalidSetting { setting: "heartbeat", .. }), "{error:?}");
+        // another beat, or none, takes its place
+        let changed = heartbeat.message_with(|| "a\n".into(), |_| false).answer_with(|_| None);
+        drop(client(&listener).framing(framing.clone()).heartbeat(changed).start().unwrap());
+
+        let (said, says) = crossbeam_channel::bounded(2);
+        let builder = client(&listener).framing(framing).login(move |login| {
+            let refused = login.set_heartbeat(beat("a\n|b"));
+            let _ = said.send(refused.unwrap_err().to_string());
+            Ok(())
+        });
+        let client = builder.start().unwrap();
+        let error = says.recv_timeout(PATIENCE).unwrap();
+        assert!(error.starts_with("invalid setting heartbeat"), "{error}");
+        eventually("a link", || match client.set_heartbeat(beat("a\n|b")) {
+            Err(Error::InvalidSetting { .. }) => Ok(()),
+            other => Err(other),
+        });
+    }
+}
+
+#[test]
+fn a_beat_that_is_made_anew_and_cannot_be_carried_is_not_sent_and_no_ping_is_missed() {
+    let refusing = Framing::custom(|| {
+        (
+            |_: &[u8]| Ok(None),
+            |message: &Message, out: &mut Vec<u8>| {
+                out.extend_from_slice(message.as_bytes());
+                if message == "bad\n" { Err("not this".into()) } else { Ok(()) }
+            },
+        )
+    });
+    for framing in [Framing::lines(), refusing] {
+        let listener = Listener::new();
+        // the writer asks with a beat of its own, too
+        let heartbeat = Heartbeat::every(ms(100)).message_with(|| "bad\n".into(), |_| true);
+        let builder = client(&listener).framing(framing).heartbeat(heartbeat);
+        let (builder, watch) = watch(builder.delivery(Delivery::AtLeastOnce));
+        let client = builder.start().unwrap();
+        let mut stream = listener.accept_raw();
+        client.send("good").unwrap();
+        let cause = watch.disconnected();
+        assert!(matches!(&*cause, Failure::HeartbeatTimeout { unanswered: 0, .. }), "{cause}");
+        let mut received = String::new();
+        let _ = stream.read_to_string(&mut received);
+        assert_eq!(received.trim_end(), "good");
+    }
+}
+
+#[test]
+fn a_function_of_packets_may_have_state_that_begins_anew_with_each_link() {
+    let listener = Listener::new();
+    let framing = Framing::packets_with(|| {
+        let mut is_first = true;
+        move |_: &[u8]| Ok(Some(if std::mem::take(&mut is_first) { 1 } else { 3 }))
+    });
+    let client = client(&listener).framing(framing.text()).start().unwrap();
+    for _ in 0..2 {
+        let mut stream = listener.accept_raw();
+        stream.write_all(b"Sabcdef").unwrap();
+        for expected in ["S", "abc", "def"] {
+            let message = client.recv_timeout(PATIENCE).unwrap();
+            assert_eq!(message.as_text(), Some(expected));
+        }
+    }
+    client.close();
+
+    let broken = Framing::packets_with(|| -> fn(&[u8]) -> Result<Option<usize>, CodecError> {
+        panic!("no state today")
+    });
+    let cause = super::framing::client(&listener).framing(broken).connect().unwrap_err();
+    assert!(cause.to_string().contains("no state today"), "{cause}");
+}

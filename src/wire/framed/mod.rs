@@ -21,12 +21,16 @@ pub(crate) use encoder::{Encoder, Unencoded};
 ///
 /// [`Failure::Framing`]: the program's code panicked.
 pub(crate) fn halves(framing: &Framing, limits: MaxSizes) -> Result<(Decoder, Encoder), Failure> {
-    let codec = match &framing.kind {
-        FramingKind::Custom(make) => Some(caught(|| make()).map_err(|message| {
-            Failure::Framing { reason: format!("what makes the codec panicked: {message}") }
-        })?),
-        _ => None,
-    };
-    let (decode, encode) = codec.unzip();
+    let made = caught(|| match &framing.kind {
+        FramingKind::Custom(make) => {
+            let (decode, encode) = make();
+            (Some(decode), Some(encode))
+        }
+        FramingKind::Packets(make) => (Some(make()), None),
+        _ => (None, None),
+    });
+    let (decode, encode) = made.map_err(|message| Failure::Framing {
+        reason: format!("what makes the codec panicked: {message}"),
+    })?;
     Ok((Decoder::new(framing, decode, limits), Encoder::new(framing, encode, limits)))
 }

@@ -1,7 +1,5 @@
 //! Where the first packet ends.
 
-use std::sync::Arc;
-
 use super::head_lines;
 use crate::message::Message;
 use crate::policy::{CodecError, Content, Decode, Framing, FramingKind, LengthField, Packet};
@@ -57,15 +55,7 @@ impl Splitter {
             (FramingKind::Fixed(length), None) => Self::Fixed(*length),
             (FramingKind::Length(field), None) => Self::Length(*field),
             (FramingKind::ContentLength, None) => Self::HeadLines,
-            (FramingKind::Packets(first_length), None) => {
-                let first_length = Arc::clone(first_length);
-                Self::Codec(Box::new(move |received: &[u8]| {
-                    Ok::<_, CodecError>(first_length(received)?.map(Packet::new))
-                }))
-            }
-            (FramingKind::Raw | FramingKind::Delimited(_) | FramingKind::Custom(_), None) => {
-                return None;
-            }
+            _ => return None,
         })
     }
 
