@@ -101,8 +101,8 @@ impl<'a> LoginSession<'a> {
             self.end_session(frame, Instant::now() + GOODBYE);
         }
         Err(match error.downcast::<LoginError>() {
-            Ok(error) => Failure::Login { decision: error.decision, source: error.source },
-            Err(source) => Failure::Login { decision: Decision::Retry, source },
+            Ok(error) => Failure::Login { decision: Some(error.decision), source: error.source },
+            Err(source) => Failure::Login { decision: None, source },
         })
     }
 
@@ -240,7 +240,8 @@ impl<'a> LoginSession<'a> {
     }
 
     /// Begins TLS, with a server of this name: for services that greet in the clear first (NATS, XMPP, IMAP,
-    /// PostgreSQL). Trust, certificate and all else are those of
+    /// and PostgreSQL, whose one-byte answer needs a [framing](crate::guide::protocols) that finds it). The
+    /// framing's codec goes on with its state. Trust, certificate and all else are those of
     /// [`ClientBuilder::tls`](crate::ClientBuilder::tls). On `tcp://` only. What the hook has received and
     /// [kept](Self::keep) before stays; a server that has said more than was received is refused, for
     /// whoever is between could have said that.

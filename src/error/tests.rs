@@ -105,7 +105,7 @@ fn failures() -> Vec<(Failure, &'static str)> {
             },
             "403 Forbidden",
         ),
-        (Failure::Login { decision: Decision::GiveUp, source: boxed() }, WHY),
+        (Failure::Login { decision: Some(Decision::GiveUp), source: boxed() }, WHY),
         (Failure::Request(boxed()), WHY),
         (Failure::Io(io()), WHY),
         (Failure::ClosedAbnormally, "without a close frame"),

@@ -81,8 +81,9 @@ pub enum Failure {
     #[error("login failed: {}", Chain(.source.as_ref()))]
     #[non_exhaustive]
     Login {
-        /// What the hook wants to follow: [`Decision::Retry`] unless it said something else.
-        decision: Decision,
+        /// What the hook wants to follow, if it has said so with a [`LoginError`](crate::LoginError).
+        /// [`decide`](crate::ClientBuilder::decide) has the last word.
+        decision: Option<Decision>,
         /// What the hook said.
         source: Box<dyn StdError + Send + Sync>,
     },
@@ -118,7 +119,7 @@ pub enum Failure {
     HeartbeatTimeout {
         /// How long nothing came.
         silence: Duration,
-        /// How many pings, or beats, had no answer.
+        /// How many pings, or beats, went out meanwhile.
         unanswered: u64,
     },
     /// The peer took no byte for the write timeout, and sent none either.
@@ -333,13 +334,13 @@ impl Failure {
             Self::Closed(Some(frame)) => {
                 matches!(frame.code.0, 1002 | 1003 | 1007 | 1008 | 1010 | 3000 | 3003)
             }
-            Self::Login { decision: Decision::Retry, source } => {
+            Self::Login { decision: None, source } => {
                 // what a hook sends is as large the next time
                 let is_too_large = self.close_frame().is_some_and(|frame| frame.code.0 == 1009);
                 let link = source.downcast_ref::<Self>().map(Self::decision);
                 is_too_large || matches!(link, Some(Decision::GiveUp))
             }
-            Self::Login { decision, .. } => return decision.clone(),
+            Self::Login { decision: Some(decision), .. } => return decision.clone(),
             Self::Proxy(error) => match error {
                 // some proxies say 401 to credentials that are wrong, and 407 to none
                 ProxyError::Rejected { status, .. } => matches!(status.as_u16(), 401 | 407),

@@ -65,7 +65,7 @@ fn a_failure_is_one_printable_line_whatever_the_sources_say() {
     let forged = "denied\n[ERROR root] forged\u{1b}[2J\u{202e}";
     let source = std::io::Error::other(forged);
     for failure in [
-        Failure::Login { decision: Decision::GiveUp, source: forged.into() },
+        Failure::Login { decision: Some(Decision::GiveUp), source: forged.into() },
         Failure::Request(forged.into()),
         Failure::Connector(std::io::Error::other(forged)),
         Failure::Dns { host: forged.into(), source },
@@ -81,7 +81,7 @@ fn a_failure_is_one_printable_line_whatever_the_sources_say() {
 #[test]
 fn a_failure_of_endless_words_ends() {
     let endless = "x".repeat(60_000);
-    let failure = Failure::Login { decision: Decision::Retry, source: endless.into() };
+    let failure = Failure::Login { decision: None, source: endless.into() };
     assert!(failure.to_string().len() < 1100);
 }
 
@@ -100,7 +100,16 @@ fn no_source_is_said_twice_and_none_is_left_out() {
         Box::<dyn StdError + Send + Sync>::from(SaysItsSource(inner())),
         LeavesItOut(inner()).into(),
     ] {
-        let failure = Failure::Login { decision: Decision::Retry, source };
+        let failure = Failure::Login { decision: None, source };
         assert_eq!(failure.to_string(), "login failed: outer: inner");
     }
+}
+
+#[test]
+fn a_login_hook_that_says_what_follows_is_believed_and_another_goes_by_its_source() {
+    let denied = || Box::new(Failure::Closed(Some(CloseFrame::new(CloseCode(1008), "denied"))));
+    let login = |decision| Failure::Login { decision, source: denied() };
+    assert_eq!(login(None).decision(), Decision::GiveUp);
+    assert_eq!(login(Some(Decision::Retry)).decision(), Decision::Retry);
+    assert!(!format!("{:?}", login(None)).contains("Retry"), "nobody has said so");
 }
