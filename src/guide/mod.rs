@@ -8,6 +8,7 @@
 //! | [`delivery`] | What happens to messages when a link dies. |
 //! | [`sessions`] | Sessions that survive their connection: nothing lost, nothing twice, both ways. |
 //! | [`calls`] | Questions and answers: OCPP, JSON-RPC, Redis. |
+//! | [`protocols`] | Other people's protocols: which pieces NATS, MQTT, Redis, PostgreSQL, XMPP and others need. |
 //! | [`login`] | Proving who you are, on every link anew. |
 //! | [`compression`] | permessage-deflate (RFC 7692): when it helps, what it costs, when it is dangerous. |
 //! | [`tls`] | `wss://` and `tcps://`, private authorities and client certificates. |
@@ -42,6 +43,9 @@ pub mod sessions {}
 
 #[doc = include_str!("calls.md")]
 pub mod calls {}
+
+#[doc = include_str!("protocols.md")]
+pub mod protocols {}
 
 #[doc = include_str!("login.md")]
 pub mod login {}

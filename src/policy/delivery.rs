@@ -49,7 +49,9 @@ pub enum Delivery {
     /// nothing. For services that acknowledge messages themselves: MQTT's `PUBACK`, STOMP's `RECEIPT`.
     /// A question of [`Calls`](crate::Calls) is confirmed by its last answer, and one that was given up is not
     /// sent again. A message without a [key](crate::config::SendOptions::key) is confirmed by number only
-    /// ([`Sender::confirm_up_to`](crate::Sender::confirm_up_to)).
+    /// ([`Sender::confirm_up_to`](crate::Sender::confirm_up_to), which counts all messages), and sent again on
+    /// each link until then. Send what the service never acknowledges
+    /// [for its link only](crate::config::SendOptions::this_link_only): it is not sent again.
     UntilConfirmed,
 }
 

@@ -19,6 +19,8 @@ use crate::sync::Mutex;
 ///
 /// * The order of the questions is that in which they are on the wire, whichever threads ask. Everything
 ///   that is answered has to be asked through the table; what is sent beside it must have no answer.
+/// * A heartbeat of messages is asked first: if its predicate fits the answer to a question, that question
+///   gets the next one's. [What to do](crate::guide::heartbeats#beats-and-questions).
 /// * A question that was written and given up still takes its answer, which nobody gets. One that was
 ///   given up, dropped or cleared before it was written takes none.
 /// * Once a link is lost no answer comes to what was asked on it: those questions fail with
