@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use everlink::config::{Backoff, Heartbeat, Timeouts};
 use everlink::Client;
+use everlink::config::{Backoff, Heartbeat, Timeouts};
 
 use crate::Result;
 use crate::wire::{Ask, Hello, Position, Tell};

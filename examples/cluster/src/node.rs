@@ -2,7 +2,7 @@
 //!
 //! | thread | does |
 //! | --- | --- |
-//! | `feed` | waits for new entries of the stream, and queues them for every session |
+//! | `feed` | waits for new entries of the stream, and publishes them in the topic of this node |
 //! | `store` | stores what clients say, in batches, and tells each what Redis has |
 //! | `presence` | says who is here, hears who is elsewhere |
 //! | each session's handler | greets, replays what was missed, then hands over what its client says |
@@ -16,9 +16,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
-use everlink::http::StatusCode;
 use everlink::config::{Limits, Queue, Timeouts};
-use everlink::{Answer, Server, Session};
+use everlink::http::StatusCode;
+use everlink::{Answer, Server, ServerHandle, Session};
 
 use crate::room::{Room, TRY_AGAIN, tell};
 use crate::store::{Pool, Store};
@@ -87,13 +87,11 @@ pub fn run(options: &Options, stop: Stop, stopped: &Receiver<()>) -> Result<()> 
         replays: Pool::new(REPLAYS, open)?,
         is_fed: AtomicBool::new(true),
     });
-    let feeding = Arc::clone(&node);
-    let feed = spawn("feed", move || feeding.feed(feed))?;
     let (storing, (last, is_last)) = (open()?, bounded::<()>(0));
     let storing = spawn("store", move || store_all(storing, &jobs, &is_last))?;
-    let (announcing, store, end) = (Arc::clone(&node), open()?, stopped.clone());
-    let presence =
-        spawn("presence", move || presence::run(store, &announcing.name, &announcing.room, &end))?;
+    let (announcing, announcements, end) = (Arc::clone(&node), open()?, stopped.clone());
+    // full: it is going to look anyway
+    let (change, changed) = bounded(1);
 
     let (asked, serving) = (Arc::clone(&node), Arc::clone(&node));
     let server = Server::builder()
@@ -103,6 +101,9 @@ pub fn run(options: &Options, stop: Stop, stopped: &Receiver<()>) -> Result<()> 
         .limits(Limits::new().message(TELL_MOST))
         .memory_limit(1 << 30)
         .outbox(Queue::new().messages(4096))
+        .on_presence(move |_, _, _| {
+            let _ = change.try_send(());
+        })
         // who is sent away for being slow is slow to read that, too
         .timeouts(Timeouts::new().close(GOODBYE))
         .on_request(move |incoming| match incoming.path() {
@@ -122,6 +123,13 @@ pub fn run(options: &Options, stop: Stop, stopped: &Receiver<()>) -> Result<()> 
             }
             serving.room.leave(&session);
         })?;
+    let (feeding, handle) = (Arc::clone(&node), server.handle());
+    let feed = spawn("feed", move || feeding.feed(feed, &handle))?;
+    let handle = server.handle();
+    let presence = spawn("presence", move || {
+        let here = (&announcing.room, &handle);
+        presence::run(announcements, &announcing.name, here, &changed, &end);
+    })?;
     println!("{}", server.local_addr());
     std::io::stdout().flush()?;
 
@@ -145,7 +153,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Joi
 
 impl Node {
     /// Hands on what comes into the stream.
-    fn feed(&self, mut store: Store) {
+    fn feed(&self, mut store: Store, server: &ServerHandle) {
         let mut place = self.room.handed_out().to;
         while !store.is_stopped() {
             let page = match store.attempt(|connection| stream::wait_after(connection, place)) {
@@ -159,7 +167,7 @@ impl Node {
             };
             self.is_fed.store(true, Relaxed);
             place = page.place;
-            self.room.deliver(&page);
+            self.room.deliver(server, &page);
         }
     }
 

@@ -1,10 +1,11 @@
-//! Who is there, on all nodes: each node says who is connected to it, and says so again before that
+//! Who is there, on all nodes: each node says who is in its topic, when that changes and again before it
 //! is forgotten. What a killed node has said is forgotten by itself.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use everlink::ServerHandle;
 use redis::{Commands, Connection, RedisResult};
 
 use crate::room::Room;
@@ -23,8 +24,10 @@ redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - ARGV[2])
 return redis.call('ZRANGE', KEYS[1], 0, -1)
 ";
 
-/// How often a node speaks for itself, and after how long it counts as gone.
+/// How often a node speaks for itself if nothing changes, how long it gathers what does, and after how long
+/// it counts as gone.
 const BEAT: Duration = Duration::from_millis(500);
+const GATHERING: Duration = Duration::from_millis(50);
 const LIFE: Duration = Duration::from_millis(2500);
 
 fn key(node: &str) -> String {
@@ -55,10 +58,24 @@ fn exchange(
     Ok(users)
 }
 
-/// Tells everybody here when somebody has come or gone, until the process ends.
-pub fn run(mut store: Store, node: &str, room: &Room, stopped: &Receiver<()>) {
+/// Tells everybody here when somebody has come or gone, until the process ends. `changed` says that it was here.
+pub fn run(
+    mut store: Store,
+    node: &str,
+    (room, server): (&Room, &ServerHandle),
+    changed: &Receiver<()>,
+    stopped: &Receiver<()>,
+) {
     let mut last = None;
-    while stopped.recv_timeout(BEAT) == Err(RecvTimeoutError::Timeout) {
+    loop {
+        select! {
+            recv(changed) -> _ => {}
+            recv(stopped) -> _ => {}
+            default(BEAT - GATHERING) => {}
+        }
+        if stopped.recv_timeout(GATHERING) != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
         let (here, joins) = room.users();
         match store.attempt(|connection| exchange(connection, node, &here)) {
             Ok(users) => {
@@ -66,7 +83,7 @@ pub fn run(mut store: Store, node: &str, room: &Room, stopped: &Receiver<()>) {
                 let now = Some((users, joins));
                 if now != last {
                     let users = now.as_ref().map(|(users, _)| users.clone()).unwrap_or_default();
-                    room.announce(&Tell::online(&users).to_json());
+                    room.announce(server, &Tell::online(&users).to_json());
                     last = now;
                 }
             }

@@ -1,9 +1,10 @@
-//! Who is connected to this node, and what each of them has.
+//! The topic of this node: who is in it, and what each of them has.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use everlink::Session;
+use everlink::{Message, ServerHandle, Session};
 
 use crate::stream::Page;
 use crate::wire::{Position, Tell};
@@ -11,6 +12,9 @@ use crate::wire::{Position, Tell};
 /// "Try again later" (RFC 6455 section 7.4.1 and its registry): the client comes back, and what it
 /// has missed is replayed.
 pub const TRY_AGAIN: u16 = 1013;
+
+/// Everybody who has all that was handed out here.
+const TOPIC: &str = "room";
 
 pub struct Room {
     state: Mutex<State>,
@@ -33,9 +37,8 @@ pub struct HandedOut {
 }
 
 struct Member {
-    session: Session,
     user: String,
-    /// The last entry that was queued for it.
+    /// The last entry that it had when it joined; the feed may still hand that out.
     has: Position,
 }
 
@@ -46,7 +49,7 @@ impl Room {
         Self { state: Mutex::new(State { handed_out, members: HashMap::new(), joins: 0 }) }
     }
 
-    // held for a pass over the members, none of which waits
+    // held while something is published, which waits for nobody
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -63,8 +66,9 @@ impl Room {
         if has < state.handed_out.to || seen.gaps != state.handed_out.gaps {
             return false;
         }
-        let member = Member { session: session.clone(), user: user.to_owned(), has };
-        state.members.insert(session.id(), member);
+        state.members.insert(session.id(), Member { user: user.to_owned(), has });
+        // an error: it is over, and its handler about to notice
+        let _ = session.join(TOPIC);
         state.joins += 1;
         true
     }
@@ -73,33 +77,21 @@ impl Room {
         self.state().members.remove(&session.id());
     }
 
-    /// Queues what was read for everybody who has not got it.
-    pub fn deliver(&self, page: &Page) {
-        let messages: Vec<everlink::Message> =
-            page.entries.iter().map(|entry| entry.json.as_str().into()).collect();
+    /// Publishes what was read to everybody who has not got it.
+    pub fn deliver(&self, server: &ServerHandle, page: &Page) {
         let mut state = self.state();
         if let Some(at) = page.gap {
-            state.note_gap(at);
+            state.note_gap(server, at);
         }
         state.handed_out.to = page.place;
-        state.members.retain(|_, member| {
-            for (entry, message) in page.entries.iter().zip(&messages) {
-                if entry.at <= member.has {
-                    continue;
-                }
-                if !tell(&member.session, message.clone()) {
-                    return false;
-                }
-                member.has = entry.at;
-            }
-            true
-        });
+        for entry in &page.entries {
+            state.publish(server, entry.json.as_str(), |member| member.has < entry.at);
+        }
     }
 
-    /// Queues something for everybody that is no entry.
-    pub fn announce(&self, json: &str) {
-        let message = everlink::Message::from(json);
-        self.state().members.retain(|_, member| tell(&member.session, message.clone()));
+    /// Publishes something that is no entry.
+    pub fn announce(&self, server: &ServerHandle, json: &str) {
+        self.state().publish(server, json, |_| true);
     }
 
     /// Who is here, and a number that changes when somebody joins.
@@ -112,29 +104,52 @@ impl Room {
 impl State {
     /// What followed the last entry that was handed out may be gone. Who has just that is told so. Who
     /// has come with more may miss nothing: it comes back, and the stream is read for it alone.
-    fn note_gap(&mut self, at: Position) {
-        let to = self.handed_out.to;
-        let message = everlink::Message::from(Tell::Gap { at }.to_json());
-        self.members.retain(|_, member| {
-            if member.has > to {
-                let _ = member.session.start_close(TRY_AGAIN, "the stream was shortened");
-                return false;
+    fn note_gap(&mut self, server: &ServerHandle, at: Position) {
+        for session in server.members(TOPIC) {
+            match self.members.get_mut(&session.id()) {
+                Some(member) if member.has <= self.handed_out.to => member.has = at,
+                _ => self.send_away(&session, "the stream was shortened"),
             }
-            member.has = at;
-            tell(&member.session, message.clone())
-        });
+        }
+        self.publish(server, Tell::Gap { at }.to_json(), |_| true);
         self.handed_out.gaps += 1;
+    }
+
+    /// Queues for the members that are meant, without waiting. Who misses it is too slow, and is sent away before
+    /// anything that follows: there are no holes.
+    fn publish(
+        &mut self,
+        server: &ServerHandle,
+        message: impl Into<Message>,
+        is_meant: impl Fn(&Member) -> bool,
+    ) {
+        let meant = Cell::new(0);
+        let queued = server.publish_where(TOPIC, message, |session| {
+            let is_meant = self.members.get(&session.id()).is_some_and(&is_meant);
+            meant.set(meant.get() + usize::from(is_meant));
+            is_meant
+        });
+        if queued == meant.get() {
+            return;
+        }
+        for session in server.members(TOPIC) {
+            if session.stats().broadcasts_missed > 0 {
+                self.send_away(&session, "too slow");
+            }
+        }
+    }
+
+    /// Redis keeps what is to come, and the outbox of one client is no place for it.
+    fn send_away(&mut self, session: &Session, why: &str) {
+        self.members.remove(&session.id());
+        session.leave(TOPIC);
+        let _ = session.start_close(TRY_AGAIN, why);
     }
 }
 
-/// Queues without waiting. Who is too slow is sent away: Redis keeps what is to come, and the outbox
-/// of one client is no place for it.
-pub fn tell(session: &Session, message: impl Into<everlink::Message>) -> bool {
-    match session.try_send(message) {
-        Ok(()) => true,
-        Err(_) => {
-            let _ = session.start_close(TRY_AGAIN, "too slow");
-            false
-        }
+/// Queues for one without waiting, who is sent away if it is too slow.
+pub fn tell(session: &Session, message: impl Into<Message>) {
+    if session.try_send(message).is_err() {
+        let _ = session.start_close(TRY_AGAIN, "too slow");
     }
 }
