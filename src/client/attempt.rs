@@ -52,7 +52,7 @@ pub(super) struct Opener {
     /// endpoint, and a server may have redirected it.
     dialed: Option<String>,
     /// Where the program wants the next attempt to go, whatever the endpoints are.
-    directed: Option<String>,
+    directed: Option<Endpoint>,
     /// Whether the program has set the endpoints since the last attempt.
     are_new: bool,
     hooks: Hooks,
@@ -100,20 +100,21 @@ impl Opener {
 
     /// The endpoint that the next attempt goes to, unless the program names another.
     pub(super) fn upcoming(&self) -> String {
-        match &self.directed {
-            Some(url) => Endpoint::parse(url).map_or_else(|_| String::new(), |it| it.to_string()),
-            None => self.requests[0].endpoint.to_string(),
-        }
+        self.directed.as_ref().unwrap_or(&self.requests[0].endpoint).to_string()
     }
 
     /// The next attempt goes there.
-    pub(super) fn go_to(&mut self, url: String) {
-        self.directed = Some(url);
+    pub(super) fn go_to(&mut self, url: &str) {
+        let mut request = self.requests[0].clone();
+        match request.set_url(url) {
+            Ok(()) => self.directed = Some(request.endpoint),
+            Err(error) => log::error!("the URL that was decided on is passed over: {error}"),
+        }
     }
 
     /// The program has set the endpoints anew.
     pub(super) fn adopt(&mut self, requests: VecDeque<OpeningRequest>) {
-        self.requests = requests;
+        (self.requests, self.directed) = (requests, None);
         self.are_new = true;
     }
 
@@ -132,8 +133,8 @@ impl Opener {
         session: &mut ClientSession,
     ) -> Result<Success, Failure> {
         let mut request = OpeningRequest { attempt, ..self.requests[0].clone() };
-        if let Some(Err(error)) = self.directed.take().map(|url| request.set_url(url)) {
-            log::error!("the URL that was decided on is passed over: {error}");
+        if let Some(endpoint) = self.directed.take() {
+            request.endpoint = endpoint;
         }
         self.dialed = Some(request.endpoint.to_string());
         if let Some(make) = &mut self.hooks.token {
@@ -328,7 +329,7 @@ impl Opener {
             deadline,
             response.as_ref(),
             &core.counters,
-            self.settings.inbox(),
+            &self.settings,
             start.new_counts(),
             #[cfg(feature = "tls")]
             (is_secure, self.network.tls()),

@@ -32,14 +32,29 @@ use crate::sync::{AtomicBool, Mutex};
 /// promises.
 const AT_ONCE: Duration = Duration::from_millis(80);
 
-/// What a program asks of a manager. [`Core::close`] raises the interrupt as well, for a
+/// What a manager is woken for. [`Core::close`] raises the interrupt as well, for a
 /// manager that is not listening at the moment.
 #[derive(Debug)]
 pub(super) enum Command {
-    Reconnect,
-    /// To end the link that is up, for this reason.
-    End(String, Decision),
+    /// There is a [`Wish`].
+    Wish,
     Close,
+}
+
+/// What the program wants to come next. It is kept until the manager takes it where it decides that, so none is
+/// lost, and the last one counts.
+#[derive(Debug, Clone)]
+pub(super) enum Wish {
+    Reconnect,
+    /// The link is to end, for this reason, and that is to follow.
+    End(String, Decision),
+}
+
+#[derive(Default)]
+struct Present {
+    /// The link that is up, or one that is dead and not yet joined: its handler may still decide.
+    link: Option<Handle>,
+    wish: Option<Wish>,
 }
 
 /// Nothing of the program's that the builder was given is kept here but its callback for dropped
@@ -60,8 +75,7 @@ pub(super) struct Core {
     pub(super) mailbox: Arc<Mailbox>,
     pub(super) counters: Arc<Counters>,
     pub(super) status: Status,
-    /// The link that is up.
-    link: Mutex<Option<Handle>>,
+    present: Mutex<Present>,
     pub(super) publisher: Publisher,
     commands: Sender<Command>,
     pub(super) endpoints: Endpoints,
@@ -95,7 +109,7 @@ impl Core {
             mailbox: Arc::new(Mailbox::new(settings.inbox())),
             counters: Arc::default(),
             status: Status::new(),
-            link: Mutex::default(),
+            present: Mutex::default(),
             publisher: Publisher::default(),
             commands,
             endpoints,
@@ -119,7 +133,10 @@ impl Core {
         }
         let now = Instant::now();
         let would_wait = deadline.is_none_or(|deadline| deadline > now);
-        let is_in_vain = would_wait && self.is_awaited_here();
+        // a wait without end would outlast the link, for which the manager waits then
+        let is_in_vain = would_wait
+            && threads::belongs_to(self.id)
+            && (deadline.is_none() || !self.status.is_up_now());
         let deadline = if is_in_vain { Some(now) } else { deadline };
         let ended = || self.status.end().is_some();
         loop {
@@ -137,11 +154,6 @@ impl Core {
         }
     }
 
-    /// Whether the manager waits for the current thread, so that no link can come up.
-    fn is_awaited_here(&self) -> bool {
-        threads::belongs_to(self.id) && !self.status.is_up_now()
-    }
-
     pub(super) fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {
         let now = Instant::now();
         if !threads::belongs_to(self.id) {
@@ -157,7 +169,8 @@ impl Core {
         // before the command: after it the manager may have given up again, and this would undo that
         self.status.resume();
         self.outbox.set_given_up(None);
-        self.command(Command::Reconnect)
+        self.present.lock().wish = Some(Wish::Reconnect);
+        self.command(Command::Wish)
     }
 
     pub(super) fn set_endpoints(
@@ -178,13 +191,30 @@ impl Core {
     }
 
     fn link(&self) -> Result<Handle, Error> {
-        let link = self.link.lock().clone();
-        link.ok_or_else(|| self.status.end().unwrap_or(Error::NotConnected))
+        let link = self.present.lock().link.clone();
+        link.ok_or_else(|| self.no_link())
     }
 
-    /// This link is up from here on, or none.
-    pub(super) fn set_link(&self, link: Option<Handle>) {
-        *self.link.lock() = link;
+    fn no_link(&self) -> Error {
+        self.status.end().unwrap_or(Error::NotConnected)
+    }
+
+    /// This link is up from here on, which satisfies a `reconnect()` that came before.
+    pub(super) fn link_up(&self, link: Handle) {
+        *self.present.lock() = Present { link: Some(link), wish: None };
+    }
+
+    /// There is none any more whose end could be decided on.
+    pub(super) fn link_gone(&self) {
+        self.present.lock().link = None;
+    }
+
+    pub(super) fn wish(&self) -> Option<Wish> {
+        self.present.lock().wish.clone()
+    }
+
+    pub(super) fn take_wish(&self) -> Option<Wish> {
+        self.present.lock().wish.take()
     }
 
     /// Closes, and waits until every thread has ended; returns whether all have. A thread of the
@@ -373,20 +403,28 @@ impl End for Core {
 
     fn end_link(&self, reason: String, decision: Decision) -> Result<(), Error> {
         if let Decision::RetryAt { url, .. } = &decision {
-            Endpoint::parse(url)?.dialable()?;
+            self.endpoints.requests([Endpoint::parse(url)])?;
         }
-        if !self.status.is_up_now() {
-            return Err(self.status.end().unwrap_or(Error::NotConnected));
+        if self.closing.get().is_some() {
+            return Err(Error::Closed);
         }
-        self.command(Command::End(reason, decision))
+        {
+            let mut present = self.present.lock();
+            if present.link.is_none() {
+                drop(present);
+                return Err(self.no_link());
+            }
+            present.wish = Some(Wish::End(reason, decision));
+        }
+        self.command(Command::Wish)
     }
 
     fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error> {
         self.link()?.set_heartbeat(heartbeat)
     }
 
-    fn ping(&self) -> Result<Receiver<Duration>, Error> {
-        self.link()?.ping()
+    fn ping(&self, timeout: Duration) -> Result<Duration, Error> {
+        self.link()?.ping(timeout)
     }
 }
 

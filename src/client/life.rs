@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvError, RecvTimeoutError, Sender, bounded, 
 
 use super::attempt::{Opener, Success};
 use super::client_handle::ClientHandle;
-use super::core::{Command, Core};
+use super::core::{Command, Core, Wish};
 use super::event::Event;
 use super::session::{ClientSession, SessionStart};
 use super::status::Step;
@@ -147,13 +147,10 @@ impl Manager {
     fn live(&mut self) -> bool {
         loop {
             self.attempts += 1;
-            if let Some(requests) = self.core.endpoints.take() {
-                self.opener.adopt(requests);
-            }
+            self.adopt_endpoints();
             self.say_connecting();
             let next = match self.open(None) {
                 Ok(up) => {
-                    // a `reconnect()` queued before this link came up is satisfied by it
                     let close = self.commands.try_iter().find(|c| matches!(c, Command::Close));
                     let link = self.announce(up);
                     self.serve(link, close)
@@ -189,6 +186,12 @@ impl Manager {
         let Some(callback) = &mut self.on_event else { return };
         if let Err(panic) = self.core.call(EVENT, || callback(&self.handle, event)) {
             log::error!("{panic}");
+        }
+    }
+
+    fn adopt_endpoints(&mut self) {
+        if let Some(requests) = self.core.endpoints.take() {
+            self.opener.adopt(requests);
         }
     }
 
@@ -237,7 +240,7 @@ impl Manager {
     fn announce(&mut self, up: Up) -> Link {
         let Up { link, response, session } = up;
         self.core.counters.connects.fetch_add(1, Relaxed);
-        self.core.set_link(Some(link.handle()));
+        self.core.link_up(link.handle());
         self.link += 1;
         let attempts = std::mem::take(&mut self.attempts);
         let (response, compression) = (response.map(Arc::new), link.compression());
@@ -324,7 +327,9 @@ impl Manager {
             Decision::Retry => Duration::ZERO,
             Decision::RetryAfter(delay) => spread(delay, cause),
             Decision::RetryAt { url, delay } => {
-                self.opener.go_to(url);
+                // those that are set from here on go before it
+                self.adopt_endpoints();
+                self.opener.go_to(&url);
                 return Ok(Some(delay.min(MAX_DURATION)));
             }
             Decision::GiveUp => return Ok(None),
@@ -376,17 +381,14 @@ impl Manager {
 
     /// Does what the program wants of a client without a link. One attempt answers all requests to
     /// reconnect that have come by now; a request to close goes before them. `None` if there is nothing to
-    /// do: the link that was to be ended has ended.
+    /// do: that was done when the link ended.
     fn obey(&mut self, command: Result<Command, RecvError>) -> Option<NextStep> {
         // no error comes: the core holds a sender as long as this manager runs
-        let Ok(command) = command else { return Some(NextStep::Close { clean: false }) };
-        let commands = || std::iter::once(&command);
-        let rest: Vec<Command> = self.commands.try_iter().collect();
-        if commands().chain(&rest).any(|command| matches!(command, Command::Close)) {
+        let Ok(Command::Wish) = command else { return Some(NextStep::Close { clean: false }) };
+        if self.commands.try_iter().any(|command| matches!(command, Command::Close)) {
             return Some(NextStep::Close { clean: false });
         }
-        let wants_link = |command: &Command| matches!(command, Command::Reconnect);
-        commands().chain(&rest).any(wants_link).then(|| self.redial_at_once())
+        self.core.take_wish().map(|_| self.redial_at_once())
     }
 
     /// The program wants to start over.
@@ -398,8 +400,7 @@ impl Manager {
     /// Watches over a link until it is dead and joined.
     fn serve(&mut self, link: Link, close: Option<Command>) -> NextStep {
         let born = Instant::now();
-        let command = self.watch(&link, close);
-        if matches!(command, Some(Command::Close)) {
+        if self.watch(&link, close) {
             let ended = self.join(link);
             self.core.counters.disconnects.add(ended.cause.kind());
             return NextStep::Close { clean: ended.is_clean };
@@ -412,12 +413,27 @@ impl Manager {
         // long, and the end is made known without waiting for it
         if link.read().recv_deadline(self.since + MOMENT) == Err(RecvTimeoutError::Disconnected) {
             let ended = self.join(link);
-            return self.link_ended(command, ended, uptime);
+            return self.link_ended(ended, uptime);
         }
-        let next = self.link_ended(command, link.ended(), uptime);
-        let command = self.outlast_handler(&link);
+        let next = self.link_ended(link.ended(), uptime);
+        let is_closed = self.outlast_handler(&link);
         self.join(link);
-        command.and_then(|command| self.obey(Ok(command))).unwrap_or(next)
+        match self.core.take_wish() {
+            _ if is_closed => NextStep::Close { clean: false },
+            // a handler that had messages left has decided meanwhile
+            Some(wish) => self.fulfil(wish).1,
+            None => next,
+        }
+    }
+
+    /// Decides what comes next as the program wants it, and why.
+    fn fulfil(&mut self, wish: Wish) -> (Arc<Failure>, NextStep) {
+        match wish {
+            Wish::Reconnect => (Arc::new(Failure::ReconnectRequested), self.redial_at_once()),
+            Wish::End(reason, decision) => {
+                self.judge(Arc::new(Failure::Ended(reason)), Some(decision))
+            }
+        }
     }
 
     /// The client is closed, and the server has not said that it knows that its session is over: it is told,
@@ -449,28 +465,29 @@ impl Manager {
     }
 
     /// The next link has the same handler, so it waits until the handler has had what came on this link,
-    /// or until the program wants something else.
-    fn outlast_handler(&mut self, link: &Link) -> Option<Command> {
-        let command = loop {
+    /// or until the program wants to reconnect, or to close, which it returns.
+    fn outlast_handler(&mut self, link: &Link) -> bool {
+        let is_closed = loop {
             select! {
-                recv(link.read()) -> _ => return None,
-                recv(self.commands) -> command => match command.ok()? {
-                    Command::End(..) => {}
-                    command => break command,
+                recv(link.read()) -> _ => return false,
+                recv(self.commands) -> command => match (command, self.core.wish()) {
+                    (Ok(Command::Close) | Err(_), _) => break true,
+                    (Ok(Command::Wish), Some(Wish::Reconnect)) => break false,
+                    (Ok(Command::Wish), _) => {}
                 },
             }
         };
-        if matches!(command, Command::Close) {
+        if is_closed {
             // as much time as if the link were alive
             let _ = link.read().recv_timeout(self.settings.timeouts().close);
         }
         link.handle().end(Failure::Interrupted);
-        Some(command)
+        is_closed
     }
 
     /// Joins the threads of a dead link, and settles with outbox and session what it had taken.
     fn join(&mut self, link: Link) -> Ended {
-        self.core.set_link(None);
+        self.core.link_gone();
         let ended = link.join();
         if matches!(&*ended.cause, Failure::Closed(Some(frame)) if frame.code.0 == 1009) {
             if let Some(TooLarge { size, message }) = self.core.outbox.take_too_large() {
@@ -483,35 +500,28 @@ impl Manager {
         ended
     }
 
-    /// Waits for the end of a link, or brings it about. Returns the command that it ended with, unless
-    /// it died.
-    fn watch(&mut self, link: &Link, close: Option<Command>) -> Option<Command> {
-        let command = match close {
-            Some(close) => close,
-            None => self.next_command(link)?,
-        };
+    /// Waits for the end of a link, or brings it about. Returns whether the client is closed with it.
+    fn watch(&mut self, link: &Link, close: Option<Command>) -> bool {
+        let Some(command) = close.or_else(|| self.next_command(link)) else { return false };
         let handle = link.handle();
-        match &command {
-            Command::Close => {
-                self.core.status.enter(Step::Closing);
-                // always there: whoever closes says when and how first
-                if let Some((deadline, frame)) = self.core.closing() {
-                    handle.close(CloseRequest::after_data(frame.clone()).by(deadline));
-                }
-                handle.wait_closed();
+        let is_closed = matches!(command, Command::Close);
+        if is_closed {
+            self.core.status.enter(Step::Closing);
+            // always there: whoever closes says when and how first
+            if let Some((deadline, frame)) = self.core.closing() {
+                handle.close(CloseRequest::after_data(frame.clone()).by(deadline));
             }
-            Command::Reconnect | Command::End(..) => {
-                let cause = match &command {
-                    Command::End(reason, _) => Failure::Ended(reason.clone()),
-                    _ => Failure::ReconnectRequested,
-                };
-                let frame = CloseFrame::new(CloseCode::NORMAL, "");
-                let request = CloseRequest::urgent(Some(frame)).because(cause);
-                handle.close(request.by(Instant::now() + GOODBYE));
-                handle.wait_closed();
-            }
+        } else {
+            let cause = match self.core.wish() {
+                Some(Wish::End(reason, _)) => Failure::Ended(reason),
+                _ => Failure::ReconnectRequested,
+            };
+            let frame = CloseFrame::new(CloseCode::NORMAL, "");
+            let request = CloseRequest::urgent(Some(frame)).because(cause);
+            handle.close(request.by(Instant::now() + GOODBYE));
         }
-        Some(command)
+        handle.wait_closed();
+        is_closed
     }
 
     /// Waits for a command. `None` if the link dies before.
@@ -520,7 +530,11 @@ impl Manager {
         loop {
             select! {
                 // no error comes: the core holds a sender as long as this manager runs
-                recv(self.commands) -> command => return command.ok(),
+                recv(self.commands) -> command => match command {
+                    // of one that an attempt has satisfied
+                    Ok(Command::Wish) if self.core.wish().is_none() => {}
+                    command => return command.ok(),
+                },
                 recv(handle.died()) -> _ => return None,
                 recv(link.notices()) -> notice => if let Ok(notice) = notice {
                     self.make_known(Event::noticed(notice));
@@ -530,17 +544,17 @@ impl Manager {
     }
 
     /// Decides what comes after a link, and makes it known.
-    fn link_ended(&mut self, command: Option<Command>, ended: Ended, uptime: Duration) -> NextStep {
+    fn link_ended(&mut self, ended: Ended, uptime: Duration) -> NextStep {
         if uptime >= self.settings.stable_after() {
             self.streak = FailureStreak::of_stable_link(self.since);
         } else {
             self.streak.fail(self.since);
         }
         let resumable = self.session.is_resumable(&ended.cause);
-        let (cause, step) = match command {
+        let (cause, step) = match self.core.take_wish() {
             // even if something else ended the link meanwhile
-            Some(Command::Reconnect | Command::Close) => (ended.cause, self.redial_at_once()),
-            Some(Command::End(_, decision)) => self.judge(ended.cause, Some(decision)),
+            Some(Wish::Reconnect) => (ended.cause, self.redial_at_once()),
+            Some(wish) => self.fulfil(wish),
             None => self.judge(ended.cause, None),
         };
         self.core.counters.disconnects.add(cause.kind());

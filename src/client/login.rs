@@ -6,12 +6,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::error::Error;
 use crate::failure::{Decision, Failure};
 use crate::link::{COUNTED, Opened, Sorted, Talk, sort};
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
 use crate::policy::{Bounds, Heartbeat};
 use crate::resume::{Counts, Note};
+use crate::settings::Settings;
 use crate::stats::Counters;
 
 /// How long the goodbye of a login that failed may take.
@@ -42,8 +42,7 @@ pub struct LoginSession<'a> {
     tls: Arc<rustls::ClientConfig>,
     /// Whether nothing can be said on the link any more, whatever the hook makes of the error that said so.
     is_over: bool,
-    /// How much may be kept for the program.
-    inbox: Bounds,
+    settings: &'a Settings,
     kept_bytes: usize,
     has_kept_too_much: bool,
     /// The counts of the session that begins with this link, if one does.
@@ -58,7 +57,7 @@ impl<'a> LoginSession<'a> {
         deadline: Instant,
         response: Option<&'a http::Response<()>>,
         counters: &'a Counters,
-        inbox: Bounds,
+        settings: &'a Settings,
         session: Option<Arc<Counts>>,
         #[cfg(feature = "tls")] (is_secure, tls): (bool, Arc<rustls::ClientConfig>),
     ) -> Self {
@@ -72,7 +71,7 @@ impl<'a> LoginSession<'a> {
             #[cfg(feature = "tls")]
             tls,
             is_over: false,
-            inbox,
+            settings,
             kept_bytes: 0,
             has_kept_too_much: false,
             session,
@@ -111,7 +110,7 @@ impl<'a> LoginSession<'a> {
         if !self.has_kept_too_much {
             return Ok(());
         }
-        let Bounds { messages, bytes, .. } = self.inbox;
+        let Bounds { messages, bytes, .. } = self.settings.inbox();
         Err(io::Error::other(format!(
             "what came during the login and was kept for the program is more than an inbox of \
              {messages} messages and {bytes} bytes holds"
@@ -290,7 +289,8 @@ impl<'a> LoginSession<'a> {
     }
 
     /// The link beats so from here on, once the hook has returned: a service may say at login how often it
-    /// wants a beat. It holds for this link only; the next login says so again.
+    /// wants a beat. It holds for this link, and for those that resume its session, for which the hook is not called;
+    /// the next login says so again.
     ///
     /// ```
     /// use std::time::Duration;
@@ -308,12 +308,12 @@ impl<'a> LoginSession<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidSetting`](crate::Error::InvalidSetting) as at the start.
+    /// [`Error::InvalidSetting`](crate::Error::InvalidSetting) as at the start, also for one that confirms nothing
+    /// where the delivery needs that.
     pub fn set_heartbeat(&mut self, heartbeat: Heartbeat) -> HookResult {
         let opened = self.talk.opened();
         let has_pings = opened.protocol.is_websocket() || self.session.is_some();
-        let checked = heartbeat.check(has_pings, |beat| opened.protocol.check(beat));
-        checked.map_err(|reason| Error::setting("heartbeat", reason))?;
+        self.settings.check_learnt(&heartbeat, has_pings, |beat| opened.protocol.check(beat))?;
         self.talk.opened().heartbeat = Some(heartbeat);
         Ok(())
     }
@@ -341,7 +341,8 @@ impl<'a> LoginSession<'a> {
     pub fn keep(&mut self, message: Message) {
         // as an inbox does: another one as long as there is room
         let kept = &mut self.talk.opened().kept;
-        let has_room = kept.len() < self.inbox.messages && self.kept_bytes < self.inbox.bytes;
+        let Bounds { messages, bytes, .. } = self.settings.inbox();
+        let has_room = kept.len() < messages && self.kept_bytes < bytes;
         if has_room {
             self.kept_bytes += message.len();
             kept.push(message);

@@ -89,6 +89,11 @@ impl BeatClock {
         }
     }
 
+    /// From here on these are the beats. The last one counts for them, too.
+    pub(super) fn change(&mut self, heartbeat: Arc<Heartbeat>) {
+        self.heartbeat = heartbeat;
+    }
+
     pub(super) fn step(&mut self, seen: &Seen) -> Vec<Action> {
         let heartbeat = Arc::clone(&self.heartbeat);
         let Heartbeat { interval, dead_after, beat, .. } = &*heartbeat;

@@ -296,7 +296,7 @@ impl FrameWriter {
 
     fn has_taken(&mut self) {
         self.took = Instant::now();
-        self.shared.liveness.took();
+        self.shared.liveness.excuse();
     }
 
     /// Accounts for what has reached the socket whole. Returns whether something has, and the outbox

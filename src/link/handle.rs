@@ -11,6 +11,7 @@ use super::life::Life;
 use super::shared::Shared;
 use crate::error::Error;
 use crate::failure::Failure;
+use crate::message::Message;
 use crate::policy::Heartbeat;
 
 /// What can be done to a link from anywhere.
@@ -65,28 +66,29 @@ impl Handle {
     pub(crate) fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error> {
         let shared = self.alive()?;
         let has_pings = shared.protocol.is_websocket() || shared.session.is_some();
-        let checked = heartbeat.check(has_pings, |beat| shared.protocol.check(beat));
-        checked.map_err(|reason| Error::setting("heartbeat", reason))?;
+        let fits = |beat: &Message| shared.protocol.check(beat);
+        shared.settings.check_learnt(&heartbeat, has_pings, fits)?;
         shared.set_heartbeat(heartbeat);
         Ok(())
     }
 
-    /// Has a ping go out, or a beat of the program's. What is returned gets how long the answer took, or
-    /// disconnects if none comes.
+    /// Has a ping go out, or a beat of the program's, and waits for the answer. Returns how long that took.
     ///
     /// # Errors
     ///
-    /// [`Error::NotConnected`], and [`Error::Unconfirmable`] where the peer answers nothing.
-    pub(crate) fn ping(&self) -> Result<Receiver<Duration>, Error> {
+    /// [`Error::NotConnected`], [`Error::Timeout`], and [`Error::Unconfirmable`] where the peer answers nothing.
+    pub(crate) fn ping(&self, timeout: Duration) -> Result<Duration, Error> {
         let shared = self.alive()?;
         if !shared.has_pings() {
             return Err(Error::Unconfirmable);
         }
-        let answer = shared.pings.expect();
-        if let Err(panic) = shared.beat() {
-            shared.fail(panic);
+        let (number, is_next) = shared.pings.next();
+        if is_next {
+            if let Err(panic) = shared.beat() {
+                shared.fail(panic);
+            }
         }
-        Ok(answer)
+        shared.pings.wait(number, timeout)
     }
 
     /// When the link died; `None` while it lives.

@@ -20,9 +20,11 @@ pub(super) fn run(shared: &Shared, writer: &Writer) {
     let mut clock = BeatClock::new(Arc::clone(beats.heartbeat()), shared.liveness.origin());
     let mut suspension = Suspension::new();
     loop {
+        // before the look: a change that comes behind it ends the wait
+        let told = shared.life.beats();
         if beats.is_stale(&shared.beats) {
             beats = shared.beats.look();
-            clock = BeatClock::new(Arc::clone(beats.heartbeat()), Instant::now());
+            clock.change(Arc::clone(beats.heartbeat()));
         }
         let seen = Seen {
             // first: all else is at least as old as this says
@@ -52,7 +54,7 @@ pub(super) fn run(shared: &Shared, writer: &Writer) {
                 }
                 // this process was held up since: look again
                 Action::Dead(_) => {}
-                Action::Wait(until) => match shared.life.wait_pulse(until) {
+                Action::Wait(until) => match shared.life.wait_pulse(until, told) {
                     Pulse::Due => {}
                     Pulse::Overdue => return shared.end_close(),
                     Pulse::Dead => return,

@@ -324,9 +324,12 @@ impl Life {
         self.change(|state| state.beats += 1);
     }
 
-    /// Waits for the next thing that the heartbeat thread has to do.
-    pub(super) fn wait_pulse(&self, due: Instant) -> Pulse {
-        let beats = self.state.lock().beats;
+    pub(super) fn beats(&self) -> u64 {
+        self.state.lock().beats
+    }
+
+    /// Waits for the next thing that the heartbeat thread has to do, which has seen so many changes.
+    pub(super) fn wait_pulse(&self, due: Instant, beats: u64) -> Pulse {
         loop {
             let deadline = self.state.lock().deadline();
             let until = deadline.map_or(due, |deadline| deadline.min(due));

@@ -19,7 +19,7 @@ use super::reader::{self, InboxSlot};
 use super::shared::{Notice, Shared};
 use super::writer::Writer;
 use crate::failure::Failure;
-use crate::policy::AgreedCompression;
+use crate::policy::{AgreedCompression, Delivery};
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::{Outbox, Shortcut};
 use crate::resume::Counts;
@@ -95,6 +95,10 @@ impl Link {
         if let (Some(agreed), Some(compression)) = (agreed, &settings.compression) {
             encoder.compressed(agreed, compression.clone());
         }
+        if let (Some(counts), Some(heartbeat)) = (&session, &heartbeat) {
+            counts.beats_so(heartbeat.clone());
+        }
+        let learnt = heartbeat.or_else(|| session.as_ref()?.heartbeat());
         let Duplex { reader, writer: half, hangup } = duplex;
         let (notice_sender, notices) = bounded(4);
         let threads = Threads::of(id, settings.stack_size());
@@ -103,7 +107,7 @@ impl Link {
             link,
             control: ControlSlots::default(),
             liveness: Liveness::new(),
-            beats: Beats::new(heartbeat.unwrap_or_else(|| settings.heartbeat().clone())),
+            beats: Beats::new(learnt.unwrap_or_else(|| settings.heartbeat().clone())),
             pings: PingLedger::new(Arc::clone(&counters)),
             life: Arc::new(Life::new()),
             notices: notice_sender,
@@ -176,7 +180,10 @@ impl Link {
             None => self.shared.life.is_clean(),
             Some(counts) => counts.is_ended() && counts.is_over(),
         };
-        let is_answered = self.shared.pings.is_answered();
+        // where nothing answers and the program confirms, no more can be known of a link
+        let is_blind =
+            !self.shared.has_pings() && self.shared.settings.delivery() == Delivery::UntilConfirmed;
+        let is_answered = is_blind || self.shared.pings.is_answered();
         Ended { cause, unconfirmed, is_clean, is_answered }
     }
 

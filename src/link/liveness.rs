@@ -16,9 +16,9 @@ pub(super) struct Liveness {
     state: AtomicU64,
     /// When the current silence was first asked about, in microseconds since `origin`.
     asked: AtomicU64,
-    /// When the socket last took something after having been full, in microseconds since `origin`: a
-    /// sign of life, for the peer's end takes what we send.
-    took: AtomicU64,
+    /// Since when silence counts, in microseconds since `origin`: when the socket last took something after
+    /// having been full, which is a sign of life, or when the limit became shorter.
+    excused: AtomicU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl Liveness {
             origin: Instant::now(),
             state: AtomicU64::new(1),
             asked: AtomicU64::new(0),
-            took: AtomicU64::new(0),
+            excused: AtomicU64::new(0),
         }
     }
 
@@ -78,20 +78,21 @@ impl Liveness {
         asked > silent_since && Duration::from_micros(self.now().saturating_sub(asked)) >= time
     }
 
-    /// The socket was full, and has taken something.
-    pub(super) fn took(&self) {
-        self.took.store(self.now(), Relaxed);
+    /// The silence so far does not count: the socket was full and has taken something, or the limit is
+    /// a shorter one.
+    pub(super) fn excuse(&self) {
+        self.excused.store(self.now(), Relaxed);
     }
 
     /// How long the peer has given no sign of life although somebody listened.
     pub(super) fn silence(&self) -> Duration {
         match self.waiting() {
             Waiting::ForPeer(time) => {
-                let took = self.took.load(Relaxed);
-                if took == 0 {
+                let excused = self.excused.load(Relaxed);
+                if excused == 0 {
                     return time;
                 }
-                time.min(Duration::from_micros(self.now().saturating_sub(took)))
+                time.min(Duration::from_micros(self.now().saturating_sub(excused)))
             }
             Waiting::ForProgram(_) => Duration::ZERO,
         }

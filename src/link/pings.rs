@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
-
+use crate::error::Error;
 use crate::stats::Counters;
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How many unanswered pings are remembered; older ones are only counted.
 const REMEMBERED: usize = 64;
+
+/// With so many unanswered, and one of them this young, that one serves whoever wants another: the answers of
+/// beats are told apart by their order alone, so none that may still be answered must be forgotten.
+const MANY: usize = REMEMBERED / 2;
+const YOUNG: Duration = Duration::from_secs(1);
 
 /// Numbers the pings of one link and matches them with their answers.
 ///
@@ -20,6 +24,8 @@ const REMEMBERED: usize = 64;
 #[derive(Debug)]
 pub(super) struct PingLedger {
     state: Mutex<PingState>,
+    /// Signalled at each answer, and when none comes any more.
+    changed: Condvar,
     counters: Arc<Counters>,
 }
 
@@ -28,9 +34,8 @@ struct PingState {
     pings: u64,
     out: VecDeque<Ping>,
     unanswered: u64,
-    is_answered: bool,
-    /// Who waits for the answer to the next ping.
-    waiting: Vec<Sender<Duration>>,
+    /// The number of the last one that was answered, and how long that took.
+    answered: Option<(u64, Duration)>,
     /// No answer comes any more.
     is_abandoned: bool,
 }
@@ -51,15 +56,13 @@ struct Ping {
     covers: Covered,
     /// Whether it is a beat of the application, whose answer carries no number.
     is_beat: bool,
-    /// Who is told when it is answered.
-    waiting: Vec<Sender<Duration>>,
 }
 
 impl PingLedger {
     pub(super) fn new(counters: Arc<Counters>) -> Self {
         counters.unanswered_pings.store(0, Relaxed);
         counters.unconfirmed.begin();
-        Self { state: Mutex::default(), counters }
+        Self { state: Mutex::default(), changed: Condvar::new(), counters }
     }
 
     fn state(&self) -> MutexGuard<'_, PingState> {
@@ -77,27 +80,47 @@ impl PingLedger {
         self.state().out.iter().filter(|ping| ping.sent.elapsed() <= time).count() as u64
     }
 
-    /// Somebody is told how long the next ping took that goes out, when it is answered.
-    pub(super) fn expect(&self) -> Receiver<Duration> {
-        let (sender, receiver) = bounded(1);
+    /// The number of the ping to wait for, and whether it is yet to go out.
+    pub(super) fn next(&self) -> (u64, bool) {
+        let state = self.state();
+        let is_young = |ping: &Ping| ping.sent.elapsed() < YOUNG;
+        let serves = state.out.len() >= MANY && state.out.back().is_some_and(is_young);
+        (state.pings + u64::from(!serves), !serves)
+    }
+
+    /// Waits until the ping of this number, or a later one, is answered; returns how long that took.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Timeout`], and [`Error::NotConnected`] once the link is dead.
+    pub(super) fn wait(&self, number: u64, timeout: Duration) -> Result<Duration, Error> {
+        let deadline = Instant::now().checked_add(timeout);
         let mut state = self.state();
-        if !state.is_abandoned {
-            state.waiting.push(sender);
+        loop {
+            if let Some((_, time)) = state.answered.filter(|(last, _)| *last >= number) {
+                return Ok(time);
+            }
+            if state.is_abandoned {
+                return Err(Error::NotConnected);
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => return Err(Error::Timeout),
+                Some(left) => self.changed.wait_timeout(state, left),
+                None => self.changed.wait(state),
+            };
         }
-        receiver
     }
 
     /// The link is dead.
     pub(super) fn abandon(&self) {
-        let mut state = self.state();
-        state.is_abandoned = true;
-        state.waiting.clear();
-        state.out.iter_mut().for_each(|ping| ping.waiting.clear());
+        self.state().is_abandoned = true;
+        self.changed.notify_all();
     }
 
     /// Whether any answer has come.
     pub(super) fn is_answered(&self) -> bool {
-        self.state().is_answered
+        self.state().answered.is_some()
     }
 
     /// A ping goes out now, or a beat of the application, behind all that; returns the payload that
@@ -110,8 +133,7 @@ impl PingLedger {
         if state.out.len() == REMEMBERED {
             state.out.pop_front();
         }
-        let waiting = std::mem::take(&mut state.waiting);
-        state.out.push_back(Ping { number, sent: Instant::now(), covers, is_beat, waiting });
+        state.out.push_back(Ping { number, sent: Instant::now(), covers, is_beat });
         self.counters.pings_sent.fetch_add(1, Relaxed);
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
         number.to_be_bytes()
@@ -132,21 +154,14 @@ impl PingLedger {
     fn answered(&self, is_meant: impl Fn(&Ping) -> bool) -> Option<Covered> {
         let mut state = self.state();
         let index = state.out.iter().position(is_meant)?;
-        let mut ping = None;
-        for answered in state.out.drain(..=index) {
-            let time = answered.sent.elapsed();
-            for waiting in &answered.waiting {
-                let _ = waiting.send(time);
-            }
-            ping = Some(answered);
-        }
-        let ping = ping?;
+        let ping = state.out.drain(..=index).next_back()?;
         state.unanswered = state.out.len() as u64;
-        state.is_answered = true;
+        state.answered = Some((ping.number, ping.sent.elapsed()));
         let confirmed = self.counters.unconfirmed.confirm(ping.covers.messages);
         self.counters.confirmed.fetch_add(confirmed, Relaxed);
         self.counters.unanswered_pings.store(state.unanswered, Relaxed);
         drop(state);
+        self.changed.notify_all();
         // without our lock: this takes one of its own
         self.counters.round_trip(ping.sent.elapsed());
         Some(ping.covers)

@@ -300,9 +300,6 @@ impl Reader<'_> {
         }
         self.shared.liveness.reading();
         self.extension = Extension::None;
-        if self.beats.is_stale(&self.shared.beats) {
-            self.beats = self.shared.beats.look();
-        }
         loop {
             self.set_timeout()?;
             match self.half.read(self.buffer.space()) {
@@ -336,6 +333,9 @@ impl Reader<'_> {
     /// The next read times out when the peer has been silent for too long, or earlier when memory is to
     /// be given back.
     fn set_timeout(&mut self) -> io::Result<()> {
+        if self.beats.is_stale(&self.shared.beats) {
+            self.beats = self.shared.beats.look();
+        }
         let mut wanted = match self.beats.heartbeat().limit() {
             None => None,
             Some(limit) => {

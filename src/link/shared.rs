@@ -100,8 +100,16 @@ impl Shared {
         self.mailbox.wake_all();
     }
 
-    /// From here on it beats so.
+    /// From here on it beats so, and so does the next link of the session.
     pub(super) fn set_heartbeat(&self, heartbeat: Heartbeat) {
+        if let Some(counts) = &self.session {
+            counts.beats_so(heartbeat.clone());
+        }
+        let limit = |heartbeat: &Heartbeat| heartbeat.limit().unwrap_or(Duration::MAX);
+        if limit(&heartbeat) < limit(&self.beats.present()) {
+            // the peer did not know of this limit in the silence so far
+            self.liveness.excuse();
+        }
         self.beats.set(heartbeat);
         self.life.beats_anew();
     }

@@ -213,7 +213,9 @@ impl Heartbeat {
     }
 
     /// Like [`message`](Self::message), with a payload made anew for each beat. The closure
-    /// runs on the heartbeat thread. One that the framing cannot carry is logged and not sent.
+    /// runs on the heartbeat thread, on the writer thread where a beat asks for confirmations, and on the thread
+    /// that calls [`ping`](crate::Sender::ping). One that the
+    /// framing cannot carry is logged and not sent.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

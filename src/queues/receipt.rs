@@ -116,7 +116,7 @@ impl Receipt {
                 Outcome::Resting(cause) => return Err(Error::GaveUp(Arc::clone(cause))),
                 Outcome::Open => {}
             }
-            if threads::belongs_to(self.owner) && threads::carries() {
+            if threads::belongs_to(self.owner) && (threads::carries() || deadline.is_none()) {
                 return Err(Error::on_own_thread());
             }
             let now = Instant::now();

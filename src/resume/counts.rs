@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::number::MAX_NUMBER;
 use crate::message::CloseFrame;
-use crate::sync::{AtomicBool, AtomicU64};
+use crate::policy::Heartbeat;
+use crate::sync::{AtomicBool, AtomicU64, Mutex};
 
 /// This end has said that the session is over, and counts nothing any more.
 const ENDED: u64 = 1 << 63;
@@ -33,6 +34,8 @@ pub(crate) struct Counts {
     peers_end: OnceLock<CloseFrame>,
     /// The session will not go on, whatever the peer thinks.
     is_given_up: AtomicBool,
+    /// How its links beat, if the program has learnt that in it.
+    heartbeat: Mutex<Option<Heartbeat>>,
 }
 
 /// What a peer cannot say.
@@ -43,6 +46,15 @@ impl Counts {
     /// Of a session whose first offers were numbered up to this.
     pub(crate) fn accepted(attempt: u64) -> Self {
         Self { attempt: AtomicU64::new(attempt), ..Self::default() }
+    }
+
+    /// Its links beat so from here on.
+    pub(crate) fn beats_so(&self, heartbeat: Heartbeat) {
+        *self.heartbeat.lock() = Some(heartbeat);
+    }
+
+    pub(crate) fn heartbeat(&self) -> Option<Heartbeat> {
+        self.heartbeat.lock().clone()
     }
 
     /// The number of the next message, which is about to be encoded for the first time.

@@ -302,8 +302,8 @@ impl<K: Eq + Hash, V> Calls<K, V> {
         options: SendOptions,
         timeout: Duration,
     ) -> Result<V, Error> {
-        sender.check_wait()?;
         let deadline = Instant::now().checked_add(timeout);
+        sender.check_wait_until(deadline)?;
         let options = options.within(timeout);
         let waiting = self.begin(sender, key, message.into(), options, options.wait())?;
         waiting.finish(deadline)

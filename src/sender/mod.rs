@@ -8,9 +8,7 @@ mod waiting;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
-
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
 
 pub use calls::Calls;
 pub use error::SendError;
@@ -73,8 +71,8 @@ pub(crate) trait End: Send + Sync {
     fn end_link(&self, reason: String, decision: Decision) -> Result<(), Error>;
     /// The link that is up beats so from here on.
     fn set_heartbeat(&self, heartbeat: Heartbeat) -> Result<(), Error>;
-    /// Pings on the link that is up; what is returned gets how long the answer took.
-    fn ping(&self) -> Result<Receiver<Duration>, Error>;
+    /// Pings on the link that is up; returns how long the answer took.
+    fn ping(&self, timeout: Duration) -> Result<Duration, Error>;
 }
 
 impl Sender {
@@ -296,9 +294,10 @@ impl Sender {
     /// [`Error::Unconfirmed`] says how many messages are not confirmed: at the deadline, or
     /// because they are lost, dropped or expired. [`Error::GaveUp`] while nobody dials, and
     /// [`Error::Unconfirmable`]. [`Error::WouldWaitForever`], at once, in a client's handler, which
-    /// keeps the confirmations from being read, and without a link in any closure that the client calls.
+    /// keeps the confirmations from being read, and without a link, or with an endless timeout, in any closure that
+    /// the client calls.
     pub fn flush(&self, timeout: Duration) -> Result<(), Error> {
-        self.check_wait()?;
+        self.check_wait_until(Instant::now().checked_add(timeout))?;
         let wait = WaitFor::timeout(timeout);
         self.end()?.outbox().flush(wait).map_err(|refused| self.refusal(refused))
     }
@@ -328,10 +327,11 @@ impl Sender {
     /// [`Error::WouldWaitForever`], at once, without a link in a closure that the client calls: the next
     /// link comes when that has returned.
     pub fn wait_sent(&self, timeout: Duration) -> Result<(), Error> {
-        if threads::belongs_to(self.id()) && !self.end()?.is_up() {
+        let wait = WaitFor::timeout(timeout);
+        let is_endless = matches!(wait, WaitFor::Ever);
+        if threads::belongs_to(self.id()) && (is_endless || !self.end()?.is_up()) {
             return Err(Error::on_own_thread());
         }
-        let wait = WaitFor::timeout(timeout);
         self.end()?.outbox().wait_written(wait).map_err(|refused| self.refusal(refused))
     }
 
@@ -454,9 +454,13 @@ impl Sender {
     /// the cause that events show ([`Failure::Ended`](crate::Failure::Ended)). What the peer says meanwhile
     /// is still received, for half a second at most.
     ///
-    /// A client does what the decision says, whatever [`decide`](crate::ClientBuilder::decide) would. To a
+    /// A client does what the decision says, whatever [`decide`](crate::ClientBuilder::decide) would, and whatever
+    /// else ends the link meanwhile; of several, and of [`reconnect`](crate::Client::reconnect), the last one counts. A
+    /// handler that still has messages of a link that has died decides about that end, too: then
+    /// [`Event::Disconnected`](crate::Event::Disconnected) may have said already what would have followed. To a
     /// server's session it does not matter: that is over with its link, or waits for its client if it
-    /// can ([`ServerBuilder::resume`](crate::ServerBuilder::resume)). A session of the client's goes on, too.
+    /// can ([`ServerBuilder::resume`](crate::ServerBuilder::resume)). A session of the client's goes on, too, but not
+    /// at another origin ([`Decision::RetryAt`]): its token goes nowhere else.
     ///
     /// ```
     /// use std::time::Duration;
@@ -479,14 +483,22 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`Error::NotConnected`] without a link, [`Error::Closed`], and those of a URL that is none.
+    /// [`Error::NotConnected`] without a link; [`Error::Closed`], also while the client is being closed; those of
+    /// [`set_endpoints`](crate::Client::set_endpoints) for a URL. Nothing is done then.
     pub fn end_link(&self, reason: &str, decision: Decision) -> Result<(), Error> {
         self.end()?.end_link(reason.into(), decision)
     }
 
     /// The link that is up beats so from here on: for services that say after the opening how often they want
-    /// a beat. The next link begins with what the builder was given; in a login hook it is
-    /// [`LoginSession::set_heartbeat`](crate::LoginSession::set_heartbeat).
+    /// a beat. The next link begins with what the builder was given, unless it resumes the session; in a login hook
+    /// it is [`LoginSession::set_heartbeat`](crate::LoginSession::set_heartbeat). A limit that gets shorter counts
+    /// from here on, not from when the peer was last heard; the interval counts from the last beat, so one that is set
+    /// again with each message beats all the same.
+    ///
+    /// What confirms is settled at the start: on `tcp://` with [`Heartbeat::off`] a receipt stays
+    /// [`Error::Unconfirmable`] when beats with an answer begin, and receipts of messages that wait when such beats
+    /// end stay open. With [`Delivery::AtLeastOnce`](crate::config::Delivery::AtLeastOnce) beats without an answer are
+    /// refused there.
     ///
     /// ```
     /// use std::time::Duration;
@@ -511,7 +523,8 @@ impl Sender {
     }
 
     /// Pings, and waits for the answer: how long that took. Whatever beats there are serve: a ping of
-    /// WebSocket, a message of the heartbeat's, a session's question.
+    /// WebSocket, a message of the heartbeat's, a session's question. Where many have no answer yet, the youngest of
+    /// them serves, if it is no older than a second.
     ///
     /// ```
     /// # let (server, url) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/echo.rs"));
@@ -529,11 +542,8 @@ impl Sender {
     /// [`Error::Unconfirmable`] where the peer answers nothing; [`Error::WouldWaitForever`] on the thread that
     /// would have to receive the answer; [`Error::Closed`].
     pub fn ping(&self, timeout: Duration) -> Result<Duration, Error> {
-        self.check_wait()?;
-        self.end()?.ping()?.recv_timeout(timeout).map_err(|error| match error {
-            RecvTimeoutError::Timeout => Error::Timeout,
-            RecvTimeoutError::Disconnected => Error::NotConnected,
-        })
+        self.check_wait_until(Instant::now().checked_add(timeout))?;
+        self.end()?.ping(timeout)
     }
 
     /// An error on a thread of the connection's own that would wait for itself: what it waits for
@@ -543,6 +553,15 @@ impl Sender {
             return Err(Error::on_own_thread());
         }
         Ok(())
+    }
+
+    /// The same. On such a thread every wait has to end by itself: it keeps a link that dies from being joined,
+    /// and so from what would end the wait.
+    fn check_wait_until(&self, deadline: Option<Instant>) -> Result<(), Error> {
+        if deadline.is_none() && threads::belongs_to(self.id()) {
+            return Err(Error::on_own_thread());
+        }
+        self.check_wait()
     }
 
     fn refusal(&self, refused: Refused) -> Error {

@@ -61,13 +61,13 @@ const NO_RECEIVER: Duration = Duration::from_millis(250);
 pub struct Waiting<V> {
     sender: Sender,
     pending: Pending<V>,
-    /// Whether the iterator has said why nothing more comes.
-    has_failed: bool,
+    /// Whether the iterator has had its last item.
+    is_over: bool,
 }
 
 impl<V> Waiting<V> {
     pub(super) fn new(sender: &Sender, lasts: Lasts) -> Self {
-        Self { sender: sender.clone(), pending: Pending::new(lasts), has_failed: false }
+        Self { sender: sender.clone(), pending: Pending::new(lasts), is_over: false }
     }
 
     /// The other end, for a table.
@@ -159,7 +159,7 @@ impl<V> Waiting<V> {
         if let Some(answer) = self.try_wait()? {
             return Ok(answer);
         }
-        self.sender.check_wait()?;
+        self.sender.check_wait_until(deadline)?;
         let is_alone = || self.sender.end.plain().is_received_here_alone();
         let patience = Instant::now() + NO_RECEIVER;
         if is_alone() && deadline.is_none_or(|deadline| deadline > patience) {
@@ -201,14 +201,15 @@ impl<V> Iterator for Waiting<V> {
     type Item = Result<V, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.wait() {
-            Err(_) if self.has_failed => None,
-            Err(Error::NoMoreAnswers) => None,
-            result => {
-                self.has_failed = result.is_err();
-                Some(result)
-            }
+        if self.is_over {
+            return None;
         }
+        let next = match self.wait() {
+            Err(Error::NoMoreAnswers) => None,
+            result => Some(result),
+        };
+        self.is_over = !matches!(next, Some(Ok(_)));
+        next
     }
 }
 

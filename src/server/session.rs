@@ -86,8 +86,8 @@ impl End for Outgoing {
         self.link()?.set_heartbeat(heartbeat)
     }
 
-    fn ping(&self) -> Result<Receiver<Duration>, Error> {
-        self.link()?.ping()
+    fn ping(&self, timeout: Duration) -> Result<Duration, Error> {
+        self.link()?.ping(timeout)
     }
 }
 

@@ -159,7 +159,9 @@ settings! {
         /// that the peer has not confirmed is counted when a link ends with an end of the stream, a
         /// reset or a close frame; not with the codes 1000, 1001, 1012 and 1013, which are about
         /// the peer itself, and not with a silence. Nor does a link count that ends before the peer
-        /// has answered any ping: the message may not have come to the peer. At this limit the message is handed back,
+        /// has answered any ping: the message may not have come to the peer. (Where no beat has an answer and the
+        /// program confirms, on `tcp://` with
+        /// [`Delivery::UntilConfirmed`](crate::config::Delivery::UntilConfirmed), each does.) At this limit the message is handed back,
         /// [`Undelivered::Poison`](crate::failure::Undelivered::Poison), to [`on_dropped`](Self::on_dropped)
         /// and its receipt, and the rest goes on. `u32::MAX` never hands one back.
         ///
@@ -352,9 +354,27 @@ impl Settings {
 
     /// Whether the peer's answers tell what it has received: they come in order.
     pub(crate) fn is_confirmable(&self, is_websocket: bool) -> bool {
-        is_websocket
-            || self.resume.is_some()
-            || self.heartbeat().has_answer() && self.framing().keeps_boundaries()
+        self.is_confirmed_by(self.heartbeat(), is_websocket || self.resume.is_some())
+    }
+
+    fn is_confirmed_by(&self, heartbeat: &Heartbeat, has_pings: bool) -> bool {
+        has_pings || heartbeat.has_answer() && self.framing().keeps_boundaries()
+    }
+
+    /// Refuses a heartbeat of a link on which nothing would confirm what has to be confirmed.
+    pub(crate) fn check_learnt(
+        &self,
+        heartbeat: &Heartbeat,
+        has_pings: bool,
+        fits: impl Fn(&Message) -> Result<(), &'static str>,
+    ) -> Result<(), Error> {
+        let wrong = |reason| Error::setting("heartbeat", reason);
+        heartbeat.check(has_pings, fits).map_err(wrong)?;
+        let needs_answers = self.delivery() == Delivery::AtLeastOnce;
+        if needs_answers && !self.is_confirmed_by(heartbeat, has_pings) {
+            return Err(wrong(Error::Unconfirmable.to_string()));
+        }
+        Ok(())
     }
 
     /// Refuses what can have no effect, what cannot work, and what contradicts each other.

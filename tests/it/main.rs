@@ -6,6 +6,7 @@
 mod support;
 
 mod asking;
+mod beats;
 mod callbacks;
 mod calls;
 mod calls_in_order;
@@ -14,6 +15,7 @@ mod compression;
 mod confirmations;
 mod confirming;
 mod connect;
+mod decisions;
 mod delivery;
 mod dial;
 mod direct;

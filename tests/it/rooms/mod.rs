@@ -21,8 +21,8 @@ const FLOORS: [&[&str]; 15] = [
     &["transport", "settings"],
     &["error"],
     &["failure"],
-    &["policy"],
     &["resume"],
+    &["policy"],
     &["message"],
     &["sync", "seconds"],
 ];
