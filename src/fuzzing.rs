@@ -294,6 +294,37 @@ pub fn header(bytes: &[u8]) {
     }
 }
 
+/// What a reverse proxy says of a client: a PROXY header, which no cut makes another one, and the
+/// headers of a request. Whoever is not trusted names nobody.
+pub fn client(bytes: &[u8]) {
+    use crate::server::{ForwardedHeader, networks::Networks, proxy_protocol};
+
+    if let Ok(Some((client, length))) = proxy_protocol::parse(bytes) {
+        assert_eq!(proxy_protocol::parse(&bytes[..length]), Ok(Some((client, length))));
+        for cut in 0..length {
+            assert_eq!(proxy_protocol::parse(&bytes[..cut]), Ok(None));
+        }
+    }
+    let trusted = Networks::parse(&["10.0.0.0/8".into()]).expect("a network");
+    let (near, far) = ("10.0.0.1:1", "192.0.2.1:1");
+    let [near, far] = [near, far].map(|address| address.parse().expect("an address"));
+    let proxys_own = b", for=203.0.113.9";
+    for (header, name, own) in [
+        (ForwardedHeader::Forwarded, "forwarded", &proxys_own[..]),
+        (ForwardedHeader::XForwardedFor, "x-forwarded-for", b", 203.0.113.9"),
+    ] {
+        let mut headers = http::HeaderMap::new();
+        let Ok(value) = http::HeaderValue::from_bytes(bytes) else { continue };
+        headers.insert(name, value);
+        let _ = header.client(&headers, &trusted, Some(near));
+        assert_eq!(header.client(&headers, &trusted, Some(far)), Some(far));
+        let Ok(value) = http::HeaderValue::from_bytes(&[bytes, own].concat()) else { continue };
+        headers.insert(name, value);
+        let client = header.client(&headers, &trusted, Some(near)).map(|client| client.to_string());
+        assert_eq!(client.as_deref(), Some("203.0.113.9:0"), "{bytes:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -330,6 +361,19 @@ mod tests {
                     "\u{1}\0",
                     "\u{81}",
                     "\n",
+                    "PROXY ",
+                    "TCP4 ",
+                    "192.0.2.1 ",
+                    "80 ",
+                    "80\r\n",
+                    "\r\n\r\n\0\r\nQUIT\n",
+                    "\u{21}\u{11}\0\u{c}",
+                    "for=",
+                    "192.0.2.1",
+                    "\"",
+                    ",",
+                    ";",
+                    "\\",
                 ][..]
             )
             .prop_map(|text| text.as_bytes().to_vec()),
@@ -359,6 +403,7 @@ mod tests {
             super::proxy(&bytes);
             super::url(&bytes);
             super::header(&bytes);
+            super::client(&bytes);
         }
     }
 }

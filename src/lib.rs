@@ -103,7 +103,7 @@
 //!
 //! Clients are reported to whoever runs them; a server's are free to go, so nothing of theirs is more than
 //! `info`. Each of these records has `client` and `name` ([`ClientBuilder::name`]) besides, or `session` and
-//! `server` ([`ServerBuilder::name`]), those of a server the latter alone. Numbers: `client`, `session`, `link` (counted from 1), `attempt` and
+//! `server` ([`ServerBuilder::name`]), those of a server the latter alone. `peer` is [`Session::client_addr`]. Numbers: `client`, `session`, `link` (counted from 1), `attempt` and
 //! `attempts`; messages: `unconfirmed`, `resent`, `in_doubt`, `undelivered`; bytes: `size`; seconds, with
 //! fractions: `uptime` (of a link), `age` (of a session), `downtime`, `waiting`, `delay` (before a redial). `clean`,
 //! `compressed`, `will_be_resent` and `resumable` are true or false. Words: `kind` ([`FailureKind`](failure::FailureKind)), `next` (`redial`, `give_up`,
@@ -197,7 +197,7 @@ pub mod config {
         Timeouts, Writes,
     };
     pub use crate::sender::SendOptions;
-    pub use crate::server::SlowSession;
+    pub use crate::server::{ForwardedHeader, SlowSession};
     #[cfg(feature = "tls")]
     pub use crate::transport::tls::Tls;
 }

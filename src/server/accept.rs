@@ -10,9 +10,9 @@ use log::Level;
 
 use super::accepted::{Accepted, Stage};
 use super::acceptor::Acceptor;
-use super::admission::{Admitted, Subnet};
+use super::arrival::Arrival;
 use super::core::ServerCore;
-use super::peer::Peer;
+use super::subnet::Subnet;
 use super::{opening, serve};
 use crate::error::Error;
 use crate::sync::caught;
@@ -97,12 +97,18 @@ fn let_in(server: &Arc<ServerCore>, accepted: Accepted) -> Result<(), &'static s
         "no thread or socket for it"
     };
     let (peer, duplex, stage) = opened.map_err(no_resources)?;
-    let network = peer.counted_as().map(Subnet::of);
-    let admitted = server.admission.admit(network).or_else(|why| {
-        // it may be a client of a session whose old link has a place, and is not known to be dead
-        let has_sessions = server.resumption.is_some();
-        let beyond = has_sessions.then(|| server.admission.admit_beyond(network, why)).flatten();
-        beyond.ok_or(why)
+    // a proxy has everybody's connections: whose this one is, it says soon
+    let is_known = !server.proxies.speak_for_others(peer);
+    let network = peer.counted_as().filter(|_| is_known).map(Subnet::of);
+    let noted = server.admission.note_opening(network);
+    let admitted = noted.and_then(|()| {
+        server.admission.admit(network).or_else(|why| {
+            // it may be a client of a session whose old link has a place, and is not known to be dead
+            let has_sessions = server.resumption.is_some();
+            let beyond =
+                has_sessions.then(|| server.admission.admit_beyond(network, why)).flatten();
+            beyond.ok_or(why)
+        })
     });
     match admitted {
         Err(why) => {
@@ -110,7 +116,10 @@ fn let_in(server: &Arc<ServerCore>, accepted: Accepted) -> Result<(), &'static s
             server.refused(Level::Warn, why, format!("{peer} refused: {why}"));
             Err(why)
         }
-        Ok(admitted) => start(server, duplex, stage, peer, admitted).map_err(no_resources),
+        Ok(admitted) => {
+            let arrival = Arrival::new(peer, is_known, admitted);
+            start(server, duplex, stage, arrival).map_err(no_resources)
+        }
     }
 }
 
@@ -139,14 +148,13 @@ fn start(
     server: &Arc<ServerCore>,
     duplex: Duplex,
     stage: Stage,
-    peer: Peer,
-    admitted: Admitted,
+    arrival: Arrival,
 ) -> io::Result<()> {
     let id = next_id();
     let (theirs, hangup) = (Arc::clone(server), Arc::clone(&duplex.hangup));
     let run = move || {
         let leaves = Leaves(&theirs, id);
-        serve::run(&theirs, id, (duplex, stage), peer, admitted);
+        serve::run(&theirs, id, (duplex, stage), arrival);
         theirs.repeats.say_due(theirs.label());
         drop(leaves);
     };

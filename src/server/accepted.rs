@@ -86,7 +86,8 @@ impl Accepted {
     /// Who the client is, if the program knows better than the socket:
     /// [`Session::client_addr`](crate::Session::client_addr), and whose connection it is for
     /// [`max_connections_per_address`](crate::ServerBuilder::max_connections_per_address). Default:
-    /// the other end of the socket.
+    /// the other end of the socket. If this is a proxy that is trusted to
+    /// [forward](crate::ServerBuilder::forwarded), its request says more.
     pub fn client_addr(mut self, address: SocketAddr) -> Self {
         self.client = Some(address);
         self

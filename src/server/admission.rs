@@ -1,9 +1,12 @@
 //! Who may come in: how many connections there are, in all and from each network.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
 
+use super::opening_rate::OpeningRate;
+use super::subnet::Subnet;
 use crate::sync::Mutex;
 
 /// No more connections than this are let in beyond the limit, to say whose they are.
@@ -27,38 +30,10 @@ impl ConnectionLimits {
             None => self.total.div_ceil(2),
         }
     }
-}
 
-/// Whose connections are counted as one's: an IPv4 address, or an IPv6 network of 64 bits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Subnet(IpAddr);
-
-impl Subnet {
-    pub(super) fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V6(address) => {
-                let network = u128::from(address) >> 64 << 64;
-                Self(IpAddr::V6(Ipv6Addr::from(network)))
-            }
-            address => Self(address),
-        }
-    }
-
-    /// Whether it is of this machine or of a private network (RFC 1918, RFC 4193, RFC 3927), where
-    /// reverse proxies are.
-    fn is_near(self) -> bool {
-        match self.0 {
-            IpAddr::V4(address) => {
-                address.is_loopback() || address.is_private() || address.is_link_local()
-            }
-            // of ::1 only the network is left
-            IpAddr::V6(address) => {
-                let [first, rest @ ..] = address.segments();
-                (first == 0 && rest == [0; 7])
-                    || first & 0xfe00 == 0xfc00
-                    || first & 0xffc0 == 0xfe80
-            }
-        }
+    /// How many may come in beyond that.
+    fn beyond(self) -> Self {
+        Self { total: self.total.min(MOST_BEYOND), ..self }
     }
 }
 
@@ -68,6 +43,8 @@ impl Subnet {
 pub(super) struct Admission {
     limits: ConnectionLimits,
     counted: Mutex<Counted>,
+    rate: Option<Mutex<OpeningRate>>,
+    over_rate: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -96,8 +73,29 @@ pub(super) struct Admitted {
 }
 
 impl Admission {
-    pub(super) fn new(limits: ConnectionLimits) -> Arc<Self> {
-        Arc::new(Self { limits, counted: Mutex::default() })
+    pub(super) fn new(limits: ConnectionLimits, rate: Option<OpeningRate>) -> Arc<Self> {
+        let (rate, over_rate) = (rate.map(Mutex::new), AtomicU64::new(0));
+        Arc::new(Self { limits, counted: Mutex::default(), rate, over_rate })
+    }
+
+    /// Notes that somebody opens a connection.
+    ///
+    /// # Errors
+    ///
+    /// Why it may not come in: there were too many lately.
+    pub(super) fn note_opening(&self, network: Option<Subnet>) -> Result<(), &'static str> {
+        if let (Some(rate), Some(network)) = (&self.rate, network) {
+            if !rate.lock().admits(network, Instant::now()) {
+                self.over_rate.fetch_add(1, Relaxed);
+                return Err("too many openings from this address");
+            }
+        }
+        Ok(())
+    }
+
+    /// How often that was so.
+    pub(super) fn over_rate(&self) -> u64 {
+        self.over_rate.load(Relaxed)
     }
 
     /// Lets one more connection in.
@@ -121,12 +119,7 @@ impl Admission {
         network: Option<Subnet>,
         why: &'static str,
     ) -> Option<Admitted> {
-        let total = self.limits.total.min(MOST_BEYOND);
-        self.counted
-            .lock()
-            .beyond
-            .enter(ConnectionLimits { total, ..self.limits }, network)
-            .ok()?;
+        self.counted.lock().beyond.enter(self.limits.beyond(), network).ok()?;
         Some(Admitted { admission: Arc::clone(self), network, beyond: Some(why) })
     }
 
@@ -180,6 +173,41 @@ impl Admitted {
         self.beyond
     }
 
+    /// It is theirs, and counted as nobody's until now.
+    ///
+    /// # Errors
+    ///
+    /// Why they may not come in; it goes on as nobody's.
+    pub(super) fn belongs_to(
+        &mut self,
+        network: Option<Subnet>,
+        may_go_beyond: bool,
+    ) -> Result<(), &'static str> {
+        self.admission.note_opening(network)?;
+        let limits = self.admission.limits;
+        let mut counted = self.admission.counted.lock();
+        let Counted { present, beyond } = &mut *counted;
+        let (crowd, limits) = match self.beyond {
+            None => (present, limits),
+            Some(_) => (beyond, limits.beyond()),
+        };
+        crowd.leave(self.network.take());
+        let Err(why) = crowd.enter(limits, network) else {
+            self.network = network;
+            return Ok(());
+        };
+        if self.beyond.is_none() && may_go_beyond {
+            let limits = self.admission.limits.beyond();
+            if counted.beyond.enter(limits, network).is_ok() {
+                (self.network, self.beyond) = (network, Some(why));
+                return Ok(());
+            }
+        }
+        let crowd = if self.beyond.is_some() { &mut counted.beyond } else { &mut counted.present };
+        crowd.count(None);
+        Err(why)
+    }
+
     /// Lets it in for good, if there is a place by now.
     ///
     /// # Errors
@@ -225,7 +253,7 @@ mod tests {
     }
 
     fn most(limits: ConnectionLimits, address: &str) -> usize {
-        let admission = Admission::new(limits);
+        let admission = Admission::new(limits, None);
         std::iter::from_fn(|| admission.admit(Some(network(address))).ok())
             .collect::<Vec<_>>()
             .len()
@@ -245,17 +273,8 @@ mod tests {
     }
 
     #[test]
-    fn one_customer_is_one_network() {
-        let same = |one: &str, other: &str| network(one) == network(other);
-        assert!(same("2001:db8:0:1::1", "2001:db8:0:1:ffff::2"));
-        assert!(!same("2001:db8:0:1::1", "2001:db8:0:2::1"));
-        assert!(same("::ffff:203.0.113.7", "203.0.113.7"));
-        assert!(!same("203.0.113.7", "203.0.113.8"));
-    }
-
-    #[test]
     fn a_refusal_says_why_and_who_leaves_makes_room() {
-        let admission = Admission::new(ConnectionLimits { total: 3, per_network: Some(2) });
+        let admission = Admission::new(ConnectionLimits { total: 3, per_network: Some(2) }, None);
         let refusal =
             |address: &str| admission.admit(Some(network(address))).map(|_| ()).unwrap_err();
         let from = |address: &str| admission.admit(Some(network(address))).unwrap();

@@ -5,6 +5,7 @@ use std::io;
 use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
@@ -12,8 +13,11 @@ use super::acceptor::Acceptor;
 use super::admission::{Admission, ConnectionLimits};
 use super::answer::Answer;
 use super::core::{Handling, OnPresence, OnRequest, OnResume, ServerCore};
+use super::forwarded::ForwardedHeader;
 use super::listener::Listener;
+use super::opening_rate::OpeningRate;
 use super::presence::Presence;
+use super::proxies::Proxies;
 use super::registry::Registry;
 use super::resumption::Resumption;
 use super::session::{ServerHandle, Session};
@@ -27,7 +31,7 @@ use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
 use crate::http1::head::is_token;
 use crate::message::Message;
-use crate::policy::{Framing, Overflow};
+use crate::policy::{Framing, MAX_DURATION, Overflow};
 use crate::settings::{Settings, Side, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Budget, Mutex, Repeats, Signal};
@@ -37,7 +41,7 @@ use crate::transport::tls::Tls;
 /// Every setting of a [`Server`], from [`Server::builder`].
 ///
 /// Ranges are those of a client's [`ClientBuilder`](crate::ClientBuilder#ranges), and here too what can have no
-/// effect is refused at the start: with a [`framing`](Self::framing) that is `on_request`,
+/// effect is refused at the start: with a [`framing`](Self::framing) that is `on_request`, `forwarded`,
 /// `subprotocols`, `origins`, `any_origin`, `host_names`, `compression`, `Limits::frame` and `Limits::fragment`, and `Timeouts::handshake`
 /// unless there is TLS; `slow_session` with an outbox that drops messages; whatever is about dialing
 /// and logging in (`Timeouts::dns`, `connect` and `login`, `SocketOptions::local_address`).
@@ -58,6 +62,9 @@ pub struct ServerBuilder {
     origins: Option<Vec<String>>,
     any_origin: bool,
     names: Option<Vec<String>>,
+    proxy_protocol: Option<Vec<String>>,
+    forwarded: Option<(ForwardedHeader, Vec<String>)>,
+    openings: Option<(u32, Duration)>,
 }
 
 impl ServerBuilder {
@@ -78,6 +85,9 @@ impl ServerBuilder {
             origins: None,
             any_origin: false,
             names: None,
+            proxy_protocol: None,
+            forwarded: None,
+            openings: None,
         }
     }
 
@@ -259,6 +269,83 @@ impl ServerBuilder {
     /// and from private networks, where a reverse proxy has everybody's connections.
     pub fn max_connections_per_address(mut self, limit: usize) -> Self {
         self.connections.per_network = Some(limit);
+        self
+    }
+
+    /// How many connections one address (or IPv6 /64) may open in each `period`, 1 ms and more: so many at
+    /// once, and then one after the other in the same measure. One more is treated as with
+    /// [`max_connections`](Self::max_connections), and counted in
+    /// [`ServerStats::openings_over_rate`](crate::stats::ServerStats::openings_over_rate). Default: no limit.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let server = everlink::Server::builder().max_openings_per_address(20, Duration::from_secs(10));
+    /// # let _ = server;
+    /// ```
+    ///
+    /// 65,536 addresses are remembered; if more than that come within a period, the rest is let in.
+    #[doc(alias("rate_limit", "throttle"))]
+    pub fn max_openings_per_address(mut self, count: u32, period: Duration) -> Self {
+        self.openings = Some((count, period));
+        self
+    }
+
+    /// Has these proxies say whose connections they hand on, by the [PROXY protocol], version 1 or 2,
+    /// ahead of everything else, TLS too: `send-proxy` and `send-proxy-v2` of haproxy, `proxy_protocol on` of
+    /// nginx's streams, and what load balancers have. [`Session::client_addr`](crate::Session::client_addr)
+    /// is what they say, and limits by address count it. `trusted` are addresses and networks
+    /// (`"10.0.0.0/8"`, `"fd00::/8"`), and `"unix:"` for whoever connects to a Unix socket. Default:
+    /// nobody.
+    ///
+    /// A connection of theirs without such a header is refused, and so is one whose header has more than 4096
+    /// bytes; the time for it is that of the opening handshake. A header of anybody else is none:
+    /// it is what the client says, and no HTTP. A connection that is the proxy's own, by `LOCAL`
+    /// or `UNKNOWN`, is counted as the proxy's, and so is one for which it has no internet address. Type-length-value
+    /// fields are skipped.
+    ///
+    /// Until the header has come a connection counts in
+    /// [`max_connections`](Self::max_connections) only.
+    ///
+    /// ```
+    /// let server = everlink::Server::builder().proxy_protocol(["10.0.0.0/24"]);
+    /// # let _ = server;
+    /// ```
+    ///
+    /// [PROXY protocol]: https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt
+    #[doc(alias = "real_ip")]
+    pub fn proxy_protocol(mut self, trusted: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.proxy_protocol = Some(owned(trusted));
+        self
+    }
+
+    /// Believes what these proxies say in this header of a request about who has sent it:
+    /// [`Session::client_addr`](crate::Session::client_addr), and limits by address count that.
+    /// `trusted` is as with [`proxy_protocol`](Self::proxy_protocol), which may come first. Default:
+    /// nobody is believed.
+    ///
+    /// The list in the header is read from its end, as long as the one who has written it is trusted: what a
+    /// client has put into it is further left. An address without a port has port 0. If a proxy says nothing, or hides who it was
+    /// (`unknown`), the connection is the proxy's. Until the request has come it counts in
+    /// [`max_connections`](Self::max_connections) only.
+    ///
+    /// Name the header that your proxies write, and no other: they hand on what a client has written into the
+    /// other one.
+    ///
+    /// ```
+    /// use everlink::Server;
+    /// use everlink::config::ForwardedHeader;
+    ///
+    /// let server = Server::builder().forwarded(ForwardedHeader::XForwardedFor, ["127.0.0.1", "::1"]);
+    /// # let _ = server;
+    /// ```
+    #[doc(alias("x_forwarded_for", "trust_proxy", "real_ip"))]
+    pub fn forwarded(
+        mut self,
+        header: ForwardedHeader,
+        trusted: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Self {
+        self.forwarded = Some((header, owned(trusted)));
         self
     }
 
@@ -499,6 +586,7 @@ impl ServerBuilder {
                     ("origins", self.origins.is_some()),
                     ("any_origin", self.any_origin),
                     ("host_names", self.names.is_some()),
+                    ("forwarded", self.forwarded.is_some()),
                     ("on_resume", self.on_resume.is_some()),
                 ],
             )?;
@@ -617,6 +705,14 @@ impl ServerBuilder {
         if self.connections.total == 0 {
             return Err(Error::setting("max_connections", "zero lets nobody in"));
         }
+        if let Some((count, period)) = self.openings {
+            if count == 0 || !(Duration::from_millis(1)..=MAX_DURATION).contains(&period) {
+                let reason = format!("{count} in {period:?}: neither may be zero");
+                return Err(Error::setting("max_openings_per_address", reason));
+            }
+        }
+        let forwarded = self.forwarded.as_ref().map(|(header, names)| (*header, names.as_slice()));
+        let proxies = Proxies::new(self.proxy_protocol.as_deref(), forwarded)?;
         if self.connections.per_network == Some(0) {
             return Err(Error::setting("max_connections_per_address", "zero lets nobody in"));
         }
@@ -661,7 +757,11 @@ impl ServerBuilder {
             accept: Mutex::default(),
             #[cfg(feature = "tls")]
             tls,
-            admission: Admission::new(self.connections),
+            admission: Admission::new(
+                self.connections,
+                self.openings.map(|(count, period)| OpeningRate::new(count, period)),
+            ),
+            proxies,
             refusals: AtomicUsize::new(0),
             slow: self.slow.unwrap_or_default(),
             handling,

@@ -15,6 +15,7 @@ use super::answer::Answer;
 use super::incoming::Incoming;
 use super::listener::Listener;
 use super::presence::Presence;
+use super::proxies::Proxies;
 use super::registry::Registry;
 use super::resumption::Resumption;
 use super::session::{ServerEnd, Session};
@@ -71,6 +72,7 @@ pub(super) struct ServerCore {
     pub(super) on_resume: Option<OnResume>,
     pub(super) on_presence: Option<OnPresence>,
     pub(super) gate: Gate,
+    pub(super) proxies: Proxies,
     /// Those of the server, the one that it likes best first.
     pub(super) subprotocols: Vec<String>,
     pub(super) registry: Registry,
@@ -221,6 +223,7 @@ impl ServerEnd for ServerCore {
             detached,
             detached_bytes,
             connections: self.admission.len(),
+            openings_over_rate: self.admission.over_rate(),
             sessions: sessions.len(),
             topics: self.topics.len(),
             ..self.totals.stats(&sessions)

@@ -12,7 +12,6 @@ use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::accepted::Accepted;
-use super::peer::NO_ADDRESS;
 use crate::policy::SocketOptions;
 
 /// A socket that listens, for [`ServerBuilder::serve`](crate::ServerBuilder::serve): a
@@ -132,7 +131,7 @@ impl Listener {
         match &self.socket {
             Listening::Tcp(socket) => socket.local_addr(),
             #[cfg(unix)]
-            Listening::Unix(_) => Ok(NO_ADDRESS),
+            Listening::Unix(_) => Ok(super::peer::NO_ADDRESS),
         }
     }
 

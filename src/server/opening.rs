@@ -10,10 +10,12 @@ use tungstenite::protocol::Role;
 
 use super::accepted::Stage;
 use super::answer::Answer;
+use super::arrival::Arrival;
 use super::core::ServerCore;
 use super::incoming::{Certificates, Incoming};
 use super::peer::Peer;
 use super::peer_info::PeerInfo;
+use super::proxy_protocol;
 use crate::failure::{Failure, HandshakeError, guarded};
 use crate::handshake;
 use crate::handshake::Upgrade;
@@ -33,43 +35,97 @@ pub(super) struct Opening {
     pub(super) deadline: Instant,
 }
 
-/// Opens a connection. `has_spoken` says whether any byte came, where it is not opened. If it is `beyond` what
-/// is let in, for this reason, only one that may come back to its session is opened.
+/// Opens a connection. If it is beyond what is let in, only one that may come back to its session is opened.
 pub(super) fn open(
     server: &ServerCore,
-    duplex: Duplex,
+    mut duplex: Duplex,
     stage: Stage,
-    peer: Peer,
-    has_spoken: &mut bool,
-    beyond: Option<&'static str>,
+    arrival: &mut Arrival,
 ) -> Result<Opening, Failure> {
     let timeout = server.settings.timeouts().handshake;
     let deadline = Instant::now() + timeout;
-    let has_sessions = server.resumption.is_some();
-    let incoming = |request, certificates| Incoming { request, peer, certificates, has_sessions };
-    let opened = match stage {
-        Stage::Fresh => {
-            let (mut duplex, certificates) = secure(server, duplex, deadline, has_spoken)
-                .map_err(|failure| failure.in_time(timeout))?;
-            if server.settings.framing.is_some() {
-                return framed(server, duplex, certificates, deadline);
+    let opened = (|| {
+        let (request, certificates, read, granted) = match stage {
+            Stage::Fresh => {
+                if server.proxies.speak_proxy_protocol(arrival.peer()) {
+                    duplex = introduced(server, duplex, deadline, arrival)?;
+                }
+                let (mut secured, certificates) = secure(server, duplex, deadline, arrival)?;
+                if server.settings.framing.is_some() {
+                    return framed(server, secured, certificates, deadline);
+                }
+                let (request, read) = read(&mut secured, deadline, arrival)?;
+                duplex = secured;
+                (request, certificates, read, None)
             }
-            let (request, read) = read(&mut duplex, deadline, has_spoken)
-                .map_err(|failure| failure.in_time(timeout))?;
-            upgrade(server, duplex, incoming(request, certificates), read, deadline, beyond)
+            Stage::Requested(request) => (request, Certificates::default(), Vec::new(), None),
+            Stage::Upgraded(request, subprotocol) => {
+                (request, Certificates::default(), Vec::new(), Some(subprotocol))
+            }
+        };
+        arrival.spoke(true);
+        let peer = arrival.peer();
+        let client = server.proxies.client(peer, request.headers());
+        let refused = identify(server, arrival, peer.told(client)).err();
+        let peer = arrival.peer();
+        let has_sessions = server.resumption.is_some();
+        let incoming = Incoming { request, peer, certificates, has_sessions };
+        if let Some(why) = refused {
+            let wrong = (StatusCode::SERVICE_UNAVAILABLE, why);
+            let mut timed = Timed::new(&mut duplex, deadline);
+            let failure = match granted {
+                None => handshake::refuse(&mut timed, &incoming.request, wrong),
+                Some(_) => HandshakeError::BadUpgrade(why.into()).into(),
+            };
+            let_read(&mut duplex);
+            return Err(failure);
         }
-        Stage::Requested(request) => {
-            let incoming = incoming(request, Certificates::default());
-            upgrade(server, duplex, incoming, Vec::new(), deadline, beyond)
+        let beyond = arrival.beyond();
+        match granted {
+            None => upgrade(server, duplex, incoming, read, deadline, beyond),
+            Some(agreed) => upgraded(server, duplex, incoming, agreed.as_deref(), deadline, beyond),
         }
-        Stage::Upgraded(request, subprotocol) => {
-            let incoming = incoming(request, Certificates::default());
-            upgraded(server, duplex, incoming, subprotocol.as_deref(), deadline, beyond)
+    })();
+    opened.map_err(|failure| failure.in_time(timeout))
+}
+
+/// Reads what a proxy says first: whose connection it hands on.
+fn introduced(
+    server: &ServerCore,
+    mut duplex: Duplex,
+    deadline: Instant,
+    arrival: &mut Arrival,
+) -> Result<Duplex, Failure> {
+    let mut timed = Timed::new(&mut duplex, deadline);
+    let said = proxy_protocol::read(&mut timed);
+    arrival.spoke(timed.has_heard());
+    let peer = arrival.peer();
+    let (client, rest) = said.inspect_err(|error| {
+        if matches!(error, HandshakeError::BadUpgrade(_)) {
+            server.refused(Level::Warn, "no PROXY header", format!("{peer} refused: {error}"));
         }
-    };
-    opened.map_err(|failure| {
-        *has_spoken = true;
-        failure.in_time(timeout)
+    })?;
+    duplex = duplex.put_back(rest);
+    // it may be another proxy, which says more
+    let peer = peer.told(client);
+    if !server.proxies.speak_for_others(peer) || server.settings.framing.is_some() {
+        if let Err(why) = identify(server, arrival, peer) {
+            if server.speaks_plain_http() {
+                refuse(duplex, Stage::Fresh, why);
+            }
+            return Err(HandshakeError::BadUpgrade(why.into()).into());
+        }
+    } else {
+        arrival.comes_by(peer);
+    }
+    Ok(duplex)
+}
+
+/// It is known whose connection it is.
+fn identify(server: &ServerCore, arrival: &mut Arrival, peer: Peer) -> Result<(), &'static str> {
+    let identified = arrival.is_of(peer, server.resumption.is_some());
+    identified.inspect_err(|why| {
+        server.refused(Level::Warn, why, format!("{peer} refused: {why}"));
     })
 }
 
@@ -92,14 +148,14 @@ fn framed(
 fn read(
     duplex: &mut Duplex,
     deadline: Instant,
-    has_spoken: &mut bool,
+    arrival: &mut Arrival,
 ) -> Result<(Request<()>, Vec<u8>), Failure> {
     let mut timed = Timed::new(duplex, deadline);
     let error = match handshake::read_request(&mut timed) {
         Ok(read) => return Ok(read),
         Err(error) => error,
     };
-    *has_spoken |= timed.has_heard();
+    arrival.spoke(timed.has_heard());
     if let Some(status) = handshake::complaint(&error) {
         let (text, none) = (error.to_string(), Headers::default());
         if handshake::respond(&mut timed, &Method::GET, status, &none, text.as_bytes()).is_ok() {
@@ -214,7 +270,7 @@ fn secure(
     server: &ServerCore,
     duplex: Duplex,
     deadline: Instant,
-    has_spoken: &mut bool,
+    arrival: &mut Arrival,
 ) -> Result<(Duplex, Certificates), Failure> {
     use crate::failure::TlsError;
     let Some(config) = &server.tls else {
@@ -222,8 +278,10 @@ fn secure(
     };
     let connection = rustls::ServerConnection::new(Arc::clone(config))
         .map_err(|error| Failure::Tls(TlsError::from(error)))?;
-    let (duplex, certificates) =
-        crate::transport::tls::accept(duplex, connection, deadline, has_spoken)?;
+    let mut has_spoken = false;
+    let accepted = crate::transport::tls::accept(duplex, connection, deadline, &mut has_spoken);
+    arrival.spoke(has_spoken);
+    let (duplex, certificates) = accepted?;
     Ok((duplex, Certificates(certificates)))
 }
 
@@ -232,7 +290,7 @@ fn secure(
     _: &ServerCore,
     duplex: Duplex,
     _: Instant,
-    _: &mut bool,
+    _: &mut Arrival,
 ) -> Result<(Duplex, Certificates), Failure> {
     Ok((duplex, Certificates::default()))
 }

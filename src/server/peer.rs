@@ -30,9 +30,24 @@ impl Peer {
         self.client.unwrap_or(self.address())
     }
 
+    /// The same address, if it is known.
+    pub(super) fn known(self) -> Option<SocketAddr> {
+        self.client.or(self.address)
+    }
+
+    /// Whether somebody else has said who the client is.
+    pub(super) fn is_told(self) -> bool {
+        self.client.is_some()
+    }
+
+    /// This is who the client is.
+    pub(super) fn told(self, client: Option<SocketAddr>) -> Self {
+        Self { client, ..self }
+    }
+
     /// By which address its connections are counted, if it has any.
     pub(super) fn counted_as(self) -> Option<IpAddr> {
-        self.client.or(self.address).map(|address| address.ip())
+        self.known().map(|address| address.ip())
     }
 }
 

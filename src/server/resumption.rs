@@ -25,11 +25,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::admission::{ConnectionLimits, Subnet};
+use super::admission::ConnectionLimits;
 use super::attachment::Attachment;
 use super::peer_info::{PeerInfo, Purpose};
 use super::resumable::{Order, Resumable, Terms};
 use super::session::Session;
+use super::subnet::Subnet;
 use crate::message::CloseFrame;
 use crate::policy::Resume;
 use crate::resume::{Counts, Token};

@@ -6,7 +6,7 @@ use std::time::Instant;
 use log::Level;
 
 use super::accepted::Stage;
-use super::admission::Admitted;
+use super::arrival::Arrival;
 use super::attachment::SingleLink;
 use super::core::{Handling, ServerCore};
 use super::greeting;
@@ -27,16 +27,16 @@ pub(super) fn run(
     server: &Arc<ServerCore>,
     id: u64,
     (duplex, stage): (Duplex, Stage),
-    peer: Peer,
-    admitted: Admitted,
+    mut arrival: Arrival,
 ) {
+    let opening = open(server, duplex, stage, &mut arrival);
+    let (peer, has_spoken) = (arrival.peer(), arrival.has_spoken());
     let journal = Journal::new(server.label(), id, peer);
-    let mut has_spoken = false;
-    let opening = open(server, duplex, stage, peer, &mut has_spoken, admitted.beyond());
     let Opening { opened, info, has_session, deadline } = match opening {
         Err(failure) => return journal.not_opened(&failure, has_spoken),
         Ok(opening) => opening,
     };
+    let admitted = arrival.into_admitted();
     if let (Some(resumption), true) = (&server.resumption, has_session) {
         let newcomer = Newcomer::new(opened, admitted, peer, deadline);
         return greeting::run(server, resumption, id, newcomer, info);

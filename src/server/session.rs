@@ -146,7 +146,9 @@ impl Session {
         self.peer().address()
     }
 
-    /// The address of the client itself, as far as it is known: what the program has said of a connection
+    /// The address of the client itself, as far as it is known: what a trusted proxy says
+    /// ([`ServerBuilder::proxy_protocol`](crate::ServerBuilder::proxy_protocol),
+    /// [`forwarded`](crate::ServerBuilder::forwarded)), or the program of a connection
     /// that it has [given to the server](crate::Accepted::client_addr), else
     /// [`peer_addr`](Self::peer_addr).
     pub fn client_addr(&self) -> SocketAddr {

@@ -30,9 +30,14 @@ counted! {
         evicted: total(u64) = AtomicU64, "everlink_server_evicted_total" "Sessions made room of";
         /// Connections accepted since the start.
         accepted: total(u64) = AtomicU64, "everlink_server_accepted_total" "Connections accepted";
-        /// Connections refused since the start: too many, or no thread to be had. One that was accepted can be
+        /// Connections refused since the start: too many, too often, without the header that their proxy has to
+        /// write, or no thread to be had. One that was accepted can be
         /// refused later, when its session gets no thread.
         refused: total(u64) = AtomicU64, "everlink_server_refused_total" "Connections refused";
+        /// Those of them that came too soon after others of their address:
+        /// [`max_openings_per_address`](crate::ServerBuilder::max_openings_per_address).
+        openings_over_rate: total(u64),
+            "everlink_server_openings_over_rate_total" "Connections refused since they came too often";
         /// Topics that have members.
         topics: now(usize), "everlink_server_topics" "Topics that have members";
         /// Messages published since the start, whether anybody was there or not; broadcasts are among them.

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::*;
-use everlink::config::{Backoff, Framing, Heartbeat, Resume, SocketOptions};
+use everlink::config::{Backoff, ForwardedHeader, Framing, Heartbeat, Resume, SocketOptions};
 use everlink::http::{self, StatusCode};
 use everlink::transport::{Duplex, Hangup, ReadHalf, WriteHalf};
 use everlink::{Accepted, Answer, Client, Error, Listener as EverListener, Server, Session};
@@ -517,4 +517,215 @@ fn a_connection_that_another_server_has_upgraded_is_a_session_at_once() {
     let (_, far) = tcp_pair();
     let refused = adopting(lines).adopt(Accepted::from(far).request(request("")));
     assert!(matches!(refused, Err(Error::InvalidSetting { .. })), "{refused:?}");
+}
+
+const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+
+/// A header of version 2 for a client at this address.
+fn v2(command: u8, client: [u8; 4], more: &[u8]) -> Vec<u8> {
+    let addresses = [&client[..], &[192, 0, 2, 1, 0x12, 0x67, 0x01, 0xbb], more].concat();
+    let length = (addresses.len() as u16).to_be_bytes();
+    [V2, &[command, 0x11], &length, &addresses].concat()
+}
+
+/// A server behind proxies on loopback that says who its clients are.
+fn naming(builder: everlink::ServerBuilder) -> Server {
+    init_log();
+    builder
+        .bind(LOOPBACK, |session| {
+            let _ = session.send(session.client_addr().to_string());
+            for _ in &session {}
+        })
+        .unwrap()
+}
+
+fn connect(server: &Server) -> TcpStream {
+    crate::support::bare::connect(server.local_addr())
+}
+
+/// What the server calls a client that begins with this.
+fn named(server: &Server, begin: &[u8], headers: &str) -> Option<(String, TcpStream)> {
+    let mut stream = connect(server);
+    let request =
+        crate::support::bare::REQUEST.replace("Host: here", &format!("Host: here{headers}"));
+    // it may be over before all of it is written
+    let _ = stream.write_all(&[begin, request.as_bytes()].concat());
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).ok().filter(|()| &answer == b"HTTP/1.1 101")?;
+    read_head(&mut stream);
+    let mut head = [0; 2];
+    stream.read_exact(&mut head).unwrap();
+    let mut name = vec![0; usize::from(head[1])];
+    stream.read_exact(&mut name).unwrap();
+    Some((String::from_utf8(name).unwrap(), stream))
+}
+
+#[test]
+fn what_a_trusted_proxy_says_first_is_who_the_client_is() {
+    let server = naming(Server::builder().proxy_protocol(["127.0.0.0/8"]));
+    let name = |begin: &[u8]| named(&server, begin, "").map(|(name, _)| name);
+    let is = |address: &str| Some(address.to_owned());
+    assert_eq!(name(b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 443\r\n"), is("192.0.2.9:4711"));
+    assert_eq!(name(b"PROXY TCP6 2001:db8::9 ::1 4711 443\r\n"), is("[2001:db8::9]:4711"));
+    assert_eq!(name(&v2(0x21, [192, 0, 2, 9], b"")), is("192.0.2.9:4711"));
+    let more = [&[4, 8, 0][..], &[7; 2048]].concat();
+    assert_eq!(name(&v2(0x21, [192, 0, 2, 9], &more)), is("192.0.2.9:4711"));
+    // its own connections
+    for own in [&b"PROXY UNKNOWN\r\n"[..], &v2(0x20, [192, 0, 2, 9], b"")] {
+        assert!(name(own).unwrap().starts_with("127.0.0.1:"));
+    }
+    let refused = server.stats().refused;
+    for wrong in [
+        &b""[..],
+        b"PROXY TCP4 192.0.2.9 192.0.2.1 4711\r\n",
+        b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 443\n",
+        &v2(0x21, [192, 0, 2, 9], &[0; 4096]),
+        &v2(0x23, [192, 0, 2, 9], b""),
+        &[b"PROXY TCP4 ", &[b'1'; 200][..]].concat(),
+    ] {
+        assert_eq!(name(wrong), None, "{wrong:?}");
+    }
+    eventually("they are counted", || match server.stats().refused - refused {
+        6 => Ok(()),
+        other => Err(other),
+    });
+}
+
+#[test]
+fn the_time_for_what_a_proxy_says_is_that_of_the_opening() {
+    let timeouts = everlink::config::Timeouts::new().handshake(ms(100));
+    let server = naming(Server::builder().timeouts(timeouts).proxy_protocol(["127.0.0.1"]));
+    let mut stream = connect(&server);
+    stream.write_all(b"PROXY TCP4 192").unwrap();
+    assert!(matches!(stream.read(&mut [0]), Ok(0) | Err(_)));
+    assert_eq!(server.stats().sessions, 0);
+}
+
+#[test]
+fn strangers_are_not_believed() {
+    let server = naming(
+        Server::builder()
+            .proxy_protocol(["192.0.2.0/24"])
+            .forwarded(ForwardedHeader::XForwardedFor, ["192.0.2.0/24"]),
+    );
+    let spoofed = "\r\nX-Forwarded-For: 203.0.113.9\r\nForwarded: for=203.0.113.9";
+    let (name, _) = named(&server, b"", spoofed).unwrap();
+    assert!(name.starts_with("127.0.0.1:"), "{name}");
+    assert!(named(&server, b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 443\r\n", "").is_none());
+    assert!(named(&server, &v2(0x21, [192, 0, 2, 9], b""), "").is_none());
+    // the header that the proxies do not write may be anybody's
+    let server = naming(Server::builder().forwarded(ForwardedHeader::XForwardedFor, ["127.0.0.1"]));
+    let (name, _) = named(&server, b"", "\r\nForwarded: for=203.0.113.9").unwrap();
+    assert!(name.starts_with("127.0.0.1:"), "{name}");
+}
+
+#[test]
+fn a_proxy_behind_a_proxy_is_believed_step_by_step() {
+    let server = naming(
+        Server::builder()
+            .proxy_protocol(["127.0.0.1"])
+            .forwarded(ForwardedHeader::Forwarded, ["10.0.0.0/8"]),
+    );
+    let forwarded = "\r\nForwarded: for=1.1.1.1, for=203.0.113.9:7\r\nForwarded: for=10.0.0.9";
+    let (name, _) = named(&server, &v2(0x21, [10, 0, 0, 8], b""), forwarded).unwrap();
+    assert_eq!(name, "203.0.113.9:7");
+    // this one is no proxy
+    let (name, _) = named(&server, &v2(0x21, [11, 0, 0, 8], b""), forwarded).unwrap();
+    assert_eq!(name, "11.0.0.8:4711");
+}
+
+#[test]
+fn whoever_connects_to_a_unix_socket_is_trusted_by_name() {
+    let file = SocketFile::new("trusted");
+    let server = Server::builder()
+        .forwarded(ForwardedHeader::XForwardedFor, ["unix:"])
+        .serve(UnixListener::bind(&file.0).unwrap(), echo_all)
+        .unwrap();
+    let mut stream = UnixStream::connect(&file.0).unwrap();
+    let request = crate::support::bare::REQUEST
+        .replace("Host: here", "Host: here\r\nX-Forwarded-For: 203.0.113.9");
+    stream.write_all(request.as_bytes()).unwrap();
+    stream.read_exact(&mut [0; 12]).unwrap();
+    eventually("the session is there", || match &server.sessions()[..] {
+        [session] if session.client_addr().to_string() == "203.0.113.9:0" => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+#[test]
+fn limits_by_address_count_the_client_and_not_its_proxy() {
+    let server =
+        naming(Server::builder().max_connections_per_address(1).proxy_protocol(["127.0.0.1"]));
+    let from = |last: u8| named(&server, &v2(0x21, [203, 0, 113, last], b""), "");
+    // these have not said yet who they are
+    let _silent: Vec<_> = (0..3).map(|_| connect(&server)).collect();
+    let held = from(1).unwrap();
+    assert!(from(1).is_none(), "two of one address");
+    let _other = from(2).unwrap();
+    eventually("it is counted", || match server.stats().refused {
+        1 => Ok(()),
+        other => Err(other),
+    });
+    drop(held);
+    eventually("its place is free", || from(1).map(drop).ok_or("refused"));
+}
+
+#[test]
+fn framed_connections_have_a_proxy_too() {
+    let server = Server::builder()
+        .framing(Framing::lines())
+        .heartbeat(Heartbeat::off())
+        .proxy_protocol(["127.0.0.1"])
+        .bind(LOOPBACK, |session| {
+            for line in &session {
+                let _ = session.send(format!("{} {line}", session.client_addr()));
+            }
+        })
+        .unwrap();
+    let mut stream = connect(&server);
+    stream.write_all(b"PROXY TCP4 192.0.2.9 192.0.2.1 4711 443\r\nhello\n").unwrap();
+    let mut line = [0; 21];
+    stream.read_exact(&mut line).unwrap();
+    assert_eq!(&line, b"192.0.2.9:4711 hello\n");
+}
+
+#[test]
+fn proxies_that_cannot_be_are_refused_at_the_start() {
+    let setting = |builder: everlink::ServerBuilder| match builder.bind(LOOPBACK, echo_all) {
+        Err(Error::InvalidSetting { setting, .. }) => setting,
+        other => panic!("{other:?}"),
+    };
+    let builder = Server::builder;
+    let header = ForwardedHeader::Forwarded;
+    assert_eq!(setting(builder().proxy_protocol(["10.0.0.0/33"])), "proxy_protocol");
+    assert_eq!(setting(builder().proxy_protocol([""; 0])), "proxy_protocol");
+    assert_eq!(setting(builder().forwarded(header, ["proxy.example"])), "forwarded");
+    let lines = || builder().framing(Framing::lines()).heartbeat(Heartbeat::off());
+    assert_eq!(setting(lines().forwarded(header, ["::1"])), "forwarded");
+    let openings = |count, period| builder().max_openings_per_address(count, period);
+    for (count, period) in [(0, ms(1000)), (1, Duration::ZERO), (1, Duration::MAX)] {
+        assert_eq!(setting(openings(count, period)), "max_openings_per_address");
+    }
+}
+
+#[test]
+fn too_many_openings_of_one_address_are_refused_and_counted() {
+    let hour = Duration::from_secs(3600);
+    let server = naming(
+        Server::builder()
+            .max_openings_per_address(3, hour)
+            .forwarded(ForwardedHeader::XForwardedFor, ["127.0.0.1"]),
+    );
+    let from = |address: &str| named(&server, b"", &format!("\r\nX-Forwarded-For: {address}"));
+    for _ in 0..3 {
+        assert!(from("203.0.113.9").is_some());
+    }
+    assert!(from("203.0.113.9").is_none());
+    assert!(from("203.0.113.10").is_some());
+    let stats = server.stats();
+    assert_eq!((stats.openings_over_rate, stats.refused), (1, 1));
+    // and without a proxy
+    let server = naming(Server::builder().max_openings_per_address(1, hour));
+    assert!(named(&server, b"", "").is_some() && named(&server, b"", "").is_none());
+    assert_eq!(server.stats().openings_over_rate, 1);
 }

@@ -16,11 +16,13 @@ use crate::support::browser::Browser;
 use crate::support::resumed::{keep, resuming_server};
 use crate::support::*;
 use crossbeam_channel::unbounded;
-use everlink::config::{Backoff, Resume};
+use everlink::config::{Backoff, ForwardedHeader, Resume};
 use everlink::failure::Decision;
-use everlink::{Answer, Client, Error, Failure, Sender, Server, Session};
+use everlink::{Answer, Client, Error, Failure, Sender, Server, ServerBuilder, Session};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use socket2::Socket;
 use tungstenite::Message;
+use tungstenite::client::IntoClientRequest;
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 
 const MESSAGES: usize = 5_000;
@@ -41,6 +43,14 @@ enum Program {
     NginxMaster,
     /// The same.
     HaproxyMaster,
+    /// Writes into this header whose request it is.
+    NginxForwards,
+    HaproxyForwards,
+    HaproxyForwardsByTheStandard,
+    /// Says ahead of everything, in this version of the PROXY protocol, whose connection it is.
+    NginxIntroduces,
+    HaproxyIntroduces,
+    HaproxyIntroducesInBytes,
 }
 
 impl Program {
@@ -54,22 +64,39 @@ impl Program {
                 let main = "worker_processes 1; worker_shutdown_timeout 50ms;";
                 ("nginx", nginx_config(front, back, main))
             }
-            Self::Haproxy => ("haproxy", haproxy_config(front, back, false)),
-            Self::CheckingHaproxy => ("haproxy", haproxy_config(front, back, true)),
+            Self::Haproxy => ("haproxy", haproxy_config(front, back, "", "")),
+            Self::CheckingHaproxy => {
+                let checks = "option httpchk GET /health";
+                ("haproxy", haproxy_config(front, back, checks, "check inter 1s"))
+            }
+            Self::NginxForwards => ("nginx", nginx_config(front, back, "master_process off;")),
+            Self::NginxIntroduces => ("nginx", nginx_stream_config(front, back)),
+            Self::HaproxyForwards => {
+                ("haproxy", haproxy_config(front, back, "option forwardfor", ""))
+            }
+            Self::HaproxyForwardsByTheStandard => {
+                let forwards = "http-request add-header Forwarded for=%[src]";
+                ("haproxy", haproxy_config(front, back, "", "") + "            " + forwards + "\n")
+            }
+            Self::HaproxyIntroduces => ("haproxy", haproxy_config(front, back, "", "send-proxy")),
+            Self::HaproxyIntroducesInBytes => (
+                "haproxy",
+                haproxy_config(front, back, "", "send-proxy-v2 proxy-v2-options crc32c"),
+            ),
             Self::HaproxyMaster => {
                 let global = "global\n            hard-stop-after 50ms\n        ";
-                ("haproxy", global.to_owned() + &haproxy_config(front, back, false))
+                ("haproxy", global.to_owned() + &haproxy_config(front, back, "", ""))
             }
         };
         fs::write(&file, config).unwrap();
         let mut command = Command::new(program);
         match self {
-            Self::Nginx | Self::NginxMaster => {
+            Self::Nginx | Self::NginxMaster | Self::NginxForwards | Self::NginxIntroduces => {
                 command.arg("-e").arg("stderr").arg("-p").arg(folder).arg("-c")
             }
             // in the foreground
-            Self::Haproxy | Self::CheckingHaproxy => command.args(["-db", "-q", "-f"]),
             Self::HaproxyMaster => command.args(["-W", "-db", "-q", "-f"]),
+            _ => command.args(["-db", "-q", "-f"]),
         };
         // so that nobody outlives the process that has started it
         command.arg(file).process_group(0);
@@ -80,7 +107,7 @@ impl Program {
     fn reload(self) -> Signal {
         match self {
             Self::Nginx | Self::NginxMaster => Signal::HUP,
-            Self::Haproxy | Self::CheckingHaproxy | Self::HaproxyMaster => Signal::USR2,
+            _ => Signal::USR2,
         }
     }
 }
@@ -107,15 +134,34 @@ fn nginx_config(front: SocketAddr, back: SocketAddr, main: &str) -> String {
                     proxy_set_header Host $http_host;
                     proxy_set_header Upgrade $http_upgrade;
                     proxy_set_header Connection upgrade;
+                    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
                 }}
             }}
         }}\n"
     )
 }
 
-fn haproxy_config(front: SocketAddr, back: SocketAddr, is_checking: bool) -> String {
-    let checks = if is_checking { "option httpchk GET /health" } else { "" };
-    let check = if is_checking { "check inter 1s" } else { "" };
+/// Where Debian has the module of nginx that knows nothing of HTTP.
+const STREAMS: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
+
+fn nginx_stream_config(front: SocketAddr, back: SocketAddr) -> String {
+    format!(
+        "load_module {STREAMS};
+        daemon off;
+        master_process off;
+        pid nginx.pid;
+        events {{}}
+        stream {{
+            server {{
+                listen {front};
+                proxy_pass {back};
+                proxy_protocol on;
+            }}
+        }}\n"
+    )
+}
+
+fn haproxy_config(front: SocketAddr, back: SocketAddr, option: &str, server: &str) -> String {
     format!(
         "defaults
             mode http
@@ -123,10 +169,10 @@ fn haproxy_config(front: SocketAddr, back: SocketAddr, is_checking: bool) -> Str
             timeout client 60s
             timeout server 60s
             timeout tunnel 60s
-            {checks}
+            {option}
         listen front
             bind {front}
-            server back {back} {check}\n"
+            server back {back} {server}\n"
     )
 }
 
@@ -549,4 +595,89 @@ fn a_session_goes_on_when_nginx_is_reloaded_or_killed() {
 #[test]
 fn a_session_goes_on_when_haproxy_is_reloaded_or_killed() {
     a_session_goes_on(Program::HaproxyMaster);
+}
+
+/// Connects from an address that is not the proxy's, and says that it is yet another.
+fn pretends(proxy: SocketAddr) -> tungstenite::WebSocket<TcpStream> {
+    let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let own: SocketAddr = "127.0.0.2:0".parse().unwrap();
+    socket.bind(&own.into()).unwrap();
+    socket.connect(&proxy.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut request = format!("ws://{proxy}/").into_client_request().unwrap();
+    for (name, value) in
+        [("X-Forwarded-For", "203.0.113.66, 127.0.0.1"), ("Forwarded", "for=203.0.113.66;x=\"")]
+    {
+        request.headers_mut().append(name, value.parse().unwrap());
+    }
+    tungstenite::client(request, stream).unwrap().0
+}
+
+/// The server knows who the client is, and limits by address count that.
+fn the_client_is_known(program: Program, builder: ServerBuilder) {
+    init_log();
+    let (said, clients) = unbounded();
+    let server = builder
+        .max_connections_per_address(1)
+        .bind("127.0.0.1:0", move |session: Session| {
+            said.send((session.client_addr(), session.peer_addr())).unwrap();
+            for _ in &session {}
+        })
+        .unwrap();
+    let Some(proxy) = ReverseProxy::start(program, "client", server.local_addr()) else { return };
+    let client = pretends(proxy.address);
+    let (told, peer) = clients.recv_timeout(PATIENCE).unwrap();
+    let own = client.get_ref().local_addr().unwrap();
+    assert_eq!((told.ip(), peer.ip().to_string().as_str()), (own.ip(), "127.0.0.1"));
+    assert!(told.port() == own.port() || told.port() == 0, "{told} {own}");
+    // one of this address is there
+    let url = format!("ws://{}", proxy.address);
+    let again = std::panic::catch_unwind(|| pretends(proxy.address)).is_err();
+    assert!(again, "another of the same address is let in");
+    // and one of another address comes in
+    let client = Client::connect(&url).unwrap();
+    let (told, _) = clients.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(told.ip().to_string(), "127.0.0.1");
+    drop(client);
+}
+
+#[test]
+fn the_client_is_known_by_what_nginx_adds_to_x_forwarded_for() {
+    let builder = Server::builder().forwarded(ForwardedHeader::XForwardedFor, ["127.0.0.1"]);
+    the_client_is_known(Program::NginxForwards, builder);
+}
+
+#[test]
+fn the_client_is_known_by_what_haproxy_adds_to_x_forwarded_for() {
+    let builder = Server::builder().forwarded(ForwardedHeader::XForwardedFor, ["127.0.0.1"]);
+    the_client_is_known(Program::HaproxyForwards, builder);
+}
+
+#[test]
+fn the_client_is_known_by_what_haproxy_adds_to_forwarded() {
+    let builder = Server::builder().forwarded(ForwardedHeader::Forwarded, ["127.0.0.1"]);
+    the_client_is_known(Program::HaproxyForwardsByTheStandard, builder);
+}
+
+#[test]
+fn the_client_is_known_by_the_proxy_line_of_nginx() {
+    if !Path::new(STREAMS).exists() {
+        return println!("skipped: nginx has no module for streams");
+    }
+    the_client_is_known(Program::NginxIntroduces, Server::builder().proxy_protocol(["127.0.0.1"]));
+}
+
+#[test]
+fn the_client_is_known_by_the_proxy_line_of_haproxy() {
+    the_client_is_known(
+        Program::HaproxyIntroduces,
+        Server::builder().proxy_protocol(["127.0.0.1"]),
+    );
+}
+
+#[test]
+fn the_client_is_known_by_the_proxy_bytes_of_haproxy() {
+    let builder = Server::builder().proxy_protocol(["127.0.0.0/31"]);
+    the_client_is_known(Program::HaproxyIntroducesInBytes, builder);
 }
