@@ -241,6 +241,7 @@ fn a_callback_waits_only_for_what_ends_by_itself() {
             client.ping(Duration::MAX).map(drop),
             receipt.wait(Duration::MAX),
         ];
+        drop(waiting);
         tell.send((results, client.ping(PATIENCE))).unwrap();
     });
     let client = client.start().unwrap();
