@@ -7,13 +7,17 @@ mod support;
 use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::thread;
 
-use everlink::config::{Backoff, Compression, Heartbeat, Resume, SendOptions, Timeouts};
+use everlink::config::{
+    Backoff, CodecError, Compression, Delivery, Framing, Heartbeat, Packet, Resume, SendOptions,
+    Timeouts,
+};
 use everlink::{
-    Answer, Client, Failure, LoginSession, MessageRef, Server, Session, SessionHandler, State,
+    Answer, Client, Failure, LoginSession, Message, MessageRef, Server, Session, SessionHandler,
+    State,
 };
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use support::*;
@@ -94,6 +98,7 @@ fn table() -> Vec<(&'static str, Vec<&'static str>)> {
 
 fn echo(session: Session) {
     runs("the handler");
+    let _ = session.join("topic");
     for message in &session {
         if message == "leave" {
             return;
@@ -111,6 +116,7 @@ fn websockets() {
             Answer::accept()
         })
         .on_dropped(|_, _| runs("on_dropped"))
+        .on_presence(|_, _, _| runs("on_presence"))
         .bind("127.0.0.1:0", echo)
         .unwrap();
     let address = server.local_addr();
@@ -171,8 +177,43 @@ fn websockets() {
     server.shutdown(PATIENCE);
 }
 
+fn decode(received: &[u8]) -> Result<Option<Packet>, CodecError> {
+    runs("a decoder");
+    let end = received.iter().position(|byte| *byte == b'\n');
+    Ok(end.map(|end| Packet::new(end + 1).payload(0..end).text()))
+}
+
+fn encode(message: &Message, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    runs("an encoder");
+    out.extend_from_slice(message.as_bytes());
+    out.push(b'\n');
+    Ok(())
+}
+
+/// A link dies before what it has written is confirmed.
+fn again() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = Client::builder(format!("tcp://{}", listener.local_addr().unwrap()))
+        .heartbeat(Heartbeat::off())
+        .delivery(Delivery::UntilConfirmed)
+        .backoff(Backoff::fixed(ms(1)))
+        .on_resend(|message| {
+            runs("on_resend");
+            message.clone()
+        })
+        .start()
+        .unwrap();
+    client.send("x").unwrap();
+    for _ in 0..2 {
+        let mut line = [0; 2];
+        listener.accept().unwrap().0.read_exact(&mut line).unwrap();
+    }
+    client.close();
+}
+
 /// A client and a server of lines, which beat with messages.
 fn lines() {
+    again();
     let beat = || {
         Heartbeat::every(ms(10)).dead_after(PATIENCE).message_with(
             || {
@@ -189,7 +230,7 @@ fn lines() {
         runs("answer_with");
         (message.as_text() == Some("beat")).then(|| "answer".into())
     });
-    let server = Server::builder().framing(everlink::config::Framing::lines()).heartbeat(answers);
+    let server = Server::builder().framing(Framing::lines()).heartbeat(answers);
     let server = server.bind("127.0.0.1:0", echo).unwrap();
     let address = server.local_addr();
     let client = Client::builder(format!("tcp://{address}"))
@@ -197,6 +238,10 @@ fn lines() {
             runs("connector");
             Ok(TcpStream::connect(address)?.into())
         })
+        .framing(Framing::custom(|| {
+            runs("a codec");
+            (decode, encode)
+        }))
         .heartbeat(beat())
         .connect()
         .unwrap();
