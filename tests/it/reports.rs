@@ -243,7 +243,7 @@ fn what_a_framing_cannot_carry_is_refused_at_login_and_as_a_beat() {
         .heartbeat(
             everlink::config::Heartbeat::every(ms(20))
                 .dead_after(PATIENCE)
-                .message("a\nb", |_| false),
+                .message_with(|| "a\nb".into(), |_| false),
         )
         .login(move |session| {
             let error = session.send("two\nlines").expect_err("accepted").to_string();
