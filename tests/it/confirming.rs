@@ -42,7 +42,7 @@ fn who_waits_for_room_takes_the_first_there_is() {
                 let options = SendOptions::new().timeout(PATIENCE);
                 client.send_with("9", options)
             });
-            // long asleep
+            // it is asleep by then, as a rule; awake it would take the room without being woken
             thread::sleep(ms(50));
             match up_to {
                 true => client.sender().confirm_up_to(1),
@@ -121,6 +121,7 @@ fn what_expires_is_told_to_whoever_waits_for_it() {
     client.wait_sent(PATIENCE).unwrap();
     assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
     client.send_with("6", SendOptions::new().ttl(ms(1))).unwrap();
+    // its time passes: nobody is told before somebody looks
     thread::sleep(ms(2));
     assert!(client.close().undelivered.is_empty());
     let told: Vec<_> = dropped.try_iter().collect();

@@ -482,7 +482,9 @@ fn a_codec_that_sends_waits_for_nothing_and_its_link_can_end() {
                 let sender = place.lock().unwrap().clone();
                 if let Some(sender) = sender.filter(|_| *message == "outer") {
                     let sent = sender.send("inner").and_then(|()| sender.send("inner"));
-                    let _ = told.send((sent, sender.flush(PATIENCE)));
+                    let is_ours =
+                        !std::thread::current().name().unwrap_or("").starts_with("everlink-");
+                    let _ = told.send((sent, sender.flush(PATIENCE), is_ours));
                 }
                 encode(message, out)
             };
@@ -497,12 +499,18 @@ fn a_codec_that_sends_waits_for_nothing_and_its_link_can_end() {
     client.send("a").unwrap();
     expect(&mut stream, b"\x01a");
     client.wait_sent(PATIENCE).unwrap();
-    let sender = client.sender().clone();
-    std::thread::spawn(move || sender.send("outer"));
-    let (sent, flushed) = results.recv_timeout(PATIENCE).unwrap();
-    assert!(format!("{sent:?}").contains("Full"), "{sent:?}");
-    assert!(matches!(flushed, Err(Error::WouldWaitForever { .. })), "{flushed:?}");
-    expect(&mut stream, b"\x05outer");
+    // until it is encoded where it is sent: something was received, and the writer sleeps
+    eventually("a thread of the program's writes", || {
+        stream.write_all(b"\x01b").unwrap();
+        client.recv_timeout(PATIENCE).unwrap();
+        let sender = client.sender().clone();
+        std::thread::spawn(move || sender.send("outer"));
+        let (sent, flushed, is_ours) = results.recv_timeout(PATIENCE).unwrap();
+        assert!(format!("{sent:?}").contains("Full"), "{sent:?}");
+        assert!(matches!(flushed, Err(Error::WouldWaitForever { .. })), "{flushed:?}");
+        client.wait_sent(PATIENCE).unwrap();
+        if is_ours { Ok(()) } else { Err(()) }
+    });
     drop(stream);
     listener.accept_raw();
     *place.lock().unwrap() = None;
@@ -511,8 +519,14 @@ fn a_codec_that_sends_waits_for_nothing_and_its_link_can_end() {
 #[test]
 fn packets_that_wait_in_a_websocket_count_against_the_memory() {
     let (sender, causes) = mpsc::channel();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let asked = Arc::clone(&calls);
+    let framing = Framing::packets(move |_| {
+        asked.fetch_add(1, SeqCst);
+        Ok(Some(10))
+    });
     let server = Server::builder()
-        .websocket_framing(Framing::packets(|_| Ok(Some(10))))
+        .websocket_framing(framing)
         .memory_limit(1 << 20)
         .bind("127.0.0.1:0", move |session| {
             keep(&session);
@@ -520,11 +534,12 @@ fn packets_that_wait_in_a_websocket_count_against_the_memory() {
         })
         .unwrap();
     // nobody receives
-    let _streams = [(); 3].map(|()| {
-        let mut stream = open(server.local_addr());
-        let _ = stream.write_all(&masked(BINARY, &[b'x'; 900_000]));
-        stream
-    });
+    let large = masked(BINARY, &[b'x'; 900_000]);
+    let [mut first, mut second] = [(); 2].map(|()| open(server.local_addr()));
+    first.write_all(&large).unwrap();
+    // the message is whole, and its packets wait
+    eventually("the codec is asked", || if calls.load(SeqCst) > 0 { Ok(()) } else { Err(()) });
+    let _ = second.write_all(&large);
     let cause = causes.recv_timeout(PATIENCE).unwrap().expect("a cause");
     assert!(cause.to_string().contains("no memory"), "{cause}");
 }
