@@ -90,6 +90,8 @@
 //! | `refused` | `warn`: it is full; `error`: no thread, socket or random number for a client | `count` |
 //! | `accept_failed` | `error`: no descriptors, say | `count` |
 //! | `panicked` | `error`: a closure or handler | `count` |
+//! | `tls_reloaded` | `info` | `count` |
+//! | `tls_reload_failed` | `warn`: the certificates before stay | `count` |
 //! | `subprotocol_not_offered`, `unusable_answer` | `warn`, `error`: an answer of `on_request` | `count` |
 //!
 //! Strangers can cause these as often as they like, so each is logged once a second at most; `count` is how often it
@@ -185,6 +187,8 @@ pub use server::{
     Accepted, Answer, Incoming, Listener, Presence, Server, ServerBuilder, ServerHandle, Session,
     SessionHandler, ShutdownReport,
 };
+#[cfg(feature = "tls")]
+pub use transport::tls::TlsInfo;
 
 /// How a client, a server and their connections behave: plain values for the builders.
 pub mod config {

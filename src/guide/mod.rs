@@ -11,7 +11,7 @@
 //! | [`protocols`] | Other people's protocols: which pieces NATS, MQTT, Redis, PostgreSQL, XMPP and others need. |
 //! | [`login`] | Proving who you are, on every link anew. |
 //! | [`compression`] | permessage-deflate (RFC 7692): when it helps, what it costs, when it is dangerous. |
-//! | [`tls`] | `wss://` and `tcps://`, private authorities and client certificates. |
+//! | [`tls`] | `wss://` and `tcps://`: private authorities, client certificates, and certificates that change. |
 //! | [`proxies`] | Through HTTP and SOCKS5 proxies, and behind reverse proxies. |
 //! | [framed tcp](framed_tcp) | `tcp://` and `tcps://`: everything but the WebSocket. |
 //! | [`server`] | The accepting side. |

@@ -23,6 +23,8 @@ use super::resumption::Resumption;
 use super::session::{ServerHandle, Session};
 use super::session_handler::{Attended, SessionHandler};
 use super::slow_session::SlowSession;
+#[cfg(feature = "tls")]
+use super::tls::ServerTls;
 use super::topics::{LONGEST_NAME, Topics};
 use super::totals::Totals;
 use super::{Incoming, Server, accept};
@@ -150,8 +152,8 @@ impl ServerBuilder {
     }
 
     /// Speaks TLS, `wss://` or `tcps://` with a framing, and shows the certificate that is given
-    /// here. Its handshake is part of the opening handshake and has the same deadline. Default: no
-    /// TLS.
+    /// here. Its handshake is part of the opening handshake and has the same deadline. While the server runs
+    /// [`set_tls`](ServerHandle::set_tls) replaces it. Default: no TLS.
     ///
     /// ```no_run
     /// use everlink::Server;
@@ -740,7 +742,7 @@ impl ServerBuilder {
             return Err(Error::setting("subprotocols", reason));
         }
         #[cfg(feature = "tls")]
-        let tls = self.tls.map(|tls| tls.server()).transpose()?;
+        let tls = self.tls.map(ServerTls::new).transpose()?;
         let listener = listen(self.backlog).map_err(Error::Bind)?;
         let (address, label) = (listener.local_addr(), listener.label());
         let (address, label) = (address.map_err(Error::Bind)?, label.map_err(Error::Bind)?);

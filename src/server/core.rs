@@ -22,6 +22,8 @@ use super::session::{ServerEnd, Session};
 use super::session_core::SessionCore;
 use super::shutdown_report::ShutdownReport;
 use super::slow_session::SlowSession;
+#[cfg(feature = "tls")]
+use super::tls::ServerTls;
 use super::topics::Topics;
 use super::totals::Totals;
 use crate::error::Error;
@@ -33,6 +35,8 @@ use crate::settings::Settings;
 use crate::stats::ServerStats;
 use crate::sync::threads::{Role, Threads, thread_prefix};
 use crate::sync::{Mutex, Repeats, Signal};
+#[cfg(feature = "tls")]
+use crate::transport::tls::Tls;
 use crate::wire::websocket::DeflatedOnce;
 
 /// After the time for goodbyes is over, how long the threads have to notice.
@@ -62,7 +66,7 @@ pub(super) struct ServerCore {
     pub(super) settings: Arc<Settings>,
     pub(super) threads: Threads,
     #[cfg(feature = "tls")]
-    pub(super) tls: Option<Arc<rustls::ServerConfig>>,
+    pub(super) tls: Option<ServerTls>,
     pub(super) admission: Arc<Admission>,
     /// How many are being told at the moment that they are not let in.
     pub(super) refusals: AtomicUsize,
@@ -127,6 +131,25 @@ impl ServerCore {
     pub(super) fn refused(&self, level: Level, why: &'static str, line: String) {
         self.totals.counters().refused.fetch_add(1, Relaxed);
         self.say(level, ("refused", why), line);
+    }
+
+    /// Counts what has come of a change of certificates, and logs it.
+    #[cfg(feature = "tls")]
+    pub(super) fn note_reload(&self, result: &Result<(), Error>) {
+        let counters = self.totals.counters();
+        match result {
+            Ok(()) => {
+                counters.tls_reloads.fetch_add(1, Relaxed);
+                let line = "certificates have changed: from now on the new ones are shown";
+                self.say(Level::Info, ("tls_reloaded", ""), line.into());
+            }
+            Err(error) => {
+                counters.tls_reload_failures.fetch_add(1, Relaxed);
+                let line =
+                    format!("certificates stay as they were, the new ones are wrong: {error}");
+                self.say(Level::Warn, ("tls_reload_failed", ""), line);
+            }
+        }
     }
 
     /// Whether a client can be told something before anything was agreed on.
@@ -214,6 +237,19 @@ impl ServerEnd for ServerCore {
 
     fn adopt(self: Arc<Self>, accepted: Accepted) -> Result<(), Error> {
         (self.adopt)(&self, accepted)
+    }
+
+    #[cfg(feature = "tls")]
+    fn set_tls(&self, tls: Tls) -> Result<(), Error> {
+        if self.stop.is_raised() {
+            return Err(Error::Closed);
+        }
+        let Some(present) = &self.tls else {
+            return Error::no_effect("the server speaks no TLS", &[("set_tls", true)]);
+        };
+        let result = present.set(tls);
+        self.note_reload(&result);
+        result
     }
 
     fn stats(&self) -> ServerStats {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+#[cfg(feature = "tls")]
+use std::sync::Arc;
 
 use data_encoding::BASE64;
 use http::{HeaderMap, header};
@@ -9,6 +11,8 @@ use http::{HeaderMap, header};
 use super::peer::Peer;
 use crate::http1::head::tokens;
 use crate::resume::subprotocol;
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsInfo;
 
 /// The request with which a client asks for a WebSocket, or for a page: what the closure of
 /// [`ServerBuilder::on_request`](crate::ServerBuilder::on_request) decides about, and what
@@ -36,23 +40,14 @@ use crate::resume::subprotocol;
 pub struct Incoming {
     pub(super) request: http::Request<()>,
     pub(super) peer: Peer,
-    pub(super) certificates: Certificates,
+    pub(super) secured: Secured,
     /// Whether the server has sessions.
     pub(super) has_sessions: bool,
 }
 
-/// Those that a client has shown, its own first. Without TLS there are none.
+/// What TLS says of a connection, if that speaks it.
 #[derive(Clone, Default)]
-pub(super) struct Certificates(
-    #[cfg(feature = "tls")] pub(super) Vec<rustls::pki_types::CertificateDer<'static>>,
-);
-
-#[cfg(feature = "tls")]
-impl Certificates {
-    pub(super) fn as_slice(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
-        &self.0
-    }
-}
+pub(super) struct Secured(#[cfg(feature = "tls")] pub(super) Option<Arc<TlsInfo>>);
 
 impl Incoming {
     /// The request itself.
@@ -152,11 +147,11 @@ impl Incoming {
         said.eq_ignore_ascii_case(scheme).then(|| credentials.trim_start())
     }
 
-    /// The certificates that the client has shown, its own first; empty without TLS, and where the
-    /// server's configuration asks for none.
+    /// What TLS says of the connection: who the client has proved to be, and what was agreed on. `None` without
+    /// TLS, and for a request that something else has read.
     #[cfg(feature = "tls")]
-    pub fn peer_certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
-        self.certificates.as_slice()
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.secured.0.as_deref()
     }
 }
 

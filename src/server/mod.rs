@@ -35,6 +35,8 @@ mod session_handler;
 mod shutdown_report;
 mod slow_session;
 mod subnet;
+#[cfg(feature = "tls")]
+mod tls;
 mod topics;
 mod totals;
 

@@ -12,7 +12,7 @@ use super::accepted::Stage;
 use super::answer::Answer;
 use super::arrival::Arrival;
 use super::core::ServerCore;
-use super::incoming::{Certificates, Incoming};
+use super::incoming::{Incoming, Secured};
 use super::peer::Peer;
 use super::peer_info::PeerInfo;
 use super::proxy_protocol;
@@ -45,22 +45,22 @@ pub(super) fn open(
     let timeout = server.settings.timeouts().handshake;
     let deadline = Instant::now() + timeout;
     let opened = (|| {
-        let (request, certificates, read, granted) = match stage {
+        let (request, secured, read, granted) = match stage {
             Stage::Fresh => {
                 if server.proxies.speak_proxy_protocol(arrival.peer()) {
                     duplex = introduced(server, duplex, deadline, arrival)?;
                 }
-                let (mut secured, certificates) = secure(server, duplex, deadline, arrival)?;
+                let (mut speaking, secured) = secure(server, duplex, deadline, arrival)?;
                 if server.settings.framing.is_some() {
-                    return framed(server, secured, certificates, deadline);
+                    return framed(server, speaking, secured, deadline);
                 }
-                let (request, read) = read(&mut secured, deadline, arrival)?;
-                duplex = secured;
-                (request, certificates, read, None)
+                let (request, read) = read(&mut speaking, deadline, arrival)?;
+                duplex = speaking;
+                (request, secured, read, None)
             }
-            Stage::Requested(request) => (request, Certificates::default(), Vec::new(), None),
+            Stage::Requested(request) => (request, Secured::default(), Vec::new(), None),
             Stage::Upgraded(request, subprotocol) => {
-                (request, Certificates::default(), Vec::new(), Some(subprotocol))
+                (request, Secured::default(), Vec::new(), Some(subprotocol))
             }
         };
         arrival.spoke(true);
@@ -69,7 +69,7 @@ pub(super) fn open(
         let refused = identify(server, arrival, peer.told(client)).err();
         let peer = arrival.peer();
         let has_sessions = server.resumption.is_some();
-        let incoming = Incoming { request, peer, certificates, has_sessions };
+        let incoming = Incoming { request, peer, secured, has_sessions };
         if let Some(why) = refused {
             let wrong = (StatusCode::SERVICE_UNAVAILABLE, why);
             let mut timed = Timed::new(&mut duplex, deadline);
@@ -132,7 +132,7 @@ fn identify(server: &ServerCore, arrival: &mut Arrival, peer: Peer) -> Result<()
 fn framed(
     server: &ServerCore,
     duplex: Duplex,
-    certificates: Certificates,
+    secured: Secured,
     deadline: Instant,
 ) -> Result<Opening, Failure> {
     let settings = &server.settings;
@@ -140,7 +140,7 @@ fn framed(
     let limits = settings.limits_with(has_session);
     let protocol = Protocol::Framed(settings.spoken_framing());
     let opened = Opened::new(duplex, protocol, limits, Vec::new())?.within(&settings.budget);
-    let info = PeerInfo::of_framed(certificates);
+    let info = PeerInfo::of_framed(secured);
     Ok(Opening { opened: Box::new(opened), info, has_session, deadline })
 }
 
@@ -264,25 +264,28 @@ fn grant(
 }
 
 /// Shakes hands over TLS, if that is spoken here; returns the connection that carries what is said, and
-/// who the peer has shown to be.
+/// what TLS says of it.
 #[cfg(feature = "tls")]
 fn secure(
     server: &ServerCore,
     duplex: Duplex,
     deadline: Instant,
     arrival: &mut Arrival,
-) -> Result<(Duplex, Certificates), Failure> {
+) -> Result<(Duplex, Secured), Failure> {
     use crate::failure::TlsError;
-    let Some(config) = &server.tls else {
-        return Ok((duplex, Certificates::default()));
+    let Some(tls) = &server.tls else {
+        return Ok((duplex, Secured::default()));
     };
-    let connection = rustls::ServerConnection::new(Arc::clone(config))
+    if let Some(reloaded) = tls.look() {
+        server.note_reload(&reloaded);
+    }
+    let connection = rustls::ServerConnection::new(tls.config())
         .map_err(|error| Failure::Tls(TlsError::from(error)))?;
     let mut has_spoken = false;
     let accepted = crate::transport::tls::accept(duplex, connection, deadline, &mut has_spoken);
     arrival.spoke(has_spoken);
-    let (duplex, certificates) = accepted?;
-    Ok((duplex, Certificates(certificates)))
+    let (duplex, info) = accepted?;
+    Ok((duplex, Secured(Some(Arc::new(info)))))
 }
 
 #[cfg(not(feature = "tls"))]
@@ -291,8 +294,8 @@ fn secure(
     duplex: Duplex,
     _: Instant,
     _: &mut Arrival,
-) -> Result<(Duplex, Certificates), Failure> {
-    Ok((duplex, Certificates::default()))
+) -> Result<(Duplex, Secured), Failure> {
+    Ok((duplex, Secured::default()))
 }
 
 /// The answer was the last.

@@ -3,7 +3,9 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use super::incoming::{Certificates, Incoming};
+use super::incoming::{Incoming, Secured};
+#[cfg(feature = "tls")]
+use crate::transport::tls::TlsInfo;
 
 /// What a connection is for, as a hash with the server's own key: a path is as long as its client likes, and a
 /// token is kept for a window though nobody ever reports on it.
@@ -19,13 +21,13 @@ pub(super) struct PeerInfo {
     /// What the request closure has given along.
     values: http::Extensions,
     #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "nothing is shown"))]
-    certificates: Certificates,
+    secured: Secured,
 }
 
 impl PeerInfo {
     /// Of a peer that has said nothing of itself but what TLS shows.
-    pub(super) fn of_framed(certificates: Certificates) -> Self {
-        Self { certificates, ..Self::default() }
+    pub(super) fn of_framed(secured: Secured) -> Self {
+        Self { secured, ..Self::default() }
     }
 
     pub(super) fn of_websocket(
@@ -33,8 +35,8 @@ impl PeerInfo {
         subprotocol: Option<String>,
         values: http::Extensions,
     ) -> Self {
-        let certificates = incoming.certificates.clone();
-        Self { incoming: Some(incoming), subprotocol, values, certificates }
+        let secured = incoming.secured.clone();
+        Self { incoming: Some(incoming), subprotocol, values, secured }
     }
 
     pub(super) fn incoming(&self) -> Option<&Incoming> {
@@ -50,8 +52,8 @@ impl PeerInfo {
     }
 
     #[cfg(feature = "tls")]
-    pub(super) fn certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
-        self.certificates.as_slice()
+    pub(super) fn tls(&self) -> Option<&TlsInfo> {
+        self.secured.0.as_deref()
     }
 
     /// What it wants: a session is for one purpose.

@@ -29,6 +29,8 @@ use crate::sender::{End, Sender, sends};
 use crate::stats::{Counters, ServerStats, SessionStats};
 use crate::sync::Ours;
 use crate::sync::threads::{self, thread_prefix};
+#[cfg(feature = "tls")]
+use crate::transport::tls::{Tls, TlsInfo};
 use crate::wire::websocket::DeflatedOnce;
 
 /// A connection that a [`Server`](crate::Server) has accepted, in the hands of its handler.
@@ -224,11 +226,12 @@ impl Session {
         self.inner.plain().peer.value()
     }
 
-    /// The certificates that the client has shown, its own first; empty without TLS, and where the
-    /// server's configuration asks for none.
+    /// What TLS says of the connection that opened the session: who the client has proved to be, and what was
+    /// agreed on. `None` without TLS, and for a request that something else has read
+    /// ([`adopt`](ServerHandle::adopt)).
     #[cfg(feature = "tls")]
-    pub fn peer_certificates(&self) -> &[rustls::pki_types::CertificateDer<'static>] {
-        self.inner.plain().peer.certificates()
+    pub fn tls(&self) -> Option<&TlsInfo> {
+        self.inner.plain().peer.tls()
     }
 
     /// The server of this session.
@@ -713,6 +716,8 @@ pub(super) trait ServerEnd: Send + Sync {
     fn address(&self) -> SocketAddr;
     fn listener(&self) -> Result<Listener, Error>;
     fn adopt(self: Arc<Self>, accepted: Accepted) -> Result<(), Error>;
+    #[cfg(feature = "tls")]
+    fn set_tls(&self, tls: Tls) -> Result<(), Error>;
     fn stats(&self) -> ServerStats;
     fn join(&self, session: &Session, topic: &str) -> Result<bool, Error>;
     fn leave(&self, session: &Session, topic: &str) -> bool;
@@ -796,6 +801,33 @@ impl ServerHandle {
     pub fn adopt(&self, connection: impl Into<Accepted>) -> Result<(), Error> {
         let server = self.server.get().ok_or(Error::Closed)?;
         Arc::clone(server).adopt(connection.into())
+    }
+
+    /// Speaks TLS with these settings from now on: another certificate, other authorities. Connections that
+    /// are there, or are opening, stay as they are; one that comes again is met with a whole handshake.
+    /// [`Tls::watch_files`](crate::config::Tls::watch_files) has the server find out by itself.
+    ///
+    /// ```no_run
+    /// use everlink::Server;
+    /// use everlink::config::Tls;
+    ///
+    /// # fn main() -> Result<(), everlink::Error> {
+    /// let tls = Tls::new().identity_files("cert.pem", "key.pem");
+    /// let server = Server::builder().tls(tls.clone()).bind("0.0.0.0:9001", |session| drop(session.recv()))?;
+    /// // later, the files have changed
+    /// server.set_tls(tls)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidSetting`] for what is refused at the start, too, and for a server that speaks no TLS:
+    /// nothing has changed then. [`Error::Closed`] once the server is shut down.
+    #[doc(alias("reload", "rotate", "renew"))]
+    #[cfg(feature = "tls")]
+    pub fn set_tls(&self, tls: impl Into<Tls>) -> Result<(), Error> {
+        self.server.get().ok_or(Error::Closed)?.set_tls(tls.into())
     }
 
     /// The sessions that are open at the moment.

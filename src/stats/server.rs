@@ -38,6 +38,13 @@ counted! {
         /// [`max_openings_per_address`](crate::ServerBuilder::max_openings_per_address).
         openings_over_rate: total(u64),
             "everlink_server_openings_over_rate_total" "Connections refused since they came too often";
+        /// How often other certificates were taken since the start, by call or from files that have changed
+        /// (`Tls::watch_files`).
+        tls_reloads: total(u64) = AtomicU64,
+            "everlink_server_tls_reloads_total" "Changes of certificates";
+        /// How often some were not, for they were wrong: those before stay. Files that stay wrong count once.
+        tls_reload_failures: total(u64) = AtomicU64,
+            "everlink_server_tls_reload_failures_total" "Changes of certificates that were refused";
         /// Topics that have members.
         topics: now(usize), "everlink_server_topics" "Topics that have members";
         /// Messages published since the start, whether anybody was there or not; broadcasts are among them.

@@ -61,6 +61,7 @@ mod stats;
 mod status;
 mod tcp;
 mod tls;
+mod tls_server;
 mod too_large;
 mod topics;
 mod traits;

@@ -295,11 +295,11 @@ fn who_has_shown_a_certificate_is_known_by_it() {
     let server = Server::builder()
         .tls(Arc::new(config))
         .on_request(move |incoming| {
-            assert_eq!(incoming.peer_certificates()[0].as_ref(), expected);
+            assert_eq!(incoming.tls().unwrap().peer_certificates()[0].as_ref(), expected);
             Answer::accept()
         })
         .bind(LOOPBACK, move |session| {
-            assert_eq!(session.peer_certificates()[0].as_ref(), shown);
+            assert_eq!(session.tls().unwrap().peer_certificates()[0].as_ref(), shown);
             session.send("known").unwrap();
             let _ = session.recv();
         })

@@ -18,19 +18,19 @@ use everlink::{Client, ClientBuilder, Error, Failure, Message, Server};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 /// A certificate authority of this test's own.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
+pub struct Authority {
+    pub issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
-struct Identity {
-    chain: Vec<CertificateDer<'static>>,
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
-    chain_pem: String,
-    key_pem: String,
+    pub chain_pem: String,
+    pub key_pem: String,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         init_log();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(rcgen::DnType::CommonName, "everlink tests");
@@ -39,7 +39,7 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
-    fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    pub fn issue(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
@@ -47,7 +47,7 @@ impl Authority {
         identity(&cert, &key)
     }
 
-    fn tls(&self) -> Tls {
+    pub fn tls(&self) -> Tls {
         Tls::new().root_certificates_pem(self.issuer.pem().as_bytes())
     }
 
@@ -58,7 +58,7 @@ impl Authority {
     }
 }
 
-fn identity(cert: &rcgen::Certificate, key: &KeyPair) -> Identity {
+pub fn identity(cert: &rcgen::Certificate, key: &KeyPair) -> Identity {
     Identity {
         chain: vec![cert.der().clone()],
         key: PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
@@ -68,7 +68,7 @@ fn identity(cert: &rcgen::Certificate, key: &KeyPair) -> Identity {
 }
 
 impl Identity {
-    fn config(self) -> Arc<ServerConfig> {
+    pub fn config(self) -> Arc<ServerConfig> {
         self.config_with(rustls::ALL_VERSIONS)
     }
 
@@ -89,7 +89,7 @@ impl Identity {
 }
 
 /// A client of the server at this address, which it knows as `localhost`.
-fn client(address: std::net::SocketAddr, tls: Tls) -> ClientBuilder {
+pub fn client(address: std::net::SocketAddr, tls: Tls) -> ClientBuilder {
     Client::builder(format!("wss://localhost:{}", address.port()))
         .connect_to(address)
         .backoff(everlink::config::Backoff::fixed(ms(1)))
@@ -237,7 +237,7 @@ fn a_server_that_does_not_speak_tls_is_permanent() {
 }
 
 impl Identity {
-    fn tls(&self) -> Tls {
+    pub fn tls(&self) -> Tls {
         Tls::new().identity_pem(self.chain_pem.as_bytes(), self.key_pem.as_bytes())
     }
 }
@@ -245,7 +245,8 @@ impl Identity {
 fn serve(tls: Tls) -> Server {
     let server = Server::builder().tls(tls);
     let server = server.bind("127.0.0.1:0", |session| {
-        let _ = session.send(session.peer_certificates().len().to_string());
+        let _ =
+            session.send(session.tls().map_or(0, |tls| tls.peer_certificates().len()).to_string());
         let _ = session.recv();
     });
     server.unwrap()

@@ -3,43 +3,43 @@
 use std::io;
 use std::time::Instant;
 
-use rustls::Connection;
-use rustls::pki_types::CertificateDer;
+use rustls::{ClientConnection, ConnectionCommon, ServerConnection, SideData};
 
 use super::halves::split;
+use super::info::TlsInfo;
 use crate::failure::{Failure, HandshakeError, TlsError};
 use crate::transport::{Duplex, Timed};
 
 /// Shakes hands over `duplex` until the deadline, as client.
 pub(crate) fn open(
     mut duplex: Duplex,
-    connection: impl Into<Connection>,
+    mut connection: ClientConnection,
     deadline: Instant,
 ) -> Result<Duplex, Failure> {
-    let mut connection = connection.into();
     shake_hands(&mut Timed::new(&mut duplex, deadline), &mut connection)?;
-    Ok(split(duplex, connection))
+    Ok(split(duplex, connection.into()))
 }
 
-/// The same as server; returns the certificates that the client has shown, too. `has_spoken` says
-/// whether any byte came, also of a handshake that fails.
+/// The same as server; returns what is known of the client, too. `has_spoken` says whether any byte came,
+/// also of a handshake that fails.
 pub(crate) fn accept(
     mut duplex: Duplex,
-    connection: impl Into<Connection>,
+    mut connection: ServerConnection,
     deadline: Instant,
     has_spoken: &mut bool,
-) -> Result<(Duplex, Vec<CertificateDer<'static>>), Failure> {
-    let mut connection = connection.into();
+) -> Result<(Duplex, TlsInfo), Failure> {
     let mut timed = Timed::new(&mut duplex, deadline);
     let result = shake_hands(&mut timed, &mut connection);
     *has_spoken = timed.has_heard();
     result?;
-    let certificates = connection.peer_certificates().unwrap_or_default().to_vec();
-    let certificates = certificates.into_iter().map(CertificateDer::into_owned).collect();
-    Ok((split(duplex, connection), certificates))
+    let info = TlsInfo::of(&connection);
+    Ok((split(duplex, connection.into()), info))
 }
 
-fn shake_hands(timed: &mut Timed<'_>, connection: &mut Connection) -> Result<(), Failure> {
+fn shake_hands<D: SideData>(
+    timed: &mut Timed<'_>,
+    connection: &mut ConnectionCommon<D>,
+) -> Result<(), Failure> {
     while connection.is_handshaking() {
         match connection.complete_io(timed) {
             Ok((0, 0)) => return Err(Failure::Handshake(HandshakeError::Eof)),

@@ -11,7 +11,11 @@
 mod config;
 mod halves;
 mod handshake;
+mod identities;
+mod info;
+mod pem;
 
 pub use config::Tls;
 pub(crate) use config::{client_connection, without_identity};
 pub(crate) use handshake::{accept, open};
+pub use info::TlsInfo;

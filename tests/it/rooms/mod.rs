@@ -133,7 +133,7 @@ const PLAIN: &[(&str, &str)] = &[
     ("server/opening.rs Opening", "what has come of a call"),
     ("server/resumable.rs Terms", "three numbers"),
     ("server/resumption.rs EndedSession", "what a call takes"),
-    ("server/incoming.rs Certificates", "what a handshake has brought"),
+    ("server/incoming.rs Secured", "what a handshake has brought"),
     ("server/incoming.rs Incoming", "pieces of a request"),
     ("stats/table.rs Metric", "a row of a table"),
     ("chaos/conditions.rs ProxyState", "what one lock protects"),
