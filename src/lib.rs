@@ -196,9 +196,9 @@ pub mod config {
     #[cfg(feature = "deflate")]
     pub use crate::policy::Compression;
     pub use crate::policy::{
-        AgreedCompression, Backoff, CodecError, Decode, Delivery, Encode, Framing, Heartbeat,
-        Jitter, LengthField, Limits, Overflow, Packet, Prefix, Queue, Resume, SocketOptions,
-        Timeouts, Writes,
+        AgreedCompression, Backoff, CodecError, Decode, Delivery, Encode, Excess, Framing,
+        Heartbeat, Jitter, LengthField, Limits, Overflow, Packet, Prefix, Queue, ReceiveRate,
+        Resume, SocketOptions, Timeouts, Writes,
     };
     pub use crate::sender::SendOptions;
     pub use crate::server::{ForwardedHeader, SlowSession};

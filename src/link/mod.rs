@@ -54,6 +54,7 @@ mod liveness;
 mod model;
 mod opened;
 mod pings;
+mod rate_meter;
 mod reader;
 mod shared;
 #[cfg(all(test, not(shuttle)))]

@@ -5,12 +5,14 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::beats::SeenBeats;
 use super::close_request::CloseRequest;
 use super::life::{OurDirection, Parting};
 use super::liveness::HELD_UP;
+use super::rate_meter::RateMeter;
 use super::shared::Shared;
 use super::sorted::{Sorted, sort, violation};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
@@ -90,6 +92,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         secrets,
         inbox,
         batch,
+        meter: shared.settings.receive_rate.map(|rate| RateMeter::new(rate, Instant::now())),
         beats: shared.beats.look(),
         beyond: 0,
         timeout: None,
@@ -129,6 +132,8 @@ struct Reader<'a> {
     secrets: Secrets,
     inbox: Inbox,
     batch: Batch,
+    /// Counts what comes, where that is limited.
+    meter: Option<RateMeter>,
     beats: SeenBeats,
     /// How many bytes were delivered over the bounds of the inbox.
     beyond: usize,
@@ -174,6 +179,7 @@ impl Reader<'_> {
         loop {
             let mut ends_session = false;
             let (cause, answer) = match self.decode() {
+                Ok(None) if self.pause() => continue,
                 Ok(None) => match self.fill() {
                     Ok(0) => (self.decoder.end_of_stream(&self.buffer), None),
                     Ok(_) => continue,
@@ -224,9 +230,29 @@ impl Reader<'_> {
     /// Hands on all whole items in the buffer. Returns the peer's goodbye, if it came.
     fn decode(&mut self) -> Result<Option<Goodbye>, Failure> {
         let Self {
-            shared, decoder, buffer, inbox, batch, beats, beyond, awaits_report, place, ..
+            shared,
+            decoder,
+            buffer,
+            inbox,
+            batch,
+            meter,
+            beats,
+            beyond,
+            awaits_report,
+            place,
+            ..
         } = self;
-        while let Some(item) = decoder.decode(buffer)? {
+        loop {
+            if let Some(meter) = meter.as_ref().filter(|meter| meter.excess().is_some()) {
+                return if meter.closes() { Err(too_fast(shared)) } else { Ok(None) };
+            }
+            let Some(item) = decoder.decode(buffer)? else { return Ok(None) };
+            if let Some(meter) = meter {
+                meter.message();
+                if meter.closes() && meter.excess().is_some() {
+                    return Err(too_fast(shared));
+                }
+            }
             if inbox.is_handler() && shared.life.is_let_go() {
                 return Err(Failure::Interrupted);
             }
@@ -284,7 +310,21 @@ impl Reader<'_> {
                 }
             }
         }
-        Ok(None)
+    }
+
+    /// Reads no further for as long as the peer was too fast; returns whether it was.
+    fn pause(&mut self) -> bool {
+        let Some(excess) = self.meter.as_ref().and_then(RateMeter::excess) else { return false };
+        let shared = self.shared;
+        shared.counters.over_rate.fetch_add(1, Relaxed);
+        // nobody listens: it is not silent
+        shared.liveness.heard();
+        let until = Instant::now() + excess;
+        if !self.deliver() || shared.life.wait_reached(OurDirection::Closed, Some(until)) {
+            // it is over, and its goodbye may be behind much that it has sent
+            self.meter = None;
+        }
+        true
     }
 
     /// Reads once, and delivers what was decoded before the read blocks.
@@ -302,10 +342,18 @@ impl Reader<'_> {
         self.extension = Extension::None;
         loop {
             self.set_timeout()?;
-            match self.half.read(self.buffer.space()) {
+            let mut space = self.buffer.space();
+            if let Some(meter) = &self.meter {
+                let most = meter.most().min(space.len());
+                space = &mut space[..most];
+            }
+            match self.half.read(space) {
                 Ok(count) => {
                     self.ring_if_wanted();
                     self.buffer.filled(count);
+                    if let Some(meter) = &mut self.meter {
+                        meter.bytes(count);
+                    }
                     self.relax_after_burst(count);
                     self.shared.liveness.heard();
                     self.shared.outbox.heard();
@@ -581,6 +629,13 @@ fn take(
     *place = HANDLER;
     inbox.take(message, batch);
     *place = READER;
+}
+
+/// The peer is closed for what it sends in a second.
+fn too_fast(shared: &Shared) -> Failure {
+    shared.counters.over_rate.fetch_add(1, Relaxed);
+    let reason = "it sends more than it may in a second".into();
+    Failure::Protocol { code: CloseCode::POLICY_VIOLATION, reason }
 }
 
 fn is_timeout(error: &io::Error) -> bool {

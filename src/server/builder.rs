@@ -33,7 +33,7 @@ use crate::failure::quote;
 use crate::handshake::{Gate, Names, Origins};
 use crate::http1::head::is_token;
 use crate::message::Message;
-use crate::policy::{Framing, MAX_DURATION, Overflow};
+use crate::policy::{Framing, MAX_DURATION, Overflow, ReceiveRate};
 use crate::settings::{Settings, Side, shared_setters};
 use crate::sync::threads::{Role, Threads, next_id};
 use crate::sync::{Budget, Mutex, Repeats, Signal};
@@ -451,6 +451,23 @@ impl ServerBuilder {
         self
     }
 
+    /// How fast each client may send, and what becomes of one that is faster:
+    /// [`ReceiveRate`](crate::config::ReceiveRate).
+    /// [`SessionStats::over_rate`](crate::stats::SessionStats::over_rate) counts it. Default: no limit.
+    ///
+    /// ```
+    /// use everlink::Server;
+    /// use everlink::config::ReceiveRate;
+    ///
+    /// let server = Server::builder().receive_rate(ReceiveRate::new().messages(20).bytes(64 * 1024));
+    /// # let _ = server;
+    /// ```
+    #[doc(alias("rate_limit", "throttle"))]
+    pub fn receive_rate(mut self, rate: ReceiveRate) -> Self {
+        self.settings.receive_rate = Some(rate);
+        self
+    }
+
     /// What a broadcast, or what is published in a topic, does to a session whose outbox is full. Default: it misses the message. With
     /// an outbox that drops messages it is refused at the start.
     pub fn slow_session(mut self, policy: SlowSession) -> Self {
@@ -706,6 +723,9 @@ impl ServerBuilder {
         self.settings.check(!is_framed)?;
         if self.connections.total == 0 {
             return Err(Error::setting("max_connections", "zero lets nobody in"));
+        }
+        if let Some(Err(reason)) = self.settings.receive_rate.map(|rate| rate.check()) {
+            return Err(Error::setting("receive_rate", reason));
         }
         if let Some((count, period)) = self.openings {
             if count == 0 || !(Duration::from_millis(1)..=MAX_DURATION).contains(&period) {

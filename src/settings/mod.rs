@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::message::Message;
 use crate::policy::{
     Backoff, Bounds, Compression, Delivery, Framing, Heartbeat, Limits, MaxSizes, OnDropped,
-    OnResend, Queue, Resolved, Resume, SocketOptions, Timeouts, not_too_long,
+    OnResend, Queue, ReceiveRate, Resolved, Resume, SocketOptions, Timeouts, not_too_long,
 };
 use crate::sync::Budget;
 use crate::sync::threads::{LEAST_STACK, usual_stack};
@@ -32,6 +32,8 @@ macro_rules! settings {
             pub(crate) has_channel: bool,
             /// Whether a server gives every message to a handler as it comes.
             pub(crate) has_handler: bool,
+            /// How fast each client of a server may send.
+            pub(crate) receive_rate: Option<ReceiveRate>,
             $($(pub(crate) $name: Option<$type>,)*)*
         }
 

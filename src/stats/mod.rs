@@ -174,6 +174,9 @@ counted! {
     pub struct SessionStats {
         /// Broadcasts, to all or to a topic, that the session has missed, for it was too slow or they were too large.
         broadcasts_missed: total(u64) = AtomicU64;
+        /// How often the client was faster than it may be
+        /// ([`ServerBuilder::receive_rate`](crate::ServerBuilder::receive_rate)): closed for that, or kept waiting.
+        over_rate: total(u64) = AtomicU64;
     }
 }
 

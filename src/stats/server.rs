@@ -54,6 +54,9 @@ counted! {
         /// [`SessionStats::broadcasts_missed`](crate::stats::SessionStats::broadcasts_missed) of all sessions.
         broadcasts_missed: total(u64) = AtomicU64,
             "everlink_server_broadcasts_missed_total" "Broadcasts that a session has missed";
+        /// How often clients were faster than they may be ([`ServerBuilder::receive_rate`](crate::ServerBuilder::receive_rate)).
+        over_rate: total(u64) + over_rate,
+            "everlink_server_over_rate_total" "Clients that sent too fast";
         /// Messages sent by all sessions, those that have ended included.
         messages_sent: total(u64) + messages_sent,
             "everlink_server_messages_sent_total" "Messages sent";
