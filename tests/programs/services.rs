@@ -144,10 +144,11 @@ impl Drop for Running {
 #[test]
 fn mqtt_loses_nothing_while_mosquitto_is_restarted() {
     let service = Service::start("mosquitto", |folder, port| {
+        // it throws away what is more than a thousand behind, and a subscriber that is on its way back is
         let config = folder.join("mosquitto.conf");
         let lines = format!(
             "listener {port} 127.0.0.1\nallow_anonymous true\nuser root\npersistence true\n\
-             persistence_location {}/\nmax_keepalive 10\n",
+             persistence_location {}/\nmax_keepalive 10\nmax_queued_messages 0\n",
             folder.display()
         );
         fs::write(&config, lines).unwrap();
