@@ -9,15 +9,14 @@
 //! listens on the same port.
 
 use std::collections::BTreeSet;
-use std::convert::Infallible;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender, after, bounded, select, unbounded};
-use everlink::config::Backoff;
-use everlink::{Client, CloseCode, Message, Server, Session};
+use crossbeam_channel::{Receiver, after, bounded};
+use everlink::config::{Backoff, Resume};
+use everlink::{Client, Message, Server, Session};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
@@ -28,64 +27,17 @@ const JOBS: u32 = 200;
 const INTERRUPTED_AFTER: u32 = 100;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server whose handlers can be asked to stop, and waited for.
-struct Service {
-    server: Server,
-    /// Nothing is ever sent through it: when it is dropped, every handler notices.
-    stop: Sender<Infallible>,
-    /// The sessions whose handlers have finished.
-    finished: Receiver<u64>,
-}
-
-impl Service {
-    fn start(address: &str, done: &Arc<AtomicU32>) -> Result<Self> {
-        let ((stop, stopping), (finish, finished)) = (bounded(0), unbounded());
-        let done = Arc::clone(done);
-        let server = Server::builder().bind_with_channel(address, move |session, jobs| {
-            if let Err(error) = work(&session, &jobs, &stopping, &done) {
-                println!("session {}: {error}", session.id());
+/// A server that does jobs.
+fn start(address: &str, done: &Arc<AtomicU32>) -> Result<Server> {
+    let done = Arc::clone(done);
+    let handler = move |session: Session| {
+        for job in &session {
+            if let Err(error) = answer(&session, job, &done) {
+                return println!("session {}: {error}", session.id());
             }
-            let _ = finish.send(session.id());
-        })?;
-        Ok(Self { server, stop, finished })
-    }
-
-    /// Lets every handler finish, and ends the server; returns whether all of that was in time.
-    fn shut_down(self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        // who connects from here on is told to go away at once
-        drop(self.stop);
-        let mut open: BTreeSet<u64> = self.server.sessions().iter().map(Session::id).collect();
-        while !open.is_empty() {
-            let Ok(id) = self.finished.recv_deadline(deadline) else { break };
-            open.remove(&id);
         }
-        self.server.shutdown(Duration::from_secs(1)).drained && open.is_empty()
-    }
-}
-
-/// Does jobs until the session is over or the service stops.
-fn work(
-    session: &Session,
-    jobs: &Receiver<Message>,
-    stopping: &Receiver<Infallible>,
-    done: &AtomicU32,
-) -> Result<()> {
-    loop {
-        select! {
-            recv(jobs) -> job => match job {
-                Ok(job) => answer(session, job, done)?,
-                Err(_) => return Ok(()),
-            },
-            recv(stopping) -> _ => break,
-        }
-    }
-    // what has come is done; what comes behind it is left to the successor
-    for job in jobs.try_iter().take(jobs.len()) {
-        answer(session, job, done)?;
-    }
-    session.close_with(CloseCode::GOING_AWAY, "restarting")?;
-    Ok(())
+    };
+    Ok(Server::builder().resume(Resume::new()).bind(address, handler)?)
 }
 
 /// Does a job, which takes a moment, and says so.
@@ -97,30 +49,19 @@ fn answer(session: &Session, job: Message, done: &AtomicU32) -> Result<()> {
     Ok(session.send(job)?)
 }
 
-type Jobs = Arc<Mutex<BTreeSet<u32>>>;
-
-fn lock(jobs: &Jobs) -> MutexGuard<'_, BTreeSet<u32>> {
-    jobs.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Has all its jobs done, by whichever server there is.
+/// Has its jobs done, by whichever server there is: its session sees to it that each is done once.
 fn client(url: &str) -> Result<()> {
-    let open: Jobs = Arc::new(Mutex::new((0..JOBS).collect()));
-    let asked = Arc::clone(&open);
     let client = Client::builder(url)
+        .resume(Resume::new())
         .backoff(Backoff::fixed(Duration::from_millis(50)))
-        // on each link anew: what has no answer yet
-        .login(move |session| {
-            let open: Vec<u32> = lock(&asked).iter().copied().collect();
-            for job in open {
-                session.send(job.to_string())?;
-            }
-            Ok(())
-        })
         .start()?;
-    while !lock(&open).is_empty() {
-        let job = client.recv_timeout(PATIENCE)?.to_string().parse()?;
-        lock(&open).remove(&job);
+    for job in 0..JOBS {
+        client.send(job.to_string())?;
+        let _ = after(Duration::from_millis(1)).recv();
+    }
+    let mut open: BTreeSet<u32> = (0..JOBS).collect();
+    while !open.is_empty() {
+        open.remove(&client.recv_timeout(PATIENCE)?.to_string().parse()?);
     }
     client.close();
     Ok(())
@@ -130,8 +71,8 @@ fn main() -> Result<()> {
     env_logger::init();
     let interrupts = interrupts()?;
     let done = Arc::new(AtomicU32::new(0));
-    let service = Service::start("127.0.0.1:0", &done)?;
-    let address = service.server.local_addr().to_string();
+    let server = start("127.0.0.1:0", &done)?;
+    let address = server.local_addr().to_string();
     let url = format!("ws://{address}");
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -141,16 +82,20 @@ fn main() -> Result<()> {
         .collect();
 
     interrupts.recv_timeout(PATIENCE)?;
-    let all_finished = service.shut_down(Duration::from_secs(5));
+    let unfinished = server.drain(Duration::from_secs(5));
+    let report = server.shutdown(Duration::from_secs(1));
     println!("interrupted: {} of {} jobs are done", done.load(SeqCst), CLIENTS * JOBS);
 
-    let successor = Service::start(&address, &done)?;
+    let successor = start(&address, &done)?;
     for client in clients {
         client.join().map_err(|_| "a client panicked")??;
     }
     println!("in the end: {} done", done.load(SeqCst));
-    let ended = successor.shut_down(Duration::from_secs(5));
-    if all_finished && ended && done.load(SeqCst) == CLIENTS * JOBS {
+    let is_in_time = unfinished == 0 && report.drained;
+    if is_in_time
+        && successor.drain(Duration::from_secs(5)) == 0
+        && done.load(SeqCst) == CLIENTS * JOBS
+    {
         Ok(())
     } else {
         Err("a job was done twice, or a handler was cut off".into())

@@ -11,7 +11,7 @@ use super::life::Life;
 use super::shared::Shared;
 use crate::error::Error;
 use crate::failure::Failure;
-use crate::message::Message;
+use crate::message::{CloseFrame, Message};
 use crate::policy::Heartbeat;
 
 /// What can be done to a link from anywhere.
@@ -40,6 +40,12 @@ impl Handle {
     /// Has the link closed in order.
     pub(crate) fn close(&self, request: CloseRequest) {
         self.with(|shared| shared.close(request));
+    }
+
+    /// Has no more messages taken in than those that its reader has. A handler on the reader thread has this frame
+    /// sent then, behind what it has said.
+    pub(crate) fn finish(&self, farewell: CloseFrame) {
+        self.with(|shared| shared.finish(farewell));
     }
 
     /// Waits for the end of a link that is being closed, and ends it when the time for that is over.

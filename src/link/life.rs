@@ -24,7 +24,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
@@ -33,7 +32,7 @@ use super::close_request::CloseRequest;
 use crate::failure::Failure;
 use crate::message::CloseFrame;
 use crate::queues::mailbox::Room;
-use crate::sync::{AtomicBool, Condvar, Mutex, Signal};
+use crate::sync::{Condvar, Mutex, Signal};
 
 #[derive(Debug)]
 pub(super) struct Life {
@@ -44,8 +43,6 @@ pub(super) struct Life {
     died: Signal,
     /// Raised when the reader has delivered all that had come.
     read: Signal,
-    /// Whether a handler gets no more of what had come. Asked for each message, so without the lock.
-    is_let_go: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +120,6 @@ impl Life {
             changed: Condvar::new(),
             died: Signal::new(),
             read: Signal::new(),
-            is_let_go: AtomicBool::new(false),
         }
     }
 
@@ -230,16 +226,6 @@ impl Life {
     /// Once everything is written, that follows.
     pub(super) fn part(&self, parting: Parting) {
         self.change(|state| state.parting = state.parting.max(parting));
-    }
-
-    /// A handler gets no more messages than the one that it has.
-    pub(super) fn let_go(&self) {
-        self.is_let_go.store(true, Relaxed);
-    }
-
-    #[inline]
-    pub(super) fn is_let_go(&self) -> bool {
-        self.is_let_go.load(Relaxed)
     }
 
     /// Nobody waits for received messages any more.

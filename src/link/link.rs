@@ -1,7 +1,7 @@
 //! The owner's end of a link.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
@@ -11,6 +11,7 @@ use super::control::ControlSlots;
 use super::frame_writer::FrameWriter;
 use super::handle::Handle;
 use super::heartbeat;
+use super::intake::Intake;
 use super::life::Life;
 use super::liveness::Liveness;
 use super::opened::Opened;
@@ -105,6 +106,8 @@ impl Link {
         let shared = Arc::new(Shared {
             protocol,
             link,
+            intake: Intake::default(),
+            farewell: OnceLock::new(),
             control: ControlSlots::default(),
             liveness: Liveness::new(),
             beats: Beats::new(learnt.unwrap_or_else(|| settings.heartbeat().clone())),

@@ -2,14 +2,15 @@
 
 use super::beats::Beats;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool as Flag;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
 
 use super::control::ControlSlots;
+use super::intake::Intake;
 use super::life::Life;
 use super::liveness::Liveness;
 use super::pings::PingLedger;
@@ -39,6 +40,8 @@ pub(super) fn shared(protocol: Protocol, messages: usize) -> Arc<Shared> {
         first: 0,
         hangup: Arc::new(NoSocket),
         life: Arc::new(Life::new()),
+        intake: Intake::default(),
+        farewell: OnceLock::new(),
         control: ControlSlots::default(),
         liveness: Liveness::new(),
         beats: Beats::new(Heartbeat::default()),

@@ -44,6 +44,7 @@ mod frame_writer;
 mod handle;
 mod handoff;
 mod heartbeat;
+mod intake;
 mod life;
 #[allow(clippy::module_inception, reason = "one type, one file")]
 mod link;

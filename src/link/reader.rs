@@ -58,6 +58,16 @@ enum Extension {
     LastLook,
 }
 
+/// What becomes of the messages that come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Taking {
+    All,
+    /// Those that come are thrown away.
+    Nothing,
+    /// The same, and some were: no answer says that they have come, to a peer that would send them elsewhere.
+    Missed,
+}
+
 /// How the peer ends what it sends.
 struct Goodbye {
     frame: Option<CloseFrame>,
@@ -93,6 +103,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         inbox,
         batch,
         meter: shared.settings.receive_rate.map(|rate| RateMeter::new(rate, Instant::now())),
+        taking: Taking::All,
         beats: shared.beats.look(),
         beyond: 0,
         timeout: None,
@@ -134,6 +145,7 @@ struct Reader<'a> {
     batch: Batch,
     /// Counts what comes, where that is limited.
     meter: Option<RateMeter>,
+    taking: Taking,
     beats: SeenBeats,
     /// How many bytes were delivered over the bounds of the inbox.
     beyond: usize,
@@ -236,6 +248,7 @@ impl Reader<'_> {
             inbox,
             batch,
             meter,
+            taking,
             beats,
             beyond,
             awaits_report,
@@ -246,15 +259,23 @@ impl Reader<'_> {
             if let Some(meter) = meter.as_ref().filter(|meter| meter.excess().is_some()) {
                 return if meter.closes() { Err(too_fast(shared)) } else { Ok(None) };
             }
+            if !shared.intake.is_open() {
+                if inbox.is_handler() && shared.intake.is_let_go() {
+                    return Err(Failure::Interrupted);
+                }
+                if *taking == Taking::All && shared.intake.is_stopped() {
+                    decoder.unfinished().hand_over(batch.share());
+                    deliver(shared, inbox, batch, beyond)?;
+                    shared.finished();
+                    *taking = Taking::Nothing;
+                }
+            }
             let Some(item) = decoder.decode(buffer)? else { return Ok(None) };
             if let Some(meter) = meter {
                 meter.message();
                 if meter.closes() && meter.excess().is_some() {
                     return Err(too_fast(shared));
                 }
-            }
-            if inbox.is_handler() && shared.life.is_let_go() {
-                return Err(Failure::Interrupted);
             }
             match item {
                 Item::Message(message) => {
@@ -289,7 +310,7 @@ impl Reader<'_> {
                     if beats.is_stale(&shared.beats) {
                         *beats = shared.beats.look();
                     }
-                    take(shared, message, inbox, batch, beats.heartbeat(), place);
+                    take(shared, message, inbox, batch, beats.heartbeat(), taking, place);
                     if batch.is_full() {
                         decoder.unfinished().hand_over(batch.share());
                         deliver(shared, inbox, batch, beyond)?;
@@ -297,8 +318,10 @@ impl Reader<'_> {
                 }
                 Item::Ping(payload) => {
                     shared.log_control("received", "ping");
-                    shared.control.pong(payload);
-                    shared.outbox.ring();
+                    if *taking != Taking::Missed {
+                        shared.control.pong(payload);
+                        shared.outbox.ring();
+                    }
                 }
                 Item::Pong(payload) => {
                     shared.log_control("received", "pong");
@@ -340,6 +363,10 @@ impl Reader<'_> {
         }
         self.shared.liveness.reading();
         self.extension = Extension::None;
+        if self.shared.intake.rest() && self.taking == Taking::All {
+            self.shared.finished();
+            self.taking = Taking::Nothing;
+        }
         loop {
             self.set_timeout()?;
             let mut space = self.buffer.space();
@@ -349,6 +376,7 @@ impl Reader<'_> {
             }
             match self.half.read(space) {
                 Ok(count) => {
+                    self.shared.intake.go_on();
                     self.ring_if_wanted();
                     self.buffer.filled(count);
                     if let Some(meter) = &mut self.meter {
@@ -605,6 +633,7 @@ fn take(
     inbox: &mut Inbox,
     batch: &mut Batch,
     heartbeat: &Heartbeat,
+    taking: &mut Taking,
     place: &mut &'static str,
 ) {
     if let Some(answer) = &heartbeat.answer {
@@ -612,8 +641,10 @@ fn take(
         let reply = answer(&message);
         *place = READER;
         if let Some(reply) = reply {
-            shared.control.reply(reply);
-            shared.outbox.ring();
+            if *taking != Taking::Missed {
+                shared.control.reply(reply);
+                shared.outbox.ring();
+            }
             return;
         }
     }
@@ -624,6 +655,10 @@ fn take(
         if is_answer {
             return shared.answered(shared.pings.answer());
         }
+    }
+    if *taking != Taking::All {
+        *taking = Taking::Missed;
+        return shared.mailbox.lose(1);
     }
     shared.counters.received(message.len());
     *place = HANDLER;

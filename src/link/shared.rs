@@ -1,18 +1,20 @@
 //! What the threads of a link share.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
 use super::beats::Beats;
 use super::close_request::CloseRequest;
 use super::control::ControlSlots;
+use super::intake::Intake;
 use super::life::{Life, Parting};
 use super::liveness::Liveness;
 use super::pings::{Covered, PingLedger};
 use crate::failure::{Failure, Manner, guarded};
+use crate::message::CloseFrame;
 use crate::policy::{Beat, Heartbeat};
 use crate::queues::mailbox::Mailbox;
 use crate::queues::outbox::Outbox;
@@ -62,6 +64,9 @@ pub(super) struct Shared {
     pub(super) first: u64,
     pub(super) hangup: Arc<dyn Hangup>,
     pub(super) life: Arc<Life>,
+    pub(super) intake: Intake,
+    /// With what a handler on the reader thread closes once nothing more is taken in.
+    pub(super) farewell: OnceLock<CloseFrame>,
     pub(super) control: ControlSlots,
     pub(super) liveness: Liveness,
     pub(super) beats: Beats,
@@ -146,6 +151,28 @@ impl Shared {
         self.outbox.ring();
     }
 
+    /// No more messages are taken in than those that the reader has.
+    pub(super) fn finish(&self, farewell: CloseFrame) {
+        self.farewell.get_or_init(|| farewell);
+        if self.intake.stop() {
+            self.finished();
+        }
+    }
+
+    /// Everything that was taken in is delivered, and nothing follows: the program receives what is left, answers,
+    /// and returns. A handler on the reader thread has done so. May be said twice.
+    pub(super) fn finished(&self) {
+        if let Some(counts) = &self.session {
+            counts.end();
+        }
+        self.mailbox.end();
+        if let (true, Some(frame)) = (self.settings.has_handler, self.farewell.get()) {
+            self.outbox.shut();
+            let deadline = Instant::now() + self.settings.timeouts().close;
+            self.close(CloseRequest::after_data(frame.clone()).by(deadline));
+        }
+    }
+
     /// Once everything is written, that follows.
     pub(super) fn part(&self, parting: Parting) {
         self.life.part(parting);
@@ -154,7 +181,7 @@ impl Shared {
 
     /// The link ends now, and a handler gets no more of what had come than the message that it has.
     pub(super) fn end(&self, cause: Failure) {
-        self.life.let_go();
+        self.intake.let_go();
         self.fail(cause);
     }
 

@@ -28,6 +28,10 @@ pub(super) trait Attachment: Send + Sync {
     /// Waits for a link.
     fn wait_connected(&self, timeout: Duration) -> Result<(), Error>;
 
+    /// Takes in no more than what has come; the session ends with its link then, or with its handler, with this
+    /// frame.
+    fn finish_up(&self, farewell: CloseFrame);
+
     /// Starts to close, after what is queued. The time for it is over after `timeout`; without one the
     /// server is going down, which ends it in time.
     fn start_close(&self, frame: CloseFrame, timeout: Option<Duration>);
@@ -78,6 +82,10 @@ impl Attachment for SingleLink {
 
     fn wait_connected(&self, _: Duration) -> Result<(), Error> {
         if self.is_connected() { Ok(()) } else { Err(Error::Closed) }
+    }
+
+    fn finish_up(&self, farewell: CloseFrame) {
+        self.link.finish(farewell);
     }
 
     fn start_close(&self, frame: CloseFrame, timeout: Option<Duration>) {

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::ToSocketAddrs;
-use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -798,6 +798,8 @@ impl ServerBuilder {
                 .resume
                 .map(|resume| Resumption::new(resume, self.connections, &settings.budget)),
             stop: Signal::new(),
+            is_shut_down: AtomicBool::new(false),
+            detached: OnceLock::new(),
             repeats: Repeats::new(),
             totals: Totals::default(),
             #[cfg(feature = "metrics")]

@@ -1,8 +1,8 @@
 //! What a server's threads share.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,9 @@ pub(super) struct ServerCore {
     /// There if sessions can be resumed.
     pub(super) resumption: Option<Arc<Resumption>>,
     pub(super) stop: Signal,
+    pub(super) is_shut_down: AtomicBool,
+    /// What was lost with the sessions that waited when it stopped: how many, and how many messages.
+    pub(super) detached: OnceLock<(usize, usize)>,
     /// Records of what strangers can cause.
     pub(super) repeats: Repeats,
     pub(super) totals: Totals,
@@ -184,7 +187,9 @@ impl ServerCore {
         self.topics.leave_all(id, &self.teller());
     }
 
-    fn shut_down(&self, timeout: Duration) -> ShutdownReport {
+    /// Accepts no more. The sessions that wait for their client at that moment cannot go on: returns how many,
+    /// and how many messages they hold.
+    fn accept_no_more(&self) -> (usize, usize) {
         self.stop.raise();
         // the socket goes with the last of those that hold it, and the address is free again
         let acceptor = self.acceptor.lock().take();
@@ -195,19 +200,19 @@ impl ServerCore {
         if let Some(thread) = accept {
             let _ = thread.join();
         }
-        let now = Instant::now();
-        let deadline = now.checked_add(timeout).unwrap_or(now + crate::policy::MAX_DURATION);
-        let (detached, _) = self.waiting();
-        let unconnected =
-            |session: &Session| !session.is_connected() && session.failure().is_none();
-        let detached_messages = self
-            .registry
-            .open()
-            .iter()
-            .filter(|session| unconnected(session))
-            .map(|session| session.outbox().len())
-            .sum();
-        self.registry.close(&CloseFrame::new(CloseCode::GOING_AWAY, "server going down"));
+        *self.detached.get_or_init(|| {
+            let unconnected =
+                |session: &&Session| !session.is_connected() && session.failure().is_none();
+            let open = self.registry.open();
+            let messages = open.iter().filter(unconnected).map(|session| session.outbox().len());
+            (self.waiting().0, messages.sum())
+        })
+    }
+
+    fn shut_down(&self, timeout: Duration) -> ShutdownReport {
+        let (detached, detached_messages) = self.accept_no_more();
+        let deadline = until(timeout);
+        self.registry.close(&going_down());
         if self.registry.wait_empty(deadline) == 0 {
             // what was refused lately, and handlers on their last line; a channel belongs to the program
             // until it lets go
@@ -223,6 +228,15 @@ impl ServerCore {
     fn waiting(&self) -> (usize, usize) {
         self.resumption.as_ref().map(|all| all.waiting()).unwrap_or_default()
     }
+}
+
+fn going_down() -> CloseFrame {
+    CloseFrame::new(CloseCode::GOING_AWAY, "server going down")
+}
+
+fn until(timeout: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(timeout).unwrap_or(now + crate::policy::MAX_DURATION)
 }
 
 impl ServerEnd for ServerCore {
@@ -312,7 +326,14 @@ impl ServerEnd for ServerCore {
         queued
     }
 
+    fn drain(&self, timeout: Duration) -> usize {
+        self.accept_no_more();
+        self.registry.finish(&going_down());
+        self.registry.wait_empty(until(timeout))
+    }
+
     fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        self.is_shut_down.store(true, Relaxed);
         let report = self.shut_down(timeout);
         self.repeats.say_rest(self.label());
         #[cfg(feature = "metrics")]
@@ -322,7 +343,7 @@ impl ServerEnd for ServerCore {
 
     /// For a server that nobody has shut down.
     fn shutdown_at_drop(&self) {
-        if !self.stop.is_raised() {
+        if !self.is_shut_down.load(Relaxed) {
             self.shutdown(self.settings.timeouts().close);
         }
     }

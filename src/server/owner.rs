@@ -264,6 +264,10 @@ impl SessionOwner {
                         self.closes(frame, is_shutdown);
                         self.begin_close(&link);
                     }
+                    Ok(Order::FinishUp(farewell)) => {
+                        self.is_final = true;
+                        handle.finish(farewell);
+                    }
                     Ok(Order::End(cause)) => {
                         self.is_final = true;
                         handle.end(cause);
@@ -286,15 +290,14 @@ impl SessionOwner {
     fn returned(&mut self, result: Result<(), Failure>) {
         self.handler_returned = true;
         self.core.outbox().shut();
-        let code = match result {
-            Ok(()) => CloseCode::NORMAL,
+        let is_answer = result.is_ok();
+        let frame = match result {
+            Ok(()) => self.server.registry.farewell(),
             Err(failure) => {
                 self.server.say_handler_panicked(self.core.id(), &failure);
-                CloseCode::INTERNAL_ERROR
+                CloseFrame::new(CloseCode::INTERNAL_ERROR, "")
             }
         };
-        let frame = CloseFrame::new(code, "");
-        let is_answer = code == CloseCode::NORMAL;
         self.closing.get_or_insert(Closing { frame, is_answer, deadline: None });
     }
 
@@ -403,6 +406,13 @@ impl SessionOwner {
                     }
                     Ok(Order::Returned(result)) => self.returned(result),
                     Ok(Order::Close { frame, is_shutdown }) => self.closes(frame, is_shutdown),
+                    Ok(Order::FinishUp(farewell)) => {
+                        self.is_final = true;
+                        self.core.mailbox().end();
+                        if self.server.settings.has_handler {
+                            self.closes(farewell, true);
+                        }
+                    }
                     Ok(Order::End(cause)) => return self.over(Arc::new(cause)),
                     Ok(Order::Evict(of)) if of == place.number() => {
                         self.server.totals.counters().evicted.fetch_add(1, Relaxed);

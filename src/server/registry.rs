@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::members::Members;
 use super::session::Session;
 use crate::failure::Failure;
-use crate::message::CloseFrame;
+use crate::message::{CloseCode, CloseFrame};
 use crate::sync::{Condvar, Mutex};
 use crate::transport::Hangup;
 
@@ -109,6 +109,23 @@ impl Registry {
     /// The sessions that are open at the moment.
     pub(super) fn open(&self) -> Arc<Vec<Session>> {
         self.connections.lock().open.all()
+    }
+
+    /// Has every session take in no more. From here on one that opens is closed at once.
+    pub(super) fn finish(&self, farewell: &CloseFrame) {
+        let mut connections = self.connections.lock();
+        connections.closing = Some(farewell.clone());
+        let open = connections.open.all();
+        drop(connections);
+        for session in open.iter() {
+            session.finish_up(farewell.clone());
+        }
+    }
+
+    /// With what a session is closed whose handler has returned.
+    pub(super) fn farewell(&self) -> CloseFrame {
+        let closing = self.connections.lock().closing.clone();
+        closing.unwrap_or_else(|| CloseFrame::new(CloseCode::NORMAL, ""))
     }
 
     /// Starts to close every session, and those that are still opening. From here on a session that

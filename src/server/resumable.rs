@@ -28,6 +28,8 @@ pub(super) enum Order {
         frame: CloseFrame,
         is_shutdown: bool,
     },
+    /// The server is going down: no more is to be taken in than what has come.
+    FinishUp(CloseFrame),
     /// The session is over, whatever is queued.
     End(Failure),
     /// Others need the room, if it still waits in this place.
@@ -233,6 +235,10 @@ impl Attachment for Resumable {
                 Some(left) => self.changed.wait_timeout(state, left),
             };
         }
+    }
+
+    fn finish_up(&self, farewell: CloseFrame) {
+        self.order(Order::FinishUp(farewell));
     }
 
     /// The owner watches over the time.

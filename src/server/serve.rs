@@ -56,7 +56,7 @@ pub(super) fn run(
             match guarded("session handler", || handler(session.clone())) {
                 Ok(()) => {
                     // the peer may have closed first, which this answers
-                    let frame = CloseFrame::new(CloseCode::NORMAL, "");
+                    let frame = server.registry.farewell();
                     let deadline = Instant::now() + server.settings.timeouts().close;
                     core.outbox().shut();
                     let handle = link.handle();

@@ -634,6 +634,11 @@ impl Session {
         }
     }
 
+    /// The server is going down, and gives its handlers time.
+    pub(super) fn finish_up(&self, farewell: CloseFrame) {
+        self.inner.plain().attachment.finish_up(farewell);
+    }
+
     /// The server is going down.
     pub(super) fn begin_close(&self, frame: CloseFrame) {
         self.core().outbox().shut();
@@ -731,6 +736,7 @@ pub(super) trait ServerEnd: Send + Sync {
         message: &Message,
         is_meant: &dyn Fn(&Session) -> bool,
     ) -> usize;
+    fn drain(&self, timeout: Duration) -> usize;
     fn shutdown(&self, timeout: Duration) -> ShutdownReport;
     fn shutdown_at_drop(&self);
 }
@@ -941,6 +947,43 @@ impl ServerHandle {
         server.map(|server| server.members(Some(topic)).to_vec()).unwrap_or_default()
     }
 
+    /// Stops accepting, and has every handler finish what it is at. Returns how many connections are left after
+    /// `timeout`: [`shutdown`](Self::shutdown) says goodbye to them, and cuts what is left then.
+    ///
+    /// A handler receives what has come, may still answer, and then finds the end as if its client had closed:
+    /// [`Error::Closed`] from [`recv`](Session::recv), the end of an iteration or of a channel. Its session is closed with
+    /// 1001 once it has returned and all that it has said is written. A [`SessionHandler`](crate::SessionHandler)
+    /// finishes the message that it has, and is closed at once if it has none. A connection whose handshake is under way
+    /// gets the time for it, and the goodbye.
+    ///
+    /// What comes later is left to whoever takes over: it is thrown away, and nothing tells the client that it was
+    /// received. One that [sends at least once](crate::config::Delivery::AtLeastOnce) says it again, to the next server.
+    ///
+    /// A handler that never receives is not told, and is waited for until the time is over; so is a call of this in a
+    /// handler.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use everlink::{Client, CloseCode, Server};
+    ///
+    /// let server = Server::bind("127.0.0.1:0", |session| {
+    ///     for message in &session {
+    ///         // whatever it takes to have it done
+    ///         let _ = session.send(format!("done: {message}"));
+    ///     }
+    /// })?;
+    /// let client = Client::connect(format!("ws://{}", server.local_addr()))?;
+    /// client.send("a job")?;
+    /// # assert_eq!(client.recv()?, "done: a job");
+    /// let left = server.drain(Duration::from_secs(10));
+    /// let report = server.shutdown(Duration::from_secs(1));
+    /// assert!(left == 0 && report.drained);
+    /// # Ok::<(), everlink::Error>(())
+    /// ```
+    pub fn drain(&self, timeout: Duration) -> usize {
+        self.server.get().map(|server| server.drain(timeout)).unwrap_or_default()
+    }
+
     /// Stops accepting, closes each session with 1001 after what is queued for it, and joins
     /// every thread; cuts what is left after `timeout`. Sessions that wait for their client are
     /// ended at once. Clients of sessions that [survive their connection](crate::ServerBuilder::resume)
@@ -949,8 +992,8 @@ impl ServerHandle {
     ///
     /// From here on `send` fails in handlers, while `recv` still gives them what had come: one that
     /// leaves its loop at the first `send` that fails drops the rest of its inbox. Where every message
-    /// has to be answered, tell the handlers to finish, wait for them, and shut down then, as
-    /// `examples/graceful_shutdown.rs` does.
+    /// has to be answered, [`drain`](Self::drain) first.
+    ///
     /// It waits for handlers and for the closures of
     /// [`on_request`](crate::ServerBuilder::on_request), until the timeout. Called in one of them it
     /// would wait for that one too: have another thread do it.

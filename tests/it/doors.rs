@@ -246,7 +246,7 @@ fn the_next_process() {
 
 #[test]
 fn the_next_process_takes_the_socket_over_and_no_client_is_refused() {
-    const CLIENTS: usize = 50;
+    const CLIENTS: usize = 200;
     init_log();
     let server = Server::builder()
         .resume(Resume::new())
@@ -278,6 +278,7 @@ fn the_next_process_takes_the_socket_over_and_no_client_is_refused() {
     let mut command = again("doors::the_next_process", "");
     let mut next = Ends(command.stdin(Stdio::from(socket)).spawn().unwrap());
     said_until(&mut next, "it serves.");
+    assert_eq!(server.drain(PATIENCE), 0);
     assert!(server.shutdown(PATIENCE).drained);
     assert!(matches!(server.listener(), Err(Error::Closed)));
     for client in &clients {

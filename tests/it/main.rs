@@ -20,6 +20,7 @@ mod delivery;
 mod dial;
 mod direct;
 mod doors;
+mod drain;
 mod effects;
 mod endpoints;
 mod ends;

@@ -1,7 +1,7 @@
 //! One end of a link: the real frame writer, decoder and counts, between two pipes.
 
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crossbeam_channel::bounded;
 use fastrand::Rng;
@@ -14,6 +14,7 @@ use crate::link::beats::Beats;
 use crate::link::close_request::CloseRequest;
 use crate::link::control::ControlSlots;
 use crate::link::frame_writer::{FrameWriter, WriterStep};
+use crate::link::intake::Intake;
 use crate::link::life::{Life, Parting};
 use crate::link::link_tests::NoSocket;
 use crate::link::liveness::Liveness;
@@ -145,6 +146,8 @@ impl LinkEnd {
             session: Some(Arc::clone(counts)),
             hangup: Arc::new(NoSocket),
             life: Arc::new(Life::new()),
+            intake: Intake::default(),
+            farewell: OnceLock::new(),
             control: ControlSlots::default(),
             liveness: Liveness::new(),
             beats: Beats::new(Heartbeat::default()),
