@@ -25,7 +25,8 @@ struct Watch {
     tls: Arc<Tls>,
     /// The fingerprint of what was in the files when they were read last.
     seen: u64,
-    next_look: Instant,
+    /// `None` while somebody looks.
+    next_look: Option<Instant>,
 }
 
 impl Current {
@@ -33,7 +34,7 @@ impl Current {
         // first: what changes while they are read is found later
         let seen = tls.watches_files().then(|| tls.fingerprint());
         let config = tls.server()?;
-        let next_look = Instant::now() + PAUSE;
+        let next_look = Some(Instant::now() + PAUSE);
         let watch = seen.map(|seen| Watch { tls: Arc::new(tls), seen, next_look });
         Ok(Self { config, watch })
     }
@@ -57,27 +58,21 @@ impl ServerTls {
     }
 
     /// Looks whether the files have changed, if it is time to: what has come of reading them anew. Whoever
-    /// comes meanwhile does not wait for it.
+    /// comes meanwhile does not wait for it, and looks at none: a file may be on a disk that does not answer.
     pub(super) fn look(&self) -> Option<Result<(), Error>> {
         let (tls, seen) = {
             let mut current = self.0.lock();
             let watch = current.watch.as_mut()?;
-            let now = Instant::now();
-            if now < watch.next_look {
-                return None;
-            }
-            watch.next_look = now + PAUSE;
+            watch.next_look.take_if(|due| Instant::now() >= *due)?;
             (Arc::clone(&watch.tls), watch.seen)
         };
         let found = tls.fingerprint();
-        if found == seen {
-            return None;
-        }
-        let read = tls.server();
+        let read = (found != seen).then(|| tls.server());
         let mut current = self.0.lock();
         // not if it was replaced by call meanwhile
         let watch = current.watch.as_mut().filter(|watch| Arc::ptr_eq(&watch.tls, &tls))?;
         watch.seen = found;
-        Some(read.map(|config| current.config = config))
+        watch.next_look = Some(Instant::now() + PAUSE);
+        Some(read?.map(|config| current.config = config))
     }
 }
