@@ -1,7 +1,7 @@
 //! everlink against what a user would pick instead, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path examples/versus/Cargo.toml -- [--quick] [--only=raw,everlink] [WORKLOAD ...]
+//! cargo run --release --manifest-path examples/versus/Cargo.toml -- [--quick] [--json] [--only=raw,everlink] [WORKLOAD ...]
 //! ```
 //!
 //! Rounds are interleaved, so that whatever the machine does besides hits all alike. Printed are
@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use contender::{Contender, Content, Load, Result};
+use machine::Spent;
 use server::Server;
 
 /// How a process is told to idle: the name of a contender, the numbers of connections and
@@ -42,6 +43,7 @@ struct Run {
     contenders: Vec<Box<dyn Contender>>,
     server: Server,
     quick: bool,
+    json: bool,
     wanted: Vec<String>,
 }
 
@@ -49,15 +51,17 @@ impl Run {
     fn new(arguments: &[&str]) -> Result<Self> {
         let (options, wanted): (Vec<&str>, Vec<&str>) =
             arguments.iter().partition(|argument| argument.starts_with("--"));
-        let (mut quick, mut contenders) = (false, contender::all());
+        let (mut quick, mut json, mut contenders) = (false, false, contender::all());
         for option in options {
             match option.split_once('=') {
                 None if option == "--quick" => quick = true,
+                None if option == "--json" => json = true,
                 Some(("--only", names)) => contenders.retain(|contender| {
                     names.split(',').any(|name| contender.name().contains(name))
                 }),
                 _ => {
-                    let usage = "usage: versus [--quick] [--only=NAME,NAME...] [WORKLOAD ...]";
+                    let usage =
+                        "usage: versus [--quick] [--json] [--only=NAME,NAME...] [WORKLOAD ...]";
                     return Err(usage.into());
                 }
             }
@@ -66,6 +70,7 @@ impl Run {
             contenders,
             server: Server::spawn()?,
             quick,
+            json,
             wanted: wanted.into_iter().map(str::to_owned).collect(),
         })
     }
@@ -81,8 +86,10 @@ impl Run {
 
     fn all(&self) -> Result<()> {
         let names: Vec<&str> = self.contenders.iter().map(|contender| contender.name()).collect();
-        println!("| workload | {} |", names.join(" | "));
-        println!("| --- |{}", " --- |".repeat(names.len()));
+        if !self.json {
+            println!("| workload | {} |", names.join(" | "));
+            println!("| --- |{}", " --- |".repeat(names.len()));
+        }
 
         let plain = [(32, 1_000_000), (1024, 300_000), (65_536, 40_000), (1 << 20, 600)];
         let secure = [(32, 500_000), (65_536, 10_000)];
@@ -91,36 +98,23 @@ impl Run {
         for (size, count, tls) in loads {
             let kind = if tls { " over TLS" } else { "" };
             let load = Load { count: self.share(count), content: Content::Bytes(size), tls };
-            self.one_way(&format!("send {size} B{kind}, 1/s"), load, |contender, server| {
+            self.one_way(&format!("send {size} B{kind}"), load, |contender, server| {
                 contender.send(server, load)
             })?;
             let load = Load { count: self.share(count * 2), ..load };
-            self.one_way(&format!("receive {size} B{kind}, 1/s"), load, |contender, server| {
+            self.one_way(&format!("receive {size} B{kind}"), load, |contender, server| {
                 contender.receive(server, load)
             })?;
         }
-        let load = Load { count: self.share(2_000_000), content: Content::Bytes(32), tls: false };
-        self.cpu("send 32 B, ns of CPU for each", load, |contender, server| {
-            contender.send(server, load)
-        })?;
-        self.cpu("receive 32 B, ns of CPU for each", load, |contender, server| {
-            contender.receive(server, load)
-        })?;
         let load = Load { count: self.share(1_000_000), content: Content::Ticks, tls: false };
-        self.one_way("receive JSON ticks of about 200 B, 1/s", load, |contender, server| {
+        self.one_way("receive JSON ticks of about 200 B", load, |contender, server| {
             contender.receive(server, load)
         })?;
         let [plain, deflated] = server::bytes_of_a_tick()?;
         let workload =
-            format!("receive deflated JSON ticks ({deflated:.0} of {plain:.0} B on the wire), 1/s");
+            format!("receive deflated JSON ticks ({deflated:.0} of {plain:.0} B on the wire)");
         let load = Load { content: Content::DeflatedTicks, ..load };
         self.one_way(&workload, load, |contender, server| contender.receive(server, load))?;
-        for (name, content) in [("JSON", Content::Ticks), ("deflated JSON", Content::DeflatedTicks)]
-        {
-            let load = Load { content, ..load };
-            let workload = format!("receive {name} ticks, ns of CPU for each");
-            self.cpu(&workload, load, |contender, server| contender.receive(server, load))?;
-        }
         let count = self.share(500_000);
         self.measure("pipelined echo 32 B, 256 under way, 1/s", |contender, server| {
             Ok(contender.pipelined(server, count, 256)?.map(|time| rate(count, time)))
@@ -137,26 +131,20 @@ impl Run {
     }
 
     fn echo(&self) -> Result<()> {
-        if !self.is_wanted("echo") {
-            return Ok(());
-        }
         let count = self.share(20_000);
-        let mut columns = [const { Vec::new() }; 3];
-        for _ in 0..self.rounds() {
-            let round = self.round(|contender, server| {
-                let Some(mut echoes) = contender.echo(server, count)? else { return Ok(None) };
+        let names = ["p50, us", "p99, us", "CPU of the client for each, us", "switches for each"];
+        for (workload, before_each) in [("echo 32 B", 0), ("echo 32 B behind 20 of a feed", 20)] {
+            self.columns(workload, names, |contender, server| {
+                let before = Spent::so_far();
+                let Some(mut echoes) = contender.echo(server, count, before_each)? else {
+                    return Ok(None);
+                };
+                let spent = Spent::so_far().since(before);
                 echoes.times.sort();
                 let at = |percent: usize| micros(echoes.times[echoes.times.len() * percent / 100]);
-                Ok(Some([at(50), at(99), micros(echoes.cpu) / echoes.times.len() as f64]))
+                let each = |all: f64| all / echoes.times.len() as f64;
+                Ok(Some([at(50), at(99), each(micros(echoes.cpu)), each(spent.switches as f64)]))
             })?;
-            for (index, column) in columns.iter_mut().enumerate() {
-                column
-                    .push(round.iter().map(|values| values.map(|values| values[index])).collect());
-            }
-        }
-        let names = ["p50, us", "p99, us", "CPU of the client for each, us"];
-        for (name, rounds) in names.into_iter().zip(columns) {
-            print_row(&format!("echo 32 B, {name}"), &rounds);
         }
         Ok(())
     }
@@ -177,35 +165,50 @@ impl Run {
         self.contenders.iter().map(|contender| turn(contender.as_ref())).collect()
     }
 
-    /// The rate of those who can.
+    /// What those who can make of messages in one direction: how many in a second, and what this process spends
+    /// on each.
     fn one_way(
         &self,
         workload: &str,
         load: Load,
         mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<Duration>>,
     ) -> Result<()> {
-        self.measure(workload, |contender, server| {
-            let time = if contender.can(load) { turn(contender, server)? } else { None };
-            Ok(time.map(|time| rate(load.count, time)))
-        })
-    }
-
-    /// What this process spends on each message of those who can.
-    fn cpu(
-        &self,
-        workload: &str,
-        load: Load,
-        mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<Duration>>,
-    ) -> Result<()> {
-        self.measure(workload, |contender, server| {
+        let names = ["1/s", "ns of CPU for each", "switches for 1,000"];
+        self.columns(workload, names, |contender, server| {
             if !contender.can(load) {
                 return Ok(None);
             }
-            let before = machine::cpu_time();
+            let before = Spent::so_far();
             let time = turn(contender, server)?;
-            let cpu = machine::cpu_time() - before;
-            Ok(time.map(|_| cpu.as_secs_f64() * 1e9 / load.count as f64))
+            let spent = Spent::so_far().since(before);
+            let count = load.count as f64;
+            let [cpu, switches] = [spent.cpu.as_secs_f64() * 1e9, spent.switches as f64 * 1e3];
+            Ok(time.map(|time| [rate(load.count, time), cpu / count, switches / count]))
         })
+    }
+
+    /// Several numbers of each turn, a row for each.
+    fn columns<const N: usize>(
+        &self,
+        workload: &str,
+        names: [&str; N],
+        mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<[f64; N]>>,
+    ) -> Result<()> {
+        if !self.is_wanted(workload) {
+            return Ok(());
+        }
+        let mut columns = [const { Vec::new() }; N];
+        for _ in 0..self.rounds() {
+            let round = self.round(&mut turn)?;
+            for (index, column) in columns.iter_mut().enumerate() {
+                let of = |values: &Option<[f64; N]>| values.map(|values| values[index]);
+                column.push(round.iter().map(of).collect());
+            }
+        }
+        for (name, rounds) in names.into_iter().zip(columns) {
+            self.print_row(&format!("{workload}, {name}"), &rounds);
+        }
+        Ok(())
     }
 
     fn measure(
@@ -217,8 +220,44 @@ impl Run {
             return Ok(());
         }
         let rounds: Result<Vec<_>> = (0..self.rounds()).map(|_| self.round(&mut turn)).collect();
-        print_row(workload, &rounds?);
+        self.print_row(workload, &rounds?);
         Ok(())
+    }
+
+    fn print_row(&self, workload: &str, rounds: &[Vec<Option<f64>>]) {
+        let mut row = Vec::new();
+        let mut raw = None;
+        for (index, contender) in self.contenders.iter().enumerate() {
+            let mut values: Vec<f64> = rounds.iter().filter_map(|round| round[index]).collect();
+            values.sort_by(f64::total_cmp);
+            let (Some(least), Some(most)) = (values.first(), values.last()) else {
+                row.push("-".to_owned());
+                continue;
+            };
+            let median = values[values.len() / 2];
+            if self.json {
+                let name = contender.name();
+                println!(
+                    r#"{{"workload":"{workload}","contender":"{name}","median":{median},"least":{least},"most":{most}}}"#
+                );
+            }
+            let ratio = median / *raw.get_or_insert(median);
+            let span = (most - least) / median * 50.0;
+            let mut cell = match median {
+                0.0..100.0 => format!("{median:.2}"),
+                _ => format!("{median:.0}"),
+            };
+            if ratio.is_finite() {
+                cell += &format!(" ({ratio:.2})");
+            }
+            if values.len() > 1 && span.is_finite() {
+                cell += &format!(" ±{span:.0}%");
+            }
+            row.push(cell);
+        }
+        if !self.json {
+            println!("| {workload} | {} |", row.join(" | "));
+        }
     }
 
     /// Each contender in a process of its own, so that all it measures of itself is its own.
@@ -249,7 +288,7 @@ impl Run {
         }
         let names = ["KiB resident for each", "threads", "CPU of all, % of a core"];
         for (name, column) in names.into_iter().zip(columns) {
-            print_row(&format!("{count} idle connections, {name}"), &[column]);
+            self.print_row(&format!("{count} idle connections, {name}"), &[column]);
         }
         Ok(())
     }
@@ -280,29 +319,4 @@ fn rate(count: usize, time: Duration) -> f64 {
 
 fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
-}
-
-fn print_row(workload: &str, rounds: &[Vec<Option<f64>>]) {
-    let mut row = Vec::new();
-    let mut raw = None;
-    for contender in 0..rounds[0].len() {
-        let mut values: Vec<f64> = rounds.iter().filter_map(|round| round[contender]).collect();
-        values.sort_by(f64::total_cmp);
-        let (Some(least), Some(most)) = (values.first(), values.last()) else {
-            row.push("-".to_owned());
-            continue;
-        };
-        let median = values[values.len() / 2];
-        let ratio = median / *raw.get_or_insert(median);
-        let span = (most - least) / median * 50.0;
-        let mut cell = if median < 100.0 { format!("{median:.2}") } else { format!("{median:.0}") };
-        if ratio.is_finite() {
-            cell += &format!(" ({ratio:.2})");
-        }
-        if values.len() > 1 {
-            cell += &format!(" ±{span:.0}%");
-        }
-        row.push(cell);
-    }
-    println!("| {workload} | {} |", row.join(" | "));
 }

@@ -1,5 +1,5 @@
 //! The neutral peer, a process of its own: tungstenite on threads, one for each connection, and
-//! over rustls on a second port. What it does depends on the path: `/echo`, `/sink?COUNT` (reads
+//! over rustls on a second port. What it does depends on the path: `/echo?FEED` (so many messages before each answer), `/sink?COUNT` (reads
 //! so many messages, then says so), `/source?COUNT&SIZE` (writes so many as fast as it can),
 //! `/ticks?COUNT` (the same with JSON), `/deflated?COUNT` (the same, compressed), `/reset` (resets the connection after the first message).
 //! On a third port packets go over plain TCP, in whatever framing.
@@ -189,7 +189,7 @@ fn serve<S: Read + Write>(
             socket2::SockRef::from(&below).set_linger(Some(Duration::ZERO))?;
             return Ok(());
         }
-        _ => echo(&mut socket, &below)?,
+        _ => echo(&mut socket, &below, numbers.first().copied().unwrap_or(0))?,
     }
     while socket.read().is_ok() {}
     Ok(())
@@ -301,15 +301,23 @@ fn encode_small(messages: &[Message]) -> tungstenite::Result<(Vec<u8>, usize)> {
     Ok((chunk, count))
 }
 
-/// Answers what has come with one write: neutral to how a client batches.
-fn echo<S: Read + Write>(socket: &mut WebSocket<S>, below: &TcpStream) -> tungstenite::Result<()> {
+/// Answers what has come with one write: neutral to how a client batches. So many other messages come before each
+/// answer.
+fn echo<S: Read + Write>(
+    socket: &mut WebSocket<S>,
+    below: &TcpStream,
+    feed: usize,
+) -> tungstenite::Result<()> {
     loop {
         // waits for the first, then takes what else there is without waiting
         let mut next = socket.read();
         below.set_nonblocking(true)?;
         loop {
             match next {
-                Ok(message) if message.is_binary() => socket.write(message)?,
+                Ok(message) if message.is_binary() => {
+                    (0..feed).try_for_each(|_| socket.write(message.clone()))?;
+                    socket.write(message)?;
+                }
                 Ok(_) => {}
                 Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                     break;

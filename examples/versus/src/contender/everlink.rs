@@ -106,14 +106,16 @@ impl Contender for Everlink {
         Ok(Some(ended.recv()?.duration_since(begun)))
     }
 
-    fn echo(&self, server: &Server, count: usize) -> Result<Option<Echoes>> {
+    fn echo(&self, server: &Server, count: usize, feed: usize) -> Result<Option<Echoes>> {
         let message = Message::from(vec![7; 32]);
         if !self.handler {
-            let client = builder(server, "/echo", false)?.connect()?;
+            let client = builder(server, &format!("/echo?{feed}"), false)?.connect()?;
             let mut watch = Watch::start(count);
             loop {
                 client.send(message.clone())?;
-                client.recv()?;
+                for _ in 0..=feed {
+                    client.recv()?;
+                }
                 if watch.lap() == count {
                     return Ok(Some(watch.stop()));
                 }
@@ -121,9 +123,14 @@ impl Contender for Everlink {
         }
         // the handler sends the next as soon as one is back
         let (done, ended) = mpsc::channel();
-        let (mut watch, again) = (None, message.clone());
-        let client = builder(server, "/echo", false)?
+        let (mut watch, mut left, again) = (None, feed, message.clone());
+        let client = builder(server, &format!("/echo?{feed}"), false)?
             .on_message(move |sender, _| {
+                if left > 0 {
+                    left -= 1;
+                    return;
+                }
+                left = feed;
                 let watch = watch.get_or_insert_with(|| Watch::start(count));
                 if watch.lap() <= count {
                     let _ = sender.try_send(again.clone());

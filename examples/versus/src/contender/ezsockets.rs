@@ -106,14 +106,16 @@ impl Contender for Ezsockets {
         })
     }
 
-    fn echo(&self, server: &Server, count: usize) -> Result<Option<Echoes>> {
+    fn echo(&self, server: &Server, count: usize, feed: usize) -> Result<Option<Echoes>> {
         run(async move {
-            let (client, mut comes) = connect(server, "/echo").await?;
+            let (client, mut comes) = connect(server, &format!("/echo?{feed}")).await?;
             let payload = Bytes::from_static(&[7; 32]);
             let mut watch = Watch::start(count);
             loop {
                 client.binary(payload.clone())?;
-                receive(&mut comes).await?;
+                for _ in 0..=feed {
+                    receive(&mut comes).await?;
+                }
                 if watch.lap() == count {
                     return Ok(Some(watch.stop()));
                 }

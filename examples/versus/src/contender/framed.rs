@@ -75,7 +75,7 @@ impl Contender for Framed {
         Ok(None)
     }
 
-    fn echo(&self, _: &Server, _: usize) -> Result<Option<Echoes>> {
+    fn echo(&self, _: &Server, _: usize, _: usize) -> Result<Option<Echoes>> {
         Ok(None)
     }
 

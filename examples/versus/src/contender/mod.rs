@@ -1,5 +1,6 @@
 //! The clients that are compared, each with the workloads as a user of it would write them.
 
+mod bare;
 mod everlink;
 mod ezsockets;
 mod fastwebsockets;
@@ -20,6 +21,7 @@ use ::everlink::config::Framing;
 use crate::machine;
 use crate::server::{DEFLATED, Server};
 
+use bare::Bare;
 use everlink::Everlink;
 use ezsockets::Ezsockets;
 use fastwebsockets::FastWebsockets;
@@ -110,8 +112,8 @@ pub trait Contender {
     /// Time for `count` echoes of 32 bytes with at most `window` of them under way.
     fn pipelined(&self, server: &Server, count: usize, window: usize) -> Result<Option<Duration>>;
 
-    /// `count` echoes of 32 bytes, one after the other.
-    fn echo(&self, server: &Server, count: usize) -> Result<Option<Echoes>>;
+    /// `count` echoes of 32 bytes, one after the other, each behind so many other messages: `/echo?{feed}`.
+    fn echo(&self, server: &Server, count: usize, feed: usize) -> Result<Option<Echoes>>;
 
     /// Opens so many connections, each ready to receive, and calls `measure` while they idle.
     fn idle(&self, server: &Server, count: usize, measure: &mut dyn FnMut()) -> Result<bool>;
@@ -125,6 +127,7 @@ pub trait Contender {
 pub fn all() -> Vec<Box<dyn Contender>> {
     vec![
         Box::new(Raw { batched: false }),
+        Box::new(Bare),
         Box::new(Raw { batched: true }),
         Box::new(WsTool),
         OnTokio::<TokioTungstenite>::boxed(),

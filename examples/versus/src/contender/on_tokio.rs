@@ -91,14 +91,16 @@ impl<S: Socket> Contender for OnTokio<S> {
         })
     }
 
-    fn echo(&self, server: &Server, count: usize) -> Result<Option<Echoes>> {
+    fn echo(&self, server: &Server, count: usize, feed: usize) -> Result<Option<Echoes>> {
         run(async move {
-            let mut socket = S::connect(server.plain, "/echo").await?;
+            let mut socket = S::connect(server.plain, &format!("/echo?{feed}")).await?;
             let payload = Bytes::from_static(&[7; 32]);
             let mut watch = Watch::start(count);
             loop {
                 socket.send(payload.clone()).await?;
-                socket.receive().await?;
+                for _ in 0..=feed {
+                    socket.receive().await?;
+                }
                 if watch.lap() == count {
                     return Ok(Some(watch.stop()));
                 }

@@ -75,16 +75,18 @@ impl Contender for Raw {
         Ok(Some(begun.elapsed()))
     }
 
-    fn echo(&self, server: &Server, count: usize) -> Result<Option<Echoes>> {
+    fn echo(&self, server: &Server, count: usize, feed: usize) -> Result<Option<Echoes>> {
         if self.batched {
             return Ok(None);
         }
-        let mut socket = connect(server, "/echo", false)?;
+        let mut socket = connect(server, &format!("/echo?{feed}"), false)?;
         let message = Message::from(vec![7; 32]);
         let mut watch = Watch::start(count);
         loop {
             socket.send(message.clone())?;
-            socket.read()?;
+            for _ in 0..=feed {
+                socket.read()?;
+            }
             if watch.lap() == count {
                 return Ok(Some(watch.stop()));
             }

@@ -72,12 +72,14 @@ impl Contender for WsTool {
         Ok(Some(begun.elapsed()))
     }
 
-    fn echo(&self, server: &Server, count: usize) -> Result<Option<Echoes>> {
-        let mut socket = connect(server, "/echo")?;
+    fn echo(&self, server: &Server, count: usize, feed: usize) -> Result<Option<Echoes>> {
+        let mut socket = connect(server, &format!("/echo?{feed}"))?;
         let mut watch = Watch::start(count);
         loop {
             send(&mut socket, &[7; 32])?;
-            receive(&mut socket)?;
+            for _ in 0..=feed {
+                receive(&mut socket)?;
+            }
             if watch.lap() == count {
                 return Ok(Some(watch.stop()));
             }
