@@ -226,7 +226,7 @@ fn a_handler_that_is_not_done_in_time_is_counted_and_left_to_the_shutdown() {
     let (server, go) = gated(Server::builder().timeouts(Timeouts::new().close(ms(200))));
     let mut socket = open(server.local_addr());
     socket.send(Message::text("7")).unwrap();
-    eventually("it is there", || match server.stats().sessions {
+    eventually("it is there", || match server.stats().messages_received {
         1 => Ok(()),
         other => Err(other),
     });
