@@ -64,7 +64,7 @@ pub enum Writes {
     /// A thread that sends writes by itself when the writer thread has nothing to do, the message
     /// is small (at most 16 KiB) and the write cannot block (the default). It does so at most once
     /// for each time that something was received, so a burst is still written by the writer thread
-    /// in large pieces. It saves an answer two switches of threads. Plain sockets on Linux only;
+    /// in large pieces, and with each message that is published to many. It saves an answer two switches of threads. Plain sockets on Linux only;
     /// elsewhere it is as [`WriterThread`](Self::WriterThread).
     #[default]
     Direct,

@@ -133,9 +133,9 @@ impl Outbox {
         let result = match self.admit(&message, &terms, wait) {
             Err(refused) => Err((message, refused)),
             Ok((mut inside, true)) => {
-                let was_empty = inside.backlog.is_empty();
+                let (was_empty, is_shared) = (inside.backlog.is_empty(), terms.is_shared);
                 inside.backlog.accept(message, terms);
-                let shortcut = if was_empty { self.shortcut(&inside) } else { None };
+                let shortcut = if was_empty { self.shortcut(&inside, is_shared) } else { None };
                 drop(inside);
                 if was_empty && !shortcut.is_some_and(|link| link.write_one()) {
                     self.ring();
@@ -323,10 +323,11 @@ impl Outbox {
     }
 
     /// The way past the writer, if what was just accepted is likely to be all for now: for one message
-    /// each time that something was received. A program that sends without end is better served by
+    /// each time that something was received, and for one that goes to many: to wake a thread for each of them
+    /// costs more than to write. A program that sends without end is better served by
     /// the writer, which takes many at a time.
-    fn shortcut(&self, inside: &Inside) -> Option<Arc<dyn Shortcut>> {
-        let is_its_turn = self.turn.load(Relaxed) && self.turn.swap(false, Relaxed);
+    fn shortcut(&self, inside: &Inside, is_shared: bool) -> Option<Arc<dyn Shortcut>> {
+        let is_its_turn = is_shared || self.turn.load(Relaxed) && self.turn.swap(false, Relaxed);
         inside.shortcut.as_ref().filter(|_| is_its_turn)?.upgrade()
     }
 

@@ -45,7 +45,9 @@ pub(crate) struct Terms {
     /// Whether it is dropped when the link that is up ends.
     pub(crate) this_link: bool,
     pub(crate) is_uncompressed: bool,
-    /// If it goes to many.
+    /// Whether it goes to many.
+    pub(crate) is_shared: bool,
+    /// What has come of compressing it, if it goes to many.
     pub(crate) deflated: Option<Arc<DeflatedOnce>>,
     /// If the peer answers it.
     pub(crate) question: Option<Arc<Question>>,

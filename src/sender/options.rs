@@ -103,6 +103,7 @@ impl SendOptions {
             expires: self.ttl.and_then(|ttl| Instant::now().checked_add(ttl)),
             this_link: self.this_link,
             is_uncompressed: self.is_uncompressed,
+            is_shared: false,
             deflated: None,
             question: None,
             key: self.key,

@@ -663,7 +663,7 @@ impl Session {
         message: Message,
         deflated: Option<Arc<DeflatedOnce>>,
     ) -> Result<(), Error> {
-        let terms = Terms { deflated, ..Terms::default() };
+        let terms = Terms { deflated, is_shared: true, ..Terms::default() };
         Ok(self.sender.push(message, terms, WaitFor::Nothing)?)
     }
 

@@ -8,8 +8,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use crossbeam_channel::{Receiver, unbounded};
-use everlink::config::{Queue, Resume, SlowSession, SocketOptions};
-use everlink::{Client, Error, Failure, Presence, Server, ServerBuilder, Session};
+use everlink::config::{
+    CodecError, Framing, Heartbeat, Packet, Queue, Resume, SlowSession, SocketOptions,
+};
+use everlink::{Client, Error, Failure, Message, Presence, Server, ServerBuilder, Session};
 use socket2::SockRef;
 
 use crate::support::bare;
@@ -502,5 +504,45 @@ fn members_who_compress_in_different_ways_get_the_same() {
                 assert!(client.recv_timeout(PATIENCE).unwrap() == message, "{}", message.len());
             }
         }
+    }
+}
+
+/// To wake a writer for each member costs more than to write.
+#[cfg(target_os = "linux")]
+#[test]
+fn who_publishes_writes_to_members_whose_writer_sleeps() {
+    fn lines(received: &[u8]) -> Result<Option<Packet>, CodecError> {
+        let end = received.iter().position(|byte| *byte == b'\n');
+        Ok(end.map(|end| Packet::new(end + 1).payload(0..end)))
+    }
+    let (writers, wrote) = unbounded();
+    let framing = Framing::custom(move || {
+        let writers = writers.clone();
+        let encode = move |message: &Message, out: &mut Vec<u8>| {
+            let _ = writers.send(thread::current().id());
+            out.extend_from_slice(message.as_bytes());
+            out.push(b'\n');
+            Ok(())
+        };
+        (lines, encode)
+    });
+    let (server, sessions) = serve(Server::builder().framing(framing).heartbeat(Heartbeat::off()));
+    let mut member = bare::connect(server.local_addr());
+    next(&sessions).join("news").unwrap();
+    let mut number = 0;
+    let mut publish = || {
+        number = (number + 1) % 10;
+        assert_eq!(server.publish("news", number.to_string()), 1);
+        let mut line = [0; 2];
+        member.read_exact(&mut line).unwrap();
+        wrote.recv_timeout(PATIENCE).unwrap()
+    };
+    eventually("the writer sleeps", || match publish() {
+        writer if writer == thread::current().id() => Ok(()),
+        writer => Err(writer),
+    });
+    // nothing was received meanwhile, so an answer would be left to the writer
+    for _ in 0..3 {
+        assert_eq!(publish(), thread::current().id());
     }
 }

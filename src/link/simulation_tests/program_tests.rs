@@ -73,6 +73,7 @@ impl Program {
             expires,
             this_link: is_for_this_link,
             is_uncompressed: false,
+            is_shared: false,
             deflated: None,
             key: None,
             question,

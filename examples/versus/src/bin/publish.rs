@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! npm install --prefix target/interop ws socket.io
-//! cargo run --release --manifest-path examples/versus/Cargo.toml --bin publish -- [RATE ...]
+//! cargo run --release --manifest-path examples/versus/Cargo.toml --bin publish -- [NAME ...] [RATE ...]
 //! ```
 //!
 //! 2,000 clients are members of 20 topics, a hundred each, and 50 more read nothing. Each of RATE messages
@@ -93,9 +93,8 @@ fn clients(port: u16, is_socket_io: bool) -> Result {
                 let (seen, ready) = (Arc::clone(&seen), Arc::clone(&ready));
                 tokio::spawn(async move {
                     ready.fetch_add(1, Relaxed);
-                    if let Err(error) = read(stream, &seen).await {
-                        eprintln!("a client: {error}");
-                    }
+                    // until the server has gone
+                    let _ = read(stream, &seen).await;
                 });
             }
         }
@@ -113,7 +112,7 @@ fn clients(port: u16, is_socket_io: bool) -> Result {
     });
     // answers each line with what was seen since the last
     loop {
-        runtime.block_on(tokio::time::sleep(Duration::from_millis(50)));
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(50)).await });
         match asked.try_recv() {
             Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(()),
             Err(std::sync::mpsc::TryRecvError::Empty) => {}
@@ -250,9 +249,12 @@ impl Drop for Peer {
     }
 }
 
-fn compare(rates: &[String]) -> Result {
-    let rates =
-        rates.iter().map(|rate| rate.parse()).collect::<std::result::Result<Vec<u32>, _>>()?;
+fn compare(arguments: &[String]) -> Result {
+    let rates: Vec<u32> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let is_wanted = |name: &str| {
+        let mut names = arguments.iter().filter(|argument| argument.parse::<u32>().is_err());
+        names.clone().next().is_none() || names.any(|wanted| wanted == name)
+    };
     let rates = if rates.is_empty() { vec![250, 500, 1_000, 2_000, 4_000] } else { rates };
     let myself = std::env::current_exe()?;
     let myself = myself.to_str().ok_or("a path that is not text")?;
@@ -261,7 +263,7 @@ fn compare(rates: &[String]) -> Result {
         "| server | published, 1/s | delivered, 1/s | of what was due | p50, ms | p99, ms | CPU, % of a core | MiB |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    for name in ["everlink", "ws", "socket.io"] {
+    for name in ["everlink", "ws", "socket.io"].into_iter().filter(|name| is_wanted(name)) {
         for rate in &rates {
             let program = match name {
                 "everlink" => vec![myself, SERVER],
