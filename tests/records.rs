@@ -131,6 +131,22 @@ fn the_records_of_a_server_speak_of_the_client() {
     says(&server, None, "no application protocol in common");
     says(&server, scan(address, b""), "DEBUG: ");
     says(&server, scan(address, b"\x16"), "INFO: ");
+    // of the certificates too, and of no key
+    let (own, other) = (issue(&ours), issue(&ours).1.serialize_pem());
+    let identity = |key: &str| Tls::new().identity_pem(own.0.pem().as_bytes(), key.as_bytes());
+    server.set_tls(identity(&other)).unwrap_err();
+    server.set_tls(identity(&own.1.serialize_pem())).unwrap();
+    {
+        let captured = CAPTURED.0.lock().unwrap();
+        for (level, words) in
+            [("WARN", "certificates stay as they were"), ("INFO", "certificates have changed")]
+        {
+            let is_it = |line: &&String| line.starts_with(level) && line.contains(words);
+            let said: Vec<_> = captured.iter().filter(is_it).collect();
+            assert_eq!(said.len(), 1, "{words:?}: {captured:?}");
+            assert!(!said[0].contains(other.lines().nth(1).unwrap()), "{said:?}");
+        }
+    }
 
     let (server, address) = start(
         Server::builder().on_request(|_| Answer::reject(everlink::http::StatusCode::NOT_FOUND)),

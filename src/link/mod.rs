@@ -55,7 +55,6 @@ mod liveness;
 mod model;
 mod opened;
 mod pings;
-mod rate_meter;
 mod reader;
 mod shared;
 #[cfg(all(test, not(shuttle)))]

@@ -12,12 +12,11 @@ use super::beats::SeenBeats;
 use super::close_request::CloseRequest;
 use super::life::{OurDirection, Parting};
 use super::liveness::HELD_UP;
-use super::rate_meter::RateMeter;
 use super::shared::Shared;
 use super::sorted::{Sorted, sort, violation};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
-use crate::policy::{Beat, Heartbeat};
+use crate::policy::{Beat, Heartbeat, RateMeter};
 use crate::queues::batch::Batch;
 use crate::queues::inbox::Inbox;
 use crate::queues::mailbox::Room;
@@ -102,7 +101,8 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         secrets,
         inbox,
         batch,
-        meter: shared.settings.receive_rate.map(|rate| RateMeter::new(rate, Instant::now())),
+        meter: meter(shared),
+        is_paced: true,
         taking: Taking::All,
         beats: shared.beats.look(),
         beyond: 0,
@@ -131,6 +131,9 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         // the handler may wait for one, and the session ends when it returns
         shared.outbox.end_questions();
     }
+    if let (Some(counts), Some(meter)) = (&shared.session, reader.meter) {
+        counts.keep_meter(meter);
+    }
     *slot.lock() = Some(reader.inbox);
     shared.life.end_reading();
 }
@@ -145,6 +148,8 @@ struct Reader<'a> {
     batch: Batch,
     /// Counts what comes, where that is limited.
     meter: Option<RateMeter>,
+    /// Whether it is kept to that.
+    is_paced: bool,
     taking: Taking,
     beats: SeenBeats,
     /// How many bytes were delivered over the bounds of the inbox.
@@ -248,6 +253,7 @@ impl Reader<'_> {
             inbox,
             batch,
             meter,
+            is_paced,
             taking,
             beats,
             beyond,
@@ -256,8 +262,17 @@ impl Reader<'_> {
             ..
         } = self;
         loop {
-            if let Some(meter) = meter.as_ref().filter(|meter| meter.excess().is_some()) {
-                return if meter.closes() { Err(too_fast(shared)) } else { Ok(None) };
+            if is_too_fast(meter.as_ref()) {
+                if closes(meter.as_ref()) {
+                    return Err(too_fast(shared));
+                }
+                if *is_paced {
+                    return Ok(None);
+                }
+                if shared.session.is_some() && shared.life.is_dead() {
+                    // it comes again
+                    return Err(Failure::ClosedAbnormally);
+                }
             }
             if !shared.intake.is_open() {
                 if inbox.is_handler() && shared.intake.is_let_go() {
@@ -271,12 +286,6 @@ impl Reader<'_> {
                 }
             }
             let Some(item) = decoder.decode(buffer)? else { return Ok(None) };
-            if let Some(meter) = meter {
-                meter.message();
-                if meter.closes() && meter.excess().is_some() {
-                    return Err(too_fast(shared));
-                }
-            }
             match item {
                 Item::Message(message) => {
                     let mut message = message;
@@ -306,6 +315,7 @@ impl Reader<'_> {
                             }
                         };
                     }
+                    count(meter.as_mut(), shared)?;
                     let message = message.on_link(shared.link);
                     if beats.is_stale(&shared.beats) {
                         *beats = shared.beats.look();
@@ -317,11 +327,14 @@ impl Reader<'_> {
                     }
                 }
                 Item::Ping(payload) => {
+                    count(meter.as_mut(), shared)?;
                     shared.log_control("received", "ping");
-                    if *taking != Taking::Missed {
-                        shared.control.pong(payload);
-                        shared.outbox.ring();
+                    match taking {
+                        Taking::All | Taking::Nothing => shared.control.pong(payload),
+                        // a sign of life that confirms nothing
+                        Taking::Missed => shared.control.ping(),
                     }
+                    shared.outbox.ring();
                 }
                 Item::Pong(payload) => {
                     shared.log_control("received", "pong");
@@ -337,7 +350,8 @@ impl Reader<'_> {
 
     /// Reads no further for as long as the peer was too fast; returns whether it was.
     fn pause(&mut self) -> bool {
-        let Some(excess) = self.meter.as_ref().and_then(RateMeter::excess) else { return false };
+        let excess = self.meter.as_ref().filter(|_| self.is_paced).and_then(RateMeter::excess);
+        let Some(excess) = excess else { return false };
         let shared = self.shared;
         shared.counters.over_rate.fetch_add(1, Relaxed);
         // nobody listens: it is not silent
@@ -345,17 +359,17 @@ impl Reader<'_> {
         let until = Instant::now() + excess;
         if !self.deliver() || shared.life.wait_reached(OurDirection::Closed, Some(until)) {
             // it is over, and its goodbye may be behind much that it has sent
-            self.meter = None;
+            self.is_paced = false;
         }
         true
     }
 
     /// Reads once, and delivers what was decoded before the read blocks.
     fn fill(&mut self) -> io::Result<usize> {
-        let held = self.half.read_buffered(self.buffer.space())?;
+        let held = self.half.read_buffered(space(&mut self.buffer, self.meter.as_ref()))?;
         self.ring_if_wanted();
         if held > 0 {
-            self.buffer.filled(held);
+            self.filled(held);
             return Ok(held);
         }
         if !self.deliver() || self.shared.is_taken_over() {
@@ -369,19 +383,11 @@ impl Reader<'_> {
         }
         loop {
             self.set_timeout()?;
-            let mut space = self.buffer.space();
-            if let Some(meter) = &self.meter {
-                let most = meter.most().min(space.len());
-                space = &mut space[..most];
-            }
-            match self.half.read(space) {
+            match self.half.read(space(&mut self.buffer, self.meter.as_ref())) {
                 Ok(count) => {
                     self.shared.intake.go_on();
                     self.ring_if_wanted();
-                    self.buffer.filled(count);
-                    if let Some(meter) = &mut self.meter {
-                        meter.bytes(count);
-                    }
+                    self.filled(count);
                     self.relax_after_burst(count);
                     self.shared.liveness.heard();
                     self.shared.outbox.heard();
@@ -397,6 +403,13 @@ impl Reader<'_> {
                 Err(error) if is_timeout(&error) => self.idle(),
                 Err(error) => return Err(error),
             }
+        }
+    }
+
+    fn filled(&mut self, count: usize) {
+        self.buffer.filled(count);
+        if let Some(meter) = &mut self.meter {
+            meter.bytes(count);
         }
     }
 
@@ -525,6 +538,7 @@ impl Reader<'_> {
         if is_the_last || is_server && ends_session {
             // the handler receives what is left, answers, and returns
             shared.mailbox.end();
+            shared.outbox.end_questions();
         }
         let has_handler_here = self.inbox.is_handler() && is_server;
         if has_handler_here && (is_the_last || ends_session) {
@@ -664,6 +678,35 @@ fn take(
     *place = HANDLER;
     inbox.take(message, batch);
     *place = READER;
+}
+
+/// What counts how fast the peer is, where that is limited: over all links of a session.
+fn meter(shared: &Shared) -> Option<RateMeter> {
+    let rate = shared.settings.receive_rate?;
+    let kept = shared.session.as_ref().and_then(|counts| counts.take_meter());
+    Some(kept.unwrap_or_else(|| RateMeter::new(rate, Instant::now())))
+}
+
+fn is_too_fast(meter: Option<&RateMeter>) -> bool {
+    meter.is_some_and(|meter| meter.excess().is_some())
+}
+
+fn closes(meter: Option<&RateMeter>) -> bool {
+    meter.is_some_and(RateMeter::closes)
+}
+
+/// A message of the peer's has come.
+fn count(meter: Option<&mut RateMeter>, shared: &Shared) -> Result<(), Failure> {
+    let Some(meter) = meter else { return Ok(()) };
+    meter.message();
+    if meter.closes() && meter.excess().is_some() { Err(too_fast(shared)) } else { Ok(()) }
+}
+
+/// Where to read to: no more at once than may come in a second.
+fn space<'a>(buffer: &'a mut ReadBuffer, meter: Option<&RateMeter>) -> &'a mut [u8] {
+    let space = buffer.space();
+    let most = meter.map_or(usize::MAX, RateMeter::most).min(space.len());
+    &mut space[..most]
 }
 
 /// The peer is closed for what it sends in a second.

@@ -166,6 +166,7 @@ impl Shared {
             counts.end();
         }
         self.mailbox.end();
+        self.outbox.end_questions();
         if let (true, Some(frame)) = (self.settings.has_handler, self.farewell.get()) {
             self.outbox.shut();
             let deadline = Instant::now() + self.settings.timeouts().close;

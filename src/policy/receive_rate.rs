@@ -3,7 +3,8 @@
 use super::options::options;
 
 options! {
-    /// How fast each client of a server may send: a second's worth at once, and then evenly.
+    /// How fast each client of a server may send: a second's worth at once, and then evenly. A session is
+    /// measured over all its links.
     ///
     /// | | default | range |
     /// | --- | --- | --- |
@@ -22,10 +23,11 @@ options! {
     /// # let _ = (server, uploads);
     /// ```
     ReceiveRate {
-        /// Messages a second. Pings and pongs count as well.
+        /// Messages a second, and pings. Fragments, pongs and what a session says by itself do not count: bound
+        /// the bytes, too.
         messages: u32, set(count);
 
-        /// Bytes a second, as they come: with the heads of frames, inside TLS, and before anything is inflated.
+        /// Bytes a second, as they come: with the heads of frames, decrypted, and before anything is inflated.
         /// With [`Excess::Close`] let it be more than the largest message, which may come all at once.
         bytes: u32, set(count);
 

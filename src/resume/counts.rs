@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 
 use super::number::MAX_NUMBER;
 use crate::message::CloseFrame;
-use crate::policy::Heartbeat;
+use crate::policy::{Heartbeat, RateMeter};
 use crate::sync::{AtomicBool, AtomicU64, Mutex};
 
 /// This end has said that the session is over, and counts nothing any more.
@@ -36,6 +36,8 @@ pub(crate) struct Counts {
     is_given_up: AtomicBool,
     /// How its links beat, if the program has learnt that in it.
     heartbeat: Mutex<Option<Heartbeat>>,
+    /// Between two links: how fast its client has been.
+    meter: Mutex<Option<RateMeter>>,
 }
 
 /// What a peer cannot say.
@@ -51,6 +53,16 @@ impl Counts {
     /// Its links beat so from here on.
     pub(crate) fn beats_so(&self, heartbeat: Heartbeat) {
         *self.heartbeat.lock() = Some(heartbeat);
+    }
+
+    /// A link ends, up to which its client has been so fast.
+    pub(crate) fn keep_meter(&self, meter: RateMeter) {
+        *self.meter.lock() = Some(meter);
+    }
+
+    /// The next begins.
+    pub(crate) fn take_meter(&self) -> Option<RateMeter> {
+        self.meter.lock().take()
     }
 
     pub(crate) fn heartbeat(&self) -> Option<Heartbeat> {

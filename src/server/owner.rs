@@ -407,11 +407,8 @@ impl SessionOwner {
                     Ok(Order::Returned(result)) => self.returned(result),
                     Ok(Order::Close { frame, is_shutdown }) => self.closes(frame, is_shutdown),
                     Ok(Order::FinishUp(farewell)) => {
-                        self.is_final = true;
-                        self.core.mailbox().end();
-                        if self.server.settings.has_handler {
-                            self.closes(farewell, true);
-                        }
+                        // nobody comes back for it; its handler receives what has come
+                        self.closes(farewell, true);
                     }
                     Ok(Order::End(cause)) => return self.over(Arc::new(cause)),
                     Ok(Order::Evict(of)) if of == place.number() => {

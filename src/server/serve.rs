@@ -50,8 +50,8 @@ pub(super) fn run(
     };
     journal.opened();
     match (&server.handling, server.registry.opened(id, session.clone())) {
-        (Handling::Thread(_), Some(going_away)) => session.finish(going_away),
-        (Handling::Messages(_), Some(going_away)) => session.begin_close(going_away),
+        // on this thread a reader does not wait for it
+        (_, Some(going_away)) => session.finish(going_away),
         (Handling::Thread(handler), None) => {
             match guarded("session handler", || handler(session.clone())) {
                 Ok(()) => {

@@ -957,7 +957,10 @@ impl ServerHandle {
     /// gets the time for it, and the goodbye.
     ///
     /// What comes later is left to whoever takes over: it is thrown away, and nothing tells the client that it was
-    /// received. One that [sends at least once](crate::config::Delivery::AtLeastOnce) says it again, to the next server.
+    /// received: its pings are answered with pings, which say no more than that somebody is there. One that [sends at least once](crate::config::Delivery::AtLeastOnce) says it again, to the next server.
+    ///
+    /// A handler that waits for an [answer](crate::Waiting) waits no longer: none will be taken.
+    /// A session that has no connection, or loses it meanwhile, is over: its client has nowhere to come back to.
     ///
     /// A handler that never receives is not told, and is waited for until the time is over; so is a call of this in a
     /// handler.

@@ -38,8 +38,9 @@ use crate::queues::inbox::Handler;
 /// # Ok::<(), everlink::Error>(())
 /// ```
 pub trait SessionHandler: Send + 'static {
-    /// A message has come. While this runs nothing else of the session is read, and `send` on this thread
-    /// does not wait: with a full outbox it fails with [`Error::Full`](crate::Error::Full).
+    /// A message has come. While this runs nothing else of the session is read, and `send` to this
+    /// session does not wait: with a full outbox it fails with [`Error::Full`](crate::Error::Full). To wait for
+    /// anything else here, room in another session's outbox among it, keeps this one from being read.
     fn on_message(&mut self, session: &Session, message: MessageRef<'_>);
 
     /// The session is over, for this reason, and its connection is gone. Called once, after the last

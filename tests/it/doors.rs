@@ -12,9 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::*;
-use everlink::config::{
-    Backoff, Excess, ForwardedHeader, Framing, Heartbeat, ReceiveRate, Resume, SocketOptions,
-};
+use everlink::config::{Backoff, ForwardedHeader, Framing, Heartbeat, Resume, SocketOptions};
 use everlink::http::{self, StatusCode};
 use everlink::transport::{Duplex, Hangup, ReadHalf, WriteHalf};
 use everlink::{Accepted, Answer, Client, Error, Listener as EverListener, Server, Session};
@@ -731,103 +729,4 @@ fn too_many_openings_of_one_address_are_refused_and_counted() {
     let server = naming(Server::builder().max_openings_per_address(1, hour));
     assert!(named(&server, b"", "").is_some() && named(&server, b"", "").is_none());
     assert_eq!(server.stats().openings_over_rate, 1);
-}
-
-/// A server that says what it receives, and how fast that may come.
-fn paced(rate: ReceiveRate, builder: everlink::ServerBuilder) -> Server {
-    init_log();
-    builder.receive_rate(rate).bind(LOOPBACK, echo_all).unwrap()
-}
-
-#[test]
-fn a_client_that_sends_too_many_messages_is_closed_with_1008() {
-    let server = paced(ReceiveRate::new().messages(5), Server::builder());
-    let (mut socket, _) = tungstenite::client("ws://here/", connect(&server)).unwrap();
-    for number in 0..5 {
-        socket.send(Message::text(number.to_string())).unwrap();
-        assert_eq!(socket.read().unwrap(), Message::text(number.to_string()));
-    }
-    // all at once, and pings are messages too
-    for number in 0..20 {
-        let ping = Message::Ping(vec![number].into());
-        if socket.send(ping).is_err() {
-            break;
-        }
-    }
-    let close = read_to_end(&mut socket).unwrap();
-    assert_eq!(u16::from(close.code), 1008);
-    eventually("it is counted", || {
-        let stats = server.stats();
-        let of_protocol = stats.disconnects.of(everlink::failure::FailureKind::Protocol);
-        if (stats.over_rate, of_protocol) == (1, 1) { Ok(()) } else { Err(Box::new(stats)) }
-    });
-    // others are as fast as they like, up to that
-    exchange(connect(&server));
-}
-
-#[test]
-fn a_client_that_sends_too_many_bytes_is_closed_and_a_framed_one_too() {
-    let server = paced(ReceiveRate::new().bytes(10_000), Server::builder());
-    let (mut socket, _) = tungstenite::client("ws://here/", connect(&server)).unwrap();
-    // one message without end, in fragments that are no message
-    let _ = socket.send(Message::binary(vec![7; 100_000]));
-    assert_eq!(u16::from(read_to_end(&mut socket).unwrap().code), 1008);
-    let lines = Server::builder().framing(Framing::lines()).heartbeat(Heartbeat::off());
-    let server = paced(ReceiveRate::new().messages(5), lines);
-    let mut stream = connect(&server);
-    stream.write_all(&b"x\n".repeat(100)).unwrap();
-    let mut echoed = Vec::new();
-    let _ = stream.read_to_end(&mut echoed);
-    assert!(echoed.len() <= 10, "{echoed:?}");
-    assert_eq!(server.stats().over_rate, 1);
-}
-
-#[test]
-fn a_client_that_is_slowed_loses_nothing_and_takes_its_time() {
-    let rate = ReceiveRate::new().messages(100).excess(Excess::Slow);
-    // the silence of one that is not read is no silence
-    let server =
-        paced(rate, Server::builder().heartbeat(Heartbeat::every(ms(50)).dead_after(ms(300))));
-    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
-    let begun = std::time::Instant::now();
-    for number in 0..200 {
-        client.send(number.to_string()).unwrap();
-    }
-    for number in 0..200 {
-        assert_eq!(client.recv_timeout(PATIENCE).unwrap(), number.to_string().as_str());
-    }
-    // a hundred at once, and the others one after the other
-    assert!(begun.elapsed() >= ms(900), "{:?}", begun.elapsed());
-    let stats = server.stats();
-    assert!(stats.over_rate > 0 && stats.disconnects.total() == 0, "{stats:?}");
-    // not even if nothing is read for longer than a silence may be
-    let rate = ReceiveRate::new().bytes(200_000).excess(Excess::Slow);
-    let beats = Heartbeat::every(ms(50)).dead_after(ms(300));
-    let server = paced(rate, Server::builder().heartbeat(beats));
-    let client = Client::connect(format!("ws://{}", server.local_addr())).unwrap();
-    let begun = std::time::Instant::now();
-    client.send(vec![7; 400_000]).unwrap();
-    assert_eq!(client.recv_timeout(PATIENCE).unwrap().len(), 400_000);
-    assert!(begun.elapsed() >= ms(900), "{:?}", begun.elapsed());
-    assert_eq!(server.stats().disconnects.total(), 0);
-    // a close does not wait for what would take five seconds
-    for _ in 0..12 {
-        client.send(vec![7; 100_000]).unwrap();
-    }
-    assert!(server.shutdown(Duration::from_secs(3)).drained);
-}
-
-#[test]
-fn a_rate_that_limits_nothing_or_all_is_refused_at_the_start() {
-    for rate in [
-        ReceiveRate::new(),
-        ReceiveRate::new().excess(Excess::Slow),
-        ReceiveRate::new().messages(0),
-        ReceiveRate::new().messages(1).bytes(0),
-    ] {
-        let refused = Server::builder().receive_rate(rate).bind(LOOPBACK, echo_all);
-        let is_right =
-            matches!(&refused, Err(Error::InvalidSetting { setting: "receive_rate", .. }));
-        assert!(is_right, "{refused:?}");
-    }
 }

@@ -11,10 +11,10 @@ use std::time::Instant;
 use crate::support::bare::connect as dial;
 use crate::support::resumed::resuming_server;
 use crate::support::*;
-use crossbeam_channel::{Receiver, bounded, unbounded};
+use crossbeam_channel::{Receiver, after, bounded, unbounded};
 use everlink::chaos::{Cut, FaultProxy, Faults};
 use everlink::config::{Backoff, Delivery, Framing, Heartbeat, Resume, Timeouts};
-use everlink::{Client, Error, MessageRef, Server, ServerBuilder, Session};
+use everlink::{Answer, CallsInOrder, Client, Error, MessageRef, Server, ServerBuilder, Session};
 use tungstenite::Message;
 
 const LOOPBACK: &str = "127.0.0.1:0";
@@ -72,6 +72,8 @@ fn note(seen: &mut Seen, message: Message) {
         Message::Close(frame) => {
             seen.close = frame.map(|frame| (frame.code.into(), frame.reason.to_string()));
         }
+        // a sign of life in the place of a pong
+        Message::Ping(_) => {}
         other => panic!("{other:?}"),
     }
 }
@@ -400,12 +402,21 @@ fn a_session_without_a_link_is_not_waited_for_once_its_handler_is_done() {
     init_log();
     let (go, gate) = bounded::<()>(0);
     let handler = move |session: Session| {
-        let first = session.recv().unwrap();
-        let _ = gate.recv();
-        session.send(first).unwrap();
+        // nobody comes back for an answer, but what has come is there
+        assert!(matches!(session.wait_connected(PATIENCE), Err(Error::Closed)));
+        assert_eq!(session.recv().unwrap(), "a job");
+        assert!(matches!(session.send("done").unwrap_err().error, Error::Closed));
         assert!(matches!(session.recv(), Err(Error::Closed)));
+        let _ = gate.recv();
     };
-    let server = resuming_server().bind(LOOPBACK, handler).unwrap();
+    let server = resuming_server().bind(LOOPBACK, move |session| {
+        // until its connection is lost
+        while session.is_connected() {
+            thread::yield_now();
+        }
+        handler(session);
+    });
+    let server = server.unwrap();
     let proxy = FaultProxy::start(server.local_addr()).unwrap();
     let client = Client::builder(format!("ws://{}", proxy.address()))
         .resume(Resume::new())
@@ -431,4 +442,73 @@ fn a_session_without_a_link_is_not_waited_for_once_its_handler_is_done() {
     let report = server.shutdown(PATIENCE);
     assert_eq!((report.drained, report.detached), (true, 1), "{report:?}");
     drop(client);
+}
+
+#[test]
+fn who_waits_for_an_answer_waits_no_longer() {
+    init_log();
+    let (ended, end) = unbounded();
+    let handler = move |session: Session| {
+        let calls = CallsInOrder::<String>::new();
+        let waiting = calls.ask(session.sender(), "are you there?").unwrap();
+        ended.send(waiting.wait()).unwrap();
+    };
+    let server = Server::bind(LOOPBACK, handler).unwrap();
+    let mut socket = open(server.local_addr());
+    assert_eq!(next_text(&mut socket), "are you there?");
+    let handle = server.handle();
+    let drained = thread::spawn(move || handle.drain(PATIENCE));
+    assert!(end.recv_timeout(PATIENCE).unwrap().is_err());
+    check(&chatter(socket, |_| false));
+    assert_eq!(drained.join().unwrap(), 0);
+}
+
+#[test]
+fn a_client_whose_pings_are_not_answered_any_more_waits_for_its_answer() {
+    let (server, go) = gated(Server::builder().heartbeat(Heartbeat::off()));
+    let (builder, events) = watch(
+        Client::builder(format!("ws://{}", server.local_addr()))
+            .backoff(Backoff::fixed(PATIENCE))
+            .heartbeat(Heartbeat::every(ms(100)).dead_after(ms(300))),
+    );
+    let client = builder.connect().unwrap();
+    client.send("a job").unwrap();
+    eventually("it is there", || match server.stats().messages_received {
+        1 => Ok(()),
+        other => Err(other),
+    });
+    assert_eq!(server.drain(ms(1)), 1);
+    client.send("not taken").unwrap();
+    // several times as long as a silence may be
+    let _ = after(ms(1000)).recv();
+    for _ in 0..2 {
+        let _ = go.send(());
+    }
+    assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "a job");
+    let cause = events.disconnected();
+    assert_eq!(cause.close_frame().map(|frame| frame.code.0), Some(1001), "{cause}");
+}
+
+#[test]
+fn a_goodbye_that_is_not_answered_has_its_time_with_a_handler_of_messages_too() {
+    init_log();
+    let (asked, is_asked) = unbounded();
+    let (go, gate) = unbounded::<()>();
+    let builder =
+        Server::builder().timeouts(Timeouts::new().close(ms(300))).on_request(move |_| {
+            let _ = asked.send(());
+            let _ = gate.recv();
+            Answer::accept()
+        });
+    let nothing = |_: &Session| |_: &Session, _: MessageRef<'_>| {};
+    let server = builder.bind_with_handler(LOOPBACK, nothing).unwrap();
+    let address = server.local_addr();
+    let silent = thread::spawn(move || open(address));
+    is_asked.recv_timeout(PATIENCE).unwrap();
+    let handle = server.handle();
+    let drained = thread::spawn(move || handle.drain(PATIENCE));
+    refuses(address);
+    go.send(()).unwrap();
+    let _silent = silent.join().unwrap();
+    assert_eq!(drained.join().unwrap(), 0);
 }

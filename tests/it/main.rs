@@ -36,6 +36,7 @@ mod messages;
 mod namespaces;
 mod observability;
 mod opening;
+mod receive_rates;
 mod reconnect;
 mod reports;
 mod requests;

@@ -68,6 +68,8 @@ fn serve() -> Result {
             std::thread::sleep(Duration::from_millis(1));
         }
         println!("{sent}");
+        let stats = server.stats();
+        eprintln!("{} sessions, {} missed, {:?}", stats.sessions, stats.broadcasts_missed, stats.disconnects);
     }
     Ok(())
 }
@@ -168,7 +170,7 @@ async fn read(mut stream: TcpStream, seen: &std::sync::Mutex<Seen>) -> Result {
             return Err("the server has gone".into());
         }
         used += read;
-        let (mut at, mut beats, mut times) = (0, 0, Vec::new());
+        let (mut at, mut beats, mut pings, mut times) = (0, 0, 0, Vec::new());
         while used - at >= 4 {
             let (head, length) = match buffer[at + 1] {
                 126 => (4, usize::from(u16::from_be_bytes([buffer[at + 2], buffer[at + 3]]))),
@@ -180,6 +182,9 @@ async fn read(mut stream: TcpStream, seen: &std::sync::Mutex<Seen>) -> Result {
             let payload = &buffer[at + head..at + head + length];
             if payload == b"2" {
                 beats += 1;
+            }
+            if buffer[at] == 0x89 {
+                pings += 1;
             }
             let digits = payload.iter().skip_while(|byte| !byte.is_ascii_digit() || length < SIZE);
             let skip = if payload.starts_with(b"42[") { 3 } else { 0 };
@@ -196,6 +201,10 @@ async fn read(mut stream: TcpStream, seen: &std::sync::Mutex<Seen>) -> Result {
         seen.lock().map_err(|_| "poisoned")?.lateness.extend(times);
         for _ in 0..beats {
             text(&mut stream, b"3").await?;
+        }
+        if pings > 0 {
+            // a sign of life, whatever it says
+            stream.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await?;
         }
     }
 }

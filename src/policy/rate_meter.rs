@@ -2,35 +2,35 @@
 
 use std::time::{Duration, Instant};
 
-use crate::policy::{Excess, ReceiveRate};
+use super::receive_rate::{Excess, ReceiveRate};
 
 /// So much may come at once.
 const BURST: Duration = Duration::from_secs(1);
 
 /// Two buckets that fill evenly. Of each the moment is known at which it is full again.
 #[derive(Debug)]
-pub(super) struct RateMeter {
+pub(crate) struct RateMeter {
     rate: ReceiveRate,
     messages_full_at: Instant,
     bytes_full_at: Instant,
 }
 
 impl RateMeter {
-    pub(super) fn new(rate: ReceiveRate, now: Instant) -> Self {
+    pub(crate) fn new(rate: ReceiveRate, now: Instant) -> Self {
         Self { rate, messages_full_at: now, bytes_full_at: now }
     }
 
     /// Whether it is closed when it is too fast.
-    pub(super) fn closes(&self) -> bool {
+    pub(crate) fn closes(&self) -> bool {
         self.rate.excess.unwrap_or_default() == Excess::Close
     }
 
     /// The most to be read at once, so that no wait for it is longer than a second.
-    pub(super) fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         self.rate.bytes.map_or(usize::MAX, |bytes| bytes as usize)
     }
 
-    pub(super) fn message(&mut self) {
+    pub(crate) fn message(&mut self) {
         self.message_at(Instant::now());
     }
 
@@ -41,7 +41,7 @@ impl RateMeter {
         }
     }
 
-    pub(super) fn bytes(&mut self, count: usize) {
+    pub(crate) fn bytes(&mut self, count: usize) {
         self.bytes_at(count, Instant::now());
     }
 
@@ -53,7 +53,7 @@ impl RateMeter {
     }
 
     /// How long it has to be read no further, if it was too fast.
-    pub(super) fn excess(&self) -> Option<Duration> {
+    pub(crate) fn excess(&self) -> Option<Duration> {
         self.excess_at(Instant::now())
     }
 
