@@ -1,4 +1,5 @@
 //! A file of its own, for the threads of the whole process are counted.
+#![cfg(target_os = "linux")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,6 +1,7 @@
 //! What hostile peers cost: memory for what they have sent, never for what they announce.
 //!
 //! The tests measure this process, so they run one after the other.
+#![cfg(target_os = "linux")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! A thousand links later the process is as it was after the first. Alone in its file: it
 //! counts what the whole process has.
+#![cfg(target_os = "linux")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! A flood of clients is no flood of records. Alone in its file: the logger and the descriptors are the
 //! whole process's.
+#![cfg(target_os = "linux")]
 
 mod support;
 

@@ -1,5 +1,6 @@
 //! A thousand sessions at once, and a process without descriptors. Alone in its file: both
 //! tests want the whole process, so they are one.
+#![cfg(target_os = "linux")]
 
 mod support;
 

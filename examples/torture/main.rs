@@ -285,9 +285,7 @@ fn hurt(proxy: &FaultProxy, process: u32, options: &Options, done: &AtomicBool) 
         proxy.set(Faults::none().cut_within(within))?;
         thread::sleep(Duration::from_millis(random.u64(50..400)));
         if options.stop && (stops == 0 || random.u8(..8) == 0) {
-            signal(process, rustix::process::Signal::STOP);
-            thread::sleep(Duration::from_millis(random.u64(100..1000)));
-            signal(process, rustix::process::Signal::CONT);
+            stop_for(process, Duration::from_millis(random.u64(100..1000)));
             stops += 1;
         }
     }
@@ -295,9 +293,19 @@ fn hurt(proxy: &FaultProxy, process: u32, options: &Options, done: &AtomicBool) 
     Ok(stops)
 }
 
-fn signal(process: u32, signal: rustix::process::Signal) {
-    let pid = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
-    if let Some(pid) = pid {
-        let _ = rustix::process::kill_process(pid, signal);
+#[cfg(unix)]
+fn stop_for(process: u32, time: Duration) {
+    use rustix::process::{Pid, Signal, kill_process};
+
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    for (signal, time) in [(Signal::STOP, time), (Signal::CONT, Duration::ZERO)] {
+        if let Some(pid) = pid {
+            let _ = kill_process(pid, signal);
+        }
+        thread::sleep(time);
     }
 }
+
+/// There are no such signals.
+#[cfg(not(unix))]
+fn stop_for(_: u32, _: Duration) {}

@@ -349,6 +349,7 @@ mod tests {
         *REFUSED.lock().unwrap() = name;
     }
 
+    #[cfg(target_os = "linux")]
     fn threads_of(client: &Client) -> usize {
         // a thread that has just started has the beginning of the long name
         let prefixes = ["everlink-", "el"].map(|start| format!("{start}{}-", client.id()));
@@ -360,6 +361,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
     fn without_threads_attempts_fail_with_that_cause_until_there_are_some() {
         let server = Server::bind("127.0.0.1:0", |session| {
             for message in session.iter() {

@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn memory_is_taken_for_what_comes() {
         let mut assembly = Assembly::Binary(Vec::new());
-        assembly.push(&[0; 10], 1 << 40, &mut Share::default()).unwrap();
+        assembly.push(&[0; 10], usize::MAX / 2, &mut Share::default()).unwrap();
         let Assembly::Binary(bytes) = &assembly else { unreachable!() };
         assert!(bytes.capacity() <= AHEAD + 10, "{}", bytes.capacity());
     }

@@ -1,7 +1,6 @@
 //! Ways to a server: several addresses, several endpoints, transports of one's own, proxies.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -186,12 +185,25 @@ fn shuffled_clients_spread_over_the_endpoints() {
     assert_eq!(firsts.len(), 3, "{firsts:?}");
 }
 
+/// Two ends of a stream that was not dialed.
+#[cfg(unix)]
+fn pair() -> (std::os::unix::net::UnixStream, std::os::unix::net::UnixStream) {
+    std::os::unix::net::UnixStream::pair().unwrap()
+}
+
+#[cfg(not(unix))]
+fn pair() -> (TcpStream, TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (ours, listener.accept().unwrap().0)
+}
+
 #[test]
 fn a_transport_of_ones_own_carries_everything() {
     let (give, given) = mpsc::channel();
     let connector = move |host: &str, port: u16| -> std::io::Result<Duplex> {
         assert_eq!((host, port), ("feed", 7));
-        let (ours, theirs) = UnixStream::pair()?;
+        let (ours, theirs) = pair();
         give.send(theirs).map_err(std::io::Error::other)?;
         Ok(ours.into())
     };
@@ -202,7 +214,7 @@ fn a_transport_of_ones_own_carries_everything() {
     let (builder, watch) = watch(builder);
     let client = builder.start().unwrap();
     for _ in 0..3 {
-        let peer: UnixStream = given.recv_timeout(PATIENCE).unwrap();
+        let peer = given.recv_timeout(PATIENCE).unwrap();
         watch.connected();
         let echo = peer.try_clone().unwrap();
         let server = thread::spawn(move || std::io::copy(&mut &echo, &mut &echo));
@@ -308,7 +320,7 @@ fn a_socket_in_non_blocking_mode_is_made_to_block() {
     assert!(!told.recv_timeout(PATIENCE).unwrap().nonblocking().unwrap());
     client.close();
 
-    let (ours, theirs) = UnixStream::pair().unwrap();
+    let (ours, theirs) = pair();
     ours.set_nonblocking(true).unwrap();
     let look = socket2::Socket::from(ours.try_clone().unwrap());
     drop(Duplex::from(ours));

@@ -278,6 +278,7 @@ fn a_framed_peer_that_has_ended_its_stream_gets_its_answers() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
 fn sessions_that_are_kept_after_their_end_hold_nothing() {
     if !alone("ends::sessions_that_are_kept_after_their_end_hold_nothing") {
         return;

@@ -17,25 +17,24 @@
 //! | close codes, both sides at once, no answer to ours | `reconnect.rs`, `shutdown.rs` |
 //! | flapping links | `reconnect.rs` |
 //! | slow programs, full queues, panics, closing from anywhere | `messages.rs`, `shutdown.rs` |
-//! | descriptors: the server's | `tests/server_load.rs` |
+//! | descriptors: the client's, the server's | `faults/descriptors.rs`, `tests/server_load.rs` |
 //! | threads that cannot be started | `src/sync/threads.rs` |
 //! | signals | `dial.rs` |
 //! | suspension of the machine | `src/link/suspension.rs` |
 //! | a process that is held up | `heartbeat.rs` |
 //! | half-open for real, interfaces, addresses | `namespaces.rs` |
 
+mod descriptors;
+
 use std::io::Write;
-use std::process::Command;
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
 use everlink::chaos::{Cut, Direction, FaultProxy, Faults};
 use everlink::config::{Backoff, Heartbeat, Limits, Overflow, Queue, Timeouts};
-use everlink::failure::{Decision, HandshakeError, Next};
+use everlink::failure::{HandshakeError, Next};
 use everlink::{Client, ClientBuilder, Event, Failure, Server};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A proxy, and the server behind it that echoes.
 struct World {
@@ -354,39 +353,4 @@ fn the_delays_of_many_clients_are_spread_over_the_whole_window() {
     // 25 are to be expected in each
     assert!(eighths.iter().all(|count| (5..60).contains(count)), "{eighths:?}");
     drop(clients);
-}
-
-/// Not a test of its own: the next one, in a process of its own, for descriptors are the whole
-/// process's.
-#[test]
-fn child_without_descriptors() {
-    if std::env::var_os("EVERLINK_TEST_CHILD").is_none() {
-        return;
-    }
-    let proxy = proxy();
-    let (builder, watch) = watch(client(&proxy).decide(|_, _| Decision::Retry));
-    let client = builder.connect().unwrap();
-    watch.connected();
-    let before = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: Some(3), maximum: before.maximum }).unwrap();
-    proxy.cut(Cut::Reset);
-    let cause: Arc<Failure> = watch.attempt_failed();
-    let text = cause.to_string();
-    assert!(text.contains("os error 24"), "{text}");
-    setrlimit(Resource::Nofile, before).unwrap();
-    watch.connected();
-    assert_alive(&client);
-    println!("\nsurvived without descriptors");
-}
-
-#[test]
-fn without_descriptors_attempts_fail_with_that_cause_until_there_are_some() {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "faults::child_without_descriptors", "--nocapture"])
-        .env("EVERLINK_TEST_CHILD", "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains("survived without descriptors"), "{text}\n{errors}");
 }

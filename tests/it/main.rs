@@ -28,11 +28,14 @@ mod faults;
 mod framing;
 mod heartbeat;
 mod herd;
+#[cfg(unix)]
 mod interop;
+#[cfg(unix)]
 mod interop_sessions;
 mod json;
 mod links;
 mod messages;
+#[cfg(unix)]
 mod namespaces;
 mod observability;
 mod opening;
@@ -51,6 +54,7 @@ mod resume_places;
 mod resume_server;
 mod resume_tcp;
 mod resume_wire;
+#[cfg(unix)]
 mod reverse_proxy;
 mod rooms;
 mod sending;

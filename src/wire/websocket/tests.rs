@@ -162,7 +162,7 @@ fn the_highest_bit_of_a_length_is_not_set() {
 
 #[test]
 fn what_is_announced_takes_no_memory() {
-    let limits = MaxSizes { message: 1 << 60, frame: 1 << 60 };
+    let limits = MaxSizes { message: usize::MAX, frame: usize::MAX };
     let mut decoder = Decoder::new(Role::Client, limits);
     let mut buffer = ReadBuffer::new(vec![0x82, 127, 0, 0, 0x10, 0, 0, 0, 0, 0, 1, 2, 3]);
     assert!(decoder.decode(&mut buffer).unwrap().is_none());
