@@ -1,11 +1,11 @@
 //! What is to go wrong at the moment, and who is told when that changes.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use super::faults::Faults;
+use super::listener::Listener;
 use crate::sync::{Condvar, Mutex, MutexGuard};
 
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct ProxyState {
     pub(super) generation: u64,
     pub(super) random: fastrand::Rng,
     /// `None` while connections are refused.
-    pub(super) listener: Option<Arc<TcpListener>>,
+    pub(super) listener: Option<Arc<Listener>>,
     /// Whether the accepting thread holds the listener.
     pub(super) is_accepting: bool,
     pub(super) threads: Vec<JoinHandle<()>>,
@@ -34,7 +34,7 @@ pub(super) struct Conditions {
 }
 
 impl Conditions {
-    pub(super) fn new(listener: TcpListener, seed: u64) -> Self {
+    pub(super) fn new(listener: Listener, seed: u64) -> Self {
         let state = Mutex::new(ProxyState {
             faults: Faults::none(),
             generation: 0,

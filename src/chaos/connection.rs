@@ -1,14 +1,14 @@
 //! One connection through the proxy: two sockets, and a thread for each direction.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 use super::conditions::Conditions;
 use super::faults::{Cut, Direction, Faults, Place};
 use crate::sync::Mutex;
-use crate::transport::Socket;
+use crate::transport::{Hangup, Socket, WriteHalf};
 
 /// How often a throttled second is divided.
 const SLICES: u64 = 20;
@@ -78,16 +78,12 @@ impl Connection {
     /// Ends both sides.
     pub(super) fn end(&self, how: Cut) {
         for side in [Some(&self.client), self.server.as_ref()].into_iter().flatten() {
-            let down = match how {
-                Cut::EndOfStream => Shutdown::Write,
-                Cut::Silence if std::ptr::eq(side, &self.client) => continue,
-                Cut::Silence => Shutdown::Both,
-                Cut::Reset => {
-                    side.disconnect();
-                    continue;
-                }
-            };
-            side.shut(down);
+            match how {
+                Cut::EndOfStream => finish(side),
+                Cut::Silence if std::ptr::eq(side, &self.client) => {}
+                Cut::Silence => side.hang_up(),
+                Cut::Reset => side.reset(),
+            }
         }
     }
 
@@ -124,6 +120,11 @@ impl Connection {
     }
 }
 
+/// The only error is a socket that is down already.
+fn finish(side: &Socket) {
+    let _ = side.clone().finish();
+}
+
 /// Forwards in one direction until the end.
 pub(super) fn forward(conditions: &Conditions, connection: &Connection, direction: Direction) {
     // an error of either socket is the end of this direction, as the end of the stream is
@@ -133,7 +134,7 @@ pub(super) fn forward(conditions: &Conditions, connection: &Connection, directio
         _ => Some(&connection.client),
     };
     if let Some(to) = to.filter(|_| connection.is_whole() && connection.server.is_some()) {
-        to.shut(Shutdown::Write);
+        finish(to);
     }
     if connection.state.load(SeqCst) == SILENT && direction == Direction::ToServer {
         // holds the client's end until the client gives up

@@ -38,14 +38,15 @@
 mod conditions;
 mod connection;
 mod faults;
+mod listener;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::SockRef;
 
 use crate::sync::threads;
 use crate::sync::threads::next_id;
@@ -54,6 +55,7 @@ use conditions::Conditions;
 use connection::Connection;
 use faults::Opening;
 pub use faults::{Cut, Direction, Faults};
+use listener::Listener;
 
 /// A TCP proxy that breaks things on purpose. See the [module](self).
 #[derive(Debug)]
@@ -103,7 +105,7 @@ impl FaultProxy {
     /// As for [`start`](Self::start).
     pub fn with_seed(server: impl ToSocketAddrs, seed: u64) -> io::Result<Self> {
         let server = server.to_socket_addrs()?.next().ok_or(io::ErrorKind::NotFound)?;
-        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         let shared = Arc::new(ProxyShared {
             name: format!("chaos-{}", next_id()),
             address: listener.local_addr()?,
@@ -150,15 +152,15 @@ impl FaultProxy {
         match (faults.opening == Opening::Refuse, state.listener.is_some()) {
             (true, true) => {
                 let listener = state.listener.take();
-                // wakes the accepting thread, and once that has let go the port is closed
+                if let Some(listener) = &listener {
+                    listener.wake();
+                }
+                // once the accepting thread has let go the port is closed
                 while state.is_accepting {
-                    if let Some(listener) = &listener {
-                        wake(listener);
-                    }
                     state = shared.conditions.wait(state, None);
                 }
             }
-            (false, false) => state.listener = Some(Arc::new(listen(shared.address)?)),
+            (false, false) => state.listener = Some(Arc::new(Listener::bind(shared.address)?)),
             _ => {}
         }
         state.faults = faults;
@@ -217,7 +219,7 @@ impl Drop for FaultProxy {
         let mut state = shared.conditions.state();
         state.stopped = true;
         if let Some(listener) = state.listener.take() {
-            wake(&listener);
+            listener.wake();
         }
         drop(state);
         shared.conditions.notify();
@@ -231,26 +233,6 @@ impl Drop for FaultProxy {
         self.cut(Cut::Reset);
         for thread in threads() {
             let _ = thread.join();
-        }
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-    // connections of the same port may linger
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(1024)?;
-    Ok(socket.into())
-}
-
-/// Ends an `accept` that blocks: on Linux a listener that is shut down says so, elsewhere it
-/// takes somebody who knocks.
-fn wake(listener: &TcpListener) {
-    let down = SockRef::from(listener).shutdown(std::net::Shutdown::Both);
-    if down.is_err() || !cfg!(target_os = "linux") {
-        if let Ok(address) = listener.local_addr() {
-            let _ = TcpStream::connect_timeout(&address, Duration::from_secs(1));
         }
     }
 }
@@ -272,7 +254,7 @@ impl ProxyShared {
             state.is_accepting = false;
             self.conditions.notify();
             match accepted {
-                Ok((client, _)) if state.listener.is_some() => {
+                Ok(client) if state.listener.is_some() => {
                     drop(state);
                     if let Err(error) = self.admit(client) {
                         log::warn!("{}: {error}", self.name);
@@ -280,6 +262,12 @@ impl ProxyShared {
                     state = self.conditions.state();
                 }
                 Ok(_) => {}
+                // a client that is gone again, or a signal
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+                    ) => {}
                 Err(error) if state.listener.is_some() => {
                     // no descriptors, say: trying again at once would meet it again
                     log::warn!("{}: accept: {error}", self.name);

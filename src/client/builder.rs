@@ -616,7 +616,7 @@ impl ClientBuilder {
         let resolve = self.resolve.unwrap_or_else(|| Arc::new(System));
         let network = Network::new(
             Resolver::new(resolve, core.threads.clone()),
-            Dialer::new(settings.socket(), core.threads.clone()),
+            Dialer::new(settings.socket()),
             self.route,
             self.connect_to,
             self.connector.map(|connect| Connector::new(connect, core.threads.clone())),

@@ -5,42 +5,34 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Sender, select, unbounded};
+use rustix::event::{PollFd, PollFlags};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::Interrupt;
 use crate::failure::Failure;
 use crate::policy::SocketOptions;
-use crate::sync::threads::{Role, Threads};
+use crate::transport::{Wakeup, wait};
 
 /// How long one address has before the next is tried beside it (RFC 8305 section 5).
 const STAGGER: Duration = Duration::from_millis(250);
 
 /// Connects to the first address that answers.
 ///
-/// Every attempt blocks on a thread of its own, so the caller can wait for several of them, for
-/// the next one's turn and for `close` at once. Attempts that are no longer wanted are shut
-/// down, which ends their threads.
+/// One thread waits for all attempts that are under way, for the next one's turn and for `close` at once.
 #[derive(Debug)]
 pub(crate) struct Dialer {
     options: SocketOptions,
-    threads: Threads,
 }
 
+/// One that has not answered yet.
 struct Attempt {
     address: SocketAddr,
-    socket: Arc<Socket>,
-}
-
-struct DialResult {
-    address: SocketAddr,
-    socket: Arc<Socket>,
-    result: io::Result<()>,
+    socket: Socket,
 }
 
 impl Dialer {
-    pub(crate) fn new(options: SocketOptions, threads: Threads) -> Self {
-        Self { options, threads }
+    pub(crate) fn new(options: SocketOptions) -> Self {
+        Self { options }
     }
 
     /// Tries the addresses in turn, each [`STAGGER`] after the one before or as soon as that one
@@ -55,51 +47,38 @@ impl Dialer {
         deadline: Instant,
         interrupt: &Interrupt,
     ) -> Result<(TcpStream, SocketAddr), Failure> {
-        let (sender, answers) = unbounded();
-        let mut under_way = UnderWay(Vec::new());
         let mut untried = self.reachable(addresses)?.into_iter().peekable();
+        let wakeup = Arc::new(Wakeup::new()?);
+        interrupt.watch(Arc::<Wakeup>::clone(&wakeup));
+        let mut under_way: Vec<Attempt> = Vec::new();
         let mut last: Option<Failure> = None;
-        loop {
-            while under_way.0.is_empty() {
-                let Some(address) = untried.next() else {
-                    return Err(last.unwrap_or(Failure::Interrupted));
-                };
-                match self.start(address, deadline, &sender) {
-                    Ok(attempt) => under_way.0.push(attempt),
-                    Err(failure) => last = Some(failure),
+        let mut turn = Instant::now();
+        while !interrupt.is_raised() {
+            let now = Instant::now();
+            if under_way.is_empty() || now >= turn {
+                match untried.next().map(|address| self.start(address)) {
+                    Some(Ok(attempt)) => under_way.push(attempt),
+                    Some(Err(failure)) => last = Some(failure),
+                    None if under_way.is_empty() => break,
+                    None => {}
                 }
+                turn = now + STAGGER;
             }
-            let turn = if untried.peek().is_some() {
-                deadline.min(Instant::now() + STAGGER)
-            } else {
-                deadline
-            };
-            select! {
-                recv(answers) -> answer => {
-                    // the sender lives in this function, so the channel is never disconnected
-                    let Ok(DialResult { address, socket, result }) = answer else { continue };
-                    under_way.0.retain(|attempt| attempt.address != address);
-                    match result.and_then(|()| into_stream(socket)) {
-                        Ok(stream) => return Ok((stream, address)),
-                        Err(source) => last = Some(self.failed(address, source)),
-                    }
-                }
-                recv(interrupt.raised()) -> _ => return Err(Failure::Interrupted),
-                recv(crossbeam_channel::at(turn)) -> _ => {
-                    if Instant::now() >= deadline {
-                        let address = under_way.0[under_way.0.len() - 1].address;
-                        let source = io::ErrorKind::TimedOut.into();
-                        return Err(Failure::Connect { address, source });
-                    }
-                    if let Some(address) = untried.next() {
-                        match self.start(address, deadline, &sender) {
-                            Ok(attempt) => under_way.0.push(attempt),
-                            Err(failure) => last = Some(failure),
-                        }
-                    }
+            let Some(latest) = under_way.last() else { continue };
+            if now >= deadline {
+                let source = io::ErrorKind::TimedOut.into();
+                return Err(Failure::Connect { address: latest.address, source });
+            }
+            let until = untried.peek().map_or(deadline, |_| deadline.min(turn));
+            for ready in ready(&under_way, &wakeup, until)? {
+                let Attempt { address, socket } = under_way.remove(ready);
+                match into_stream(socket) {
+                    Ok(stream) => return Ok((stream, address)),
+                    Err(source) => last = Some(self.failed(address, source)),
                 }
             }
         }
+        Err(last.filter(|_| !interrupt.is_raised()).unwrap_or(Failure::Interrupted))
     }
 
     /// Those that can be dialed from the local address.
@@ -125,47 +104,45 @@ impl Dialer {
         }
     }
 
-    fn start(
-        &self,
-        address: SocketAddr,
-        deadline: Instant,
-        answers: &Sender<DialResult>,
-    ) -> Result<Attempt, Failure> {
+    fn start(&self, address: SocketAddr) -> Result<Attempt, Failure> {
         let socket = socket(&self.options, address)
             .map_err(|source| Failure::Connect { address, source })?;
         if let Some(local) = self.options.bound_to() {
             bind(&socket, local)
                 .map_err(|source| Failure::LocalAddress { address: local, source })?;
         }
-        let socket = Arc::new(socket);
-        let (theirs, answers) = (Arc::clone(&socket), answers.clone());
-        self.threads
-            .start(Role::Connect, move || {
-                let left = deadline.saturating_duration_since(Instant::now());
-                let result =
-                    theirs.connect_timeout(&address.into(), left.max(Duration::from_millis(1)));
-                // nobody may be waiting any more
-                let _ = answers.send(DialResult { address, socket: theirs, result });
-            })
-            .map_err(Failure::Thread)?;
-        Ok(Attempt { address, socket })
+        match socket.connect(&address.into()) {
+            Err(error) if !is_under_way(&error) => Err(self.failed(address, error)),
+            _ => Ok(Attempt { address, socket }),
+        }
     }
 }
 
-/// The attempts that have not answered yet; whatever is left at the end is shut down.
-struct UnderWay(Vec<Attempt>);
+/// Whether a connect in non-blocking mode has only begun.
+fn is_under_way(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    let is_begun = error.raw_os_error() == Some(libc::EINPROGRESS);
+    #[cfg(not(unix))]
+    let is_begun = false;
+    is_begun || matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
 
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        for attempt in &self.0 {
-            let _ = attempt.socket.shutdown(std::net::Shutdown::Both);
-        }
+/// Waits until one has an answer, it is woken, or the time has come; those that have one, the last first.
+fn ready(attempts: &[Attempt], wakeup: &Wakeup, until: Instant) -> io::Result<Vec<usize>> {
+    let sockets = attempts.iter().map(|attempt| PollFd::new(&attempt.socket, PollFlags::OUT));
+    let mut waiting: Vec<PollFd<'_>> = sockets.chain([wakeup.woken()]).collect();
+    match wait(&mut waiting, Some(until)) {
+        Err(error) if !is_under_way(&error) => return Err(error),
+        _ => {}
     }
+    let is_ready = |index: &usize| !waiting[*index].revents().is_empty();
+    Ok((0..attempts.len()).rev().filter(is_ready).collect())
 }
 
 fn socket(options: &SocketOptions, address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     options.apply(SockRef::from(&socket))?;
+    socket.set_nonblocking(true)?;
     Ok(socket)
 }
 
@@ -177,12 +154,13 @@ fn bind(socket: &Socket, local: SocketAddr) -> io::Result<()> {
     socket.bind(&local.into())
 }
 
-fn into_stream(socket: Arc<Socket>) -> io::Result<TcpStream> {
-    // the dialer's copy was dropped with its entry, so this one is the last
-    let stream: TcpStream = match Arc::try_unwrap(socket) {
-        Ok(socket) => socket.into(),
-        Err(shared) => shared.try_clone()?.into(),
-    };
+/// The stream of an attempt that has an answer, or the error that is it.
+fn into_stream(socket: Socket) -> io::Result<TcpStream> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    socket.set_nonblocking(false)?;
+    let stream = TcpStream::from(socket);
     if is_connected_to_itself(&stream) {
         // with a reset, for whoever should listen there may be about to come back
         SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
@@ -201,7 +179,6 @@ fn is_connected_to_itself(stream: &TcpStream) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::threads::LEAST_STACK;
 
     #[test]
     fn the_second_address_serves_when_the_first_refuses() {
@@ -211,7 +188,7 @@ mod tests {
         };
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let works = listener.local_addr().unwrap();
-        let dialer = Dialer::new(SocketOptions::default(), Threads::of(0, LEAST_STACK));
+        let dialer = Dialer::new(SocketOptions::default());
         let deadline = Instant::now() + Duration::from_secs(10);
         let (_, address) =
             dialer.dial(&[refusing, works], deadline, &Interrupt::new()).expect("connected");
@@ -226,7 +203,7 @@ mod tests {
         let taken = listener.local_addr().unwrap();
         let from = |local: &str| {
             let options = SocketOptions::new().local_address(local.parse().unwrap());
-            let dialer = Dialer::new(options, Threads::of(0, LEAST_STACK));
+            let dialer = Dialer::new(options);
             let deadline = Instant::now() + Duration::from_secs(10);
             dialer.dial(&[taken], deadline, &Interrupt::new()).map(|(_, address)| address)
         };

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 #[cfg(unix)]
 use std::os::unix::net::UnixListener;
 
+use rustix::event::{PollFd, PollFlags};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use socket2::SockRef;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,7 +19,7 @@ use crate::policy::SocketOptions;
 /// [`TcpListener`] or `UnixListener` that the program has made, one that systemd has
 /// ([`from_systemd`](Self::from_systemd)), or one that another process has handed over.
 ///
-/// Several processes can have the same socket: each connection goes to one of them. On Unix a server
+/// Several processes can have the same socket: each connection goes to one of them. A server
 /// puts it into non-blocking mode, which all of them share: leave it there.
 ///
 /// # Restart without a gap
@@ -166,6 +167,10 @@ impl Listener {
         // as std does it: a server that starts again finds connections of the last one in TIME-WAIT
         #[cfg(unix)]
         socket.set_reuse_address(true)?;
+        if address.is_ipv6() && address.ip().is_unspecified() {
+            // for IPv4 as well, which not every system does by itself; OpenBSD never does
+            let _ = socket.set_only_v6(false);
+        }
         socket.bind(&address.into())?;
         socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
         Ok(TcpListener::from(socket).into())
@@ -211,6 +216,15 @@ impl Listener {
             Listening::Tcp(socket) => socket.set_nonblocking(is_nonblocking),
             #[cfg(unix)]
             Listening::Unix(socket) => socket.set_nonblocking(is_nonblocking),
+        }
+    }
+
+    /// What a wait for the next connection has to include.
+    pub(super) fn ready(&self) -> PollFd<'_> {
+        match &self.socket {
+            Listening::Tcp(socket) => PollFd::new(socket, PollFlags::IN),
+            #[cfg(unix)]
+            Listening::Unix(socket) => PollFd::new(socket, PollFlags::IN),
         }
     }
 

@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use super::blocking::Blocking;
 use super::prefixed::Prefixed;
-use super::socket::Socket;
-use super::{Hangup, ReadHalf, WriteHalf};
+use super::{Hangup, ReadHalf, Socket, WriteHalf};
 
 /// A connection to a peer, in pieces that different threads own. A `TcpStream` converts into
-/// one, and so does a `UnixStream`; if it is in non-blocking mode, as what an async runtime gives
-/// away (`into_std`) is, it is put into blocking mode.
+/// one, and so does a `UnixStream`, in whatever mode: what an async runtime gives away (`into_std`) is in
+/// non-blocking mode.
 #[derive(Debug)]
 #[must_use = "a connection that nobody holds is at its end"]
 pub struct Duplex {
@@ -120,7 +119,6 @@ impl From<UnixStream> for Duplex {
 
 fn of_socket(stream: impl Into<socket2::Socket>) -> Duplex {
     let socket = Socket::new(stream);
-    socket.block();
     let reader = Box::new(socket.clone());
     Duplex { reader, writer: Box::new(socket.clone()), hangup: Arc::new(socket) }
 }

@@ -1,8 +1,8 @@
-//! A plain socket, which threads share.
+//! A plain socket, which threads share and are blocked in. Linux wakes them when it is shut down, and has
+//! timeouts of microseconds; where that is not so there is [`PolledSocket`](super::polled), with one system call
+//! more for each read.
 
-#[cfg(unix)]
-use std::io::IoSlice;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -27,22 +27,20 @@ struct SharedSocket {
 
 impl Socket {
     pub(crate) fn new(socket: impl Into<socket2::Socket>) -> Self {
+        let socket = socket.into();
+        // what is no socket any more shows in its first read
+        let _ = socket.set_nonblocking(false);
         let (is_reading, is_reset) = (AtomicBool::new(false), AtomicBool::new(false));
-        Self(Arc::new(SharedSocket { socket: socket.into(), is_reading, is_reset }))
-    }
-
-    /// Has threads wait in it; what is no socket any more shows in its first read.
-    pub(super) fn block(&self) {
-        let _ = self.0.socket.set_nonblocking(false);
+        Self(Arc::new(SharedSocket { socket, is_reading, is_reset }))
     }
 
     /// The only error is a socket that is down already.
-    pub(crate) fn shut(&self, how: Shutdown) {
+    fn shut(&self, how: Shutdown) {
         let _ = self.0.socket.shutdown(how);
     }
 
     /// Sends a reset, and wakes whoever blocks.
-    pub(crate) fn disconnect(&self) {
+    fn disconnect(&self) {
         self.0.is_reset.store(true, SeqCst);
         if self.0.is_reading.load(SeqCst) {
             // ends the read, and tells the peer nothing: whoever reads sends the reset
@@ -55,11 +53,7 @@ impl Socket {
     /// Sends a reset, where there is such a thing: a Unix socket has none, and a kernel may refuse it
     /// while a thread waits in a read or a write (Linux of 2023 does).
     fn send_reset(&self) {
-        #[cfg(any(target_os = "linux", target_os = "android"))]
-        let is_done = rustix::net::connect_unspec(&self.0.socket).is_ok();
-        #[cfg(not(any(target_os = "linux", target_os = "android")))]
-        let is_done = false;
-        if !is_done {
+        if rustix::net::connect_unspec(&self.0.socket).is_err() {
             // wakes whoever is stuck in a write; the end of the stream stays behind what they
             // could not send
             self.shut(Shutdown::Both);
@@ -87,10 +81,7 @@ impl Read for Socket {
 impl Write for Socket {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         // a program in C has not asked for the signal to be ignored, as Rust's runtime does
-        #[cfg(unix)]
-        return self.0.socket.send_with_flags(buf, libc::MSG_NOSIGNAL);
-        #[cfg(not(unix))]
-        (&self.0.socket).write(buf)
+        self.0.socket.send_with_flags(buf, libc::MSG_NOSIGNAL)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -115,12 +106,10 @@ impl WriteHalf for Socket {
         self.0.socket.set_write_timeout(timeout.map(least))
     }
 
-    #[cfg(unix)]
     fn try_write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.try_write_vectored(&[IoSlice::new(buf)])
     }
 
-    #[cfg(unix)]
     fn try_write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         self.0.socket.send_vectored_with_flags(bufs, flags)

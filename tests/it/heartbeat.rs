@@ -2,11 +2,9 @@
 
 mod stopped;
 
-use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::bare::{self, PING, PONG};
 use crate::support::*;
 use everlink::config::Heartbeat;
 use everlink::{Client, Event, Failure};
@@ -254,6 +252,9 @@ fn an_answer_that_panics_costs_a_link_and_says_so() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_peer_that_takes_a_large_message_slowly_is_alive() {
+    use crate::support::bare::{self, PING, PONG};
+    use std::io::{Read, Write};
+
     const SIZE: usize = 8_000_000;
     const EACH: usize = 250_000;
     let listener = Listener::new();

@@ -19,6 +19,7 @@ mod decisions;
 mod delivery;
 mod dial;
 mod direct;
+#[cfg(unix)]
 mod doors;
 mod drain;
 mod effects;

@@ -11,7 +11,7 @@ use crate::support::bare::{BINARY, CLOSE, TEXT, close_body, frame, read_frame, u
 use crate::support::*;
 use everlink::config::{Backoff, Timeouts};
 use everlink::failure::Decision;
-use everlink::{Client, Event, Server};
+use everlink::{Client, Event};
 
 /// A program that a server starts and that outlives it must not keep the port, nor a connection
 /// that the peer is waiting to see ended.
@@ -40,7 +40,7 @@ fn a_child_process_inherits_no_socket() {
     client.close();
     drop(server);
     // the child lives, and the port is free
-    drop(Server::bind(address, echo_all).unwrap());
+    drop(everlink::Server::bind(address, echo_all).unwrap());
     drop(input);
     child.wait().unwrap();
 }

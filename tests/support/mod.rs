@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Receiver;
 use everlink::config::{Backoff, Heartbeat};
 use everlink::{Client, ClientBuilder, Event, Server, Session};
+use rustix::event::{PollFd, PollFlags, poll};
 use socket2::SockRef;
 use tungstenite::handshake::server::{Request, Response};
 use tungstenite::{Message, WebSocket};
@@ -107,9 +108,17 @@ impl Listener {
         Client::builder(self.url()).backoff(Backoff::fixed(ms(1)))
     }
 
+    /// Only Linux has timeouts for listeners.
+    fn accept_within(&self, time: Duration) -> std::io::Result<TcpStream> {
+        let time = time.try_into().map_err(std::io::Error::other)?;
+        match poll(&mut [PollFd::new(&self.listener, PollFlags::IN)], Some(&time))? {
+            0 => Err(std::io::ErrorKind::TimedOut.into()),
+            _ => self.listener.accept().map(|(stream, _)| stream),
+        }
+    }
+
     pub fn accept_raw(&self) -> TcpStream {
-        SockRef::from(&self.listener).set_read_timeout(Some(PATIENCE)).expect("set a timeout");
-        let (stream, _) = self.listener.accept().expect("a client connects in time");
+        let stream = self.accept_within(PATIENCE).expect("a client connects in time");
         stream.set_read_timeout(Some(PATIENCE)).expect("set a timeout");
         stream.set_nodelay(true).expect("set nodelay");
         stream
@@ -139,8 +148,7 @@ impl Listener {
 
     /// Whether somebody connects within the time.
     pub fn is_dialed_within(&self, time: Duration) -> bool {
-        SockRef::from(&self.listener).set_read_timeout(Some(time)).expect("set a timeout");
-        self.listener.accept().is_ok()
+        self.accept_within(time).is_ok()
     }
 }
 
