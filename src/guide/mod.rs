@@ -16,6 +16,7 @@
 //! | [framed tcp](framed_tcp) | `tcp://` and `tcps://`: everything but the WebSocket. |
 //! | [`server`] | The accepting side. |
 //! | [`threads`] | Which thread does what, what wakes it, and what an idle connection costs. |
+//! | [`systems`] | What differs between Linux, macOS, Windows and others. |
 //! | [`closing`] | How links end, what the codes mean, and what follows. |
 //! | [`watching`] | Events, status, counters and logs. |
 //! | [`testing`] | What does your program do when the connection dies? Try it. |
@@ -69,6 +70,9 @@ pub mod server {}
 
 #[doc = include_str!("threads.md")]
 pub mod threads {}
+
+#[doc = include_str!("systems.md")]
+pub mod systems {}
 
 #[doc = include_str!("closing.md")]
 pub mod closing {}
