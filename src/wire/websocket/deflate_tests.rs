@@ -315,7 +315,7 @@ fn lone_encoder(bits: u8) -> Encoder {
 #[test]
 fn a_message_for_many_is_compressed_by_the_first_and_shared_by_those_who_send_it_alike() {
     for length in [1000, 200_000] {
-        let random = (0..length).map(|_| char::from(b'a' + rand::random::<u8>() % 16));
+        let random = (0..length).map(|_| char::from(b'a' + rand::random::<u8>() % 4));
         let message = Message::from(random.collect::<String>());
         let once = DeflatedOnce::default();
         let made = |bits, kind| lone_encoder(bits).deflate_once(&message, kind, &once).unwrap();
