@@ -56,13 +56,13 @@ impl Dialer {
         while !interrupt.is_raised() {
             let now = Instant::now();
             if under_way.is_empty() || now >= turn {
+                turn = now + STAGGER;
                 match untried.next().map(|address| self.start(address)) {
                     Some(Ok(attempt)) => under_way.push(attempt),
-                    Some(Err(failure)) => last = Some(failure),
+                    Some(Err(failure)) => (last, turn) = (Some(failure), now),
                     None if under_way.is_empty() => break,
                     None => {}
                 }
-                turn = now + STAGGER;
             }
             let Some(latest) = under_way.last() else { continue };
             if now >= deadline {
@@ -74,7 +74,7 @@ impl Dialer {
                 let Attempt { address, socket } = under_way.remove(ready);
                 match into_stream(socket) {
                     Ok(stream) => return Ok((stream, address)),
-                    Err(source) => last = Some(self.failed(address, source)),
+                    Err(source) => (last, turn) = (Some(self.failed(address, source)), now),
                 }
             }
         }
