@@ -292,3 +292,24 @@ impl AsFd for Listener {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// What Linux does by itself, unless it is told otherwise, others have to be asked for.
+    #[test]
+    fn any_address_of_ipv6_is_any_of_ipv4_too() {
+        let Ok(listener) = Listener::bind("[::]:0", 1) else {
+            return println!("skipped: there is no IPv6 here");
+        };
+        let address =
+            SocketAddr::from((Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port()));
+        let connected = TcpStream::connect_timeout(&address, Duration::from_secs(10));
+        // OpenBSD has no such thing
+        assert!(connected.is_ok() || cfg!(target_os = "openbsd"), "{connected:?}");
+    }
+}

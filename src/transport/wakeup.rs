@@ -44,6 +44,9 @@ impl Wakeup {
     pub(crate) fn new() -> io::Result<Self> {
         let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(socket.local_addr()?)?;
+        // until then anybody could have sent to it
+        socket.set_nonblocking(true)?;
+        while socket.recv(&mut []).is_ok() {}
         Ok(Self { socket })
     }
 
