@@ -1,5 +1,5 @@
-//! What the sockets of this system do by themselves, without the library: where one of these fails, so do
-//! tests of the library, and it is not its fault. wine 8 fails the first.
+//! What the sockets of this system do by themselves, without the library: where these fail, so do tests of
+//! the library, and it is not its fault. Under wine 8 both end in order.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};

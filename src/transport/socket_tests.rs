@@ -145,9 +145,8 @@ fn a_socket_is_as_it_was_after_a_timeout() {
     });
 }
 
-/// wine closes such a socket in order.
+/// Under wine it is one: `tests/systems.rs`.
 #[test]
-#[cfg_attr(windows, ignore = "wine ends the stream of a socket whose linger time is 0")]
 fn a_reset_wakes_a_read_and_is_no_end_of_the_stream() {
     each(|kind, duplex, mut peer| {
         let Duplex { mut reader, hangup, writer } = duplex;
