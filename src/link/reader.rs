@@ -53,8 +53,8 @@ enum Extension {
     None,
     /// The time for an answer, until then.
     Answer(Instant),
-    /// What lies in the socket is read: a thread that is late has not seen it.
-    LastLook,
+    /// What lies in the socket is read, until then: a thread that is late has not seen it.
+    LastLook(Instant),
 }
 
 /// What becomes of the messages that come.
@@ -482,17 +482,24 @@ impl Reader<'_> {
         let was_held_up = silence >= heartbeat.dead_after.saturating_add(HELD_UP);
         let was_asked = !heartbeat.asks() || self.shared.liveness.had_to_answer(time / 2);
         let now = Instant::now();
-        if matches!(self.extension, Extension::None) && (was_held_up || !was_asked) {
+        let is_granted = match self.extension {
+            Extension::None => was_held_up || !was_asked,
+            // held up again, before the peer could use it
+            Extension::Answer(until) | Extension::LastLook(until) => {
+                now.saturating_duration_since(until) >= HELD_UP
+            }
+        };
+        if is_granted {
             self.extension = Extension::Answer(now + time);
         }
         match self.extension {
             // a signal does not end it
             Extension::Answer(until) if until > now => until - now,
             Extension::None | Extension::Answer(_) => {
-                self.extension = Extension::LastLook;
+                self.extension = Extension::LastLook(now + LAST_LOOK);
                 LAST_LOOK
             }
-            Extension::LastLook => Duration::ZERO,
+            Extension::LastLook(_) => Duration::ZERO,
         }
     }
 

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use crate::support::bare::connect;
 use crate::support::*;
 use everlink::chaos::{Cut, FaultProxy};
-use everlink::config::{Backoff, Excess, Framing, Heartbeat, ReceiveRate, Resume, Tls};
+#[cfg(feature = "tls")]
+use everlink::config::Tls;
+use everlink::config::{Backoff, Excess, Framing, Heartbeat, ReceiveRate, Resume};
 use everlink::{Client, Error, Server, Session};
 use tungstenite::Message;
 
@@ -142,6 +144,7 @@ fn what_a_session_says_by_itself_and_a_goodbye_are_no_messages() {
     assert_eq!(server.stats().over_rate, 0);
 }
 
+#[cfg(feature = "tls")]
 #[test]
 fn bytes_count_inside_tls_as_well() {
     let key = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
