@@ -34,6 +34,15 @@ pub enum Error {
         /// What is wrong with the value.
         reason: String,
     },
+    /// A setting by key ([`config::Options`](crate::config), with the feature `serde`) that is none, or whose
+    /// value is none.
+    #[error("invalid option {}: {}", OneLine(.key), OneLine(.reason))]
+    InvalidOption {
+        /// The key.
+        key: Box<str>,
+        /// The value and what is allowed.
+        reason: Box<str>,
+    },
     /// A header that HTTP does not allow, or one that the opening handshake sets itself.
     #[error("invalid header {}: {}", quote(.name), OneLine(.reason))]
     InvalidHeader {
@@ -155,6 +164,12 @@ impl Error {
             }
             None => Ok(()),
         }
+    }
+
+    /// This key has a value that it cannot have, or is none.
+    #[cfg(feature = "serde")]
+    pub(crate) fn option(key: &str, reason: impl Into<Box<str>>) -> Self {
+        Self::InvalidOption { key: key.into(), reason: reason.into() }
     }
 
     /// This setting cannot be as it is.

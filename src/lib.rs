@@ -57,8 +57,9 @@
 //! settings are read from a configuration, each option by its name and times in seconds
 //! ([`Timeouts`](config::Timeouts), [`Limits`](config::Limits), [`SocketOptions`](config::SocketOptions), [`Queue`](config::Queue) and the words in them; a name that is
 //! none is refused); and what a program logs is written ([`Event`], [`State`], [`ClientStats`](stats::ClientStats),
-//! [`SessionStats`](stats::SessionStats), [`ServerStats`](stats::ServerStats), [`FailureKind`](failure::FailureKind)). [`Heartbeat`](config::Heartbeat), [`Backoff`](config::Backoff) and [`Framing`](config::Framing) are not read: closures
-//! cannot be, and their choices are methods.
+//! [`SessionStats`](stats::SessionStats), [`ServerStats`](stats::ServerStats), [`FailureKind`](failure::FailureKind)). [`Heartbeat`](config::Heartbeat), [`Backoff`](config::Backoff) and [`Framing`](config::Framing) are not read so: closures
+//! cannot be, and their choices are methods. Whatever of a builder is no closure has a key in `config::Options`, which makes
+//! builders of a flat map of texts: `"heartbeat.interval"`, `"5s"`.
 //!
 //! # Logging
 //!
@@ -156,6 +157,8 @@ mod link;
 mod message;
 #[cfg(feature = "metrics")]
 mod metrics;
+#[cfg(feature = "serde")]
+mod options;
 mod policy;
 mod queues;
 mod resume;
@@ -193,6 +196,8 @@ pub use transport::tls::TlsInfo;
 /// How a client, a server and their connections behave: plain values for the builders.
 pub mod config {
     pub use crate::dial::Proxy;
+    #[cfg(feature = "serde")]
+    pub use crate::options::Options;
     #[cfg(feature = "deflate")]
     pub use crate::policy::Compression;
     pub use crate::policy::{

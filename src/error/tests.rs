@@ -173,6 +173,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         (Error::InvalidUrl { reason: reason() }, WHY),
         (Error::TlsUnavailable { scheme: "wss" }, "wss"),
         (Error::InvalidSetting { setting, reason: reason() }, WHY),
+        (Error::InvalidOption { key: "outbox.bytes".into(), reason: FORGED.into() }, WHY),
         (Error::InvalidHeader { name: "a\nb\u{1b}".into(), reason: reason() }, WHY),
         (Error::InvalidClose { reason: reason() }, WHY),
         (Error::MessageTooLarge { size: 2, limit: 1 }, "2 bytes"),
@@ -211,6 +212,7 @@ fn errors() -> Vec<(Error, &'static str)> {
         Error::InvalidUrl { .. }
         | Error::TlsUnavailable { .. }
         | Error::InvalidSetting { .. }
+        | Error::InvalidOption { .. }
         | Error::InvalidHeader { .. }
         | Error::InvalidClose { .. }
         | Error::Connect(_)

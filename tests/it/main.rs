@@ -40,6 +40,7 @@ mod messages;
 mod namespaces;
 mod observability;
 mod opening;
+mod options;
 mod receive_rates;
 mod reconnect;
 mod reports;

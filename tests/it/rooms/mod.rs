@@ -10,7 +10,7 @@ use sources::Library;
 
 /// From the top floor down. What stands on one floor does not know its neighbours.
 const FLOORS: [&[&str]; 15] = [
-    &["fuzzing", "guide"],
+    &["fuzzing", "guide", "options"],
     &["client", "server"],
     &["metrics"],
     &["link", "sender"],
