@@ -1,6 +1,10 @@
 //! What a client's handles and its manager share.
 
 use std::convert::Infallible;
+#[cfg(unix)]
+use std::io;
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -152,6 +156,15 @@ impl Core {
                 },
             };
         }
+    }
+
+    #[cfg(unix)]
+    pub(super) fn readable_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.has_handler || self.mailbox.has_channel() {
+            let why = "what is received goes to the handler or through the channel";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        self.mailbox.readable()
     }
 
     pub(super) fn wait_connected(&self, timeout: Duration) -> Result<(), Error> {

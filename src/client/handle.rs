@@ -1,6 +1,10 @@
 //! The handle that a program holds.
 
 use std::fmt;
+#[cfg(unix)]
+use std::io;
+#[cfg(unix)]
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -181,6 +185,37 @@ impl Client {
             Err(Error::Timeout) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// A descriptor that is readable when [`try_recv`](Self::try_recv) has something to say: a message, or
+    /// that the client has given up or is closed; and after each event. For programs with a loop of their own
+    /// (`poll`, `epoll`, glib, libuv, Qt), which must not wait in here. It stays readable until `try_recv` has said
+    /// `None`; read nothing from it. It lives as long as the client has a handle, and costs nothing until it is
+    /// asked for. On Unix only.
+    ///
+    /// ```no_run
+    /// # fn poll(_: std::os::fd::BorrowedFd<'_>) {}
+    /// # let client = everlink::Client::connect("ws://localhost:9001")?;
+    /// let readable = client.readable_fd()?;
+    /// loop {
+    ///     // beside the others of the loop
+    ///     poll(readable);
+    ///     while let Some(message) = client.try_recv()? {
+    ///         println!("{message}");
+    ///     }
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// What the system says if there is no descriptor to be had; [`Unsupported`](io::ErrorKind::Unsupported)
+    /// where a handler or a channel has every message; [`NotConnected`](io::ErrorKind::NotConnected) in the
+    /// child of a `fork`.
+    #[cfg(unix)]
+    #[doc(alias("poll", "epoll", "eventfd", "as_fd"))]
+    pub fn readable_fd(&self) -> io::Result<BorrowedFd<'_>> {
+        self.core().map_err(|_| io::Error::from(io::ErrorKind::NotConnected))?.readable_fd()
     }
 
     /// Messages as they come, until [`recv`](Self::recv) would fail: with

@@ -180,6 +180,8 @@ impl Manager {
         self.core.note(&event);
         self.call_back(&event);
         self.core.publisher.publish(event);
+        // a program with a loop of its own looks there what has happened
+        self.core.mailbox.wake_loop();
     }
 
     fn call_back(&mut self, event: &Event) {

@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::io;
+#[cfg(unix)]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -12,6 +14,8 @@ use super::byte_queue::ByteQueue;
 use super::channel::{Channel, NoMessage};
 use crate::message::Message;
 use crate::policy::{Bounds, Overflow};
+#[cfg(unix)]
+use crate::sync::SelfPipe;
 use crate::sync::threads::{self, Threads};
 use crate::sync::{Budget, Condvar, Holding, Mutex, MutexGuard, Share, Signal};
 
@@ -40,6 +44,10 @@ pub(crate) struct Mailbox {
     /// Signalled when there is room, or the bounds may not count any more.
     room: Condvar,
     channel: OnceLock<Channel>,
+    /// For a program that waits for a descriptor: readable since something came, until a receiver has
+    /// found nothing.
+    #[cfg(unix)]
+    readable: OnceLock<SelfPipe>,
     /// Raised when the program has let go of all that could receive.
     abandoned: Signal,
     /// The number of the thread that has received, or [`SEVERAL`]; 0 before the first.
@@ -138,6 +146,8 @@ impl Mailbox {
             filled: Condvar::new(),
             room: Condvar::new(),
             channel: OnceLock::new(),
+            #[cfg(unix)]
+            readable: OnceLock::new(),
             abandoned: Signal::new(),
             receiver: AtomicU64::new(0),
         }
@@ -187,7 +197,7 @@ impl Mailbox {
             if inside.queue.len() > before && std::mem::take(&mut inside.is_receiver_waiting) {
                 // whoever wakes wants the lock first thing
                 drop(inside);
-                self.filled.notify_all();
+                self.wake_receivers();
                 if batch.is_empty() {
                     return;
                 }
@@ -212,7 +222,7 @@ impl Mailbox {
                     inside.settle(0);
                     if std::mem::take(&mut inside.is_receiver_waiting) {
                         drop(inside);
-                        self.filled.notify_all();
+                        self.wake_receivers();
                     }
                     return;
                 }
@@ -299,6 +309,7 @@ impl Mailbox {
                 return Err(NoMessage::Interrupted);
             }
             let left = deadline.map(|time| time.saturating_duration_since(Instant::now()));
+            inside.is_receiver_waiting |= self.is_watched();
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(NoMessage::TimedOut);
             }
@@ -357,16 +368,64 @@ impl Mailbox {
         Ok(())
     }
 
+    /// Whether everything is received through a channel.
+    #[cfg(unix)]
+    pub(crate) fn has_channel(&self) -> bool {
+        self.channel.get().is_some()
+    }
+
     /// The channel; one in which nothing comes if there is none.
     pub(crate) fn receiver(&self) -> Receiver<Message> {
         self.channel.get().map_or_else(never, |channel| channel.receiver().clone())
+    }
+
+    /// A descriptor that is readable since something came or changed, until [`Mailbox::recv`] has found
+    /// nothing. Not with a channel.
+    ///
+    /// # Errors
+    ///
+    /// What the system says if there is none to be had.
+    #[cfg(unix)]
+    pub(crate) fn readable(&self) -> io::Result<BorrowedFd<'_>> {
+        if self.readable.get().is_none() {
+            let pipe = SelfPipe::new()?;
+            // something may be there
+            pipe.fill();
+            let _ = self.readable.set(pipe);
+        }
+        let pipe = self.readable.get().ok_or(io::ErrorKind::Other)?;
+        Ok(pipe.as_fd())
+    }
+
+    /// Nothing is there: a descriptor is not readable any more. Returns whether there is one, which wants
+    /// to be filled then.
+    fn is_watched(&self) -> bool {
+        #[cfg(unix)]
+        if let Some(pipe) = self.readable.get() {
+            pipe.empty();
+            return true;
+        }
+        false
+    }
+
+    fn wake_receivers(&self) {
+        self.filled.notify_all();
+        self.wake_loop();
+    }
+
+    /// Has a program look that waits for the descriptor.
+    pub(crate) fn wake_loop(&self) {
+        #[cfg(unix)]
+        if let Some(pipe) = self.readable.get() {
+            pipe.fill();
+        }
     }
 
     /// Has everybody who waits here look at the conditions again.
     pub(crate) fn wake_all(&self) {
         // in order: whoever has looked and not yet waits holds the lock
         drop(self.lock());
-        self.filled.notify_all();
+        self.wake_receivers();
         self.room.notify_all();
     }
 

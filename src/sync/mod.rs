@@ -9,6 +9,8 @@ mod lock;
 mod ours;
 mod panics;
 mod repeats;
+#[cfg(unix)]
+mod self_pipe;
 mod signal;
 pub(crate) mod threads;
 
@@ -25,4 +27,6 @@ pub(crate) use lock::{Condvar, Mutex, MutexGuard};
 pub(crate) use ours::{Ours, Process};
 pub(crate) use panics::{caught, drop_theirs};
 pub(crate) use repeats::Repeats;
+#[cfg(unix)]
+pub(crate) use self_pipe::SelfPipe;
 pub(crate) use signal::Signal;

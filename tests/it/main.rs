@@ -41,6 +41,7 @@ mod namespaces;
 mod observability;
 mod opening;
 mod options;
+mod readable;
 mod receive_rates;
 mod reconnect;
 mod reports;
