@@ -23,6 +23,7 @@
 //! | [from tungstenite](from_tungstenite) | Moving from raw tungstenite. |
 //! | [from tokio tungstenite](from_tokio_tungstenite) | Moving from tokio-tungstenite, for a program that has no other use for an async runtime. |
 //! | [from ezsockets](from_ezsockets) | Moving from ezsockets, which reconnects too, on tokio. |
+//! | [from c](from_c) | C, C++ and Python; moving from IXWebSocket and from websocket-client. |
 //! | [several servers](several_servers) | More than one server process. |
 //!
 //! The programs in it are compiled, and most of them run, as tests.
@@ -91,6 +92,9 @@ pub mod from_tokio_tungstenite {}
 
 #[doc = include_str!("from_ezsockets.md")]
 pub mod from_ezsockets {}
+
+#[doc = include_str!("from_c.md")]
+pub mod from_c {}
 
 #[doc = include_str!("several_servers.md")]
 pub mod several_servers {}

@@ -30,7 +30,8 @@ use reader::{Reader, address, flag, list, number, size, text, time, word};
 ///
 /// A builder comes of it, which takes closures and whatever else there is; a later setter replaces what
 /// was set here. A key has the name of the builder's method, behind a dot the name of the option there:
-/// `heartbeat.interval`, `outbox.overflow`. [`keys`](Self::keys) says which there are.
+/// `heartbeat.interval`, `outbox.overflow`. [`keys`](Self::keys) says which there are, and so does
+/// [the guide](crate::guide::from_c#every-key).
 ///
 /// It is read from whatever serde reads: nested tables are joined by dots, lists by spaces, and numbers and
 /// booleans are their texts.

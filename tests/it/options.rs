@@ -120,6 +120,28 @@ fn every_setting_of_both_builders_has_a_key() {
 }
 
 #[test]
+fn the_page_for_other_languages_lists_every_key() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/from_c.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, list) = page.split_once("# Every key").unwrap();
+    let list = list.split("\n# ").next().unwrap();
+    let (of_client, of_server) = Options::keys();
+    let rows: Vec<&str> = list.lines().filter(|line| line.starts_with("| ")).collect();
+    let has = |key: &str| {
+        rows.iter().any(|row| match key.split_once('.') {
+            Some((section, option)) => {
+                let section = row.contains(&format!("`{section}.`"));
+                section && row.contains(&format!("`{option}`")) || row.contains(&format!("`{key}`"))
+            }
+            None => row.contains(&format!("`{key}`")),
+        })
+    };
+    let without: Vec<&String> =
+        of_client.iter().chain(&of_server).filter(|key| !has(key)).collect();
+    assert!(without.is_empty(), "src/guide/from_c.md does not list {without:?}");
+}
+
+#[test]
 fn a_wrong_option_names_the_key_its_value_and_what_is_allowed() {
     let said = |key: &str, value: &str| {
         let options = Options::new().set(key, value);
