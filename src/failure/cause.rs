@@ -461,6 +461,19 @@ impl Failure {
         )
     }
 
+    /// The code with which a session ends whose client would do the same again on every link: what is too large, or
+    /// comes too fast.
+    pub(crate) fn comes_again(&self) -> Option<CloseCode> {
+        match self {
+            Self::Protocol { code, .. }
+                if matches!(*code, CloseCode::MESSAGE_TOO_BIG | CloseCode::POLICY_VIOLATION) =>
+            {
+                Some(*code)
+            }
+            _ => None,
+        }
+    }
+
     /// The same panic, in the place that turned out to be at work.
     pub(crate) fn at(self, place: &'static str) -> Self {
         match self {

@@ -222,10 +222,9 @@ impl Reader<'_> {
                     (Failure::Closed(shown), Some(goodbye.frame))
                 }
                 Err(Failure::Protocol { code, reason }) => {
-                    // it would come again for ever
-                    ends_session = code == CloseCode::MESSAGE_TOO_BIG;
-                    let frame = CloseFrame::new(code, "");
-                    (Failure::Protocol { code, reason }, Some(Some(frame)))
+                    let failure = Failure::Protocol { code, reason };
+                    ends_session = failure.comes_again().is_some();
+                    (failure, Some(Some(CloseFrame::new(code, ""))))
                 }
                 Err(failure @ Failure::Framing { .. }) => {
                     let told = failure.told().filter(|_| self.shared.protocol.is_websocket());
@@ -354,8 +353,6 @@ impl Reader<'_> {
         let Some(excess) = excess else { return false };
         let shared = self.shared;
         shared.counters.over_rate.fetch_add(1, Relaxed);
-        // nobody listens: it is not silent
-        shared.liveness.heard();
         let until = Instant::now() + excess;
         if !self.deliver() || shared.life.wait_reached(OurDirection::Closed, Some(until)) {
             // it is over, and its goodbye may be behind much that it has sent

@@ -342,11 +342,9 @@ impl SessionOwner {
         self.shared.detached();
         outbox.suspect_first(&ended.cause, ended.is_answered);
         outbox.detached();
+        let comes_again = ended.cause.comes_again();
         self.goodbye = match &*ended.cause {
-            // it would come again for ever
-            Failure::Protocol { code: CloseCode::MESSAGE_TOO_BIG, .. } => {
-                Some(CloseFrame::new(CloseCode::MESSAGE_TOO_BIG, ""))
-            }
+            _ if comes_again.is_some() => comes_again.map(|code| CloseFrame::new(code, "")),
             cause if cause.ends_session() => None,
             Failure::Closed(Some(frame)) | Failure::ClosedHere(Some(frame))
                 if self.counts.is_over() =>

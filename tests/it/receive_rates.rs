@@ -194,3 +194,21 @@ fn the_rate_is_that_of_the_session_and_not_of_each_link() {
     // one is on its way with each link
     assert!(received <= allowed + 10.0, "{received} where {allowed} are allowed");
 }
+
+#[test]
+fn a_session_that_is_too_fast_is_over_and_its_client_hears_so() {
+    let rate = ReceiveRate::new().messages(5);
+    let server = paced(rate, Server::builder().resume(Resume::new()));
+    let (builder, events) = watch(
+        Client::builder(format!("ws://{}", server.local_addr()))
+            .resume(Resume::new())
+            .backoff(Backoff::fixed(ms(1))),
+    );
+    let client = builder.connect().unwrap();
+    for number in 0..200 {
+        client.send(number.to_string()).unwrap();
+    }
+    let cause = events.gave_up();
+    assert_eq!(cause.close_frame().map(|frame| frame.code.0), Some(1008), "{cause}");
+    assert_eq!((server.stats().resumed, server.stats().over_rate), (0, 1));
+}
