@@ -537,13 +537,14 @@ fn a_client_that_does_not_receive_gets_no_more_with_each_link() {
         let client = builder.start().unwrap();
         let frames = chunk(&frame(first, &payload));
         let (grown, ()) = peak(|| {
-            for _ in 0..4 {
+            for _ in 0..12 {
                 let mut peer = upgrade_compressed(&listener);
                 events.connected();
                 flood(&mut peer, &frames, 32 * MIB);
             }
         });
-        assert!(grown < 4 * MIB + BUFFERS, "{name}: {} KiB", grown / KIB);
+        // an inbox, and what the first link had read when it died
+        assert!(grown < 3 * MIB + BUFFERS, "{name}: {} KiB", grown / KIB);
         drop((listener, client));
     }
 }

@@ -188,9 +188,9 @@ impl Reader<'_> {
     fn read(&mut self) -> Failure {
         // otherwise a client whose program does not receive would hold another buffer with each link
         self.shared.liveness.heard();
-        self.inbox.wait_for_room(|| room(self.shared));
-        if self.shared.session.is_some() && self.shared.life.is_dead() {
-            // the same for each link of a session: the peer sends again what is not counted
+        let has_room = self.inbox.wait_for_room(|| room(self.shared));
+        if self.shared.life.is_dead() && (self.shared.session.is_some() || !has_room) {
+            // nor may the rest of each link come on top; what a session did not count comes again
             return Failure::ClosedAbnormally;
         }
         loop {
