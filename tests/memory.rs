@@ -405,7 +405,8 @@ fn what_is_published_to_many_is_compressed_and_held_once() {
             assert_eq!(header, [0xc2, 127], "compressed, and long");
         }
     });
-    assert!(grown < 8 * MIB, "{} KiB", grown / KIB);
+    // each with a copy of its own would be 40 MiB
+    assert!(grown < 12 * MIB, "{} KiB", grown / KIB);
 }
 
 #[test]
