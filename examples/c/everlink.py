@@ -523,7 +523,8 @@ class Client(_Connection):
             count += 1
             if self._on_message:
                 self._on_message(self, message)
-        return count
+        # what has happened since is not shown by the descriptor any more
+        return count + self._hand_over_events()
 
     def _wait_readable(self, timeout: Optional[float]) -> None:
         waits = select.poll()
@@ -543,7 +544,8 @@ class Client(_Connection):
         _check(code)
 
     def fileno(self) -> int:
-        """Readable while `try_recv()` has something to say, and after each event: for `select`, `selectors` and asyncio's `add_reader`."""
+        """Readable while `try_recv()` has something to say, and after each event until it has said None, behind which the
+        events are to be looked for: for `select`, `selectors` and asyncio's `add_reader`."""
         descriptor = _int()
         _check(_library.everlink_readable_fd(self._handle, descriptor))
         return descriptor.value

@@ -190,7 +190,8 @@ impl Client {
     /// A descriptor that is readable when [`try_recv`](Self::try_recv) has something to say: a message, or
     /// that the client has given up or is closed; and after each event. For programs with a loop of their own
     /// (`poll`, `epoll`, glib, libuv, Qt), which must not wait in here. It stays readable until `try_recv` has said
-    /// `None`; read nothing from it. It lives as long as the client has a handle, and costs nothing until it is
+    /// `None`: a loop that wants events looks for them after that, for one that came before does not make it readable
+    /// again. Read nothing from it. It lives as long as the client has a handle, and costs nothing until it is
     /// asked for. On Unix only.
     ///
     /// ```no_run

@@ -405,7 +405,8 @@ char *everlink_next_event(struct everlink_connection *connection);
 
 // A descriptor that is readable while a client's `everlink_receive()` with a time of 0 has something to say: a
 // message, or that it has given up or is closed; and after each event (`everlink_next_event()`). For loops of the
-// program's own (`poll`, glib, libuv, Qt). It stays readable until that has said `EVERLINK_CODE_TIMEOUT`. It is the
+// program's own (`poll`, glib, libuv, Qt). It stays readable until that has said `EVERLINK_CODE_TIMEOUT`: a
+// loop that wants events looks for them after that, for one that came before does not make it readable again. It is the
 // library's, until `everlink_free()`: neither read nor close it.
 int everlink_readable_fd(struct everlink_connection *client,
                          int *descriptor);

@@ -172,6 +172,34 @@ def test_run_hands_over_what_happens_without_a_message():
     assert events.count("connected") == 2 and "disconnected" in events, events
 
 
+def test_an_event_in_the_middle_of_a_round_is_handed_over():
+    class Late(everlink.Client):
+        kept, is_late = [], False
+
+        def events(self):
+            kept, self.kept = self.kept, []
+            yield from kept
+            yield from super().events()
+
+        def try_recv(self):
+            if self.is_late:
+                self.is_late = False
+                # what has happened is there when the round has looked for it
+                self.reconnect()
+                until(lambda: self.kept.extend(super(Late, self).events()) or len(self.kept) == 3, self.kept)
+            return super().try_recv()
+
+    events = []
+    with Late(URL, on_event=lambda client, event: events.append(event["event"])) as client:
+        until(lambda: client.poll() == 0 and events.count("connected") == 1, events)
+        client.fileno()
+        client.is_late = True
+        begun = time.monotonic()
+        while events.count("connected") < 2:
+            client.poll(PATIENCE)
+        assert time.monotonic() - begun < PATIENCE / 2
+
+
 def test_requests_calls_and_what_was_dropped():
     def serve(session):
         for message in session:
