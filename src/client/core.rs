@@ -321,12 +321,18 @@ impl Core {
             if returned.recv_timeout(waiting) == Err(RecvTimeoutError::Timeout) {
                 let event = Event::CallbackStalled { callback, waiting };
                 core.record(&event);
-                core.publisher.publish(event);
+                core.publish_event(event);
             }
         });
         let result = guarded(callback, code);
         drop(returns);
         result
+    }
+
+    /// Tells those who have subscribed; one of them may wait in a loop of its own.
+    pub(super) fn publish_event(&self, event: Event) {
+        self.publisher.publish(event);
+        self.mailbox.wake_loop();
     }
 
     /// Logs an event, and brings the metrics up to date. Nobody has asked for the counters: no ping is

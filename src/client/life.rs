@@ -179,9 +179,7 @@ impl Manager {
     fn make_known(&mut self, event: Event) {
         self.core.note(&event);
         self.call_back(&event);
-        self.core.publisher.publish(event);
-        // a program with a loop of its own looks there what has happened
-        self.core.mailbox.wake_loop();
+        self.core.publish_event(event);
     }
 
     fn call_back(&mut self, event: &Event) {
@@ -189,6 +187,8 @@ impl Manager {
         if let Err(panic) = self.core.call(EVENT, || callback(&self.handle, event)) {
             log::error!("{panic}");
         }
+        // it may have kept the event for a loop of the program's
+        self.core.mailbox.wake_loop();
     }
 
     fn adopt_endpoints(&mut self) {

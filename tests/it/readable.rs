@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use crate::support::*;
+use everlink::config::Heartbeat;
 use everlink::{Client, Error, State};
 use rustix::event::{PollFd, PollFlags, poll};
 
@@ -104,11 +105,37 @@ fn a_loop_hears_of_events() {
     let mut names = Vec::new();
     while !names.contains(&"disconnected") {
         assert!(is_readable(readable, PATIENCE), "{names:?}");
+        drain(&client);
         while let Ok(event) = events.recv_timeout(Duration::ZERO) {
             names.push(event.name());
         }
-        drain(&client);
     }
+}
+
+#[test]
+fn a_loop_hears_of_the_first_link_and_of_a_callback_that_takes_long() {
+    let listener = Listener::new();
+    let (names, heard) = crossbeam_channel::unbounded();
+    let (hold, held) = crossbeam_channel::bounded::<()>(0);
+    let heartbeat = Heartbeat::every(ms(100)).dead_after(PATIENCE);
+    let builder = listener.client().heartbeat(heartbeat).on_event(move |_, event| {
+        if event.name() == "connected" {
+            let _ = held.recv();
+        }
+        let _ = names.send(event.name());
+    });
+    let peer = std::thread::spawn(move || listener.accept());
+    let client = builder.connect().unwrap();
+    let _peer = peer.join().unwrap();
+    let (readable, events) = (client.readable_fd().unwrap(), client.subscribe());
+    drain_to_silence(&client, readable);
+    assert!(is_readable(readable, PATIENCE));
+    drain(&client);
+    assert_eq!(events.recv_timeout(Duration::ZERO).unwrap().name(), "callback_stalled");
+    assert!(!is_readable(readable, Duration::ZERO));
+    drop(hold);
+    assert!(is_readable(readable, PATIENCE));
+    assert_eq!(heard.try_iter().last(), Some("connected"));
 }
 
 #[test]
