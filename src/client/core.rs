@@ -130,18 +130,27 @@ impl Core {
         thread_prefix(self.id)
     }
 
-    pub(super) fn recv(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+    /// The next message; `deadline` is asked for only if there is none yet.
+    #[inline(always)]
+    pub(super) fn recv(
+        &self,
+        deadline: impl FnOnce() -> Option<Instant>,
+    ) -> Result<Message, Error> {
+        match self.mailbox.next() {
+            Some(message) => Ok(message),
+            None => self.wait_for_message(deadline()),
+        }
+    }
+
+    fn wait_for_message(&self, deadline: Option<Instant>) -> Result<Message, Error> {
         if self.has_handler {
             let reason = "every message goes to the handler of on_message()";
             return Err(self.status.end().unwrap_or(Error::WouldWaitForever { reason }));
         }
-        let now = Instant::now();
-        let would_wait = deadline.is_none_or(|deadline| deadline > now);
         // a wait without end would outlast the link, for which the manager waits then
-        let is_in_vain = would_wait
-            && threads::belongs_to(self.id)
-            && (deadline.is_none() || !self.status.is_up_now());
-        let deadline = if is_in_vain { Some(now) } else { deadline };
+        let is_in_vain = threads::belongs_to(self.id)
+            && deadline.is_none_or(|time| time > Instant::now() && !self.status.is_up_now());
+        let deadline = if is_in_vain { Some(Instant::now()) } else { deadline };
         let ended = || self.status.end().is_some();
         loop {
             return match self.mailbox.recv(deadline, ended, || self.status.ended()) {

@@ -137,7 +137,7 @@ impl Client {
     /// [`ClientBuilder::on_message`], whose handler has every message, and without a link in a
     /// closure that the client calls (an event's, a hook's), for which the next link waits.
     pub fn recv(&self) -> Result<Message, Error> {
-        self.core()?.recv(None)
+        self.core()?.recv(|| None)
     }
 
     /// Waits for the next message, at most for `timeout`.
@@ -158,7 +158,7 @@ impl Client {
     ///
     /// As for [`recv`](Self::recv), and [`Error::Timeout`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
-        self.core()?.recv(Instant::now().checked_add(timeout))
+        self.core()?.recv(|| Instant::now().checked_add(timeout))
     }
 
     /// The next message if there is one now.
@@ -180,7 +180,7 @@ impl Client {
     ///
     /// As for [`recv`](Self::recv).
     pub fn try_recv(&self) -> Result<Option<Message>, Error> {
-        match self.core()?.recv(Some(Instant::now())) {
+        match self.core()?.recv(|| Some(Instant::now())) {
             Ok(message) => Ok(Some(message)),
             Err(Error::Timeout) => Ok(None),
             Err(error) => Err(error),

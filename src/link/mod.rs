@@ -54,6 +54,7 @@ mod liveness;
 #[cfg(all(test, shuttle))]
 mod model;
 mod opened;
+mod pace;
 mod pings;
 mod reader;
 mod shared;

@@ -318,7 +318,9 @@ fn a_reader_that_waits_for_the_program_gives_everything_up_at_the_end() {
             thread::spawn(move || {
                 let mut batch = Batch::new(Pool::new(), crate::sync::Share::default());
                 (0..3).for_each(|number: u32| batch.push(MessageRef::text(&number.to_string())));
-                Inbox::Mailbox(mailbox).deliver(&mut batch, || life.room(false));
+                let inbox = Inbox::Mailbox(mailbox);
+                inbox.deliver(&mut batch, || life.room(false));
+                inbox.ring();
             })
         };
         let killer = {

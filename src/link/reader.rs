@@ -3,7 +3,7 @@
 //! It fills its buffer once, decodes until nothing whole is left, delivers what that was, and
 //! fills again. How it goes when the link ends: [`Reader::part`].
 
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use super::beats::SeenBeats;
 use super::close_request::CloseRequest;
 use super::life::{OurDirection, Parting};
 use super::liveness::HELD_UP;
+use super::pace::{closes, count, is_too_fast, meter, too_fast};
 use super::shared::Shared;
 use super::sorted::{Sorted, sort, violation};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
@@ -280,6 +281,7 @@ impl Reader<'_> {
                 if *taking == Taking::All && shared.intake.is_stopped() {
                     decoder.unfinished().hand_over(batch.share());
                     deliver(shared, inbox, batch, beyond)?;
+                    inbox.ring();
                     shared.finished();
                     *taking = Taking::Nothing;
                 }
@@ -363,14 +365,19 @@ impl Reader<'_> {
 
     /// Reads once, and delivers what was decoded before the read blocks.
     fn fill(&mut self) -> io::Result<usize> {
-        let held = self.half.read_buffered(space(&mut self.buffer, self.meter.as_ref()))?;
+        let held = self.read_once(|half, bufs| half.read_buffered_vectored(bufs))?;
         self.ring_if_wanted();
         if held > 0 {
-            self.filled(held);
-            return Ok(held);
-        }
-        if !self.deliver() || self.shared.is_taken_over() {
+            self.shared.liveness.heard();
+            self.shared.outbox.heard();
+        } else if !self.deliver() {
             return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.shared.is_taken_over() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if held > 0 {
+            return Ok(held);
         }
         self.shared.liveness.reading();
         self.extension = Extension::None;
@@ -380,11 +387,10 @@ impl Reader<'_> {
         }
         loop {
             self.set_timeout()?;
-            match self.half.read(space(&mut self.buffer, self.meter.as_ref())) {
+            match self.read_once(|half, bufs| half.read_vectored(bufs)) {
                 Ok(count) => {
                     self.shared.intake.go_on();
                     self.ring_if_wanted();
-                    self.filled(count);
                     self.relax_after_burst(count);
                     self.shared.liveness.heard();
                     self.shared.outbox.heard();
@@ -403,11 +409,18 @@ impl Reader<'_> {
         }
     }
 
-    fn filled(&mut self, count: usize) {
-        self.buffer.filled(count);
-        if let Some(meter) = &mut self.meter {
+    /// No more at once than may come in a second.
+    fn read_once(
+        &mut self,
+        read: impl FnOnce(&mut dyn ReadHalf, &mut [IoSliceMut<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let Self { decoder, buffer, half, meter, .. } = self;
+        let most = meter.as_ref().map_or(usize::MAX, RateMeter::most);
+        let count = decoder.read(buffer, most, |bufs| read(&mut **half, bufs))?;
+        if let Some(meter) = meter {
             meter.bytes(count);
         }
+        Ok(count)
     }
 
     fn ring_if_wanted(&mut self) {
@@ -508,6 +521,7 @@ impl Reader<'_> {
             let Self { shared, inbox, batch, beyond, .. } = self;
             may_follow = deliver(shared, inbox, batch, beyond).is_ok();
         }
+        self.inbox.ring();
         self.decoder.unfinished().delivered();
         may_follow
     }
@@ -647,31 +661,17 @@ fn room(shared: &Shared) -> Room {
 #[inline(always)]
 fn take(
     shared: &Shared,
-    message: MessageRef<'_>,
+    mut message: MessageRef<'_>,
     inbox: &mut Inbox,
     batch: &mut Batch,
     heartbeat: &Heartbeat,
     taking: &mut Taking,
     place: &mut &'static str,
 ) {
-    if let Some(answer) = &heartbeat.answer {
-        *place = "heartbeat answer";
-        let reply = answer(&message);
-        *place = READER;
-        if let Some(reply) = reply {
-            if *taking != Taking::Missed {
-                shared.control.reply(reply);
-                shared.outbox.ring();
-            }
-            return;
-        }
-    }
-    if let Beat::Message { is_answer, .. } = &heartbeat.beat {
-        *place = "heartbeat predicate";
-        let is_answer = is_answer(&message);
-        *place = READER;
-        if is_answer {
-            return shared.answered(shared.pings.answer());
+    if heartbeat.looks_at_messages() {
+        match take_beat(shared, message, heartbeat, *taking, place) {
+            None => return,
+            Some(other) => message = other,
         }
     }
     if *taking != Taking::All {
@@ -684,40 +684,38 @@ fn take(
     *place = READER;
 }
 
-/// What counts how fast the peer is, where that is limited: over all links of a session.
-fn meter(shared: &Shared) -> Option<RateMeter> {
-    let rate = shared.settings.receive_rate?;
-    let kept = shared.session.as_ref().and_then(|counts| counts.take_meter());
-    Some(kept.unwrap_or_else(|| RateMeter::new(rate, Instant::now())))
-}
-
-fn is_too_fast(meter: Option<&RateMeter>) -> bool {
-    meter.is_some_and(|meter| meter.excess().is_some())
-}
-
-fn closes(meter: Option<&RateMeter>) -> bool {
-    meter.is_some_and(RateMeter::closes)
-}
-
-/// A message of the peer's has come.
-fn count(meter: Option<&mut RateMeter>, shared: &Shared) -> Result<(), Failure> {
-    let Some(meter) = meter else { return Ok(()) };
-    meter.message();
-    if meter.closes() && meter.excess().is_some() { Err(too_fast(shared)) } else { Ok(()) }
-}
-
-/// Where to read to: no more at once than may come in a second.
-fn space<'a>(buffer: &'a mut ReadBuffer, meter: Option<&RateMeter>) -> &'a mut [u8] {
-    let space = buffer.space();
-    let most = meter.map_or(usize::MAX, RateMeter::most).min(space.len());
-    &mut space[..most]
-}
-
-/// The peer is closed for what it sends in a second.
-fn too_fast(shared: &Shared) -> Failure {
-    shared.counters.over_rate.fetch_add(1, Relaxed);
-    let reason = "it sends more than it may in a second".into();
-    Failure::Protocol { code: CloseCode::POLICY_VIOLATION, reason }
+/// Returns the message if it is none of the heartbeat's.
+// by value, and not inlined: a reference to it would keep all others from staying in registers
+#[inline(never)]
+fn take_beat<'a>(
+    shared: &Shared,
+    message: MessageRef<'a>,
+    heartbeat: &Heartbeat,
+    taking: Taking,
+    place: &mut &'static str,
+) -> Option<MessageRef<'a>> {
+    if let Some(answer) = &heartbeat.answer {
+        *place = "heartbeat answer";
+        let reply = answer(&message);
+        *place = READER;
+        if let Some(reply) = reply {
+            if taking != Taking::Missed {
+                shared.control.reply(reply);
+                shared.outbox.ring();
+            }
+            return None;
+        }
+    }
+    if let Beat::Message { is_answer, .. } = &heartbeat.beat {
+        *place = "heartbeat predicate";
+        let is_answer = is_answer(&message);
+        *place = READER;
+        if is_answer {
+            shared.answered(shared.pings.answer());
+            return None;
+        }
+    }
+    Some(message)
 }
 
 fn is_timeout(error: &io::Error) -> bool {

@@ -28,11 +28,11 @@ const BLOCKS: usize = 64;
 
 /// Buffers of these sizes are kept, and how many of them.
 const LEAST: usize = 16 * 1024;
-const MOST: usize = 256 * 1024;
+const MOST: usize = 1024 * 1024;
 const BUFFERS: usize = 4;
 
 /// No shelf keeps more bytes than this.
-const SHELF: usize = 256 * 1024;
+const SHELF: usize = 1024 * 1024;
 
 /// Memory of a link that comes back. Messages do not keep it alive.
 #[derive(Debug, Default)]
@@ -81,10 +81,12 @@ impl Pool {
 
     fn block(&self) -> Vec<u8> {
         self.is_in_use.store(true, Relaxed);
-        self.blocks.take().unwrap_or_else(|| Vec::with_capacity(BLOCK))
+        let mut block = self.blocks.take().unwrap_or_else(|| Vec::with_capacity(BLOCK));
+        block.clear();
+        block
     }
 
-    /// An empty buffer for so many bytes, if there is one that is not far too large.
+    /// A buffer for so many bytes, if there is one that is not far too large; it holds what it held before.
     pub(crate) fn buffer(&self, length: usize) -> Option<Vec<u8>> {
         if !(LEAST..=MOST).contains(&length) {
             return None;
@@ -130,8 +132,7 @@ impl AsRef<[u8]> for Borrowed {
 impl Drop for Borrowed {
     fn drop(&mut self) {
         let Some(home) = self.home.upgrade().filter(|home| home.is_in_use()) else { return };
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
+        let bytes = std::mem::take(&mut self.bytes);
         match bytes.capacity() {
             BLOCK => home.blocks.put(bytes),
             _ => home.buffers.put(bytes),
@@ -179,7 +180,7 @@ impl Maker {
 
     #[inline]
     fn push_alone(&mut self, message: MessageRef<'_>, mut out: impl FnMut(Message)) {
-        if !self.waiting.is_empty() {
+        if self.is_waiting() {
             self.finish(&mut out);
         }
         out(
@@ -188,6 +189,7 @@ impl Maker {
                 .and_then(|bytes| Some((bytes, self.pool.buffer(bytes.len())?)))
             {
                 Some((bytes, mut buffer)) => {
+                    buffer.clear();
                     buffer.extend_from_slice(bytes);
                     let link = message.link().unwrap_or_default();
                     Message::from(self.pool.share(buffer)).on_link(link)
@@ -195,6 +197,12 @@ impl Maker {
                 None => message.into_owned(),
             },
         );
+    }
+
+    /// Whether messages wait for their block to be full.
+    #[inline]
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Puts out what waits.

@@ -15,6 +15,7 @@ pub use close::{CloseCode, CloseFrame};
 pub use iter::Iter;
 pub(crate) use iter::Receive;
 pub(crate) use memory::{Maker, Pool};
+pub(crate) use payload::INLINE;
 pub use payload::{Payload, Text};
 use readable::readable;
 pub use received::MessageRef;
@@ -41,6 +42,20 @@ pub enum Message {
 }
 
 impl Message {
+    #[inline(always)]
+    pub(crate) fn empty(is_text: bool) -> Self {
+        if is_text { Self::Text(Text::default()) } else { Self::Binary(Payload::default()) }
+    }
+
+    /// One that is empty gets this payload, as text or as bytes, which is no longer than [`INLINE`].
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, text: Option<&str>, bytes: &[u8], link: u32) {
+        match self {
+            Self::Text(payload) => payload.fill(text.unwrap_or_default(), link),
+            Self::Binary(payload) => payload.fill(bytes, link),
+        }
+    }
+
     /// A text message that holds this value as JSON.
     ///
     /// ```

@@ -10,7 +10,7 @@ use tungstenite::Utf8Bytes;
 
 /// Payloads up to this length lie in the message itself: what costs most of a short message is to
 /// allocate on the thread that reads and to free on the one that receives.
-pub(super) const INLINE: usize = 40;
+pub(crate) const INLINE: usize = 40;
 
 /// Bytes that are cheap to clone: the payload of a binary message.
 ///
@@ -47,6 +47,15 @@ impl Clone for Payload {
 }
 
 impl Payload {
+    #[inline(always)]
+    pub(super) fn fill(&mut self, with: &[u8], link: u32) {
+        self.link = link;
+        if let Short::Inline(bytes) = &mut self.bytes {
+            // no more than fits: the caller has looked
+            let _ = bytes.try_extend_from_slice(with);
+        }
+    }
+
     /// Takes off the first byte, of which there has to be one; a long payload is not copied.
     pub(super) fn skip_kind(&mut self) {
         match &mut self.bytes {
@@ -73,6 +82,14 @@ impl Payload {
 }
 
 impl Text {
+    #[inline(always)]
+    pub(super) fn fill(&mut self, with: &str, link: u32) {
+        self.link = link;
+        if let Short::Inline(text) = &mut self.text {
+            let _ = text.try_push_str(with);
+        }
+    }
+
     pub(super) fn shared(text: Utf8Bytes) -> Self {
         Self { link: 0, text: Short::Shared(text) }
     }
@@ -197,14 +214,16 @@ impl From<Text> for String {
 }
 
 impl Default for Payload {
+    #[inline]
     fn default() -> Self {
-        Self::from(&[][..])
+        Self { link: 0, bytes: Short::Inline(ArrayVec::new_const()) }
     }
 }
 
 impl Default for Text {
+    #[inline]
     fn default() -> Self {
-        Self::from("")
+        Self { link: 0, text: Short::Inline(ArrayString::new_const()) }
     }
 }
 

@@ -297,6 +297,12 @@ impl Heartbeat {
         matches!(self.beat, Beat::Ping | Beat::PingAlways | Beat::Message { .. })
     }
 
+    /// Whether it has to see what comes.
+    #[inline]
+    pub(crate) fn looks_at_messages(&self) -> bool {
+        self.answer.is_some() || self.has_answer()
+    }
+
     /// Whether an answer comes back on a connection that has no pings of its own.
     pub(crate) fn has_answer(&self) -> bool {
         matches!(self.beat, Beat::Message { .. })

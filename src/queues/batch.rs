@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::byte_queue::ByteQueue;
-use crate::message::{Maker, Message, MessageRef, Pool};
+use crate::message::{INLINE, Maker, Message, MessageRef, Pool};
 use crate::sync::Share;
 
 /// No more messages than this are delivered at once: a hundred kilobytes of messages that hold
@@ -41,6 +41,9 @@ impl Batch {
     #[inline]
     pub(crate) fn push(&mut self, message: MessageRef<'_>) {
         self.bytes += message.len();
+        if message.len() <= INLINE && !self.maker.is_waiting() {
+            return self.messages.push_short(&message);
+        }
         self.maker.push(message, |message| self.messages.push_back(message));
     }
 

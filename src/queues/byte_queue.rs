@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::collections::vec_deque::IterMut;
 use std::ops::Deref;
 
-use crate::message::Message;
+use crate::message::{Message, MessageRef};
 
 /// Read like a [`VecDeque`], and changed only by what counts the bytes along.
 #[derive(Debug)]
@@ -33,9 +33,12 @@ impl<T: Borrow<Message>> ByteQueue<T> {
         self.items.push_front(item);
     }
 
+    // not through `count_out`: each move of a message on the way to the program costs as much as its lock
+    #[inline(always)]
     pub(super) fn pop_front(&mut self) -> Option<T> {
-        let item = self.items.pop_front();
-        self.count_out(item)
+        let item = self.items.pop_front()?;
+        self.bytes -= size(&item);
+        Some(item)
     }
 
     pub(super) fn pop_back(&mut self) -> Option<T> {
@@ -62,6 +65,9 @@ impl<T: Borrow<Message>> ByteQueue<T> {
 
     /// Moves so many from its front to the end of another.
     pub(super) fn move_front(&mut self, count: usize, to: &mut Self) {
+        if count == self.items.len() {
+            return to.append(self);
+        }
         let bytes: usize = self.items.range(..count).map(size).sum();
         self.bytes -= bytes;
         to.bytes += bytes;
@@ -102,6 +108,19 @@ impl<T: Borrow<Message>> ByteQueue<T> {
     pub(super) fn relax(&mut self) {
         if self.items.is_empty() {
             self.items = VecDeque::new();
+        }
+    }
+}
+
+impl ByteQueue<Message> {
+    /// Adds a message that lies in itself, and is written where it stays.
+    #[inline(always)]
+    pub(super) fn push_short(&mut self, message: &MessageRef<'_>) {
+        self.bytes += message.len();
+        self.items.push_back(Message::empty(message.is_text()));
+        if let Some(last) = self.items.back_mut() {
+            let link = message.link().unwrap_or_default();
+            last.fill(message.as_text(), message.as_bytes(), link);
         }
     }
 }

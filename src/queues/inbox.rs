@@ -58,11 +58,18 @@ impl Inbox {
     }
 
     /// Delivers the batch, waiting for room if that is the policy. `room` is asked whenever the
-    /// inbox is full, and again at each [`Mailbox::wake_all`].
+    /// inbox is full, and again at each [`Mailbox::wake_all`]. [`Inbox::ring`] is to follow before long.
     pub(crate) fn deliver(&self, batch: &mut Batch, room: impl Fn() -> Room) {
         if let Self::Mailbox(mailbox) = self {
             let (messages, share) = batch.finish();
             mailbox.push(messages, share, room);
+        }
+    }
+
+    /// Nothing follows what was delivered at once.
+    pub(crate) fn ring(&self) {
+        if let Self::Mailbox(mailbox) = self {
+            mailbox.ring();
         }
     }
 

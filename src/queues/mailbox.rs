@@ -95,14 +95,31 @@ impl Inside {
             && self.bytes() + bytes < limits.bytes
     }
 
+    /// Whether somebody has to be woken for what is there; whoever asks does.
+    fn wakes_receiver(&mut self) -> bool {
+        !self.queue.is_empty() && std::mem::take(&mut self.is_receiver_waiting)
+    }
+
+    /// Whether a receiver that waits should begin, whatever follows.
+    fn holds_many(&self, limits: &Bounds) -> bool {
+        !self.has_room(limits, limits.messages / 4 * 3, limits.bytes / 4 * 3)
+    }
+
+    /// Whether a reader that waits is worth waking: it fills half of the room before it waits again.
+    fn has_much_room(&self, limits: &Bounds) -> bool {
+        self.queue.is_empty()
+            || self.has_room(limits, limits.messages / 2, limits.bytes.saturating_add(1) / 2)
+    }
+
     /// Whether the memory that all sessions share has room for so many bytes more.
     fn covers(&mut self, bytes: usize) -> bool {
         self.share.covers(self.memory() + bytes)
     }
 
-    /// Whether a message of this size may come in, as far as that memory goes: it passes alone.
-    fn admits(&mut self, size: usize) -> bool {
-        self.covers(size) || self.queue.len() + self.at_front.0 == 0
+    /// Whether a message of this size may come in besides so many with so many bytes, as far as that memory
+    /// goes: it passes alone.
+    fn admits(&mut self, messages: usize, bytes: usize, size: usize) -> bool {
+        self.covers(bytes + size) || self.queue.len() + self.at_front.0 + messages == 0
     }
 
     fn bytes(&self) -> usize {
@@ -119,11 +136,14 @@ impl Inside {
         if self.has_room(limits, batch.len() - 1, batch.bytes()) && self.covers(batch.bytes()) {
             self.queue.append(batch);
         } else {
-            while self.has_room(limits, 0, 0)
-                && batch.front().is_some_and(|next| self.admits(next.len()))
-            {
-                batch.move_front(1, &mut self.queue);
+            let (mut count, mut bytes) = (0, 0);
+            for next in batch.iter() {
+                if !self.has_room(limits, count, bytes) || !self.admits(count, bytes, next.len()) {
+                    break;
+                }
+                (count, bytes) = (count + 1, bytes + next.len());
             }
+            batch.move_front(count, &mut self.queue);
         }
         self.settle(batch.bytes());
     }
@@ -182,7 +202,8 @@ impl Mailbox {
     }
 
     /// Takes all of these in. Waits for room if that is the policy: `room` is asked whenever it is
-    /// full, and again at each [`Mailbox::wake_all`].
+    /// full, and again at each [`Mailbox::wake_all`]. Whoever waits for them is woken once they are many, or by
+    /// [`Mailbox::ring`].
     pub(super) fn push(
         &self,
         batch: &mut ByteQueue<Message>,
@@ -192,9 +213,9 @@ impl Mailbox {
         let mut inside = self.lock();
         inside.share.take_over(share);
         while !batch.is_empty() {
-            let before = inside.queue.len();
             inside.fill(&self.limits, batch);
-            if inside.queue.len() > before && std::mem::take(&mut inside.is_receiver_waiting) {
+            let wants_receiver = !batch.is_empty() || inside.holds_many(&self.limits);
+            if wants_receiver && inside.wakes_receiver() {
                 // whoever wakes wants the lock first thing
                 drop(inside);
                 self.wake_receivers();
@@ -220,10 +241,6 @@ impl Mailbox {
                 (Overflow::Wait, Room::Beyond) => {
                     inside.queue.append(batch);
                     inside.settle(0);
-                    if std::mem::take(&mut inside.is_receiver_waiting) {
-                        drop(inside);
-                        self.wake_receivers();
-                    }
                     return;
                 }
                 (Overflow::Wait, Room::Within) => {
@@ -234,6 +251,13 @@ impl Mailbox {
         }
     }
 
+    /// Wakes whoever waits for what was pushed.
+    pub(super) fn ring(&self) {
+        if self.lock().wakes_receiver() {
+            self.wake_receivers();
+        }
+    }
+
     /// Waits until another message may come in; returns whether one may.
     pub(super) fn wait_for_room(&self, room: impl Fn() -> Room) -> bool {
         if self.limits.overflow != Overflow::Wait {
@@ -241,7 +265,7 @@ impl Mailbox {
         }
         let mut inside = self.lock();
         loop {
-            let has_room = inside.has_room(&self.limits, 0, 0) && inside.admits(1);
+            let has_room = inside.has_room(&self.limits, 0, 0) && inside.admits(0, 0, 1);
             if has_room || room() != Room::Within {
                 return has_room;
             }
@@ -255,6 +279,28 @@ impl Mailbox {
         self.dropped.fetch_add(messages as u64, Relaxed);
     }
 
+    /// The next message of those that were taken to the front; that there is none says nothing.
+    #[inline(always)]
+    pub(crate) fn next(&self) -> Option<Message> {
+        if self.channel.get().is_some() {
+            return None;
+        }
+        self.note_receiver();
+        self.front().pop_front()
+    }
+
+    /// Whoever receives is known from here on.
+    #[inline]
+    fn note_receiver(&self) {
+        let (here, before) = (threads::here(), self.receiver.load(Relaxed));
+        if before != here && before != SEVERAL {
+            let first = self.receiver.compare_exchange(0, here, Relaxed, Relaxed);
+            if first.is_err_and(|other| other != here) {
+                self.receiver.store(SEVERAL, Relaxed);
+            }
+        }
+    }
+
     /// Receives the next message; `interrupted` is asked whenever somebody says
     /// [`Mailbox::wake_all`], and `alarm` has to disconnect when it comes true.
     pub(crate) fn recv(
@@ -263,13 +309,7 @@ impl Mailbox {
         interrupted: impl Fn() -> bool,
         alarm: impl Fn() -> Receiver<Infallible>,
     ) -> Result<Message, NoMessage> {
-        let (here, before) = (threads::here(), self.receiver.load(Relaxed));
-        if before != here && before != SEVERAL {
-            let first = self.receiver.compare_exchange(0, here, Relaxed, Relaxed);
-            if first.is_err_and(|other| other != here) {
-                self.receiver.store(SEVERAL, Relaxed);
-            }
-        }
+        self.note_receiver();
         match self.channel.get() {
             None => self.take(deadline, interrupted),
             Some(channel) => channel.recv(deadline, interrupted, alarm),
@@ -290,8 +330,8 @@ impl Mailbox {
             let mut inside = self.lock();
             let first = self.advance(&mut front, &mut inside);
             drop(front);
-            if std::mem::take(&mut inside.is_reader_waiting) {
-                // whatever the front held is out, even if nothing came in
+            if inside.is_reader_waiting && inside.has_much_room(&self.limits) {
+                inside.is_reader_waiting = false;
                 drop(inside);
                 self.room.notify_one();
                 match first {

@@ -408,18 +408,22 @@ impl Session {
     /// [`ServerBuilder::bind_with_handler`](crate::ServerBuilder::bind_with_handler), whose handler has
     /// every message.
     pub fn recv(&self) -> Result<Message, Error> {
-        self.recv_until(None)
+        self.recv_until(|| None)
     }
 
-    fn recv_until(&self, deadline: Option<Instant>) -> Result<Message, Error> {
+    /// `deadline` is asked for only if there is no message yet.
+    fn recv_until(&self, deadline: impl FnOnce() -> Option<Instant>) -> Result<Message, Error> {
         let inner = self.inner.get().ok_or(Error::Closed)?;
+        let mailbox = inner.core.mailbox();
+        if let Some(message) = mailbox.next() {
+            return Ok(message);
+        }
         if inner.core.settings().has_handler {
             let reason = "every message goes to the handler of bind_with_handler()";
             let is_over = inner.attachment.failure().is_some();
             return Err(if is_over { Error::Closed } else { Error::WouldWaitForever { reason } });
         }
-        let mailbox = inner.core.mailbox();
-        mailbox.recv(deadline, || false, crossbeam_channel::never).map_err(|nothing| {
+        mailbox.recv(deadline(), || false, crossbeam_channel::never).map_err(|nothing| {
             if nothing == NoMessage::TimedOut { Error::Timeout } else { Error::Closed }
         })
     }
@@ -444,7 +448,7 @@ impl Session {
     ///
     /// As for [`recv`](Self::recv), and [`Error::Timeout`].
     pub fn recv_timeout(&self, timeout: Duration) -> Result<Message, Error> {
-        self.recv_until(Instant::now().checked_add(timeout))
+        self.recv_until(|| Instant::now().checked_add(timeout))
     }
 
     /// The next message if there is one now.
@@ -471,7 +475,7 @@ impl Session {
     ///
     /// As for [`recv`](Self::recv).
     pub fn try_recv(&self) -> Result<Option<Message>, Error> {
-        match self.recv_until(Some(Instant::now())) {
+        match self.recv_until(|| Some(Instant::now())) {
             Ok(message) => Ok(Some(message)),
             Err(Error::Timeout) => Ok(None),
             Err(error) => Err(error),

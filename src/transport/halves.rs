@@ -1,7 +1,7 @@
 //! What the two halves of a connection can do, and what ends both.
 
 use std::fmt::Debug;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::time::Duration;
 
 /// The half of a connection that one thread reads.
@@ -20,7 +20,7 @@ pub trait ReadHalf: Read + Send + Debug {
     /// Whatever is in the way; the link dies of it.
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
-    /// Reads from what was received before, without asking the connection; 0 if there is nothing.
+    /// Reads from what was received before, without waiting for the connection; 0 if there is nothing.
     /// What can be read like this is delivered together. A transport that keeps nothing back has
     /// nothing, as this says.
     ///
@@ -30,6 +30,17 @@ pub trait ReadHalf: Read + Send + Debug {
     fn read_buffered(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let _ = buf;
         Ok(0)
+    }
+
+    /// The same into several buffers, of which the first ones are filled first. A transport that takes one
+    /// buffer at a time takes the first that is not empty, as this does.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    fn read_buffered_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let first = bufs.iter_mut().find(|buf| !buf.is_empty());
+        first.map_or(Ok(0), |first| self.read_buffered(first))
     }
 
     /// The connection is idle: a transport that holds on to memory for a burst gives it back. One

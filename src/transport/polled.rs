@@ -1,6 +1,6 @@
 //! A socket beside which threads wait, for systems that do not wake a thread which is blocked in one.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
@@ -68,6 +68,28 @@ impl PolledSocket {
         wait(&mut [PollFd::new(&self.shared.socket, readiness), wakeup.woken()], deadline)
     }
 
+    /// Reads, unless the socket is reset; `None` if nothing is there.
+    fn read_at_once(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Option<usize>> {
+        let state = self.state();
+        if state == RESET {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let room: usize = bufs.iter().map(|buf| buf.len()).sum();
+        let mut socket = &self.shared.socket;
+        let result = match bufs {
+            [all] => socket.read(all),
+            bufs => socket.read_vectored(bufs),
+        };
+        self.has_more = result.as_ref().is_ok_and(|count| *count == room);
+        match result {
+            // all that had arrived is read
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                Ok((state == HUNG_UP).then_some(0))
+            }
+            result => result.map(Some),
+        }
+    }
+
     fn send(&self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.state() {
             WHOLE => self.shared.socket.send_vectored_with_flags(bufs, NO_SIGNAL),
@@ -77,29 +99,20 @@ impl PolledSocket {
     }
 }
 
-/// Reads, unless the socket is reset.
 impl Read for PolledSocket {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         if !self.has_more {
             self.wait(PollFlags::IN)?;
         }
         loop {
-            let state = self.state();
-            if state == RESET {
-                return Err(io::ErrorKind::ConnectionReset.into());
+            if let Some(count) = self.read_at_once(bufs)? {
+                return Ok(count);
             }
-            let result = (&self.shared.socket).read(buf);
-            self.has_more = result.as_ref().is_ok_and(|count| *count == buf.len());
-            match result {
-                // all that had arrived is read
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && state == HUNG_UP => {
-                    return Ok(0);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(PollFlags::IN)?;
-                }
-                result => return result,
-            }
+            self.wait(PollFlags::IN)?;
         }
     }
 }
@@ -125,6 +138,14 @@ impl ReadHalf for PolledSocket {
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.timeout = timeout;
         Ok(())
+    }
+
+    fn read_buffered(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.read_buffered_vectored(&mut [IoSliceMut::new(buf)])
+    }
+
+    fn read_buffered_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if self.has_more { Ok(self.read_at_once(bufs)?.unwrap_or(0)) } else { Ok(0) }
     }
 }
 

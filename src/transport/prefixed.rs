@@ -1,6 +1,6 @@
 //! Bytes that were read too early, given back to whoever reads next.
 
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::time::Duration;
 
 use super::ReadHalf;
@@ -33,6 +33,13 @@ impl Read for Prefixed {
             count => Ok(count),
         }
     }
+
+    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self.bytes.read_vectored(bufs)? {
+            0 => self.reader.read_vectored(bufs),
+            count => Ok(count),
+        }
+    }
 }
 
 impl ReadHalf for Prefixed {
@@ -43,6 +50,13 @@ impl ReadHalf for Prefixed {
     fn read_buffered(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         match self.take(buf)? {
             0 => self.reader.read_buffered(buf),
+            count => Ok(count),
+        }
+    }
+
+    fn read_buffered_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        match self.bytes.read_vectored(bufs)? {
+            0 => self.reader.read_buffered_vectored(bufs),
             count => Ok(count),
         }
     }

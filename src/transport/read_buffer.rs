@@ -60,7 +60,8 @@ impl ReadBuffer {
             bytes[..held].copy_from_slice(self.unread());
             self.bytes = bytes;
             (self.start, self.end) = (0, held);
-        } else if is_full || held == 0 {
+        } else if is_full || held <= self.start / 16 {
+            // little is moved for what was taken, and short reads find the same memory in the cache
             self.bytes.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, held);
         }

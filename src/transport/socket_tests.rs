@@ -1,6 +1,6 @@
 //! What links rely on, of every kind of socket that there is on this system.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -62,6 +62,33 @@ fn write_on(writer: &mut dyn WriteHalf) -> (io::Error, Duration) {
 
 fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
+}
+
+#[test]
+fn what_a_full_read_has_left_is_read_without_waiting() {
+    each(|kind, mut duplex, mut peer| {
+        let reader = &mut duplex.reader;
+        let (mut one, mut two) = ([0; 4], [0; 2]);
+        peer.write_all(b"abcdefghij").unwrap();
+        let mut bufs = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+        // all of it is there, as on loopback it comes at once
+        let count = reader.read_vectored(&mut bufs).unwrap();
+        assert_eq!((count, &one, &two), (6, b"abcd", b"ef"), "{kind}");
+        let mut bufs = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+        assert_eq!(reader.read_buffered_vectored(&mut bufs).unwrap(), 4, "{kind}");
+        assert_eq!(&one, b"ghij", "{kind}");
+        // it was not filled: nothing is asked
+        peer.write_all(b"klmn").unwrap();
+        assert_eq!(reader.read_buffered(&mut one).unwrap(), 0, "{kind}");
+        reader.read_exact(&mut one).unwrap();
+        // it was, and nothing is left
+        assert_eq!(reader.read_buffered(&mut one).unwrap(), 0, "{kind}");
+        peer.write_all(b"op").unwrap();
+        reader.read_exact(&mut two).unwrap();
+        drop(peer);
+        assert_eq!(reader.read_buffered(&mut one).unwrap(), 0, "{kind}: the end says `read`");
+        assert_eq!(reader.read(&mut one).unwrap(), 0, "{kind}");
+    });
 }
 
 #[test]

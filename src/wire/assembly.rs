@@ -9,6 +9,9 @@ use crate::sync::{Budget, Share};
 /// of what has come, so that the time to gather a message stays in proportion to its length.
 const AHEAD: usize = 64 * 1024;
 
+/// Less room than this is not read to.
+const WORTH_READING: usize = 16 * 1024;
+
 /// A finished message keeps at most twice its own size alive, or this much.
 const SLACK: usize = 4 * 1024;
 
@@ -82,7 +85,8 @@ impl Unfinished {
 
     /// Of this length; 0 if that is not known.
     pub(super) fn begin_binary(&mut self, length: usize) {
-        self.message = Some(Assembly::Binary(self.pool.buffer(length).unwrap_or_default()));
+        let bytes = self.pool.buffer(length).unwrap_or_default();
+        self.message = Some(Assembly::Binary(Growing { bytes, filled: 0 }));
     }
 
     /// Of either kind: text if it turns out to be UTF-8.
@@ -120,6 +124,23 @@ impl Unfinished {
         }
     }
 
+    /// Where the next bytes of a binary message may be read to, of so many that are announced; `None` if there is
+    /// no room to be had.
+    pub(super) fn space(&mut self, announced: usize) -> Option<&mut [u8]> {
+        match &mut self.message {
+            Some(Assembly::Binary(growing)) => growing.space(announced, &mut self.share),
+            _ => None,
+        }
+    }
+
+    /// So many have come there.
+    pub(super) fn filled(&mut self, count: usize) -> &mut [u8] {
+        match &mut self.message {
+            Some(Assembly::Binary(growing)) => growing.filled(count),
+            _ => &mut [],
+        }
+    }
+
     /// The message, now that all of it has come.
     pub(super) fn finish(&mut self) -> Result<Option<Message>, Refused> {
         self.message.take().map(|message| message.finish(&self.pool)).transpose()
@@ -130,7 +151,8 @@ impl Unfinished {
         match &self.message {
             None => 0,
             Some(Assembly::Text { text, .. }) => text.capacity(),
-            Some(Assembly::Binary(bytes) | Assembly::Either(bytes)) => bytes.capacity(),
+            Some(Assembly::Binary(growing)) => growing.bytes.capacity(),
+            Some(Assembly::Either(bytes)) => bytes.capacity(),
         }
     }
 }
@@ -143,9 +165,48 @@ enum Assembly {
         text: String,
         cut: CutCharacter,
     },
-    Binary(Vec<u8>),
+    Binary(Growing),
     /// Text if it turns out to be UTF-8, otherwise binary.
     Either(Vec<u8>),
+}
+
+/// Bytes of which only the first are filled. What follows them keeps whatever it held, and is not written twice.
+#[derive(Debug, Default)]
+struct Growing {
+    bytes: Vec<u8>,
+    filled: usize,
+}
+
+impl Growing {
+    fn push(&mut self, piece: &[u8]) {
+        let (over, rest) = piece.split_at(piece.len().min(self.bytes.len() - self.filled));
+        self.bytes[self.filled..][..over.len()].copy_from_slice(over);
+        self.bytes.extend_from_slice(rest);
+        self.filled += piece.len();
+    }
+
+    /// Room for the next of so many bytes that are announced.
+    fn space(&mut self, announced: usize, share: &mut Share) -> Option<&mut [u8]> {
+        let (filled, capacity) = (self.filled, self.bytes.capacity());
+        let least = announced.min(WORTH_READING);
+        if let Some(more) = growth(filled, capacity, least, announced - least) {
+            if !share.covers(filled.saturating_add(more)) {
+                return None;
+            }
+            self.bytes.reserve_exact(filled + more - self.bytes.len());
+        }
+        let end = filled + announced.min(self.bytes.capacity() - filled);
+        if end > self.bytes.len() {
+            self.bytes.resize(end, 0);
+        }
+        Some(&mut self.bytes[filled..end])
+    }
+
+    fn filled(&mut self, count: usize) -> &mut [u8] {
+        let from = self.filled;
+        self.filled += count;
+        &mut self.bytes[from..self.filled]
+    }
 }
 
 /// The start of a character whose rest is still to come.
@@ -171,7 +232,8 @@ impl Assembly {
     fn len(&self) -> usize {
         match self {
             Self::Text { text, cut } => text.len() + cut.length,
-            Self::Binary(bytes) | Self::Either(bytes) => bytes.len(),
+            Self::Binary(growing) => growing.filled,
+            Self::Either(bytes) => bytes.len(),
         }
     }
 
@@ -181,9 +243,8 @@ impl Assembly {
         let (length, capacity, wanted) = match self {
             // with the rest of a character that was cut
             Self::Text { text, .. } => (text.len(), text.capacity(), piece.len() + 4),
-            Self::Binary(bytes) | Self::Either(bytes) => {
-                (bytes.len(), bytes.capacity(), piece.len())
-            }
+            Self::Binary(growing) => (growing.filled, growing.bytes.capacity(), piece.len()),
+            Self::Either(bytes) => (bytes.len(), bytes.capacity(), piece.len()),
         };
         let growth = growth(length, capacity, wanted, announced);
         if !share.covers(growth.map_or(capacity, |more| length.saturating_add(more))) {
@@ -191,12 +252,16 @@ impl Assembly {
         }
         if let Some(more) = growth {
             match self {
-                Self::Binary(bytes) | Self::Either(bytes) => bytes.reserve_exact(more),
+                Self::Binary(Growing { bytes, filled }) => {
+                    bytes.reserve_exact(*filled + more - bytes.len());
+                }
+                Self::Either(bytes) => bytes.reserve_exact(more),
                 Self::Text { text, .. } => text.reserve_exact(more),
             }
         }
         match self {
-            Self::Binary(bytes) | Self::Either(bytes) => bytes.extend_from_slice(piece),
+            Self::Binary(growing) => growing.push(piece),
+            Self::Either(bytes) => bytes.extend_from_slice(piece),
             Self::Text { text, cut } => cut.push(piece, text)?,
         }
         Ok(())
@@ -213,7 +278,8 @@ impl Assembly {
                 }
                 Ok(Message::from(text))
             }
-            Self::Binary(mut bytes) => {
+            Self::Binary(Growing { mut bytes, filled }) => {
+                bytes.truncate(filled);
                 if is_loose(bytes.len(), bytes.capacity()) {
                     bytes.shrink_to_fit();
                 }
@@ -221,7 +287,10 @@ impl Assembly {
             }
             Self::Either(bytes) => match String::from_utf8(bytes) {
                 Ok(text) => Self::Text { text, cut: CutCharacter::default() }.finish(pool),
-                Err(error) => Self::Binary(error.into_bytes()).finish(pool),
+                Err(error) => {
+                    let bytes = error.into_bytes();
+                    Self::Binary(Growing { filled: bytes.len(), bytes }).finish(pool)
+                }
             },
         }
     }
@@ -300,15 +369,16 @@ mod tests {
 
     #[test]
     fn memory_is_taken_for_what_comes() {
-        let mut assembly = Assembly::Binary(Vec::new());
+        let mut assembly = Assembly::Binary(Growing::default());
         assembly.push(&[0; 10], usize::MAX / 2, &mut Share::default()).unwrap();
-        let Assembly::Binary(bytes) = &assembly else { unreachable!() };
-        assert!(bytes.capacity() <= AHEAD + 10, "{}", bytes.capacity());
+        let Assembly::Binary(growing) = &assembly else { unreachable!() };
+        let capacity = growing.bytes.capacity();
+        assert!(capacity <= AHEAD + 10, "{capacity}");
     }
 
     #[test]
     fn a_short_message_keeps_no_large_buffer() {
-        let mut assembly = Assembly::Binary(Vec::new());
+        let mut assembly = Assembly::Binary(Growing::default());
         assembly.push(&[0; 10], 1 << 20, &mut Share::default()).unwrap();
         let bytes = Vec::from(assembly.finish(&Pool::new()).unwrap().into_bytes());
         assert!(bytes.capacity() <= SLACK, "{}", bytes.capacity());

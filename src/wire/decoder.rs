@@ -1,5 +1,7 @@
 //! From bytes to items, in any protocol.
 
+use std::io::{self, IoSliceMut};
+
 use super::assembly::Unfinished;
 use super::item::Item;
 use super::{framed, tunnel, websocket};
@@ -7,6 +9,9 @@ use crate::failure::Failure;
 use crate::policy::{AgreedCompression, MaxSizes};
 use crate::sync::Budget;
 use crate::transport::ReadBuffer;
+
+/// As long as any header of a WebSocket's frame (RFC 6455 section 5.2), and a bit.
+const NEXT_HEADER: usize = 16;
 
 /// The reading side of any protocol.
 #[derive(Debug)]
@@ -67,6 +72,35 @@ impl Decoder {
             Self::Framed(decoder) => Ok(decoder.decode(buffer)?.map(Item::Message)),
             Self::Tunnel(decoder) => decoder.decode(buffer),
         }
+    }
+
+    /// Reads once, and no more than this: into the buffer, or what follows of a long frame to where its message
+    /// has it, with the header of the next frame behind that.
+    ///
+    /// # Errors
+    ///
+    /// Those of `read`.
+    pub(crate) fn read(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        most: usize,
+        read: impl FnOnce(&mut [IoSliceMut<'_>]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if let Self::WebSocket(decoder) = self {
+            if let Some(space) = decoder.space().filter(|_| buffer.unread().is_empty()) {
+                let most = most.min(space.len());
+                let mut next = [0; NEXT_HEADER];
+                let count = read(&mut [&mut space[..most], &mut next].map(IoSliceMut::new))?;
+                decoder.filled(count.min(most));
+                buffer.append(&next[..count.saturating_sub(most)]);
+                return Ok(count);
+            }
+        }
+        let space = buffer.space();
+        let most = most.min(space.len());
+        let count = read(&mut [IoSliceMut::new(&mut space[..most])])?;
+        buffer.filled(count);
+        Ok(count)
     }
 
     /// Messages may come compressed: a WebSocket's.

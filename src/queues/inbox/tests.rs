@@ -159,6 +159,35 @@ fn the_end_reaches_whoever_waits_behind_what_is_left() {
     }
 }
 
+/// Whoever waits is woken by the last of a burst, and by many messages before that.
+#[test]
+fn a_receiver_that_waits_is_woken_once_for_a_burst() {
+    let limits = Queue::new().messages(100);
+    let mailbox = Arc::new(Mailbox::new(limits));
+    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    let (tell, told) = std::sync::mpsc::channel();
+    let receiver = std::thread::spawn(move || {
+        while let Ok(message) = mailbox.recv(None, || false, crossbeam_channel::never) {
+            tell.send(message.to_string()).unwrap();
+        }
+    });
+    let patience = std::time::Duration::from_secs(20);
+    let arrives = || told.recv_timeout(patience).unwrap();
+    // it may not wait yet, and then needs no bell
+    inbox.deliver(&mut numbers(0..1), || Room::Within);
+    inbox.ring();
+    assert_eq!(arrives(), "0");
+    inbox.deliver(&mut numbers(1..2), || Room::Within);
+    inbox.ring();
+    assert_eq!(arrives(), "1");
+    // a quarter of the room
+    inbox.deliver(&mut numbers(2..30), || Room::Within);
+    assert_eq!(arrives(), "2");
+    let Inbox::Mailbox(mailbox) = &inbox else { unreachable!() };
+    mailbox.end();
+    receiver.join().unwrap();
+}
+
 #[test]
 fn an_idle_mailbox_holds_no_memory() {
     let limits = Queue::new().messages(100_000);

@@ -19,6 +19,9 @@ use crate::wire::violations::{protocol, refused, too_big};
 /// The longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
 
+/// A frame of so many bytes is read to where its message has them.
+const LONG: usize = 32 * 1024;
+
 /// The reading side of a WebSocket.
 ///
 /// A message whose only frame lies whole in the buffer is lent from there. Everything else is
@@ -43,6 +46,7 @@ pub(crate) struct Decoder {
 #[derive(Debug)]
 struct Frame {
     left: usize,
+    is_long: bool,
     mask: Option<Mask>,
     is_last: bool,
 }
@@ -92,7 +96,7 @@ impl Decoder {
         self.unfinished.capacity()
     }
 
-    /// The next message, if that is one frame of less than 126 bytes, as it should be, and all of
+    /// The next message, if that is one frame of less than 64 KiB, as it should be, and all of
     /// it is there: what most traffic is made of. Small enough to be part of the reader's loop.
     #[inline(always)]
     pub(crate) fn short_message(&self, buffer: &ReadBuffer) -> Option<ShortMessage> {
@@ -100,14 +104,22 @@ impl Decoder {
         const BINARY: u8 = 0x82;
         let [first, second, rest @ ..] = buffer.unread() else { return None };
         let (mask_bit, key_length) = if self.role == Role::Server { (0x80, 4) } else { (0, 0) };
-        let length = usize::from(second ^ mask_bit);
+        let (mut head, mut length, mut rest) =
+            (2 + key_length, usize::from(second ^ mask_bit), rest);
         let is_known =
-            matches!(*first, TEXT | BINARY) && length < 126 && !self.unfinished.is_begun();
+            matches!(*first, TEXT | BINARY) && length <= 126 && !self.unfinished.is_begun();
+        if length == 126 {
+            let (long, behind) = rest.split_first_chunk()?;
+            (head, length, rest) = (head + 2, usize::from(u16::from_be_bytes(*long)), behind);
+            if length < 126 {
+                return None;
+            }
+        }
         if !is_known || length > self.short_limit || rest.len() < key_length + length {
             return None;
         }
         let key = if key_length > 0 { rest.first_chunk().copied() } else { None };
-        Some(ShortMessage { is_text: *first == TEXT, head: 2 + key_length, key, length })
+        Some(ShortMessage { is_text: *first == TEXT, head, key, length })
     }
 
     /// As [`Decoder::decode`](crate::wire::Decoder::decode).
@@ -166,7 +178,8 @@ impl Decoder {
                 }
             }
             let mask = header.mask.map(Mask::new);
-            self.frame = Some(Frame { left: length, mask, is_last: header.is_final });
+            let (is_long, is_last) = (length >= LONG, header.is_final);
+            self.frame = Some(Frame { left: length, is_long, mask, is_last });
         }
     }
 
@@ -260,6 +273,22 @@ impl Decoder {
             Some(whole) => Ok(Item::Message(MessageRef::whole(whole))),
             None => message(is_text, held),
         }
+    }
+
+    /// Where the next bytes may be read to: the payload of a long frame.
+    pub(crate) fn space(&mut self) -> Option<&mut [u8]> {
+        let frame = self.frame.as_ref().filter(|frame| frame.is_long)?;
+        if self.is_compressed { None } else { self.unfinished.space(frame.left) }
+    }
+
+    /// So many have come there.
+    pub(crate) fn filled(&mut self, count: usize) {
+        let Some(frame) = &mut self.frame else { return };
+        let piece = self.unfinished.filled(count);
+        if let Some(mask) = &mut frame.mask {
+            mask.apply(piece);
+        }
+        frame.left -= count;
     }
 
     /// Goes on with a frame whose payload comes in pieces.

@@ -3,6 +3,8 @@
 use std::io::{self, Cursor, Read, Write};
 
 use proptest::prelude::*;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 use tungstenite::{Error, Message as Theirs};
 
@@ -61,11 +63,12 @@ fn decode_with(
         if bytes.is_empty() {
             break;
         }
-        let space = buffer.space();
-        let count = (*size).min(space.len()).min(bytes.len());
-        space[..count].copy_from_slice(&bytes[..count]);
-        buffer.filled(count);
-        bytes = &bytes[count..];
+        let mut piece = &bytes[..(*size).min(bytes.len())];
+        bytes = &bytes[piece.len()..];
+        while !piece.is_empty() {
+            // what has come is not decoded before all of it was read, as a read may be cut anywhere
+            decoder.read(&mut buffer, usize::MAX, |bufs| piece.read_vectored(bufs)).unwrap();
+        }
     }
     (found, None)
 }
@@ -374,6 +377,45 @@ proptest! {
         sizes in prop::collection::vec(1..9_usize, 1..5),
     ) {
         prop_assert_eq!(decode(&bytes, &[100_000]), decode(&bytes, &sizes));
+    }
+
+    /// The same for frames that are read past the buffer, masked or not, whole messages or fragments.
+    #[test]
+    fn any_split_of_long_frames_gives_the_same_messages(
+        lengths in prop::collection::vec(
+            prop_oneof![0..200_usize, 30_000..40_000_usize, 60_000..300_000_usize],
+            1..6,
+        ),
+        is_masked in any::<bool>(),
+        is_last in prop::collection::vec(any::<bool>(), 6),
+        sizes in prop::collection::vec(
+            prop_oneof![1..50_usize, 1000..10_000_usize, 30_000..150_000_usize],
+            1..5,
+        ),
+    ) {
+        let (mut bytes, mut expected, mut message) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut random, mut is_first) = (1_u32, true);
+        for (index, length) in lengths.iter().enumerate() {
+            let payload = Vec::from_iter((0..*length).map(|_| {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (random >> 24) as u8
+            }));
+            message.extend_from_slice(&payload);
+            let is_last = is_last[index] || index + 1 == lengths.len();
+            let opcode = OpCode::Data(if is_first { Data::Binary } else { Data::Continue });
+            let mut frame = Frame::message(payload, opcode, is_last);
+            frame.header_mut().mask = is_masked.then_some([1, 2, 3, 4]);
+            frame.format(&mut bytes).unwrap();
+            is_first = is_last;
+            if is_last {
+                expected.push(Found::Message(std::mem::take(&mut message).into()));
+            }
+        }
+        let role = if is_masked { Role::Server } else { Role::Client };
+        let limits = MaxSizes { message: 2_000_000, frame: 2_000_000 };
+        let (found, code) = decode_with(role, limits, &bytes, &sizes);
+        prop_assert_eq!(code, None);
+        prop_assert!(found == expected, "{:?} and {:?}", found.len(), expected.len());
     }
 
     /// However much is taken each time, the same bytes go out.
