@@ -97,7 +97,8 @@ impl Run {
         let loads = loads.chain(secure.iter().map(|(size, count)| (*size, *count, true)));
         for (size, count, tls) in loads {
             let kind = if tls { " over TLS" } else { "" };
-            let load = Load { count: self.share(count), content: Content::Bytes(size), tls };
+            let content = Content::Bytes(size);
+            let load = Load { count: self.share(count), content, tls, is_encoded: false };
             self.one_way(&format!("send {size} B{kind}"), load, |contender, server| {
                 contender.send(server, load)
             })?;
@@ -105,8 +106,16 @@ impl Run {
             self.one_way(&format!("receive {size} B{kind}"), load, |contender, server| {
                 contender.receive(server, load)
             })?;
+            if size >= server::SMALL && !tls {
+                let (workload, load) = (
+                    format!("receive {size} B encoded beforehand"),
+                    Load { is_encoded: true, ..load },
+                );
+                self.one_way(&workload, load, |contender, server| contender.receive(server, load))?;
+            }
         }
-        let load = Load { count: self.share(1_000_000), content: Content::Ticks, tls: false };
+        let (count, content) = (self.share(1_000_000), Content::Ticks);
+        let load = Load { count, content, tls: false, is_encoded: false };
         self.one_way("receive JSON ticks of about 200 B", load, |contender, server| {
             contender.receive(server, load)
         })?;

@@ -1,6 +1,7 @@
 //! The neutral peer, a process of its own: tungstenite on threads, one for each connection, and
 //! over rustls on a second port. What it does depends on the path: `/echo?FEED` (so many messages before each answer), `/sink?COUNT` (reads
-//! so many messages, then says so), `/source?COUNT&SIZE` (writes so many as fast as it can),
+//! so many messages, then says so), `/source?COUNT&SIZE&ENCODED` (writes so many as fast as it can, with
+//! ENCODED 1 encoded beforehand),
 //! `/ticks?COUNT` (the same with JSON), `/deflated?COUNT` (the same, compressed), `/reset` (resets the connection after the first message).
 //! On a third port packets go over plain TCP, in whatever framing.
 
@@ -36,7 +37,7 @@ const DIFFERENT_TICKS: usize = 4096;
 pub const PACKET: usize = 32;
 
 /// Messages below this size are encoded beforehand.
-const SMALL: usize = 1024;
+pub const SMALL: usize = 1024;
 
 /// How many bytes of encoded messages are written at once, at least.
 const WRITTEN_AT_ONCE: usize = 64 * 1024;
@@ -166,11 +167,14 @@ fn serve<S: Read + Write>(
     let numbers: Vec<usize> = numbers.split('&').filter_map(|n| n.parse().ok()).collect();
     match (task, numbers.as_slice()) {
         ("/sink", [count]) => sink(&mut socket, *count)?,
-        ("/source", [count, size]) => source(&mut socket, *count, &[vec![1; *size].into()])?,
+        ("/source", [count, size, is_encoded]) => {
+            let message = [vec![1; *size].into()];
+            source(&mut socket, *count, &message, *size < SMALL || *is_encoded == 1)?;
+        }
         ("/ticks", [count]) => {
             let ticks: Vec<Message> =
                 Ticks::new().take(DIFFERENT_TICKS).map(Message::from).collect();
-            source(&mut socket, *count, &ticks)?;
+            source(&mut socket, *count, &ticks, true)?;
         }
         (DEFLATED, [count]) => {
             let [first, again] = deflated_ticks();
@@ -251,7 +255,7 @@ fn deflate_ticks(stream: &mut Compress) -> Encoded {
 /// The mean length of a tick's frame, as it is and compressed.
 pub fn bytes_of_a_tick() -> Result<[f64; 2]> {
     let ticks: Vec<Message> = Ticks::new().take(DIFFERENT_TICKS).map(Message::from).collect();
-    let (plain, count) = encode_small(&ticks)?;
+    let (plain, count) = encode(&ticks)?;
     let [_, again] = deflated_ticks();
     Ok([plain.len() as f64 / count as f64, again.bytes.len() as f64 / DIFFERENT_TICKS as f64])
 }
@@ -271,8 +275,9 @@ fn source<S: Read + Write>(
     socket: &mut WebSocket<S>,
     mut count: usize,
     messages: &[Message],
+    is_encoded: bool,
 ) -> tungstenite::Result<()> {
-    let (chunk, in_chunk) = encode_small(messages)?;
+    let (chunk, in_chunk) = if is_encoded { encode(messages)? } else { (Vec::new(), 0) };
     // starts when told to, so that connecting is not measured
     socket.read()?;
     while in_chunk > 0 && count >= in_chunk {
@@ -285,12 +290,9 @@ fn source<S: Read + Write>(
     socket.flush()
 }
 
-/// Frames of the messages over and over, and how many they are: none if they are not small.
-fn encode_small(messages: &[Message]) -> tungstenite::Result<(Vec<u8>, usize)> {
+/// Frames of the messages over and over, and how many they are.
+fn encode(messages: &[Message]) -> tungstenite::Result<(Vec<u8>, usize)> {
     let (mut chunk, mut count) = (Vec::new(), 0_usize);
-    if messages.iter().any(|message| message.len() >= SMALL) {
-        return Ok((chunk, 0));
-    }
     while chunk.len() < WRITTEN_AT_ONCE || !count.is_multiple_of(messages.len()) {
         let message = &messages[count % messages.len()];
         let opcode = if message.is_text() { Data::Text } else { Data::Binary };

@@ -69,7 +69,10 @@ fn serve() -> Result {
         }
         println!("{sent}");
         let stats = server.stats();
-        eprintln!("{} sessions, {} missed, {:?}", stats.sessions, stats.broadcasts_missed, stats.disconnects);
+        eprintln!(
+            "{} sessions, {} missed, {:?}",
+            stats.sessions, stats.broadcasts_missed, stats.disconnects
+        );
     }
     Ok(())
 }

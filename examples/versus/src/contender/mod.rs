@@ -41,6 +41,9 @@ pub struct Load {
     pub count: usize,
     pub content: Content,
     pub tls: bool,
+    /// Whether the server has encoded all of it beforehand, and is never the slower side; of small messages and
+    /// ticks it always has.
+    pub is_encoded: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +65,9 @@ impl Load {
     /// Where the server sends it, once told to by a message.
     fn source(&self) -> String {
         match self.content {
-            Content::Bytes(size) => format!("/source?{}&{size}", self.count),
+            Content::Bytes(size) => {
+                format!("/source?{}&{size}&{}", self.count, u8::from(self.is_encoded))
+            }
             Content::Ticks => format!("/ticks?{}", self.count),
             Content::DeflatedTicks => format!("{DEFLATED}?{}", self.count),
         }
