@@ -99,8 +99,8 @@ mod tests {
     use tungstenite::protocol::Role;
 
     use super::super::close_request::CloseRequest;
+    use super::super::delivery;
     use super::super::frame_writer::FrameWriter;
-    use super::super::reader;
     use super::*;
     use crate::failure::Failure;
     use crate::message::{CloseCode, CloseFrame, MessageRef, Pool};
@@ -156,7 +156,7 @@ mod tests {
         let mut batch = Batch::new(Pool::new(), Share::default());
         let mut deliver = || {
             (0..3).for_each(|number: u32| batch.push(MessageRef::text(&number.to_string())));
-            reader::deliver(&shared, &inbox, &mut batch, &mut 0)
+            delivery::deliver(&shared, &inbox, &mut batch, &mut 0)
         };
         shared.close(CloseRequest::after_data(CloseFrame::new(CloseCode::NORMAL, "")));
         assert!(deliver().is_ok(), "the peer's close frame may follow");

@@ -40,6 +40,7 @@ mod beats;
 mod close_request;
 mod confirmation;
 mod control;
+mod delivery;
 mod frame_writer;
 mod handle;
 mod handoff;

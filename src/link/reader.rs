@@ -1,7 +1,7 @@
 //! The reader thread: socket -> decoder -> inbox.
 //!
-//! It fills its buffer once, decodes until nothing whole is left, delivers what that was, and
-//! fills again. How it goes when the link ends: [`Reader::part`].
+//! It reads, decodes until nothing whole is left, delivers what that was before it has to wait, and
+//! reads again. How it goes when the link ends: [`Reader::part`].
 
 use std::io::{self, IoSliceMut, Read};
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::beats::SeenBeats;
 use super::close_request::CloseRequest;
+use super::delivery::{READER, Taking, deliver, room, take};
 use super::life::{OurDirection, Parting};
 use super::liveness::HELD_UP;
 use super::pace::{closes, count, is_too_fast, meter, too_fast};
@@ -17,10 +18,9 @@ use super::shared::Shared;
 use super::sorted::{Sorted, sort, violation};
 use crate::failure::{Failure, HANDLER, Secrets, guarded};
 use crate::message::{CloseCode, CloseFrame, Message, MessageRef};
-use crate::policy::{Beat, Heartbeat, RateMeter};
+use crate::policy::RateMeter;
 use crate::queues::batch::Batch;
 use crate::queues::inbox::Inbox;
-use crate::queues::mailbox::Room;
 use crate::settings::Side;
 use crate::sync::Mutex;
 use crate::transport::{ReadBuffer, ReadHalf, Reason};
@@ -29,14 +29,8 @@ use crate::wire::{Decoder, Item};
 /// Keeps the inbox between two readers; empty while a reader has it.
 pub(crate) type InboxSlot = Arc<Mutex<Option<Inbox>>>;
 
-const READER: &str = "reader";
-
 /// A read of at least this many bytes is part of a burst.
 const BURST: usize = 2 * 1024;
-
-/// How many bytes a dead link may deliver over the bounds of the inbox, one batch more included: as much as one read
-/// brings.
-const BEYOND: usize = 128 * 1024;
 
 /// The memory of a burst is given back once no other has come for this long.
 const IDLE: Duration = Duration::from_secs(1);
@@ -56,16 +50,6 @@ enum Extension {
     Answer(Instant),
     /// What lies in the socket is read, until then: a thread that is late has not seen it.
     LastLook(Instant),
-}
-
-/// What becomes of the messages that come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taking {
-    All,
-    /// Those that come are thrown away.
-    Nothing,
-    /// The same, and some were: no answer says that they have come, to a peer that would send them elsewhere.
-    Missed,
 }
 
 /// How the peer ends what it sends.
@@ -104,6 +88,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         batch,
         meter: meter(shared),
         is_paced: true,
+        is_held_up: false,
         taking: Taking::All,
         beats: shared.beats.look(),
         beyond: 0,
@@ -151,6 +136,8 @@ struct Reader<'a> {
     meter: Option<RateMeter>,
     /// Whether it is kept to that.
     is_paced: bool,
+    /// Decoding has stopped for it.
+    is_held_up: bool,
     taking: Taking,
     beats: SeenBeats,
     /// How many bytes were delivered over the bounds of the inbox.
@@ -254,6 +241,7 @@ impl Reader<'_> {
             batch,
             meter,
             is_paced,
+            is_held_up,
             taking,
             beats,
             beyond,
@@ -267,6 +255,7 @@ impl Reader<'_> {
                     return Err(too_fast(shared));
                 }
                 if *is_paced {
+                    *is_held_up = true;
                     return Ok(None);
                 }
                 if shared.session.is_some() && shared.life.is_dead() {
@@ -349,10 +338,11 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads no further for as long as the peer was too fast; returns whether it was.
+    /// Reads no further for as long as the peer was too fast; returns whether it was, and more is to be decoded.
     fn pause(&mut self) -> bool {
         let excess = self.meter.as_ref().filter(|_| self.is_paced).and_then(RateMeter::excess);
-        let Some(excess) = excess else { return false };
+        let was_held_up = std::mem::take(&mut self.is_held_up);
+        let Some(excess) = excess else { return was_held_up };
         let shared = self.shared;
         shared.counters.over_rate.fetch_add(1, Relaxed);
         let until = Instant::now() + excess;
@@ -365,7 +355,14 @@ impl Reader<'_> {
 
     /// Reads once, and delivers what was decoded before the read blocks.
     fn fill(&mut self) -> io::Result<usize> {
-        let held = self.read_once(|half, bufs| half.read_buffered_vectored(bufs))?;
+        let held = match self.read_once(|half, bufs| half.read_buffered_vectored(bufs)) {
+            Ok(held) => held,
+            Err(error) => {
+                // what came before it comes before it
+                self.deliver();
+                return Err(error);
+            }
+        };
         self.ring_if_wanted();
         if held > 0 {
             self.shared.liveness.heard();
@@ -625,97 +622,6 @@ impl Reader<'_> {
             }
         }
     }
-}
-
-/// Delivers the batch. A dead link delivers what it has read even if the inbox is full, but not all that this may
-/// inflate to.
-///
-/// # Errors
-///
-/// Nothing more is to be decoded: the link is dead, and its cause is known.
-pub(super) fn deliver(
-    shared: &Shared,
-    inbox: &Inbox,
-    batch: &mut Batch,
-    beyond: &mut usize,
-) -> Result<(), Failure> {
-    let size = batch.size();
-    inbox.deliver(batch, || room(shared));
-    match room(shared) {
-        Room::Beyond if !inbox.has_room() => *beyond += size,
-        // nobody will ever make room
-        Room::None if shared.life.is_dead() && !inbox.has_room() => {
-            return Err(Failure::Interrupted);
-        }
-        _ => {}
-    }
-    if *beyond <= BEYOND { Ok(()) } else { Err(Failure::Interrupted) }
-}
-
-/// How much a full inbox may take at the moment.
-fn room(shared: &Shared) -> Room {
-    shared.life.room(shared.is_the_last())
-}
-
-/// Hands a message on, unless it belongs to the heartbeat. Runs the program's code.
-#[inline(always)]
-fn take(
-    shared: &Shared,
-    mut message: MessageRef<'_>,
-    inbox: &mut Inbox,
-    batch: &mut Batch,
-    heartbeat: &Heartbeat,
-    taking: &mut Taking,
-    place: &mut &'static str,
-) {
-    if heartbeat.looks_at_messages() {
-        match take_beat(shared, message, heartbeat, *taking, place) {
-            None => return,
-            Some(other) => message = other,
-        }
-    }
-    if *taking != Taking::All {
-        *taking = Taking::Missed;
-        return shared.mailbox.lose(1);
-    }
-    shared.counters.received(message.len());
-    *place = HANDLER;
-    inbox.take(message, batch);
-    *place = READER;
-}
-
-/// Returns the message if it is none of the heartbeat's.
-// by value, and not inlined: a reference to it would keep all others from staying in registers
-#[inline(never)]
-fn take_beat<'a>(
-    shared: &Shared,
-    message: MessageRef<'a>,
-    heartbeat: &Heartbeat,
-    taking: Taking,
-    place: &mut &'static str,
-) -> Option<MessageRef<'a>> {
-    if let Some(answer) = &heartbeat.answer {
-        *place = "heartbeat answer";
-        let reply = answer(&message);
-        *place = READER;
-        if let Some(reply) = reply {
-            if taking != Taking::Missed {
-                shared.control.reply(reply);
-                shared.outbox.ring();
-            }
-            return None;
-        }
-    }
-    if let Beat::Message { is_answer, .. } = &heartbeat.beat {
-        *place = "heartbeat predicate";
-        let is_answer = is_answer(&message);
-        *place = READER;
-        if is_answer {
-            shared.answered(shared.pings.answer());
-            return None;
-        }
-    }
-    Some(message)
 }
 
 fn is_timeout(error: &io::Error) -> bool {

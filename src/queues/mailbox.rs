@@ -22,11 +22,15 @@ use crate::sync::{Budget, Condvar, Holding, Mutex, MutexGuard, Share, Signal};
 /// No more messages than this are taken to the front at once: the locks are cheap by then.
 const MOST_AT_FRONT: usize = 256;
 
+/// For so many messages, or bytes, somebody is woken, whatever the bounds are.
+const MANY: usize = 512;
+const MANY_BYTES: usize = 256 * 1024;
+
 /// Stands for more than one receiving thread.
 const SEVERAL: u64 = u64::MAX;
 
-/// The queue of received messages. The reader fills it once for each read of the socket, under
-/// one lock and with one wake-up, however many messages that read held; a program that receives
+/// The queue of received messages. The reader fills it with many at a time, under one lock, and wakes
+/// whoever waits once it has nothing more at hand, or when they are [`MANY`]; a program that receives
 /// takes a quarter of the room at a time to a list of its own, so that the two rarely meet. For a
 /// program that wants a channel to select on ([`Mailbox::open_channel`]) a thread receives.
 ///
@@ -102,13 +106,14 @@ impl Inside {
 
     /// Whether a receiver that waits should begin, whatever follows.
     fn holds_many(&self, limits: &Bounds) -> bool {
-        !self.has_room(limits, limits.messages / 4 * 3, limits.bytes / 4 * 3)
+        self.queue.len() >= MANY.min(limits.messages / 4)
+            || self.queue.bytes() >= MANY_BYTES.min(limits.bytes / 4)
     }
 
-    /// Whether a reader that waits is worth waking: it fills half of the room before it waits again.
+    /// Whether a reader that waits is worth waking: it has something to do before it waits again.
     fn has_much_room(&self, limits: &Bounds) -> bool {
-        self.queue.is_empty()
-            || self.has_room(limits, limits.messages / 2, limits.bytes.saturating_add(1) / 2)
+        let (messages, bytes) = (MANY.min(limits.messages / 2), MANY_BYTES.min(limits.bytes / 2));
+        self.queue.is_empty() || self.has_room(limits, messages, bytes)
     }
 
     /// Whether the memory that all sessions share has room for so many bytes more.
@@ -285,8 +290,9 @@ impl Mailbox {
         if self.channel.get().is_some() {
             return None;
         }
+        let message = self.front().pop_front()?;
         self.note_receiver();
-        self.front().pop_front()
+        Some(message)
     }
 
     /// Whoever receives is known from here on.
@@ -329,18 +335,23 @@ impl Mailbox {
             }
             let mut inside = self.lock();
             let first = self.advance(&mut front, &mut inside);
+            // another receiver may wait for what is left, before whoever has brought it rings
+            let wakes = !front.is_empty() && std::mem::take(&mut inside.is_receiver_waiting);
             drop(front);
-            if inside.is_reader_waiting && inside.has_much_room(&self.limits) {
-                inside.is_reader_waiting = false;
+            let lets_read = inside.is_reader_waiting && inside.has_much_room(&self.limits);
+            inside.is_reader_waiting &= !lets_read;
+            if first.is_some() || lets_read {
                 drop(inside);
-                self.room.notify_one();
+                if wakes {
+                    self.wake_receivers();
+                }
+                if lets_read {
+                    self.room.notify_one();
+                }
                 match first {
                     Some(message) => return Ok(message),
                     None => continue,
                 }
-            }
-            if let Some(message) = first {
-                return Ok(message);
             }
             if inside.ended {
                 return Err(NoMessage::Ended);
@@ -492,6 +503,11 @@ impl Mailbox {
         let in_channel = self.channel.get().map_or(0, Channel::len);
         let front = self.front();
         in_channel + front.len() + self.lock().queue.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_receiver_waiting(&self) -> bool {
+        self.lock().is_receiver_waiting
     }
 
     #[cfg(test)]

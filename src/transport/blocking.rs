@@ -1,7 +1,7 @@
 //! Halves of the program's own make have to keep the promises of `Read` and `Write`, and block: who
 //! does not is found out, instead of being asked again and again without end.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 
 use super::{ReadHalf, WriteHalf};
@@ -70,11 +70,6 @@ impl<H: ReadHalf> Read for Blocking<H> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         within(buf.len(), self.wait(|half| half.read(buf)))
     }
-
-    fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        within(length, self.wait(|half| half.read_vectored(bufs)))
-    }
 }
 
 impl<H: ReadHalf> ReadHalf for Blocking<H> {
@@ -85,11 +80,6 @@ impl<H: ReadHalf> ReadHalf for Blocking<H> {
 
     fn read_buffered(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         within(buf.len(), self.half.read_buffered(buf))
-    }
-
-    fn read_buffered_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        let length = bufs.iter().map(|buf| buf.len()).sum();
-        within(length, self.half.read_buffered_vectored(bufs))
     }
 
     fn relax(&mut self) {

@@ -20,7 +20,7 @@ pub trait ReadHalf: Read + Send + Debug {
     /// Whatever is in the way; the link dies of it.
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()>;
 
-    /// Reads from what was received before, without waiting for the connection; 0 if there is nothing.
+    /// Reads from what was received before, without asking the connection; 0 if there is nothing.
     /// What can be read like this is delivered together. A transport that keeps nothing back has
     /// nothing, as this says.
     ///
@@ -32,12 +32,13 @@ pub trait ReadHalf: Read + Send + Debug {
         Ok(0)
     }
 
-    /// The same into several buffers, of which the first ones are filled first. A transport that takes one
-    /// buffer at a time takes the first that is not empty, as this does.
+    /// The same into several buffers, for the sockets of this library, which ask the system for what is there. A
+    /// half of the program's own is asked for one buffer at a time, so that what it says can be checked.
     ///
     /// # Errors
     ///
     /// Those of `read`.
+    #[doc(hidden)]
     fn read_buffered_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
         let first = bufs.iter_mut().find(|buf| !buf.is_empty());
         first.map_or(Ok(0), |first| self.read_buffered(first))

@@ -145,7 +145,13 @@ impl ReadHalf for PolledSocket {
     }
 
     fn read_buffered_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if self.has_more { Ok(self.read_at_once(bufs)?.unwrap_or(0)) } else { Ok(0) }
+        if !self.has_more {
+            return Ok(0);
+        }
+        match self.read_at_once(bufs) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            result => Ok(result?.unwrap_or(0)),
+        }
     }
 }
 

@@ -16,10 +16,10 @@ impl Prefixed {
         Self { bytes: io::Cursor::new(bytes), reader }
     }
 
-    /// Frees what was read; returns how much of the prefix went into the buffer.
-    fn take(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let count = self.bytes.read(buf)?;
-        if count == 0 && !buf.is_empty() {
+    /// Frees what was read; returns how much of the prefix went into the buffers.
+    fn take(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        let count = self.bytes.read_vectored(bufs)?;
+        if count == 0 && bufs.iter().any(|buf| !buf.is_empty()) {
             self.bytes = io::Cursor::default();
         }
         Ok(count)
@@ -28,14 +28,11 @@ impl Prefixed {
 
 impl Read for Prefixed {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.take(buf)? {
-            0 => self.reader.read(buf),
-            count => Ok(count),
-        }
+        self.read_vectored(&mut [IoSliceMut::new(buf)])
     }
 
     fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        match self.bytes.read_vectored(bufs)? {
+        match self.take(bufs)? {
             0 => self.reader.read_vectored(bufs),
             count => Ok(count),
         }
@@ -48,14 +45,11 @@ impl ReadHalf for Prefixed {
     }
 
     fn read_buffered(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        match self.take(buf)? {
-            0 => self.reader.read_buffered(buf),
-            count => Ok(count),
-        }
+        self.read_buffered_vectored(&mut [IoSliceMut::new(buf)])
     }
 
     fn read_buffered_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        match self.bytes.read_vectored(bufs)? {
+        match self.take(bufs)? {
             0 => self.reader.read_buffered_vectored(bufs),
             count => Ok(count),
         }
@@ -102,5 +96,43 @@ mod tests {
         let mut half = Prefixed::new(b"x".to_vec(), Box::new(Hoarder(Arc::clone(&relaxed))));
         half.relax();
         assert!(relaxed.load(Relaxed));
+    }
+
+    #[derive(Debug)]
+    struct Behind(io::Cursor<&'static [u8]>);
+
+    impl Read for Behind {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            self.0.read(buf)
+        }
+    }
+
+    impl ReadHalf for Behind {
+        fn set_read_timeout(&mut self, _: Option<Duration>) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_prefix_comes_first_and_is_freed_behind_it() {
+        for is_vectored in [false, true] {
+            let behind = Box::new(Behind(io::Cursor::new(b"def")));
+            let mut reader = Prefixed::new(b"abc".to_vec(), behind);
+            let (mut all, mut one, mut two) = (Vec::new(), [0; 1], [0; 1]);
+            loop {
+                let bufs = &mut [&mut one, &mut two].map(|buf| IoSliceMut::new(buf));
+                let result = match is_vectored {
+                    true => reader.read_vectored(bufs),
+                    false => reader.read(&mut bufs[0]),
+                };
+                let count = result.unwrap();
+                if count == 0 {
+                    break;
+                }
+                all.extend_from_slice(&[one[0], two[0]][..count]);
+            }
+            assert_eq!(all, b"abcdef");
+            assert_eq!(reader.bytes.get_ref().capacity(), 0);
+        }
     }
 }

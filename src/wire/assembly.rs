@@ -170,7 +170,8 @@ enum Assembly {
     Either(Vec<u8>),
 }
 
-/// Bytes of which only the first are filled. What follows them keeps whatever it held, and is not written twice.
+/// Bytes of which only the first are filled. What follows them keeps whatever it held: only room that is new is
+/// written to before it is read to.
 #[derive(Debug, Default)]
 struct Growing {
     bytes: Vec<u8>,
@@ -188,8 +189,8 @@ impl Growing {
     /// Room for the next of so many bytes that are announced.
     fn space(&mut self, announced: usize, share: &mut Share) -> Option<&mut [u8]> {
         let (filled, capacity) = (self.filled, self.bytes.capacity());
-        let least = announced.min(WORTH_READING);
-        if let Some(more) = growth(filled, capacity, least, announced - least) {
+        if capacity - filled < announced.min(WORTH_READING) {
+            let more = announced.min(AHEAD.max(filled / 8));
             if !share.covers(filled.saturating_add(more)) {
                 return None;
             }

@@ -74,7 +74,7 @@ impl Decoder {
         }
     }
 
-    /// Reads once, and no more than this: into the buffer, or what follows of a long frame to where its message
+    /// Reads once, no more than this: into the buffer, or what follows of a long frame to where its message
     /// has it, with the header of the next frame behind that.
     ///
     /// # Errors
@@ -88,9 +88,9 @@ impl Decoder {
     ) -> io::Result<usize> {
         if let Self::WebSocket(decoder) = self {
             if let Some(space) = decoder.space().filter(|_| buffer.unread().is_empty()) {
-                let most = most.min(space.len());
-                let mut next = [0; NEXT_HEADER];
-                let count = read(&mut [&mut space[..most], &mut next].map(IoSliceMut::new))?;
+                let (mut next, left) = ([0; NEXT_HEADER], most.saturating_sub(space.len()));
+                let (most, next) = (most.min(space.len()), &mut next[..left.min(NEXT_HEADER)]);
+                let count = read(&mut [&mut space[..most], &mut *next].map(IoSliceMut::new))?;
                 decoder.filled(count.min(most));
                 buffer.append(&next[..count.saturating_sub(most)]);
                 return Ok(count);

@@ -188,6 +188,57 @@ fn a_receiver_that_waits_is_woken_once_for_a_burst() {
     receiver.join().unwrap();
 }
 
+/// One waits; another takes the first of many before they are rung for, and has its hands full with it.
+#[test]
+fn who_takes_many_to_the_front_wakes_another_that_waits() {
+    let limits = Queue::new().messages(100);
+    let mailbox = Arc::new(Mailbox::new(limits));
+    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    let (tell, told) = std::sync::mpsc::channel();
+    let waiting = Arc::clone(&mailbox);
+    let receiver = std::thread::spawn(move || tell.send(recv(&waiting, None).unwrap().to_string()));
+    while !mailbox.has_receiver_waiting() {
+        std::thread::yield_now();
+    }
+    inbox.deliver(&mut numbers(0..10), || Room::Within);
+    assert_eq!(recv(&mailbox, Some(Instant::now())).unwrap(), "0");
+    inbox.ring();
+    assert_eq!(told.recv_timeout(std::time::Duration::from_secs(20)).unwrap(), "1");
+    receiver.join().unwrap().unwrap();
+}
+
+/// The same for a program that waits for the descriptor.
+#[cfg(unix)]
+#[test]
+fn what_is_left_at_the_front_keeps_the_descriptor_readable() {
+    let mailbox = Arc::new(Mailbox::new(Queue::new().messages(100)));
+    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    let readable = mailbox.readable().unwrap();
+    let is_readable = || {
+        let mut waits = [rustix::event::PollFd::new(&readable, rustix::event::PollFlags::IN)];
+        rustix::event::poll(&mut waits, Some(&rustix::time::Timespec::default())).unwrap() > 0
+    };
+    let take = || recv(&mailbox, Some(Instant::now()));
+    assert_eq!(take(), Err(NoMessage::TimedOut));
+    inbox.deliver(&mut numbers(0..2), || Room::Within);
+    assert_eq!(take().unwrap(), "0");
+    inbox.ring();
+    assert!(is_readable());
+    assert_eq!(take().unwrap(), "1");
+    assert_eq!(take(), Err(NoMessage::TimedOut));
+    assert!(!is_readable());
+}
+
+#[test]
+fn who_finds_nothing_has_not_received() {
+    let mailbox = Mailbox::new(Queue::new());
+    assert_eq!(mailbox.next(), None);
+    assert!(!mailbox.is_received_here_alone());
+    push(&mailbox, numbers(0..2));
+    assert_eq!(recv(&mailbox, None).unwrap(), "0");
+    assert!(mailbox.is_received_here_alone());
+}
+
 #[test]
 fn an_idle_mailbox_holds_no_memory() {
     let limits = Queue::new().messages(100_000);

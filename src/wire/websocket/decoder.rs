@@ -19,7 +19,7 @@ use crate::wire::violations::{protocol, refused, too_big};
 /// The longest payload of a control frame.
 const MAX_CONTROL: usize = 125;
 
-/// A frame of so many bytes is read to where its message has them.
+/// A binary frame of so many bytes that is not compressed is read to where its message has them.
 const LONG: usize = 32 * 1024;
 
 /// The reading side of a WebSocket.

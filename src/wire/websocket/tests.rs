@@ -95,6 +95,35 @@ fn written(output: &mut Output) -> Vec<u8> {
     bytes
 }
 
+/// A buffer that is used again still holds what it held before: none of that is ever shown.
+#[test]
+fn what_a_used_buffer_held_is_in_no_other_message() {
+    let limits = MaxSizes { message: 2_000_000, frame: 2_000_000 };
+    let mut decoder = Protocol::WebSocket(Role::Client).decoder(limits);
+    let mut buffer = ReadBuffer::new(Vec::new());
+    let lengths = [100_000, 90_000, 99_999, 60_000, 100_000, 70_001, 64_000, 100_000];
+    for (number, length) in (1_u8..).zip(lengths) {
+        for piece in [1000, 20_000, 33_333, length] {
+            let mut bytes = Vec::new();
+            let frame = Frame::message(vec![number; length], OpCode::Data(Data::Binary), true);
+            frame.format(&mut bytes).unwrap();
+            let (mut rest, mut seen) = (&bytes[..], None);
+            while !rest.is_empty() {
+                let (mut now, after) = rest.split_at(piece.min(rest.len()));
+                let count =
+                    decoder.read(&mut buffer, usize::MAX, |bufs| now.read_vectored(bufs)).unwrap();
+                rest = if now.is_empty() { after } else { &rest[count..] };
+                if let Some(Item::Message(message)) = decoder.decode(&mut buffer).unwrap() {
+                    // dropped here: its memory goes back to the link's
+                    seen = Some(message.as_bytes().iter().all(|byte| *byte == number));
+                    assert_eq!(message.len(), length);
+                }
+            }
+            assert_eq!(seen, Some(true), "{number}, in pieces of {piece}");
+        }
+    }
+}
+
 #[test]
 fn each_violation_has_its_close_code() {
     assert_eq!(code_of(&[0x81, 2, 0xc3, 0x28]), Some(1007), "text that is not UTF-8");
@@ -388,6 +417,7 @@ proptest! {
         ),
         is_masked in any::<bool>(),
         is_last in prop::collection::vec(any::<bool>(), 6),
+        is_text in any::<bool>(),
         sizes in prop::collection::vec(
             prop_oneof![1..50_usize, 1000..10_000_usize, 30_000..150_000_usize],
             1..5,
@@ -398,18 +428,31 @@ proptest! {
         for (index, length) in lengths.iter().enumerate() {
             let payload = Vec::from_iter((0..*length).map(|_| {
                 random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (random >> 24) as u8
+                if is_text { (random >> 25) as u8 } else { (random >> 24) as u8 }
             }));
             message.extend_from_slice(&payload);
             let is_last = is_last[index] || index + 1 == lengths.len();
-            let opcode = OpCode::Data(if is_first { Data::Binary } else { Data::Continue });
-            let mut frame = Frame::message(payload, opcode, is_last);
-            frame.header_mut().mask = is_masked.then_some([1, 2, 3, 4]);
-            frame.format(&mut bytes).unwrap();
+            let opcode = match (is_first, is_text) {
+                (false, _) => Data::Continue,
+                (true, true) => Data::Text,
+                (true, false) => Data::Binary,
+            };
+            let frame = Frame::message(payload, OpCode::Data(opcode), is_last);
+            // a ping may come between fragments
+            for mut frame in [frame, Frame::ping(vec![index as u8])] {
+                frame.header_mut().mask = is_masked.then_some([1, 2, 3, 4]);
+                frame.format(&mut bytes).unwrap();
+            }
             is_first = is_last;
             if is_last {
-                expected.push(Found::Message(std::mem::take(&mut message).into()));
+                let whole = std::mem::take(&mut message);
+                expected.push(Found::Message(match String::from_utf8(whole) {
+                    Ok(text) if is_text => text.into(),
+                    Ok(text) => text.into_bytes().into(),
+                    Err(error) => error.into_bytes().into(),
+                }));
             }
+            expected.push(Found::Ping(vec![index as u8]));
         }
         let role = if is_masked { Role::Server } else { Role::Client };
         let limits = MaxSizes { message: 2_000_000, frame: 2_000_000 };
