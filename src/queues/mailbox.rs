@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, never};
 
@@ -22,8 +22,11 @@ use crate::sync::{Budget, Condvar, Holding, Mutex, MutexGuard, Share, Signal};
 /// No more messages than this are taken to the front at once: the locks are cheap by then.
 const MOST_AT_FRONT: usize = 256;
 
-/// For so many messages, or bytes, somebody is woken, whatever the bounds are.
-const MANY: usize = 512;
+/// A reader that has waited for so long is woken for any room.
+pub(super) const LONG: Duration = Duration::from_millis(100);
+
+/// For so many messages, or bytes, a receiver is woken, whatever the bounds are.
+const MANY: usize = 1024;
 const MANY_BYTES: usize = 256 * 1024;
 
 /// Stands for more than one receiving thread.
@@ -86,7 +89,7 @@ struct Inside {
     share: Share,
     /// Whether somebody has to be woken; whoever does takes it back.
     is_receiver_waiting: bool,
-    is_reader_waiting: bool,
+    reader_waits_since: Option<Instant>,
     /// Nothing more will come.
     ended: bool,
 }
@@ -110,10 +113,17 @@ impl Inside {
             || self.queue.bytes() >= MANY_BYTES.min(limits.bytes / 4)
     }
 
-    /// Whether a reader that waits is worth waking: it has something to do before it waits again.
-    fn has_much_room(&self, limits: &Bounds) -> bool {
-        let (messages, bytes) = (MANY.min(limits.messages / 2), MANY_BYTES.min(limits.bytes / 2));
-        self.queue.is_empty() || self.has_room(limits, messages, bytes)
+    /// Whether a reader that waits is to be woken, which whoever asks does: for half of the room, so that it has
+    /// something to do before it waits again; where that takes long, for what there is.
+    fn wakes_reader(&mut self, limits: &Bounds) -> bool {
+        let Some(since) = self.reader_waits_since else { return false };
+        let wakes = self.queue.is_empty()
+            || self.has_room(limits, limits.messages / 2, limits.bytes / 2)
+            || since.elapsed() >= LONG;
+        if wakes {
+            self.reader_waits_since = None;
+        }
+        wakes
     }
 
     /// Whether the memory that all sessions share has room for so many bytes more.
@@ -249,7 +259,7 @@ impl Mailbox {
                     return;
                 }
                 (Overflow::Wait, Room::Within) => {
-                    inside.is_reader_waiting = true;
+                    inside.reader_waits_since = Some(Instant::now());
                     inside = self.room.wait(inside);
                 }
             }
@@ -274,7 +284,7 @@ impl Mailbox {
             if has_room || room() != Room::Within {
                 return has_room;
             }
-            inside.is_reader_waiting = true;
+            inside.reader_waits_since = Some(Instant::now());
             inside = self.room.wait(inside);
         }
     }
@@ -338,8 +348,7 @@ impl Mailbox {
             // another receiver may wait for what is left, before whoever has brought it rings
             let wakes = !front.is_empty() && std::mem::take(&mut inside.is_receiver_waiting);
             drop(front);
-            let lets_read = inside.is_reader_waiting && inside.has_much_room(&self.limits);
-            inside.is_reader_waiting &= !lets_read;
+            let lets_read = inside.wakes_reader(&self.limits);
             if first.is_some() || lets_read {
                 drop(inside);
                 if wakes {
@@ -503,6 +512,11 @@ impl Mailbox {
         let in_channel = self.channel.get().map_or(0, Channel::len);
         let front = self.front();
         in_channel + front.len() + self.lock().queue.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn has_reader_waiting(&self) -> bool {
+        self.lock().reader_waits_since.is_some()
     }
 
     #[cfg(test)]

@@ -6,6 +6,7 @@ use super::*;
 use crate::message::{Message, Pool};
 use crate::policy::{Overflow, Queue};
 use crate::queues::NoMessage;
+use crate::queues::mailbox::LONG;
 use crate::sync::Share;
 use crate::sync::threads::{LEAST_STACK, Threads};
 
@@ -227,6 +228,25 @@ fn what_is_left_at_the_front_keeps_the_descriptor_readable() {
     assert_eq!(take().unwrap(), "1");
     assert_eq!(take(), Err(NoMessage::TimedOut));
     assert!(!is_readable());
+}
+
+/// What a slow program has received makes room, long before it is half of it.
+#[test]
+fn a_reader_that_has_waited_for_long_is_woken_for_any_room() {
+    let mailbox = Arc::new(Mailbox::new(Queue::new().messages(100)));
+    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    let reader = std::thread::spawn(move || inbox.deliver(&mut numbers(0..110), || Room::Within));
+    while !mailbox.has_reader_waiting() {
+        std::thread::yield_now();
+    }
+    // time has to pass
+    std::thread::sleep(LONG);
+    // the second time that a quarter of it goes to the front
+    for number in 0..26 {
+        assert_eq!(recv(&mailbox, None).unwrap(), *number.to_string());
+    }
+    reader.join().unwrap();
+    assert_eq!(mailbox.len(), 110 - 26);
 }
 
 #[test]
