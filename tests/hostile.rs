@@ -59,7 +59,7 @@ fn a_length_that_is_only_announced_costs_nothing() {
         assert_eq!(read_frame(stream), Ok((PONG, vec![])));
     }
     let grown = resident().saturating_sub(before);
-    assert!(grown < 300 * 80 * 1024, "{} KiB each", grown / 300 / 1024);
+    assert!(grown < 300 * 16 * 1024, "{} KiB each", grown / 300 / 1024);
 }
 
 #[test]

@@ -186,20 +186,26 @@ impl Growing {
         self.filled += piece.len();
     }
 
-    /// Room for the next of so many bytes that are announced.
+    /// Room for the next of so many bytes that are announced, as much as has come already: `None` as long as
+    /// that is not worth it.
     fn space(&mut self, announced: usize, share: &mut Share) -> Option<&mut [u8]> {
-        let (filled, capacity) = (self.filled, self.bytes.capacity());
-        if capacity - filled < announced.min(WORTH_READING) {
-            let more = announced.min(AHEAD.max(filled / 8));
-            if !share.covers(filled.saturating_add(more)) {
+        let filled = self.filled;
+        let least = announced.min(WORTH_READING);
+        if self.bytes.len() - filled < least {
+            if filled < WORTH_READING {
                 return None;
             }
-            self.bytes.reserve_exact(filled + more - self.bytes.len());
+            if self.bytes.capacity() - filled < least {
+                let more = announced.min(AHEAD.max(filled / 8));
+                if !share.covers(filled.saturating_add(more)) {
+                    return None;
+                }
+                self.bytes.reserve_exact(filled + more - self.bytes.len());
+            }
+            let end = announced.min(self.bytes.capacity() - filled).min(filled);
+            self.bytes.resize(filled + end, 0);
         }
-        let end = filled + announced.min(self.bytes.capacity() - filled);
-        if end > self.bytes.len() {
-            self.bytes.resize(end, 0);
-        }
+        let end = filled + announced.min(self.bytes.len() - filled);
         Some(&mut self.bytes[filled..end])
     }
 
