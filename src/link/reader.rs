@@ -178,7 +178,8 @@ impl Reader<'_> {
         self.shared.liveness.heard();
         let has_room = self.inbox.wait_for_room(|| room(self.shared));
         if self.shared.life.is_dead() && (self.shared.session.is_some() || !has_room) {
-            // nor may the rest of each link come on top; what a session did not count comes again
+            // a link that never had room adds nothing to a full inbox; a session's peer sends again what was
+            // not counted
             return Failure::ClosedAbnormally;
         }
         loop {
@@ -358,7 +359,7 @@ impl Reader<'_> {
         let held = match self.read_once(|half, bufs| half.read_buffered_vectored(bufs)) {
             Ok(held) => held,
             Err(error) => {
-                // what came before it comes before it
+                // what was received before the error is delivered before the link counts as down
                 self.deliver();
                 return Err(error);
             }

@@ -11,7 +11,10 @@ use crate::sync::Share;
 use crate::sync::threads::{LEAST_STACK, Threads};
 
 fn mailbox(overflow: Overflow) -> (Inbox, Arc<Mailbox>) {
-    let limits = Queue::new().messages(2).overflow(overflow);
+    mailbox_of(Queue::new().messages(2).overflow(overflow))
+}
+
+fn mailbox_of(limits: Queue) -> (Inbox, Arc<Mailbox>) {
     let mailbox = Arc::new(Mailbox::new(limits));
     (Inbox::Mailbox(Arc::clone(&mailbox)), mailbox)
 }
@@ -163,9 +166,7 @@ fn the_end_reaches_whoever_waits_behind_what_is_left() {
 /// Whoever waits is woken by the last of a burst, and by many messages before that.
 #[test]
 fn a_receiver_that_waits_is_woken_once_for_a_burst() {
-    let limits = Queue::new().messages(100);
-    let mailbox = Arc::new(Mailbox::new(limits));
-    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    let (inbox, mailbox) = mailbox_of(Queue::new().messages(100));
     let (tell, told) = std::sync::mpsc::channel();
     let receiver = std::thread::spawn(move || {
         while let Ok(message) = mailbox.recv(None, || false, crossbeam_channel::never) {
@@ -192,9 +193,7 @@ fn a_receiver_that_waits_is_woken_once_for_a_burst() {
 /// One waits; another takes the first of many before they are rung for, and has its hands full with it.
 #[test]
 fn who_takes_many_to_the_front_wakes_another_that_waits() {
-    let limits = Queue::new().messages(100);
-    let mailbox = Arc::new(Mailbox::new(limits));
-    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    let (inbox, mailbox) = mailbox_of(Queue::new().messages(100));
     let (tell, told) = std::sync::mpsc::channel();
     let waiting = Arc::clone(&mailbox);
     let receiver = std::thread::spawn(move || tell.send(recv(&waiting, None).unwrap().to_string()));
@@ -212,8 +211,7 @@ fn who_takes_many_to_the_front_wakes_another_that_waits() {
 #[cfg(unix)]
 #[test]
 fn what_is_left_at_the_front_keeps_the_descriptor_readable() {
-    let mailbox = Arc::new(Mailbox::new(Queue::new().messages(100)));
-    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    let (inbox, mailbox) = mailbox_of(Queue::new().messages(100));
     let readable = mailbox.readable().unwrap();
     let is_readable = || {
         let mut waits = [rustix::event::PollFd::new(&readable, rustix::event::PollFlags::IN)];
@@ -233,8 +231,7 @@ fn what_is_left_at_the_front_keeps_the_descriptor_readable() {
 /// What a slow program has received makes room, long before it is half of it.
 #[test]
 fn a_reader_that_has_waited_for_long_is_woken_for_any_room() {
-    let mailbox = Arc::new(Mailbox::new(Queue::new().messages(100)));
-    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    let (inbox, mailbox) = mailbox_of(Queue::new().messages(100));
     let reader = std::thread::spawn(move || inbox.deliver(&mut numbers(0..110), || Room::Within));
     while !mailbox.has_reader_waiting() {
         std::thread::yield_now();
