@@ -36,9 +36,10 @@ impl<T: Borrow<Message>> ByteQueue<T> {
     // not through `count_out`: each move of a message on the way to the program costs as much as its lock
     #[inline(always)]
     pub(super) fn pop_front(&mut self) -> Option<T> {
-        let item = self.items.pop_front()?;
-        self.bytes -= size(&item);
-        Some(item)
+        // measured where it lies: taken apart for that, it would be put together again with writes of other widths than
+        // the next copy reads with, and the processor would wait for them
+        self.bytes -= size(self.items.front()?);
+        self.items.pop_front()
     }
 
     pub(super) fn pop_back(&mut self) -> Option<T> {
@@ -117,7 +118,9 @@ impl ByteQueue<Message> {
     #[inline(always)]
     pub(super) fn push_short(&mut self, message: &MessageRef<'_>) {
         self.bytes += message.len();
-        self.items.push_back(Message::empty(message.is_text()));
+        let is_text = message.is_text();
+        // `push_back` would put it together elsewhere, and copy it before its writes are done
+        self.items.resize_with(self.items.len() + 1, || Message::empty(is_text));
         if let Some(last) = self.items.back_mut() {
             let link = message.link().unwrap_or_default();
             last.fill(message.as_text(), message.as_bytes(), link);
