@@ -1,29 +1,28 @@
 //! Memory that received messages are made of, used again.
 //!
 //! A message that goes through the mailbox is allocated on the thread that reads and freed on the
-//! one that receives, which is what an allocator does worst. So messages of middling length share
-//! a block, and blocks and large buffers come back when the last message in them is dropped.
+//! one that receives, which is what an allocator does worst. So messages of middling length are parts
+//! of a block, which is filled again once nobody has any of them, and large buffers come back when their
+//! message is dropped.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use tungstenite::Utf8Bytes;
 
+use super::block::{BLOCK, Block, TextPart};
 use super::payload::INLINE;
-use super::{Message, MessageRef, Text};
+use super::{Message, MessageRef};
 
-/// The size of a block: how much memory one message may keep alive, if it is not longer itself.
-const BLOCK: usize = 4 * 1024;
-
-/// Longer messages have memory of their own.
+/// Longer messages have memory of their own: no message keeps much more alive than it is long, or a block.
 const SHARING: usize = BLOCK / 4;
 
 /// An idle connection keeps room to remember so many messages of a block.
 const SMALL: usize = 32;
 
-/// How many blocks are kept.
+/// How many blocks are looked after.
 const BLOCKS: usize = 64;
 
 /// Buffers of these sizes are kept, and how many of them.
@@ -31,59 +30,23 @@ const LEAST: usize = 16 * 1024;
 const MOST: usize = 1024 * 1024;
 const BUFFERS: usize = 4;
 
-/// No shelf keeps more bytes than this.
-const SHELF: usize = 1024 * 1024;
+/// No more bytes of buffers are kept than this.
+const ALL: usize = 1024 * 1024;
 
-/// Memory of a link that comes back. Messages do not keep it alive.
+/// Large buffers of a link that come back. Messages do not keep it alive.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    blocks: Shelf<BLOCKS>,
-    buffers: Shelf<BUFFERS>,
+    /// Until the first comes they take no memory.
+    buffers: OnceLock<(Sender<Vec<u8>>, Receiver<Vec<u8>>)>,
+    /// How many bytes they have.
+    kept: AtomicUsize,
     /// Whether something was taken since the connection was idle: what comes back later is not kept.
     is_in_use: AtomicBool,
-}
-
-/// Up to so many vectors, and so many bytes. Until the first comes it takes no memory.
-#[derive(Debug, Default)]
-struct Shelf<const PLACES: usize> {
-    ends: OnceLock<Ends>,
-    bytes: AtomicUsize,
-}
-
-type Ends = (Sender<Vec<u8>>, Receiver<Vec<u8>>);
-
-impl<const PLACES: usize> Shelf<PLACES> {
-    fn take(&self) -> Option<Vec<u8>> {
-        let bytes = self.ends.get()?.1.try_recv().ok()?;
-        self.bytes.fetch_sub(bytes.capacity(), Relaxed);
-        Some(bytes)
-    }
-
-    /// If it is full there is enough.
-    fn put(&self, bytes: Vec<u8>) {
-        let size = bytes.capacity();
-        let is_kept = self.bytes.fetch_add(size, Relaxed) + size <= SHELF
-            && self.ends.get_or_init(|| bounded(PLACES)).0.try_send(bytes).is_ok();
-        if !is_kept {
-            self.bytes.fetch_sub(size, Relaxed);
-        }
-    }
-
-    fn clear(&self) {
-        while self.take().is_some() {}
-    }
 }
 
 impl Pool {
     pub(crate) fn new() -> Arc<Self> {
         Arc::default()
-    }
-
-    fn block(&self) -> Vec<u8> {
-        self.is_in_use.store(true, Relaxed);
-        let mut block = self.blocks.take().unwrap_or_else(|| Vec::with_capacity(BLOCK));
-        block.clear();
-        block
     }
 
     /// A buffer for so many bytes, if there is one that is not far too large; it holds what it held before.
@@ -93,12 +56,28 @@ impl Pool {
         }
         self.is_in_use.store(true, Relaxed);
         let fits = |buffer: &Vec<u8>| (length..=2 * length).contains(&buffer.capacity());
-        self.buffers.take().filter(fits)
+        self.take().filter(fits)
+    }
+
+    fn take(&self) -> Option<Vec<u8>> {
+        let bytes = self.buffers.get()?.1.try_recv().ok()?;
+        self.kept.fetch_sub(bytes.capacity(), Relaxed);
+        Some(bytes)
+    }
+
+    /// If there are enough it is let go of.
+    fn put(&self, bytes: Vec<u8>) {
+        let size = bytes.capacity();
+        let is_kept = self.kept.fetch_add(size, Relaxed) + size <= ALL
+            && self.buffers.get_or_init(|| bounded(BUFFERS)).0.try_send(bytes).is_ok();
+        if !is_kept {
+            self.kept.fetch_sub(size, Relaxed);
+        }
     }
 
     /// Shares what a buffer holds; with the last of it the buffer comes back.
     pub(crate) fn share(self: &Arc<Self>, bytes: Vec<u8>) -> Bytes {
-        if bytes.capacity() != BLOCK && !(LEAST..=MOST).contains(&bytes.capacity()) {
+        if !(LEAST..=MOST).contains(&bytes.capacity()) {
             return bytes.into();
         }
         Bytes::from_owner(Borrowed { bytes, home: Arc::downgrade(self) })
@@ -112,8 +91,7 @@ impl Pool {
     /// The connection is idle: gives everything back.
     pub(crate) fn relax(&self) {
         self.is_in_use.store(false, Relaxed);
-        self.blocks.clear();
-        self.buffers.clear();
+        while self.take().is_some() {}
     }
 }
 
@@ -132,19 +110,7 @@ impl AsRef<[u8]> for Borrowed {
 impl Drop for Borrowed {
     fn drop(&mut self) {
         let Some(home) = self.home.upgrade().filter(|home| home.is_in_use()) else { return };
-        let bytes = std::mem::take(&mut self.bytes);
-        match bytes.capacity() {
-            BLOCK => home.blocks.put(bytes),
-            _ => home.buffers.put(bytes),
-        }
-    }
-}
-
-/// What was text before it was copied.
-fn text(bytes: Bytes) -> Message {
-    match Utf8Bytes::try_from(bytes) {
-        Ok(text) => Message::Text(Text::shared(text)),
-        Err(_) => Message::from(""),
+        home.put(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -153,29 +119,32 @@ fn text(bytes: Bytes) -> Message {
 #[derive(Debug)]
 pub(crate) struct Maker {
     pool: Arc<Pool>,
-    block: Vec<u8>,
+    block: Block,
     /// The messages in the block: whether they are text, their link, and where they end.
     waiting: Vec<(bool, u32, usize)>,
+    /// Where the block will be shared from, if there is such a place already: nobody else has it.
+    place: Option<Arc<Block>>,
+    /// Blocks of which messages are parts, or were.
+    shared: VecDeque<Arc<Block>>,
 }
 
 impl Maker {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
-        Self { pool, block: Vec::new(), waiting: Vec::new() }
+        let (block, waiting, shared) = Default::default();
+        Self { pool, block, waiting, place: None, shared }
     }
 
     #[inline]
     pub(crate) fn push(&mut self, message: MessageRef<'_>, out: impl FnMut(Message)) {
-        let length = message.len();
-        if length <= INLINE || length > SHARING {
+        if message.len() <= INLINE || message.len() > SHARING {
             return self.push_alone(message, out);
         }
-        if self.block.capacity() - self.block.len() < length {
+        if !self.is_waiting() || !self.block.has_room(&message) {
             self.finish(out);
-            self.block = self.pool.block();
+            self.begin();
         }
-        self.block.extend_from_slice(message.as_bytes());
-        let link = message.link().unwrap_or_default();
-        self.waiting.push((message.is_text(), link, self.block.len()));
+        let end = self.block.add(&message);
+        self.waiting.push((message.is_text(), message.link().unwrap_or_default(), end));
     }
 
     #[inline]
@@ -205,29 +174,152 @@ impl Maker {
         !self.waiting.is_empty()
     }
 
+    /// Another block: one that no message needs any more, if one is found at once.
+    fn begin(&mut self) {
+        for _ in 0..self.shared.len().min(2) {
+            let Some(mut oldest) = self.shared.pop_front() else { break };
+            if let Some(block) = Arc::get_mut(&mut oldest) {
+                self.block = std::mem::take(block);
+                self.place = Some(oldest);
+                break;
+            }
+            self.shared.push_back(oldest);
+        }
+        self.block.clear();
+    }
+
     /// Puts out what waits.
     pub(crate) fn finish(&mut self, mut out: impl FnMut(Message)) {
         if self.waiting.is_empty() {
             return;
         }
-        let block = self.pool.share(std::mem::take(&mut self.block));
-        let mut from = 0;
-        for (is_text, link, to) in self.waiting.drain(..) {
-            let bytes = block.slice(from..to);
-            from = to;
-            let message = if is_text { text(bytes) } else { Message::from(bytes) };
+        let mut place = self.place.take().unwrap_or_default();
+        let block = std::mem::take(&mut self.block);
+        match Arc::get_mut(&mut place) {
+            Some(place) => *place = block,
+            None => place = Arc::new(block),
+        }
+        let bytes = place.share_bytes();
+        let (mut text_end, mut bytes_end) = (0, 0);
+        for (is_text, link, end) in self.waiting.drain(..) {
+            let message = if is_text {
+                let from = std::mem::replace(&mut text_end, end);
+                Message::Text(TextPart::new(&place, from..end).into())
+            } else {
+                let from = std::mem::replace(&mut bytes_end, end);
+                Message::from(bytes.slice(from..end))
+            };
             out(message.on_link(link));
+        }
+        if self.shared.len() < BLOCKS {
+            self.shared.push_back(place);
         }
     }
 
     /// Whether it holds on to more memory than an idle connection should.
     pub(crate) fn is_large(&self) -> bool {
-        self.waiting.capacity() > SMALL || self.pool.is_in_use()
+        self.waiting.capacity() > SMALL || !self.shared.is_empty() || self.pool.is_in_use()
     }
 
     /// The connection is idle.
     pub(crate) fn relax(&mut self) {
-        self.waiting = Vec::new();
         self.pool.relax();
+        *self = Self::new(Arc::clone(&self.pool));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn make(maker: &mut Maker, messages: &[Message]) -> Vec<Message> {
+        let mut made = Vec::new();
+        for message in messages {
+            let lent = match message.as_text() {
+                Some(text) => MessageRef::text(text),
+                None => MessageRef::binary(message.as_bytes()),
+            };
+            maker.push(lent.on_link(7), |message| made.push(message));
+        }
+        maker.finish(|message| made.push(message));
+        made
+    }
+
+    fn texts(maker: &mut Maker, count: usize) -> Vec<Message> {
+        make(maker, &vec![Message::from("x".repeat(SHARING)); count])
+    }
+
+    fn places(messages: &[Message]) -> Vec<*const u8> {
+        messages.iter().map(|message| message.as_bytes().as_ptr()).collect()
+    }
+
+    #[test]
+    fn memory_is_used_again_once_nobody_needs_it() {
+        let mut maker = Maker::new(Pool::new());
+        let first = texts(&mut maker, 4);
+        let (kept, others) = (first[1].clone(), places(&texts(&mut maker, 4)));
+        assert!(others.iter().all(|place| !places(&first).contains(place)), "all are needed");
+        drop(first);
+        for _ in 0..3 * BLOCKS {
+            assert!(!places(&texts(&mut maker, 4)).contains(&kept.as_bytes().as_ptr()));
+            assert!(maker.shared.len() <= 3, "{}", maker.shared.len());
+        }
+        assert_eq!(kept.len(), SHARING);
+        assert!(kept.as_bytes().iter().all(|byte| *byte == b'x'));
+    }
+
+    #[test]
+    fn what_a_program_keeps_is_not_looked_after_without_a_bound() {
+        let mut maker = Maker::new(Pool::new());
+        let kept: Vec<Message> = (0..2 * BLOCKS).flat_map(|_| texts(&mut maker, 4)).collect();
+        assert_eq!((kept.len(), maker.shared.len()), (8 * BLOCKS, BLOCKS));
+        assert!(maker.is_large());
+        maker.relax();
+        assert!(!maker.is_large());
+        assert!(kept.iter().all(|message| *message == *"x".repeat(SHARING)));
+    }
+
+    #[test]
+    fn a_text_without_its_first_character_is_part_of_the_same_memory() {
+        let mut maker = Maker::new(Pool::new());
+        let mut made =
+            make(&mut maker, &[Message::from("a".repeat(50)), Message::from("b".repeat(60))]);
+        let place = made[1].as_bytes().as_ptr();
+        made[1].skip_kind();
+        assert_eq!(made[1], *"b".repeat(59));
+        assert_eq!(made[1].as_bytes().as_ptr(), place.wrapping_add(1));
+        assert_eq!(made.remove(1).into_bytes(), "b".repeat(59).as_bytes());
+        assert_eq!(made[0], *"a".repeat(50));
+    }
+
+    proptest! {
+        /// Whatever is lent comes out as it was, in order, whatever becomes of the messages before.
+        #[test]
+        fn messages_are_what_was_lent(
+            rounds in prop::collection::vec(
+                (prop::collection::vec((any::<bool>(), 0..3000_usize), 0..20), any::<usize>()),
+                1..12,
+            ),
+        ) {
+            let (mut maker, mut kept, mut number) = (Maker::new(Pool::new()), Vec::new(), 0);
+            for (messages, keep) in rounds {
+                let messages: Vec<Message> = messages
+                    .into_iter()
+                    .map(|(is_text, length)| {
+                        number += 1;
+                        let text = "é".repeat(length / 2) + &number.to_string();
+                        if is_text { Message::from(text) } else { Message::from(text.into_bytes()) }
+                    })
+                    .collect();
+                let made = make(&mut maker, &messages);
+                prop_assert_eq!(&made, &messages);
+                prop_assert!(made.iter().all(|message| message.link() == Some(7)));
+                kept.extend(made.into_iter().zip(messages).skip(keep % 20));
+                for (made, lent) in &kept {
+                    prop_assert_eq!(made, lent);
+                }
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! What travels: messages and the frame that ends them.
 
+mod block;
 mod close;
 mod iter;
 mod memory;
@@ -86,7 +87,10 @@ impl Message {
 
     /// The length of the payload in bytes.
     pub fn len(&self) -> usize {
-        self.as_bytes().len()
+        match self {
+            Self::Text(text) => text.length(),
+            Self::Binary(bytes) => bytes.len(),
+        }
     }
 
     /// Whether the payload is empty; an empty message is legal and is delivered.

@@ -6,7 +6,8 @@ use std::ops::Deref;
 
 use arrayvec::{ArrayString, ArrayVec};
 use bytes::{Buf, Bytes};
-use tungstenite::Utf8Bytes;
+
+use super::block::TextPart;
 
 /// Payloads up to this length lie in the message itself: what costs most of a short message is to
 /// allocate on the thread that reads and to free on the one that receives.
@@ -26,7 +27,7 @@ pub struct Payload {
 #[derive(Clone)]
 pub struct Text {
     link: u32,
-    text: Short<ArrayString<INLINE>, Utf8Bytes>,
+    text: Short<ArrayString<INLINE>, TextPart>,
 }
 
 #[derive(Clone)]
@@ -90,20 +91,19 @@ impl Text {
         }
     }
 
-    pub(super) fn shared(text: Utf8Bytes) -> Self {
-        Self { link: 0, text: Short::Shared(text) }
+    #[inline(always)]
+    pub(super) fn length(&self) -> usize {
+        match &self.text {
+            Short::Inline(text) => text.len(),
+            Short::Shared(text) => text.len(),
+        }
     }
 
     /// Takes off the first character, which has to be ASCII; a long text is not copied.
     pub(super) fn skip_kind(&mut self) {
         match &mut self.text {
             Short::Inline(text) => drop(text.remove(0)),
-            Short::Shared(text) => {
-                let mut bytes = Bytes::from(std::mem::take(text));
-                bytes.advance(1);
-                // looks at all of it again: that it still is UTF-8 cannot be said without
-                *text = Utf8Bytes::try_from(bytes).unwrap_or_default();
-            }
+            Short::Shared(text) => text.skip_first(),
         }
     }
 
@@ -127,7 +127,7 @@ impl Text {
     pub(crate) fn to_shared(&self) -> Bytes {
         match &self.text {
             Short::Inline(text) => Bytes::copy_from_slice(text.as_bytes()),
-            Short::Shared(text) => text.clone().into(),
+            Short::Shared(text) => Bytes::from_owner(text.clone()),
         }
     }
 }
@@ -186,9 +186,15 @@ impl From<&str> for Text {
     fn from(text: &str) -> Self {
         let text = match ArrayString::from(text) {
             Ok(short) => Short::Inline(short),
-            Err(_) => Short::Shared(text.into()),
+            Err(_) => Short::Shared(text.to_owned().into()),
         };
         Self { link: 0, text }
+    }
+}
+
+impl From<TextPart> for Text {
+    fn from(text: TextPart) -> Self {
+        Self { link: 0, text: Short::Shared(text) }
     }
 }
 
@@ -202,7 +208,7 @@ impl From<Text> for Bytes {
     fn from(text: Text) -> Self {
         match text.text {
             Short::Inline(text) => Bytes::copy_from_slice(text.as_bytes()),
-            Short::Shared(text) => text.into(),
+            Short::Shared(text) => Bytes::from_owner(text),
         }
     }
 }
