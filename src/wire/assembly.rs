@@ -328,12 +328,12 @@ impl CutCharacter {
                 Err(_) => {}
             }
         }
-        let (whole, cut) = match std::str::from_utf8(piece) {
+        let (whole, cut) = match simdutf8::compat::from_utf8(piece) {
             Ok(whole) => (whole, &[][..]),
             Err(error) if error.error_len().is_some() => return Err(Refused::NotUtf8),
             Err(error) => {
                 let (whole, cut) = piece.split_at(error.valid_up_to());
-                (std::str::from_utf8(whole).unwrap_or_default(), cut)
+                (simdutf8::basic::from_utf8(whole).unwrap_or_default(), cut)
             }
         };
         text.push_str(whole);

@@ -64,7 +64,7 @@ impl Whole {
             Self::Owned(message) => MessageRef::whole(message),
             Self::Lent { head, length, tail, is_text } => {
                 let payload = &buffer.take(head + length + tail)[head..head + length];
-                match is_text.then(|| std::str::from_utf8(payload)) {
+                match is_text.then(|| simdutf8::basic::from_utf8(payload)) {
                     Some(Ok(text)) => MessageRef::text(text),
                     _ => MessageRef::binary(payload),
                 }

@@ -349,7 +349,7 @@ fn message(is_text: bool, payload: &[u8]) -> Result<Item<'_>, Failure> {
     if !is_text {
         return Ok(Item::Message(MessageRef::binary(payload)));
     }
-    match std::str::from_utf8(payload) {
+    match simdutf8::basic::from_utf8(payload) {
         Ok(text) => Ok(Item::Message(MessageRef::text(text))),
         Err(_) => Err(refused(Refused::NotUtf8)),
     }
