@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::*;
-use everlink::config::{Backoff, Framing, Heartbeat, Proxy, SocketOptions, Timeouts};
+use everlink::config::{Backoff, Framing, Heartbeat, Proxy, Queue, SocketOptions, Timeouts};
 use everlink::failure::ProxyError;
 use everlink::transport::Duplex;
 use everlink::{Client, Error, Event, Failure, Server};
@@ -527,6 +527,76 @@ fn a_transport_that_says_what_cannot_be_costs_a_link_at_once() {
         }
         assert!(client.close().ended);
     }
+}
+
+/// A transport of the program's own that can be read into one buffer at a time, and fails behind so many bytes of
+/// frames.
+#[derive(Debug)]
+struct CutShort {
+    half: Impatient,
+    left: usize,
+    /// How much of the empty line that ends the opening handshake has come.
+    line_end: usize,
+}
+
+impl std::io::Read for CutShort {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        const END: &[u8] = b"\r\n\r\n";
+        if self.line_end == END.len() {
+            let most = self.left.min(buf.len());
+            let count = self.half.read(&mut buf[..most])?;
+            self.left -= count;
+            return Ok(count);
+        }
+        let count = self.half.read(&mut buf[..1])?;
+        self.line_end = if buf[0] == END[self.line_end] { self.line_end + 1 } else { 0 };
+        Ok(count)
+    }
+
+    fn read_vectored(&mut self, _: &mut [std::io::IoSliceMut<'_>]) -> std::io::Result<usize> {
+        panic!("nobody can check what this says");
+    }
+}
+
+impl everlink::transport::ReadHalf for CutShort {
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
+        everlink::transport::ReadHalf::set_read_timeout(&mut self.half, timeout)
+    }
+
+    fn read_buffered(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
+        if self.left == 0 { Err(std::io::ErrorKind::ConnectionReset.into()) } else { Ok(0) }
+    }
+}
+
+#[test]
+fn what_came_before_an_error_is_delivered_before_the_link_counts_as_down() {
+    // each is read to where it will be, behind a header of four bytes, and is no full batch
+    const SIZE: usize = 50_000;
+    let listener = Listener::new();
+    let address = listener.address();
+    let connector = move |_: &str, _: u16| -> std::io::Result<Duplex> {
+        let stream = TcpStream::connect(address)?;
+        let half = || stream.try_clone().map(Impatient);
+        let reader = CutShort { half: half()?, left: 2 * (SIZE + 4), line_end: 0 };
+        Ok(Duplex::new(reader, half()?, half()?))
+    };
+    let builder = listener.client().inbox(Queue::new().messages(1)).connector(connector);
+    let (builder, watch) = watch(builder);
+    let client = builder.start().unwrap();
+    let mut peer = listener.accept();
+    watch.connected();
+    let payload =
+        |first: usize| -> Vec<u8> { (first..first + SIZE).map(|at| (at % 251) as u8).collect() };
+    for first in 0..2 {
+        peer.send(tungstenite::Message::binary(payload(first))).unwrap();
+    }
+    // the second waits for room, and the error behind it
+    assert!(!listener.is_dialed_within(ms(300)), "{:?}", watch.rest());
+    for first in 0..2 {
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap().as_bytes(), payload(first));
+    }
+    let cause = watch.disconnected();
+    assert!(matches!(&*cause, Failure::Io(_)), "{cause:?}");
 }
 
 /// A socket on which a signal interrupts whoever waits, every few milliseconds, and whose writes
