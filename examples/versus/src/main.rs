@@ -1,12 +1,13 @@
 //! everlink against what a user would pick instead, in one run.
 //!
 //! ```text
-//! cargo run --release --manifest-path examples/versus/Cargo.toml -- [--quick] [--json] [--only=raw,everlink] [WORKLOAD ...]
+//! cargo run --release --manifest-path examples/versus/Cargo.toml -- [--quick] [--json] [--calls] [--only=raw,everlink] [WORKLOAD ...]
 //! ```
 //!
 //! Rounds are interleaved, so that whatever the machine does besides hits all alike. Printed are
 //! medians, in brackets their ratio to raw tungstenite in the same run, and half the span of the
 //! rounds in percent of the median. The server is a process of its own on the same machine.
+//! With `--calls` system calls are counted, too, which takes time: the other numbers of that run are none to keep.
 //! Naming the beginning of workloads (`send`, `receive 32`, `idle`, ...) runs only those.
 
 mod contender;
@@ -52,23 +53,29 @@ impl Run {
         let (options, wanted): (Vec<&str>, Vec<&str>) =
             arguments.iter().partition(|argument| argument.starts_with("--"));
         let (mut quick, mut json, mut contenders) = (false, false, contender::all());
+        let mut calls = false;
         for option in options {
             match option.split_once('=') {
                 None if option == "--quick" => quick = true,
                 None if option == "--json" => json = true,
+                None if option == "--calls" => calls = true,
                 Some(("--only", names)) => contenders.retain(|contender| {
                     names.split(',').any(|name| contender.name().contains(name))
                 }),
                 _ => {
-                    let usage =
-                        "usage: versus [--quick] [--json] [--only=NAME,NAME...] [WORKLOAD ...]";
+                    let usage = "usage: versus [--quick] [--json] [--calls] [--only=NAME,...] [WORKLOAD ...]";
                     return Err(usage.into());
                 }
             }
         }
+        let server = Server::spawn()?;
+        // not those of the server
+        if calls {
+            machine::calls::count()?;
+        }
         Ok(Self {
             contenders,
-            server: Server::spawn()?,
+            server,
             quick,
             json,
             wanted: wanted.into_iter().map(str::to_owned).collect(),
@@ -141,7 +148,13 @@ impl Run {
 
     fn echo(&self) -> Result<()> {
         let count = self.share(20_000);
-        let names = ["p50, us", "p99, us", "CPU of the client for each, us", "switches for each"];
+        let names = [
+            "p50, us",
+            "p99, us",
+            "CPU of the client for each, us",
+            "switches for each",
+            "system calls for each",
+        ];
         for (workload, before_each) in [("echo 32 B", 0), ("echo 32 B behind 20 of a feed", 20)] {
             self.columns(workload, names, |contender, server| {
                 let before = Spent::so_far();
@@ -152,7 +165,8 @@ impl Run {
                 echoes.times.sort();
                 let at = |percent: usize| micros(echoes.times[echoes.times.len() * percent / 100]);
                 let each = |all: f64| all / echoes.times.len() as f64;
-                Ok(Some([at(50), at(99), each(micros(echoes.cpu)), each(spent.switches as f64)]))
+                let (cpu, switches) = (each(micros(echoes.cpu)), each(spent.switches as f64));
+                Ok(Some([at(50), at(99), cpu, switches, each(spent.calls)]))
             })?;
         }
         Ok(())
@@ -182,7 +196,7 @@ impl Run {
         load: Load,
         mut turn: impl FnMut(&dyn Contender, &Server) -> Result<Option<Duration>>,
     ) -> Result<()> {
-        let names = ["1/s", "ns of CPU for each", "switches for 1,000"];
+        let names = ["1/s", "ns of CPU for each", "switches for 1,000", "system calls for 1,000"];
         self.columns(workload, names, |contender, server| {
             if !contender.can(load) {
                 return Ok(None);
@@ -192,7 +206,8 @@ impl Run {
             let spent = Spent::so_far().since(before);
             let count = load.count as f64;
             let [cpu, switches] = [spent.cpu.as_secs_f64() * 1e9, spent.switches as f64 * 1e3];
-            Ok(time.map(|time| [rate(load.count, time), cpu / count, switches / count]))
+            let each = [cpu / count, switches / count, spent.calls * 1e3 / count];
+            Ok(time.map(|time| [rate(load.count, time), each[0], each[1], each[2]]))
         })
     }
 
@@ -215,6 +230,9 @@ impl Run {
             }
         }
         for (name, rounds) in names.into_iter().zip(columns) {
+            if rounds.iter().flatten().flatten().all(|value: &f64| value.is_nan()) {
+                continue;
+            }
             self.print_row(&format!("{workload}, {name}"), &rounds);
         }
         Ok(())
