@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::MessageRef;
-
 /// How much text a block has room for, and how many bytes.
 pub(super) const BLOCK: usize = 4 * 1024;
 
@@ -18,21 +16,23 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) fn has_room(&self, message: &MessageRef<'_>) -> bool {
-        let filled = if message.is_text() { self.text.len() } else { self.bytes.len() };
-        filled + message.len() <= BLOCK
+    pub(super) fn has_room(&self, is_text: bool, length: usize) -> bool {
+        let filled = if is_text { self.text.len() } else { self.bytes.len() };
+        filled + length <= BLOCK
     }
 
-    /// Returns where in its text or its bytes the message ends.
-    pub(super) fn add(&mut self, message: &MessageRef<'_>) -> usize {
-        let Some(text) = message.as_text() else {
-            self.bytes.reserve_exact(BLOCK - self.bytes.len());
-            self.bytes.extend_from_slice(message.as_bytes());
-            return self.bytes.len();
-        };
+    /// Returns where the text ends.
+    pub(super) fn add_text(&mut self, text: &str) -> usize {
         self.text.reserve_exact(BLOCK - self.text.len());
         self.text.push_str(text);
         self.text.len()
+    }
+
+    /// Returns where they end.
+    pub(super) fn add_bytes(&mut self, bytes: &[u8]) -> usize {
+        self.bytes.reserve_exact(BLOCK - self.bytes.len());
+        self.bytes.extend_from_slice(bytes);
+        self.bytes.len()
     }
 
     pub(super) fn clear(&mut self) {

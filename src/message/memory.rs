@@ -37,12 +37,14 @@ const ALL: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     /// Until the first comes they take no memory.
-    buffers: OnceLock<(Sender<Vec<u8>>, Receiver<Vec<u8>>)>,
+    buffers: OnceLock<Ends>,
     /// How many bytes they have.
     kept: AtomicUsize,
     /// Whether something was taken since the connection was idle: what comes back later is not kept.
     is_in_use: AtomicBool,
 }
+
+type Ends = (Sender<Vec<u8>>, Receiver<Vec<u8>>);
 
 impl Pool {
     pub(crate) fn new() -> Arc<Self> {
@@ -136,15 +138,19 @@ impl Maker {
 
     #[inline]
     pub(crate) fn push(&mut self, message: MessageRef<'_>, out: impl FnMut(Message)) {
-        if message.len() <= INLINE || message.len() > SHARING {
+        let (length, text) = (message.len(), message.as_text());
+        if length <= INLINE || length > SHARING {
             return self.push_alone(message, out);
         }
-        if !self.is_waiting() || !self.block.has_room(&message) {
+        if !self.is_waiting() || !self.block.has_room(text.is_some(), length) {
             self.finish(out);
             self.begin();
         }
-        let end = self.block.add(&message);
-        self.waiting.push((message.is_text(), message.link().unwrap_or_default(), end));
+        let end = match text {
+            Some(text) => self.block.add_text(text),
+            None => self.block.add_bytes(message.as_bytes()),
+        };
+        self.waiting.push((text.is_some(), message.link().unwrap_or_default(), end));
     }
 
     #[inline]
