@@ -332,6 +332,11 @@ impl Tls {
             for pem in &self.roots {
                 roots.extend(pem.certificates("root certificates").map_err(invalid)?);
             }
+            let mut checked = RootCertStore::empty();
+            for root in &roots {
+                let added = checked.add(root.clone());
+                added.map_err(|error| invalid(format!("root certificates: {error}")))?;
+            }
             verified(builder, roots, &provider).map_err(invalid)?
         };
         let mut config = match self.identities.first() {
@@ -393,7 +398,7 @@ fn verified(
         let _ = roots.add(root);
     }
     for root in more {
-        roots.add(root).map_err(|error| format!("root certificates: {error}"))?;
+        roots.add(root).map_err(|error| error.to_string())?;
     }
     Ok(builder.with_root_certificates(roots))
 }
