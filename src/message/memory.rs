@@ -22,8 +22,8 @@ const SHARING: usize = BLOCK / 4;
 /// An idle connection keeps room to remember so many messages of a block.
 const SMALL: usize = 32;
 
-/// How many blocks are looked after.
-const BLOCKS: usize = 64;
+/// How many blocks are looked after: about as many as the messages of a full mailbox are in.
+const BLOCKS: usize = 256;
 
 /// Buffers of these sizes are kept, and how many of them.
 const LEAST: usize = 16 * 1024;
