@@ -25,6 +25,9 @@ const SMALL: usize = 32;
 /// How many blocks are looked after: about as many as the messages of a full mailbox are in.
 const BLOCKS: usize = 256;
 
+/// After so many misses one of them is forgotten.
+const MISSES: u32 = 16;
+
 /// Buffers of these sizes are kept, and how many of them.
 const LEAST: usize = 16 * 1024;
 const MOST: usize = 1024 * 1024;
@@ -128,12 +131,14 @@ pub(crate) struct Maker {
     place: Option<Arc<Block>>,
     /// Blocks of which messages are parts, or were.
     shared: VecDeque<Arc<Block>>,
+    /// How much more often there was none among them that nobody needs than there was one.
+    misses: u32,
 }
 
 impl Maker {
     pub(crate) fn new(pool: Arc<Pool>) -> Self {
         let (block, waiting, shared) = Default::default();
-        Self { pool, block, waiting, place: None, shared }
+        Self { pool, block, waiting, place: None, shared, misses: 0 }
     }
 
     #[inline]
@@ -190,6 +195,14 @@ impl Maker {
                 break;
             }
             self.shared.push_back(oldest);
+        }
+        self.misses = match self.place {
+            Some(_) => self.misses.saturating_sub(1),
+            None => (self.misses + 1).min(MISSES),
+        };
+        if self.misses >= MISSES && self.shared.len() == BLOCKS {
+            // somebody needs it, perhaps for ever
+            self.shared.pop_back();
         }
         self.block.clear();
     }
@@ -284,6 +297,18 @@ mod tests {
         maker.relax();
         assert!(!maker.is_large());
         assert!(kept.iter().all(|message| *message == *"x".repeat(SHARING)));
+    }
+
+    #[test]
+    fn what_a_program_keeps_does_not_end_that_memory_is_used_again() {
+        let mut maker = Maker::new(Pool::new());
+        let kept: Vec<Message> = (0..BLOCKS).flat_map(|_| texts(&mut maker, 1)).collect();
+        for _ in 0..10 * BLOCKS {
+            drop(texts(&mut maker, 4));
+        }
+        let free = maker.shared.iter().filter(|block| Arc::strong_count(block) == 1).count();
+        assert!(free > BLOCKS / 8, "{free}");
+        assert_eq!((kept.len(), maker.shared.len()), (BLOCKS, BLOCKS));
     }
 
     #[test]
