@@ -34,6 +34,9 @@ const PIECE: usize = 16 * 1024;
 /// Larger messages are left to the writer thread.
 const SMALL: usize = 16 * 1024;
 
+/// So many messages at once are a burst.
+const MANY: usize = 32;
+
 /// A write that took this long had to wait for room.
 const FULL: Duration = Duration::from_millis(1);
 
@@ -62,6 +65,8 @@ pub(super) struct FrameWriter {
     entries: VecDeque<(u64, Entry)>,
     /// Messages that are about to be encoded.
     batch: VecDeque<Entry>,
+    /// Whether they were many since memory was last given back.
+    is_burst: bool,
     /// What was encoded so far.
     encoded: Covered,
     unasked: Unasked,
@@ -92,6 +97,7 @@ impl FrameWriter {
             flushed: 0,
             entries: VecDeque::new(),
             batch: VecDeque::new(),
+            is_burst: false,
             encoded: Covered::default(),
             unasked,
             timeout: None,
@@ -129,6 +135,7 @@ impl FrameWriter {
             self.account();
             if orders.close != Some(true) && !self.is_closed {
                 self.shared.outbox.take(&mut self.batch, BATCH);
+                self.is_burst |= self.batch.len() > MANY;
             }
             // in this order: see `ControlSlots`
             self.control()?;
@@ -717,8 +724,14 @@ impl FrameWriter {
         Ok(false)
     }
 
+    /// Whether it holds on to more memory than an idle connection should.
+    pub(super) fn is_large(&self) -> bool {
+        self.is_burst || self.out.is_large() || self.encoder.is_large()
+    }
+
     /// Nothing is to be written for a while: gives back what a burst took.
     pub(super) fn relax(&mut self) {
+        self.is_burst = false;
         self.out.relax();
         self.encoder.relax();
         if self.entries.is_empty() && self.batch.is_empty() {

@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+/// The memory of a burst is given back once no other has come for this long.
+pub(super) const IDLE: Duration = Duration::from_secs(1);
+
 /// A thread that wakes this much too late was held up with the whole process (stopped, frozen, migrated
 /// with its machine), and has not asked the peer meanwhile.
 pub(super) const HELD_UP: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use super::beats::SeenBeats;
 use super::close_request::CloseRequest;
 use super::delivery::{READER, Taking, deliver, room, take};
 use super::life::{OurDirection, Parting};
-use super::liveness::HELD_UP;
+use super::liveness::{HELD_UP, IDLE};
 use super::pace::{closes, count, is_too_fast, meter, too_fast};
 use super::shared::Shared;
 use super::sorted::{Sorted, sort, violation};
@@ -32,8 +32,8 @@ pub(crate) type InboxSlot = Arc<Mutex<Option<Inbox>>>;
 /// A read of at least this many bytes is part of a burst.
 const BURST: usize = 2 * 1024;
 
-/// The memory of a burst is given back once no other has come for this long.
-const IDLE: Duration = Duration::from_secs(1);
+/// A receiver is not kept waiting while more is read than this.
+const SOON: usize = 256 * 1024;
 
 /// How long the peer may take to end the stream once both sides have said goodbye, and how long our
 /// writer may take to end our direction of it.
@@ -95,6 +95,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
         timeout: None,
         last_burst: None,
         extension: Extension::None,
+        kept_waiting: 0,
         awaits_report: shared.begins_with_report(),
         place: READER,
     });
@@ -120,6 +121,7 @@ pub(super) fn run(shared: &Shared, work: Box<Work>, slot: &InboxSlot) {
     if let (Some(counts), Some(meter)) = (&shared.session, reader.meter) {
         counts.keep_meter(meter);
     }
+    reader.inbox.relax();
     *slot.lock() = Some(reader.inbox);
     shared.life.end_reading();
 }
@@ -148,6 +150,8 @@ struct Reader<'a> {
     last_burst: Option<Instant>,
     /// What the peer was given beyond the limit in its present silence.
     extension: Extension,
+    /// How much was read since it last handed over all that had come.
+    kept_waiting: usize,
     /// Whether nothing else may come first.
     awaits_report: bool,
     /// Names the code that runs at the moment, in case it panics.
@@ -365,11 +369,16 @@ impl Reader<'_> {
             }
         };
         self.ring_if_wanted();
+        self.kept_waiting = if held > 0 { self.kept_waiting + held } else { SOON };
         if held > 0 {
             self.shared.liveness.heard();
             self.shared.outbox.heard();
-        } else if !self.deliver() {
-            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.kept_waiting >= SOON {
+            self.kept_waiting = 0;
+            if !self.deliver() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
         if self.shared.is_taken_over() {
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -480,6 +489,7 @@ impl Reader<'_> {
         self.decoder.relax();
         self.half.relax();
         self.batch.relax();
+        self.inbox.relax();
     }
 
     /// How much more time a peer gets that was silent for the limit: that for an answer, if it was not

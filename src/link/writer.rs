@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::frame_writer::{FrameWriter, WriterStep};
 use super::handoff::Handoff;
+use super::liveness::IDLE;
 use super::shared::{Notice, Shared};
 use crate::failure::{Failure, guarded};
 use crate::queues::outbox::Shortcut;
@@ -30,7 +31,7 @@ impl Writer {
     /// The writer thread.
     pub(super) fn run(&self, mut frames: Box<FrameWriter>) {
         let shared = &*self.shared;
-        let mut due = Some(Instant::now());
+        let (mut due, mut idle_at) = (Some(Instant::now()), None);
         let result = loop {
             self.frames.put(frames);
             shared.outbox.doorbell().wait(due);
@@ -39,7 +40,16 @@ impl Writer {
             frames = taken;
             // a transport can be the program's own
             match guarded("writer", || frames.write()) {
-                Ok(Ok(WriterStep::Sleep(until))) => due = until,
+                Ok(Ok(WriterStep::Sleep(until))) => {
+                    if idle_at.is_none() && frames.is_large() {
+                        idle_at = Some(Instant::now() + IDLE);
+                    } else if idle_at.is_some_and(|at| at <= Instant::now()) {
+                        idle_at = None;
+                        shared.outbox.relax();
+                        frames.relax();
+                    }
+                    due = until.into_iter().chain(idle_at).min();
+                }
                 Ok(Ok(WriterStep::End)) => break Ok(()),
                 Ok(Err(error)) => break Err(self.failure(error)),
                 Err(panic) => {
@@ -109,7 +119,6 @@ impl Writer {
 
     /// The connection is idle: gives back what a burst took.
     pub(super) fn relax(&self) {
-        self.shared.mailbox.relax();
         self.shared.outbox.relax();
         self.frames.lend(|frames| frames.relax());
     }

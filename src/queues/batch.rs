@@ -25,12 +25,20 @@ pub(crate) struct Batch {
     maker: Maker,
     /// What of the memory that all sessions share is taken for the large ones.
     share: Share,
+    /// Whether the mailbox that takes them holds on to more memory than an idle connection should.
+    mailbox_is_large: bool,
 }
 
 impl Batch {
     /// `pool` is where the messages get their memory, `share` what they hold of what is shared.
     pub(crate) fn new(pool: Arc<Pool>, share: Share) -> Self {
-        Self { messages: ByteQueue::default(), bytes: 0, maker: Maker::new(pool), share }
+        Self {
+            messages: ByteQueue::default(),
+            bytes: 0,
+            maker: Maker::new(pool),
+            share,
+            mailbox_is_large: false,
+        }
     }
 
     /// Who has gathered the messages hands over what was taken for them.
@@ -65,17 +73,22 @@ impl Batch {
         self.messages.len() >= FULL || self.bytes >= FULL_BYTES
     }
 
-    /// Whether it holds on to more memory than an idle connection should.
+    pub(super) fn note_mailbox(&mut self, is_large: bool) {
+        self.mailbox_is_large |= is_large;
+    }
+
+    /// Whether it holds on to more memory than an idle connection should, or the mailbox that it went to does.
     pub(crate) fn is_large(&self) -> bool {
-        self.messages.capacity() > SMALL || self.maker.is_large()
+        self.messages.capacity() > SMALL || self.maker.is_large() || self.mailbox_is_large
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0 && self.messages.is_empty()
     }
 
-    /// Gives back what a burst took.
+    /// Gives back what a burst took, as the mailbox is to do.
     pub(crate) fn relax(&mut self) {
+        self.mailbox_is_large = false;
         if self.is_empty() {
             self.messages.relax();
             self.maker.relax();

@@ -62,7 +62,15 @@ impl Inbox {
     pub(crate) fn deliver(&self, batch: &mut Batch, room: impl Fn() -> Room) {
         if let Self::Mailbox(mailbox) = self {
             let (messages, share) = batch.finish();
-            mailbox.push(messages, share, room);
+            let holds_much = mailbox.push(messages, share, room);
+            batch.note_mailbox(holds_much);
+        }
+    }
+
+    /// The connection is idle.
+    pub(crate) fn relax(&self) {
+        if let Self::Mailbox(mailbox) = self {
+            mailbox.relax();
         }
     }
 

@@ -22,19 +22,23 @@ use crate::sync::{Budget, Condvar, Holding, Mutex, MutexGuard, Share, Signal};
 /// No more messages than this are taken to the front at once: the locks are cheap by then.
 const MOST_AT_FRONT: usize = 256;
 
-/// A reader that has waited for so long is woken for any room.
+/// A reader that waits for half of the room goes on after so long with what there is.
 pub(super) const LONG: Duration = Duration::from_millis(100);
 
 /// For so many messages, or bytes, a receiver is woken, whatever the bounds are.
 const MANY: usize = 1024;
 const MANY_BYTES: usize = 256 * 1024;
 
+/// An idle connection keeps room for so many.
+const SMALL: usize = 32;
+
 /// Stands for more than one receiving thread.
 const SEVERAL: u64 = u64::MAX;
 
 /// The queue of received messages. The reader fills it with many at a time, under one lock, and wakes
 /// whoever waits once it has nothing more at hand, or when they are [`MANY`]; a program that receives
-/// takes a quarter of the room at a time to a list of its own, so that the two rarely meet. For a
+/// takes a quarter of the room at a time to a list of its own, so that the two rarely meet. What it has taken from there
+/// is counted out when somebody has to know: before messages are thrown away, and before the reader waits. For a
 /// program that wants a channel to select on ([`Mailbox::open_channel`]) a thread receives.
 ///
 /// Whoever needs both locks takes `front` before `inside`; nobody waits with `front` locked.
@@ -44,7 +48,7 @@ pub(crate) struct Mailbox {
     /// Messages that were received and thrown away.
     dropped: AtomicU64,
     /// What programs receive next.
-    front: Mutex<ByteQueue<Message>>,
+    front: Mutex<Front>,
     inside: Mutex<Inside>,
     /// Signalled when there is something to receive, or never will be.
     filled: Condvar,
@@ -72,13 +76,31 @@ pub(crate) enum Room {
     None,
 }
 
+/// What programs receive next.
+#[derive(Debug, Default)]
+struct Front {
+    queue: ByteQueue<Message>,
+    /// Whether the reader waits for whatever room comes with the next message that is taken.
+    is_watched: bool,
+}
+
+/// What the reader waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Wanted {
+    #[default]
+    Nothing,
+    /// Half of the room, so that it has something to do before it waits again.
+    Half,
+    /// Room for a message.
+    Any,
+}
+
 /// What the lock protects.
 #[derive(Debug, Default)]
 struct Inside {
     /// What follows on the front.
     queue: ByteQueue<Message>,
-    /// How many messages and bytes the front held when it was filled: they count against the bounds
-    /// until it is empty.
+    /// How many messages and bytes the front held when somebody looked: since then it can only have lost some.
     at_front: (usize, usize),
     /// Bytes that wait for room in the reader's hands, and for the program in the channel's.
     at_door: usize,
@@ -89,7 +111,10 @@ struct Inside {
     share: Share,
     /// Whether somebody has to be woken; whoever does takes it back.
     is_receiver_waiting: bool,
-    reader_waits_since: Option<Instant>,
+    /// What the reader waits for; whoever wakes it takes it back.
+    wanted: Wanted,
+    /// Memory is to be given back once it is empty.
+    gives_back: bool,
     /// Nothing more will come.
     ended: bool,
 }
@@ -113,17 +138,31 @@ impl Inside {
             || self.queue.bytes() >= MANY_BYTES.min(limits.bytes / 4)
     }
 
-    /// Whether a reader that waits is to be woken, which whoever asks does: for half of the room, so that it has
-    /// something to do before it waits again; where that takes long, for what there is.
+    /// Whether a reader that waits is to be woken, which whoever asks does.
     fn wakes_reader(&mut self, limits: &Bounds) -> bool {
-        let Some(since) = self.reader_waits_since else { return false };
-        let wakes = self.queue.is_empty()
-            || self.has_room(limits, limits.messages / 2, limits.bytes / 2)
-            || since.elapsed() >= LONG;
+        let wakes = match self.wanted {
+            Wanted::Nothing => false,
+            Wanted::Half => {
+                self.queue.is_empty()
+                    || self.has_room(limits, limits.messages / 2, limits.bytes / 2)
+            }
+            Wanted::Any => self.lets_in(limits),
+        };
         if wakes {
-            self.reader_waits_since = None;
+            self.wanted = Wanted::Nothing;
         }
         wakes
+    }
+
+    /// Whether another message may come in.
+    fn lets_in(&mut self, limits: &Bounds) -> bool {
+        self.has_room(limits, 0, 0) && self.admits(0, 0, 1)
+    }
+
+    /// What the front holds, while it is locked.
+    fn look_at(&mut self, front: &ByteQueue<Message>) {
+        self.at_front = (front.len(), front.bytes());
+        self.settle(self.at_door);
     }
 
     /// Whether the memory that all sessions share has room for so many bytes more.
@@ -208,7 +247,7 @@ impl Mailbox {
         inside.share.wait_no_more(memory);
     }
 
-    fn front(&self) -> MutexGuard<'_, ByteQueue<Message>> {
+    fn front(&self) -> MutexGuard<'_, Front> {
         self.front.lock()
     }
 
@@ -218,30 +257,37 @@ impl Mailbox {
 
     /// Takes all of these in. Waits for room if that is the policy: `room` is asked whenever it is
     /// full, and again at each [`Mailbox::wake_all`]. Whoever waits for them is woken once they are many, or by
-    /// [`Mailbox::ring`].
+    /// [`Mailbox::ring`]. Returns whether it has taken more memory for them than an idle connection should hold.
     pub(super) fn push(
         &self,
         batch: &mut ByteQueue<Message>,
         share: &mut Share,
         room: impl Fn() -> Room,
-    ) {
+    ) -> bool {
         let mut inside = self.lock();
         inside.share.take_over(share);
+        inside.gives_back = false;
+        let mut is_large = false;
         while !batch.is_empty() {
             inside.fill(&self.limits, batch);
+            if !batch.is_empty() && inside.at_front.0 > 0 {
+                inside = self.look(inside);
+                inside.fill(&self.limits, batch);
+            }
+            is_large |= inside.queue.capacity() > SMALL;
             let wants_receiver = !batch.is_empty() || inside.holds_many(&self.limits);
             if wants_receiver && inside.wakes_receiver() {
                 // whoever wakes wants the lock first thing
                 drop(inside);
                 self.wake_receivers();
                 if batch.is_empty() {
-                    return;
+                    return is_large;
                 }
                 inside = self.lock();
                 continue;
             }
             if batch.is_empty() {
-                return;
+                break;
             }
             match (self.limits.overflow, room()) {
                 (Overflow::DropOldest, _) if inside.queue.pop_front().is_some() => {
@@ -256,13 +302,56 @@ impl Mailbox {
                 (Overflow::Wait, Room::Beyond) => {
                     inside.queue.append(batch);
                     inside.settle(0);
-                    return;
                 }
-                (Overflow::Wait, Room::Within) => {
-                    inside.reader_waits_since = Some(Instant::now());
-                    inside = self.room.wait(inside);
-                }
+                (Overflow::Wait, Room::Within) => inside = self.wait(inside),
             }
+        }
+        is_large
+    }
+
+    /// Counts what is left at the front.
+    fn look<'a>(&'a self, inside: MutexGuard<'a, Inside>) -> MutexGuard<'a, Inside> {
+        drop(inside);
+        let front = self.front();
+        let mut inside = self.lock();
+        inside.look_at(&front.queue);
+        inside
+    }
+
+    /// The reader waits for room; there may be some, or not, when this returns. A program that is fast makes half of
+    /// it in a moment, and one that is slow is waited for without looking again and again.
+    fn wait<'a>(&'a self, mut inside: MutexGuard<'a, Inside>) -> MutexGuard<'a, Inside> {
+        inside.wanted = Wanted::Half;
+        inside = self.room.wait_timeout(inside, LONG);
+        if inside.wanted == Wanted::Half {
+            drop(inside);
+            let mut front = self.front();
+            inside = self.lock();
+            inside.look_at(&front.queue);
+            // somebody may have said something meanwhile, and knows nobody who waits
+            if inside.wanted == Wanted::Half && !inside.lets_in(&self.limits) {
+                inside.wanted = Wanted::Any;
+                front.is_watched = true;
+                drop(front);
+                inside = self.room.wait(inside);
+            }
+        }
+        inside.wanted = Wanted::Nothing;
+        inside
+    }
+
+    /// Something was taken from the front, and the reader waits for that.
+    #[cold]
+    fn let_read(&self) {
+        let mut front = self.front();
+        let mut inside = self.lock();
+        inside.look_at(&front.queue);
+        let wakes = inside.wakes_reader(&self.limits);
+        front.is_watched = inside.wanted == Wanted::Any;
+        drop(inside);
+        drop(front);
+        if wakes {
+            self.room.notify_one();
         }
     }
 
@@ -280,12 +369,15 @@ impl Mailbox {
         }
         let mut inside = self.lock();
         loop {
-            let has_room = inside.has_room(&self.limits, 0, 0) && inside.admits(0, 0, 1);
+            let mut has_room = inside.lets_in(&self.limits);
+            if !has_room && inside.at_front.0 > 0 {
+                inside = self.look(inside);
+                has_room = inside.lets_in(&self.limits);
+            }
             if has_room || room() != Room::Within {
                 return has_room;
             }
-            inside.reader_waits_since = Some(Instant::now());
-            inside = self.room.wait(inside);
+            inside = self.wait(inside);
         }
     }
 
@@ -300,8 +392,20 @@ impl Mailbox {
         if self.channel.get().is_some() {
             return None;
         }
-        let message = self.front().pop_front()?;
+        let message = self.pop()?;
         self.note_receiver();
+        Some(message)
+    }
+
+    #[inline(always)]
+    fn pop(&self) -> Option<Message> {
+        let mut front = self.front();
+        let message = front.queue.pop_front()?;
+        let is_watched = front.is_watched;
+        drop(front);
+        if is_watched {
+            self.let_read();
+        }
         Some(message)
     }
 
@@ -339,16 +443,23 @@ impl Mailbox {
         interrupted: impl Fn() -> bool,
     ) -> Result<Message, NoMessage> {
         loop {
-            let mut front = self.front();
-            if let Some(message) = front.pop_front() {
+            if let Some(message) = self.pop() {
                 return Ok(message);
             }
+            let mut front = self.front();
             let mut inside = self.lock();
-            let first = self.advance(&mut front, &mut inside);
+            if !front.queue.is_empty() {
+                continue;
+            }
+            let first = self.advance(&mut front.queue, &mut inside);
             // another receiver may wait for what is left, before whoever has brought it rings
-            let wakes = !front.is_empty() && std::mem::take(&mut inside.is_receiver_waiting);
-            drop(front);
+            let wakes = !front.queue.is_empty() && std::mem::take(&mut inside.is_receiver_waiting);
             let lets_read = inside.wakes_reader(&self.limits);
+            if first.is_none() && std::mem::take(&mut inside.gives_back) {
+                front.queue.relax();
+                inside.queue.relax();
+            }
+            drop(front);
             if first.is_some() || lets_read {
                 drop(inside);
                 if wakes {
@@ -484,7 +595,7 @@ impl Mailbox {
     /// Has everybody who waits here look at the conditions again.
     pub(crate) fn wake_all(&self) {
         // in order: whoever has looked and not yet waits holds the lock
-        drop(self.lock());
+        self.lock().wanted = Wanted::Nothing;
         self.wake_receivers();
         self.room.notify_all();
     }
@@ -511,12 +622,16 @@ impl Mailbox {
     pub(crate) fn len(&self) -> usize {
         let in_channel = self.channel.get().map_or(0, Channel::len);
         let front = self.front();
-        in_channel + front.len() + self.lock().queue.len()
+        in_channel + front.queue.len() + self.lock().queue.len()
     }
 
     #[cfg(test)]
-    pub(super) fn has_reader_waiting(&self) -> bool {
-        self.lock().reader_waits_since.is_some()
+    pub(super) fn has_reader_waiting(&self, for_any: bool) -> bool {
+        match self.lock().wanted {
+            Wanted::Nothing => false,
+            Wanted::Half => !for_any,
+            Wanted::Any => true,
+        }
     }
 
     #[cfg(test)]
@@ -526,15 +641,16 @@ impl Mailbox {
 
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.front().capacity() + self.lock().queue.capacity()
+        self.front().queue.capacity() + self.lock().queue.capacity()
     }
 
-    /// The connection is idle: gives back what a burst took.
-    pub(crate) fn relax(&self) {
+    /// The connection is idle: gives back what a burst took, at once or as soon as all of it was received.
+    pub(super) fn relax(&self) {
         let mut front = self.front();
         let mut inside = self.lock();
-        if front.is_empty() && inside.queue.is_empty() {
-            front.relax();
+        inside.gives_back = !front.queue.is_empty() || !inside.queue.is_empty();
+        if !inside.gives_back {
+            front.queue.relax();
             inside.queue.relax();
         }
     }

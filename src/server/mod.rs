@@ -94,7 +94,8 @@ use crate::error::Error;
 /// [`memory_limit`](ServerBuilder::memory_limit) puts a bound on the sum: besides it there are 48 KiB
 /// for each session that do not count, its threads and buffers, and one message in each outbox. Threads and
 /// buffers are 72 KiB when a session is idle; under load 128 KiB are read at once, 64 KiB of short messages
-/// are on their way to the inbox, and 512 KiB that were messages are kept to be used again, for a second.
+/// are on their way to the inbox, and what was messages is kept to be used again, for a second: 1 MiB of large ones and
+/// as much of short ones, if so much was there at once.
 ///
 /// Dropping it shuts it down like [`ServerHandle::shutdown`], with the closing timeout. A
 /// [`ServerHandle`] does not.

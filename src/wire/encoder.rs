@@ -84,6 +84,15 @@ impl Encoder {
         }
     }
 
+    /// Whether it holds on to memory that an idle link should give back with [`Encoder::relax`].
+    pub(crate) fn is_large(&self) -> bool {
+        match self {
+            Self::WebSocket(encoder) => encoder.is_large(),
+            Self::Framed(encoder) => encoder.is_large(),
+            Self::Tunnel(encoder) => encoder.is_large(),
+        }
+    }
+
     /// The link is idle.
     pub(crate) fn relax(&mut self) {
         match self {

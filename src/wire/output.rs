@@ -160,6 +160,11 @@ impl Output {
         }
     }
 
+    /// Whether it holds on to more memory than an idle connection should.
+    pub(crate) fn is_large(&self) -> bool {
+        self.spare.capacity() > KEPT
+    }
+
     /// Nothing is to be written for a while: gives back what a burst took.
     pub(crate) fn relax(&mut self) {
         if self.is_empty() {

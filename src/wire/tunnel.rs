@@ -99,6 +99,10 @@ impl Encoder {
         &mut self.frames
     }
 
+    pub(super) fn is_large(&self) -> bool {
+        self.frames.is_large() || self.packets.is_large() || self.packet.is_large()
+    }
+
     /// The link is idle.
     pub(super) fn relax(&mut self) {
         self.frames.relax();

@@ -1,13 +1,14 @@
 //! Sending and receiving: queues, policies, handlers, both directions at once.
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Instant;
 
 use crate::support::*;
 use crossbeam_channel::select;
-use everlink::config::{Limits, Overflow, Queue, Timeouts};
+use everlink::config::{Heartbeat, Limits, Overflow, Queue, Timeouts};
 use everlink::{Client, Error, Failure, Message, SendError, State};
 
 #[test]
@@ -422,4 +423,62 @@ fn events_do_not_pile_up_for_who_does_not_read_them() {
     client.close();
     assert!(events.missed() > 0);
     assert!(events.count() <= everlink::Events::CAPACITY);
+}
+
+/// A program that is slow, or takes some and pauses: the reader goes on with the room that there is, and the peer's
+/// pings are answered.
+#[test]
+fn a_peer_is_answered_as_soon_as_there_is_room_for_what_it_has_sent_before() {
+    let listener = Listener::new();
+    let client = listener.client().inbox(Queue::new().messages(100)).start().unwrap();
+    let mut peer = listener.accept();
+    for number in 0..105 {
+        peer.send(tungstenite::Message::text(number.to_string())).unwrap();
+    }
+    eventually("all are read", || {
+        let received = client.stats().messages_received;
+        if received == 105 { Ok(()) } else { Err(received) }
+    });
+    peer.send(tungstenite::Message::Ping("?".into())).unwrap();
+    for number in 0..24 {
+        assert_eq!(client.recv_timeout(PATIENCE).unwrap(), number.to_string().as_str());
+    }
+    // and takes nothing more
+    peer.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+    while peer.read().unwrap() != tungstenite::Message::Pong("?".into()) {}
+    assert_eq!(client.stats().inbox_messages, 81);
+}
+
+/// Whatever else keeps the reader busy, a message is received while it does.
+#[test]
+fn a_message_in_front_of_a_flood_is_received_before_the_flood_ends() {
+    let pongs = [0x8a, 0x00].repeat(32 * 1024);
+    let mut text = vec![0x81, 127];
+    text.extend((256_u64 << 20).to_be_bytes());
+    let spaces = b" ".repeat(64 * 1024);
+    for (name, begin, flood) in [("pongs", &[][..], &pongs), ("one long text", &text[..], &spaces)]
+    {
+        let listener = Listener::new();
+        let limits = Limits::new().message(512 << 20);
+        let client = listener.client().limits(limits).heartbeat(Heartbeat::off()).start().unwrap();
+        let mut peer = listener.accept();
+        let stream = peer.get_mut();
+        let is_received = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let flooding = scope.spawn(|| {
+                // there is no end of what is to be read when it comes
+                for _ in 0..200 {
+                    stream.write_all(&pongs).unwrap();
+                }
+                stream.write_all(&[&[0x81, 1, b'M'], begin].concat()).unwrap();
+                (0..4000).any(|_| {
+                    stream.write_all(flood).unwrap();
+                    is_received.load(Relaxed)
+                })
+            });
+            assert_eq!(client.recv_timeout(PATIENCE).unwrap(), "M", "{name}");
+            is_received.store(true, Relaxed);
+            assert!(flooding.join().unwrap(), "{name}: not before the end");
+        });
+    }
 }

@@ -233,7 +233,7 @@ fn what_is_left_at_the_front_keeps_the_descriptor_readable() {
 fn a_reader_that_has_waited_for_long_is_woken_for_any_room() {
     let (inbox, mailbox) = mailbox_of(Queue::new().messages(100));
     let reader = std::thread::spawn(move || inbox.deliver(&mut numbers(0..110), || Room::Within));
-    while !mailbox.has_reader_waiting() {
+    while !mailbox.has_reader_waiting(false) {
         std::thread::yield_now();
     }
     // time has to pass
@@ -244,6 +244,68 @@ fn a_reader_that_has_waited_for_long_is_woken_for_any_room() {
     }
     reader.join().unwrap();
     assert_eq!(mailbox.len(), 110 - 26);
+}
+
+/// What the program has taken makes room at once, though it was taken from the front.
+#[test]
+fn what_was_received_is_no_longer_counted_where_messages_are_thrown_away() {
+    for overflow in [Overflow::DropNewest, Overflow::Fail] {
+        for limits in [Queue::new().messages(100), Queue::new().messages(1000).bytes(10_000)] {
+            let (inbox, mailbox) = mailbox_of(limits.overflow(overflow));
+            let deliver = |count| inbox.deliver(&mut sized(&vec![100; count]), || Room::Within);
+            deliver(100);
+            for _ in 0..24 {
+                mailbox.next().or_else(|| recv(&mailbox, None).ok()).unwrap();
+            }
+            deliver(24);
+            assert_eq!((mailbox.len(), mailbox.dropped()), (100, 0));
+            deliver(1);
+            assert_eq!((mailbox.len(), mailbox.dropped()), (100, 1));
+        }
+    }
+}
+
+/// A program that takes little and then nothing for long: what there is room for comes in.
+#[test]
+fn a_reader_that_waits_takes_the_room_that_there_is() {
+    let limits = [Queue::new().messages(100), Queue::new().messages(1000).bytes(10_000)];
+    // taken while the reader waits for half of the room, and after that
+    for (limits, is_late) in limits.into_iter().flat_map(|limits| [(limits, false), (limits, true)])
+    {
+        let (inbox, mailbox) = mailbox_of(limits);
+        inbox.deliver(&mut sized(&[100; 100]), || Room::Within);
+        recv(&mailbox, None).unwrap();
+        let reader = std::thread::spawn(move || {
+            inbox.deliver(&mut sized(&[100; 6]), || Room::Within);
+        });
+        while !mailbox.has_reader_waiting(is_late) {
+            std::thread::yield_now();
+        }
+        for _ in 0..5 {
+            mailbox.next().expect("a part of them is at the front");
+        }
+        reader.join().unwrap();
+        assert_eq!(mailbox.len(), 100);
+    }
+}
+
+/// Whoever waits for room hears that the bounds do not count any more, at any time.
+#[test]
+fn a_reader_that_waits_is_told_of_the_end() {
+    for is_late in [false, true] {
+        let (inbox, mailbox) = mailbox(Overflow::Wait);
+        let is_over = Arc::new(AtomicBool::new(false));
+        let is_over_there = Arc::clone(&is_over);
+        let room = move || if is_over_there.load(SeqCst) { Room::Beyond } else { Room::Within };
+        let reader = std::thread::spawn(move || inbox.deliver(&mut numbers(0..5), room));
+        while !mailbox.has_reader_waiting(is_late) {
+            std::thread::yield_now();
+        }
+        is_over.store(true, SeqCst);
+        mailbox.wake_all();
+        reader.join().unwrap();
+        assert_eq!(mailbox.len(), 5);
+    }
 }
 
 #[test]
@@ -263,5 +325,11 @@ fn an_idle_mailbox_holds_no_memory() {
     push(&mailbox, numbers(0..50_000));
     receive_all(&mailbox);
     mailbox.relax();
+    assert_eq!(mailbox.capacity(), 0);
+    // it was idle before all was received
+    push(&mailbox, numbers(0..50_000));
+    mailbox.relax();
+    assert!(mailbox.capacity() > 0);
+    receive_all(&mailbox);
     assert_eq!(mailbox.capacity(), 0);
 }

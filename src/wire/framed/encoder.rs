@@ -83,6 +83,10 @@ impl Encoder {
         Ok(())
     }
 
+    pub(crate) fn is_large(&self) -> bool {
+        self.codec.as_ref().is_some_and(|(_, bytes)| bytes.capacity() > KEPT)
+    }
+
     /// The link is idle.
     pub(crate) fn relax(&mut self) {
         if let Some((_, bytes)) = &mut self.codec {

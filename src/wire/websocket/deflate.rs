@@ -22,6 +22,9 @@ const INFLATED: usize = 16 * 1024;
 /// An empty buffer of up to this size is kept for the next message.
 const KEPT: usize = 16 * 1024;
 
+/// An idle link keeps none that is larger than this.
+const LARGE: usize = 4 * 1024;
+
 /// More than what is left over when the output is full (zlib wants more than six bytes).
 const SPARE: usize = 64;
 
@@ -288,6 +291,11 @@ impl Deflater {
             buffer.clear();
             self.spare = buffer;
         }
+    }
+
+    /// Whether there is something to be given back while the link is idle.
+    pub(super) fn is_large(&self) -> bool {
+        self.spare.capacity() > LARGE || (!self.takeover && self.stream.is_some())
     }
 
     /// The link is idle.

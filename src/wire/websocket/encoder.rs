@@ -136,6 +136,10 @@ impl Encoder {
         self.frame(OpCode::Data(opcode), is_last, is_compressed, kind, payload, out);
     }
 
+    pub(crate) fn is_large(&self) -> bool {
+        self.deflater.as_ref().is_some_and(|deflater| deflater.is_large())
+    }
+
     /// The link is idle.
     pub(crate) fn relax(&mut self) {
         if let Some(deflater) = &mut self.deflater {
