@@ -34,7 +34,7 @@ const PIECE: usize = 16 * 1024;
 /// Larger messages are left to the writer thread.
 const SMALL: usize = 16 * 1024;
 
-/// So many messages at once are a burst.
+/// An idle connection keeps room for so many messages.
 const MANY: usize = 32;
 
 /// A write that took this long had to wait for room.
@@ -65,8 +65,8 @@ pub(super) struct FrameWriter {
     entries: VecDeque<(u64, Entry)>,
     /// Messages that are about to be encoded.
     batch: VecDeque<Entry>,
-    /// Whether they were many since memory was last given back.
-    is_burst: bool,
+    /// How much was encoded when somebody looked whether it goes on.
+    looked_at: u64,
     /// What was encoded so far.
     encoded: Covered,
     unasked: Unasked,
@@ -97,7 +97,7 @@ impl FrameWriter {
             flushed: 0,
             entries: VecDeque::new(),
             batch: VecDeque::new(),
-            is_burst: false,
+            looked_at: 0,
             encoded: Covered::default(),
             unasked,
             timeout: None,
@@ -135,7 +135,6 @@ impl FrameWriter {
             self.account();
             if orders.close != Some(true) && !self.is_closed {
                 self.shared.outbox.take(&mut self.batch, BATCH);
-                self.is_burst |= self.batch.len() > MANY;
             }
             // in this order: see `ControlSlots`
             self.control()?;
@@ -724,14 +723,19 @@ impl FrameWriter {
         Ok(false)
     }
 
+    /// Whether a batch or more has gone out since this was asked.
+    pub(super) fn goes_on(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.looked_at, self.out.encoded());
+        self.looked_at - before >= BATCH as u64
+    }
+
     /// Whether it holds on to more memory than an idle connection should.
     pub(super) fn is_large(&self) -> bool {
-        self.is_burst || self.out.is_large() || self.encoder.is_large()
+        self.batch.capacity() > MANY || self.out.is_large() || self.encoder.is_large()
     }
 
     /// Nothing is to be written for a while: gives back what a burst took.
     pub(super) fn relax(&mut self) {
-        self.is_burst = false;
         self.out.relax();
         self.encoder.relax();
         if self.entries.is_empty() && self.batch.is_empty() {

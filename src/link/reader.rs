@@ -485,6 +485,7 @@ impl Reader<'_> {
 
     /// Little or nothing came for a while.
     fn idle(&mut self) {
+        self.last_burst = None;
         self.buffer.relax();
         self.decoder.relax();
         self.half.relax();

@@ -41,12 +41,15 @@ impl Writer {
             // a transport can be the program's own
             match guarded("writer", || frames.write()) {
                 Ok(Ok(WriterStep::Sleep(until))) => {
-                    if idle_at.is_none() && frames.is_large() {
-                        idle_at = Some(Instant::now() + IDLE);
-                    } else if idle_at.is_some_and(|at| at <= Instant::now()) {
-                        idle_at = None;
-                        shared.outbox.relax();
-                        frames.relax();
+                    if idle_at.is_none_or(|at| at <= Instant::now()) {
+                        let goes_on = frames.goes_on();
+                        let is_over = idle_at.is_some() && !goes_on;
+                        if is_over {
+                            shared.outbox.relax();
+                            frames.relax();
+                        }
+                        let holds_much = !is_over && frames.is_large();
+                        idle_at = holds_much.then(|| Instant::now() + IDLE);
                     }
                     due = until.into_iter().chain(idle_at).min();
                 }

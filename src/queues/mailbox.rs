@@ -91,8 +91,8 @@ enum Wanted {
     Nothing,
     /// Half of the room, so that it has something to do before it waits again.
     Half,
-    /// Room for a message.
-    Any,
+    /// Room for a message of this size.
+    Any(usize),
 }
 
 /// What the lock protects.
@@ -146,7 +146,7 @@ impl Inside {
                 self.queue.is_empty()
                     || self.has_room(limits, limits.messages / 2, limits.bytes / 2)
             }
-            Wanted::Any => self.lets_in(limits),
+            Wanted::Any(size) => self.lets_in(limits, size),
         };
         if wakes {
             self.wanted = Wanted::Nothing;
@@ -154,9 +154,9 @@ impl Inside {
         wakes
     }
 
-    /// Whether another message may come in.
-    fn lets_in(&mut self, limits: &Bounds) -> bool {
-        self.has_room(limits, 0, 0) && self.admits(0, 0, 1)
+    /// Whether a message of this size may come in.
+    fn lets_in(&mut self, limits: &Bounds, size: usize) -> bool {
+        self.has_room(limits, 0, 0) && self.admits(0, 0, size)
     }
 
     /// What the front holds, while it is locked.
@@ -266,8 +266,8 @@ impl Mailbox {
     ) -> bool {
         let mut inside = self.lock();
         inside.share.take_over(share);
-        inside.gives_back = false;
-        let mut is_large = false;
+        // what was to be given back is looked at again
+        let mut is_large = std::mem::take(&mut inside.gives_back);
         while !batch.is_empty() {
             inside.fill(&self.limits, batch);
             if !batch.is_empty() && inside.at_front.0 > 0 {
@@ -303,7 +303,9 @@ impl Mailbox {
                     inside.queue.append(batch);
                     inside.settle(0);
                 }
-                (Overflow::Wait, Room::Within) => inside = self.wait(inside),
+                (Overflow::Wait, Room::Within) => {
+                    inside = self.wait(inside, batch.front().map_or(0, Message::len));
+                }
             }
         }
         is_large
@@ -318,9 +320,14 @@ impl Mailbox {
         inside
     }
 
-    /// The reader waits for room; there may be some, or not, when this returns. A program that is fast makes half of
-    /// it in a moment, and one that is slow is waited for without looking again and again.
-    fn wait<'a>(&'a self, mut inside: MutexGuard<'a, Inside>) -> MutexGuard<'a, Inside> {
+    /// The reader waits for room for a message of this size; there may be some, or not, when this returns. A program
+    /// that is fast makes half of all room in a moment, and one that is slow is waited for without looking again and
+    /// again.
+    fn wait<'a>(
+        &'a self,
+        mut inside: MutexGuard<'a, Inside>,
+        size: usize,
+    ) -> MutexGuard<'a, Inside> {
         inside.wanted = Wanted::Half;
         inside = self.room.wait_timeout(inside, LONG);
         if inside.wanted == Wanted::Half {
@@ -329,8 +336,8 @@ impl Mailbox {
             inside = self.lock();
             inside.look_at(&front.queue);
             // somebody may have said something meanwhile, and knows nobody who waits
-            if inside.wanted == Wanted::Half && !inside.lets_in(&self.limits) {
-                inside.wanted = Wanted::Any;
+            if inside.wanted == Wanted::Half && !inside.lets_in(&self.limits, size) {
+                inside.wanted = Wanted::Any(size);
                 front.is_watched = true;
                 drop(front);
                 inside = self.room.wait(inside);
@@ -347,7 +354,7 @@ impl Mailbox {
         let mut inside = self.lock();
         inside.look_at(&front.queue);
         let wakes = inside.wakes_reader(&self.limits);
-        front.is_watched = inside.wanted == Wanted::Any;
+        front.is_watched = matches!(inside.wanted, Wanted::Any(_));
         drop(inside);
         drop(front);
         if wakes {
@@ -369,15 +376,15 @@ impl Mailbox {
         }
         let mut inside = self.lock();
         loop {
-            let mut has_room = inside.lets_in(&self.limits);
+            let mut has_room = inside.lets_in(&self.limits, 1);
             if !has_room && inside.at_front.0 > 0 {
                 inside = self.look(inside);
-                has_room = inside.lets_in(&self.limits);
+                has_room = inside.lets_in(&self.limits, 1);
             }
             if has_room || room() != Room::Within {
                 return has_room;
             }
-            inside = self.wait(inside);
+            inside = self.wait(inside, 1);
         }
     }
 
@@ -630,7 +637,7 @@ impl Mailbox {
         match self.lock().wanted {
             Wanted::Nothing => false,
             Wanted::Half => !for_any,
-            Wanted::Any => true,
+            Wanted::Any(_) => true,
         }
     }
 

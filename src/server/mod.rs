@@ -95,7 +95,7 @@ use crate::error::Error;
 /// for each session that do not count, its threads and buffers, and one message in each outbox. Threads and
 /// buffers are 72 KiB when a session is idle; under load 128 KiB are read at once, 64 KiB of short messages
 /// are on their way to the inbox, and what was messages is kept to be used again, for a second: 1 MiB of large ones and
-/// as much of short ones, if so much was there at once.
+/// as much of short ones, twice that where texts and bytes are mixed, if so much was there at once.
 ///
 /// Dropping it shuts it down like [`ServerHandle::shutdown`], with the closing timeout. A
 /// [`ServerHandle`] does not.

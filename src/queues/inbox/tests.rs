@@ -7,8 +7,8 @@ use crate::message::{Message, Pool};
 use crate::policy::{Overflow, Queue};
 use crate::queues::NoMessage;
 use crate::queues::mailbox::LONG;
-use crate::sync::Share;
 use crate::sync::threads::{LEAST_STACK, Threads};
+use crate::sync::{Budget, Share};
 
 fn mailbox(overflow: Overflow) -> (Inbox, Arc<Mailbox>) {
     mailbox_of(Queue::new().messages(2).overflow(overflow))
@@ -33,9 +33,9 @@ fn sized(sizes: &[usize]) -> Batch {
     batch(sizes.iter().map(|size| "x".repeat(*size)))
 }
 
-fn push(mailbox: &Mailbox, mut batch: Batch) {
+fn push(mailbox: &Mailbox, mut batch: Batch) -> bool {
     let (messages, share) = batch.finish();
-    mailbox.push(messages, share, || Room::Within);
+    mailbox.push(messages, share, || Room::Within)
 }
 
 fn recv(mailbox: &Mailbox, deadline: Option<Instant>) -> Result<Message, NoMessage> {
@@ -289,6 +289,26 @@ fn a_reader_that_waits_takes_the_room_that_there_is() {
     }
 }
 
+/// Where it is the memory of all that is short: the reader waits for as much as it needs, and does not look again and
+/// again.
+#[test]
+fn a_reader_that_waits_for_memory_waits_until_something_is_received() {
+    let budget = Budget::exact(10_000);
+    let mailbox = Arc::new(Mailbox::new(Queue::new()).within(&budget));
+    let inbox = Inbox::Mailbox(Arc::clone(&mailbox));
+    inbox.deliver(&mut sized(&[3000; 3]), || Room::Within);
+    assert_eq!(mailbox.len(), 3);
+    let reader = std::thread::spawn(move || inbox.deliver(&mut sized(&[3000]), || Room::Within));
+    let deadline = Instant::now() + std::time::Duration::from_secs(20);
+    while !mailbox.has_reader_waiting(true) {
+        assert!(Instant::now() < deadline, "it looks again and again");
+        std::thread::yield_now();
+    }
+    recv(&mailbox, None).unwrap();
+    reader.join().unwrap();
+    assert_eq!(mailbox.len(), 3);
+}
+
 /// Whoever waits for room hears that the bounds do not count any more, at any time.
 #[test]
 fn a_reader_that_waits_is_told_of_the_end() {
@@ -327,9 +347,13 @@ fn an_idle_mailbox_holds_no_memory() {
     mailbox.relax();
     assert_eq!(mailbox.capacity(), 0);
     // it was idle before all was received
-    push(&mailbox, numbers(0..50_000));
+    assert!(push(&mailbox, numbers(0..50_000)));
     mailbox.relax();
     assert!(mailbox.capacity() > 0);
+    // and whoever brings a few more looks again, when it is idle again
+    assert!(push(&mailbox, numbers(0..2)));
+    mailbox.relax();
     receive_all(&mailbox);
     assert_eq!(mailbox.capacity(), 0);
+    assert!(!push(&mailbox, numbers(0..2)));
 }

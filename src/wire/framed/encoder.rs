@@ -90,6 +90,8 @@ impl Encoder {
     /// The link is idle.
     pub(crate) fn relax(&mut self) {
         if let Some((_, bytes)) = &mut self.codec {
+            // what was encoded last is still in there
+            bytes.clear();
             bytes.shrink_to(KEPT);
         }
     }
