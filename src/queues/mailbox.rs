@@ -23,7 +23,7 @@ use crate::sync::{Budget, Condvar, Holding, Mutex, MutexGuard, Share, Signal};
 const MOST_AT_FRONT: usize = 256;
 
 /// A reader that waits for half of the room goes on after so long with what there is.
-pub(super) const LONG: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_millis(100);
 
 /// For so many messages, or bytes, a receiver is woken, whatever the bounds are.
 const MANY: usize = 1024;
@@ -335,7 +335,7 @@ impl Mailbox {
             let mut front = self.front();
             inside = self.lock();
             inside.look_at(&front.queue);
-            // somebody may have said something meanwhile, and knows nobody who waits
+            // `wake_all` takes it back, and may have come while nothing was locked
             if inside.wanted == Wanted::Half && !inside.lets_in(&self.limits, size) {
                 inside.wanted = Wanted::Any(size);
                 front.is_watched = true;

@@ -6,7 +6,6 @@ use super::*;
 use crate::message::{Message, Pool};
 use crate::policy::{Overflow, Queue};
 use crate::queues::NoMessage;
-use crate::queues::mailbox::LONG;
 use crate::sync::threads::{LEAST_STACK, Threads};
 use crate::sync::{Budget, Share};
 
@@ -226,24 +225,6 @@ fn what_is_left_at_the_front_keeps_the_descriptor_readable() {
     assert_eq!(take().unwrap(), "1");
     assert_eq!(take(), Err(NoMessage::TimedOut));
     assert!(!is_readable());
-}
-
-/// What a slow program has received makes room, long before it is half of it.
-#[test]
-fn a_reader_that_has_waited_for_long_is_woken_for_any_room() {
-    let (inbox, mailbox) = mailbox_of(Queue::new().messages(100));
-    let reader = std::thread::spawn(move || inbox.deliver(&mut numbers(0..110), || Room::Within));
-    while !mailbox.has_reader_waiting(false) {
-        std::thread::yield_now();
-    }
-    // time has to pass
-    std::thread::sleep(LONG);
-    // the second time that a quarter of it goes to the front
-    for number in 0..26 {
-        assert_eq!(recv(&mailbox, None).unwrap(), *number.to_string());
-    }
-    reader.join().unwrap();
-    assert_eq!(mailbox.len(), 110 - 26);
 }
 
 /// What the program has taken makes room at once, though it was taken from the front.

@@ -9,6 +9,21 @@ use crate::wire::Output;
 
 const LIMITS: MaxSizes = MaxSizes { message: 1000, frame: usize::MAX };
 
+#[test]
+fn what_a_codec_has_encoded_last_is_given_back_when_the_link_is_idle() {
+    let decode = |_: &[u8]| -> Result<Option<Packet>, CodecError> { Ok(None) };
+    let encode = |message: &Message, out: &mut Vec<u8>| -> Result<(), CodecError> {
+        out.extend_from_slice(message.as_bytes());
+        Ok(())
+    };
+    let framing = Framing::custom(move || (decode, encode));
+    let (_, mut encoder) = halves(&framing, MaxSizes { message: 10_000, ..LIMITS }).unwrap();
+    encoder.message(&Message::from(vec![7; 8000]), None, &mut Output::new()).unwrap();
+    assert!(encoder.is_large());
+    encoder.relax();
+    assert!(!encoder.is_large(), "the writer would look again each second");
+}
+
 /// Decodes bytes that come in pieces of the given sizes. Without a violation of the protocol it is
 /// said whether the end is inside a message.
 fn decode(
